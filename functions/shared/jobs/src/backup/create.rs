@@ -1,0 +1,141 @@
+//! Accepting a backup.
+
+use chrono::TimeDelta;
+use milvault_model::{
+    Backup, BackupId, BackupKind, BackupName, BackupState, CaptureMethod, CollectionPattern, EngineVersion, Instance,
+    InstanceId, JobRef, Support,
+};
+
+use crate::{
+    Error, FieldError, IdempotencyKey, Jobs,
+    ports::{Bucket, CatalogError, Expect, Write},
+    slice,
+};
+
+/// A backup that a caller asks for.
+#[derive(Debug, Clone)]
+pub struct CreateBackup {
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// Under which name.
+    pub name: BackupName,
+    /// Who asks.
+    pub kind: BackupKind,
+    /// Which collections; empty for all.
+    pub selection: Vec<CollectionPattern>,
+    /// For how many days it is kept; `None` for ever.
+    pub expires_in: Option<TimeDelta>,
+    /// The caller's key for this request.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// Accepts a backup: checks that the server is there, supported, and its bucket readable, then writes the record and
+/// makes it the instance's job. Does not start it.
+///
+/// # Errors
+/// Whatever stands in its way; then nothing is written.
+pub async fn create(jobs: &Jobs, request: CreateBackup) -> Result<Backup, Error> {
+    let catalog = jobs.ports.catalog.as_ref();
+    let instance_id = &request.instance_id;
+    let scope = format!("create-backup#{instance_id}");
+    if let Some(earlier) = earlier(jobs, &request, &scope).await? {
+        return Ok(earlier);
+    }
+    let instance = catalog.instance(instance_id).await?;
+    let instance = instance.ok_or_else(|| Error::InstanceNotFound(instance_id.clone()))?;
+    refuse_if_taken(jobs, &request).await?;
+    let engine_version = gate(jobs, &instance.value).await?;
+    check_source(jobs, &instance.value).await?;
+
+    let now = jobs.ports.clock.now();
+    let backup = Backup {
+        id: BackupId::new(jobs.ports.ids.ulid(now)),
+        instance_id: instance_id.clone(),
+        name: request.name.clone(),
+        kind: request.kind,
+        method: CaptureMethod::Binlog,
+        region: jobs.settings.snapshot_bucket.region.clone(),
+        engine_version: engine_version.clone(),
+        selection: request.selection.clone(),
+        created_at: now,
+        expires_at: request.expires_in.map(|after| now + after),
+        cancel_requested_at: None,
+        pins: Default::default(),
+        state: BackupState::Pending,
+    };
+    let job = JobRef::Backup { instance_id: instance_id.clone(), backup_id: backup.id.clone() };
+    let seen = Instance { reported_engine_version: Some(engine_version), ..instance.value };
+    let mut writes = vec![
+        Write::ClaimJob(job, now + slice::HAND_OVER),
+        Write::ClaimName(instance_id.clone(), request.name.clone(), backup.id.clone()),
+        Write::Backup(Box::new(backup.clone()), Expect::Absent),
+        // Also refuses a backup of an instance that is being removed or moved at this moment.
+        Write::Instance(Box::new(seen), Expect::Version(instance.version)),
+    ];
+    if let Some(key) = &request.idempotency {
+        writes.push(Write::Idempotency(key.record(scope.clone(), backup.id.to_string(), now)));
+    }
+    match catalog.commit(writes).await {
+        Ok(()) => Ok(backup),
+        Err(CatalogError::Conflict(_)) => {
+            // Someone else was faster: say who, or give the answer that the same request got.
+            if let Some(earlier) = earlier(jobs, &request, &scope).await? {
+                return Ok(earlier);
+            }
+            refuse_if_taken(jobs, &request).await?;
+            if catalog.instance(instance_id).await?.is_none() {
+                return Err(Error::InstanceNotFound(instance_id.clone()));
+            }
+            Err(Error::Catalog(CatalogError::Unavailable("the instance changed meanwhile; try again".into())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn earlier(jobs: &Jobs, request: &CreateBackup, scope: &str) -> Result<Option<Backup>, Error> {
+    let Some(key) = &request.idempotency else { return Ok(None) };
+    let Some(id) = key.earlier(jobs.ports.catalog.as_ref(), scope).await? else { return Ok(None) };
+    let not_found = || Error::BackupNotFound(request.instance_id.clone(), id.clone());
+    let id = id.parse().map_err(|_| not_found())?;
+    super::find(jobs, &request.instance_id, &id).await.map(Some)
+}
+
+async fn refuse_if_taken(jobs: &Jobs, request: &CreateBackup) -> Result<(), Error> {
+    let catalog = jobs.ports.catalog.as_ref();
+    if let Some(holder) = catalog.backup_named(&request.instance_id, &request.name).await? {
+        return Err(Error::NameTaken(request.name.clone(), holder));
+    }
+    match catalog.job(&request.instance_id).await? {
+        Some(job) => Err(Error::occupied(job)),
+        None => Ok(()),
+    }
+}
+
+/// Asks the server for its version and lets it through the engine gate.
+pub(crate) async fn gate(jobs: &Jobs, instance: &Instance) -> Result<String, Error> {
+    let reported = jobs.ports.milvus.connect(instance).await?.version().await?;
+    match EngineVersion::gate(&reported) {
+        Support::Supported => Ok(reported),
+        Support::UpgradeTo(version) => Err(Error::EngineUnsupported(format!(
+            "the server reports engine version {reported}; backup and restore need {version} or later: upgrade the \
+             instance to {version} first"
+        ))),
+        Support::Unknown => Err(Error::EngineUnsupported(format!(
+            "the server reports '{reported}', which is not a version of Milvus that backup and restore know"
+        ))),
+    }
+}
+
+/// Whether the instance's bucket is there and may be listed.
+pub(crate) async fn check_source(jobs: &Jobs, instance: &Instance) -> Result<Bucket, Error> {
+    let Some(storage) = &instance.storage else {
+        return Err(Error::Invalid(vec![FieldError::new(
+            "/storage",
+            "the instance is registered without its object storage, which a backup copies from: register it with \
+             'storage'",
+        )]));
+    };
+    let bucket = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
+    jobs.ports.objects.list(&bucket, &format!("{}/", storage.root_path), None).await?;
+    Ok(bucket)
+}

@@ -1,0 +1,148 @@
+//! A worker's view of the backup that it works on, and its checkpoints.
+
+use std::sync::Arc;
+
+use milvault_model::{
+    Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, Instance, Progress, SourceStorage,
+};
+
+use crate::{
+    Error, Jobs, layout,
+    pages::Folder,
+    ports::{Bucket, CatalogError, Deadline, Expect, Lease, Milvus, Write},
+    slice::{MAX_SLICES, Step, fatal},
+    snapshot,
+};
+
+pub(crate) struct Work<'a> {
+    pub(crate) jobs: &'a Jobs,
+    pub(crate) lease: &'a Lease,
+    pub(crate) deadline: Deadline,
+    pub(crate) instance: Instance,
+    pub(crate) backup: Backup,
+    pub(crate) run: BackupRun,
+    version: u64,
+}
+
+impl<'a> Work<'a> {
+    /// Reads the records and writes down that this slice begins.
+    pub(crate) async fn begin(
+        jobs: &'a Jobs,
+        lease: &'a Lease,
+        backup: &BackupId,
+        deadline: Deadline,
+    ) -> Result<Self, Error> {
+        let instance_id = &lease.instance_id;
+        let instance = jobs.ports.catalog.instance(instance_id).await?;
+        let instance = instance.ok_or_else(|| Error::InstanceNotFound(instance_id.clone()))?.value;
+        let found = jobs.ports.catalog.backup(instance_id, backup).await?;
+        let found = found.ok_or_else(|| Error::BackupNotFound(instance_id.clone(), backup.to_string()))?;
+        let mut run = match &found.value.state {
+            BackupState::Running(run) => run.clone(),
+            // The job is the instance's, so it isn't over: it is pending.
+            _ => BackupRun::begin(jobs.ports.clock.now()),
+        };
+        run.slices += 1;
+        let clean = matches!(run.phase, BackupPhase::Clean(_));
+        if run.slices > MAX_SLICES && !clean {
+            run.phase = BackupPhase::Clean(Ending::Failed(super::too_many_slices()));
+        }
+        let mut work = Self { jobs, lease, deadline, instance, backup: found.value, run, version: found.version };
+        work.save().await?;
+        Ok(work)
+    }
+
+    /// Writes the run down as it now is.
+    async fn save(&mut self) -> Result<(), Error> {
+        self.backup.state = BackupState::Running(self.run.clone());
+        loop {
+            let put = Write::Backup(Box::new(self.backup.clone()), Expect::Version(self.version));
+            match self.jobs.ports.catalog.commit(vec![Write::HoldLease(self.lease.clone()), put]).await {
+                Ok(()) => {
+                    self.version += 1;
+                    return Ok(());
+                }
+                Err(CatalogError::Conflict(0)) => return Err(Error::LeaseLost),
+                Err(CatalogError::Conflict(_)) => self.take_over_request().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// While we have the lease, only a caller's request to stop changes the record.
+    async fn take_over_request(&mut self) -> Result<(), Error> {
+        let stored = self.jobs.ports.catalog.backup(&self.instance.id, &self.backup.id).await?;
+        let stored =
+            stored.ok_or_else(|| Error::BackupNotFound(self.instance.id.clone(), self.backup.id.to_string()))?;
+        self.version = stored.version;
+        self.backup.cancel_requested_at = stored.value.cancel_requested_at;
+        Ok(())
+    }
+
+    /// Goes on with this phase, durably.
+    pub(crate) async fn enter(&mut self, phase: BackupPhase) -> Result<(), Error> {
+        self.run.phase = phase;
+        self.run.progress = Progress::default();
+        self.checkpoint().await
+    }
+
+    /// Writes down that the job got further.
+    pub(crate) async fn checkpoint(&mut self) -> Result<(), Error> {
+        self.run.advanced_at = self.jobs.ports.clock.now();
+        tracing::info!(
+            instance = %self.instance.id, backup = %self.backup.id, phase = self.run.phase.name(),
+            percent = self.run.progress.percent(), "checkpoint"
+        );
+        self.save().await
+    }
+
+    /// Ends the job: the record in its last state, with `more` that belongs to it.
+    pub(crate) async fn end(&mut self, state: BackupState, more: Vec<Write>) -> Result<(), Error> {
+        self.backup.state = state;
+        loop {
+            let mut writes = vec![
+                Write::ReleaseJob(self.lease.clone()),
+                Write::Backup(Box::new(self.backup.clone()), Expect::Version(self.version)),
+            ];
+            writes.extend(more.iter().cloned());
+            match self.jobs.ports.catalog.commit(writes).await {
+                Ok(()) => return Ok(()),
+                Err(CatalogError::Conflict(0)) => return Err(Error::LeaseLost),
+                Err(CatalogError::Conflict(_)) => self.take_over_request().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    pub(crate) async fn milvus(&self) -> Result<Arc<dyn Milvus>, Error> {
+        Ok(self.jobs.ports.milvus.connect(&self.instance).await?)
+    }
+
+    /// The backup's documents.
+    pub(crate) fn folder(&self) -> Folder<'a> {
+        let bucket = &self.jobs.settings.snapshot_bucket;
+        snapshot::folder(self.jobs.ports.objects.as_ref(), bucket, &self.instance.id, &self.backup.id)
+    }
+
+    /// The prefix of the instance's data objects in the snapshot bucket.
+    pub(crate) fn data_prefix(&self) -> String {
+        layout::data(&self.instance.id)
+    }
+
+    /// Where the data comes from.
+    pub(crate) fn source(&self) -> Step<(Bucket, SourceStorage)> {
+        let Some(storage) = &self.instance.storage else {
+            return Err(fatal(
+                milvault_model::FailureCode::StorageUnreachable,
+                "the instance is registered without its object storage",
+            ));
+        };
+        let region = self.instance.region.clone();
+        let source = SourceStorage {
+            region: region.clone(),
+            bucket: storage.bucket.clone(),
+            root_path: storage.root_path.clone(),
+        };
+        Ok((Bucket { region, name: storage.bucket.clone() }, source))
+    }
+}

@@ -1,0 +1,134 @@
+//! Deleting a backup: its data first, then its documents, then its record; nothing that another backup needs.
+
+use milvault_model::{Backup, BackupId, BackupState, BackupStatus, InstanceId, JobRef, ObjectEntry};
+
+use crate::{
+    Error, Jobs,
+    garbage::Protection,
+    layout::{self, PageKind},
+    ports::{CatalogError, Deadline, Expect, Lease, LeasePurpose, Versioned, Write},
+    slice,
+    snapshot::{self, manifest_if_there},
+};
+
+/// Deletes a finished backup, or stops one that isn't.
+///
+/// A finished backup is DELETING from here on, and DELETED if its objects could be removed before the deadline; a job
+/// of the instance or the deadline leave that to the sweep. A pending or running one is asked to stop, and a worker
+/// started that sees to it. Deleting twice is deleting once.
+///
+/// # Errors
+/// [`Error::RestoreInProgress`] while a restore reads the backup.
+pub async fn delete(
+    jobs: &Jobs,
+    instance: &InstanceId,
+    backup: &BackupId,
+    deadline: Deadline,
+) -> Result<Backup, Error> {
+    loop {
+        let found = jobs.ports.catalog.backup(instance, backup).await?;
+        let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
+        let marked = match found.value.state.status() {
+            BackupStatus::Pending | BackupStatus::Running => request_cancel(jobs, found).await,
+            BackupStatus::Available | BackupStatus::Damaged => mark(jobs, found).await,
+            BackupStatus::Deleting => Ok(found.value),
+            BackupStatus::Deleted | BackupStatus::Failed | BackupStatus::Cancelled => return Ok(found.value),
+        };
+        match marked {
+            // It changed since it was read: look again.
+            Err(Error::Catalog(CatalogError::Conflict(_))) => {}
+            Err(error) => return Err(error),
+            Ok(marked) if matches!(marked.state, BackupState::Deleting { .. }) => {
+                return finish(jobs, instance, backup, deadline).await;
+            }
+            Ok(marked) => return Ok(marked),
+        }
+    }
+}
+
+async fn request_cancel(jobs: &Jobs, found: Versioned<Backup>) -> Result<Backup, Error> {
+    let mut backup = found.value;
+    if backup.cancel_requested_at.is_none() {
+        backup.cancel_requested_at = Some(jobs.ports.clock.now());
+        let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
+        jobs.ports.catalog.commit(vec![put]).await?;
+    }
+    // If its worker is alive, this invocation finds the lease taken and ends at once.
+    let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
+    if let Err(error) = jobs.ports.continuation.resume(&job).await {
+        tracing::warn!(%error, backup = %backup.id, "the sweep will drive the cancelled job on");
+    }
+    Ok(backup)
+}
+
+async fn mark(jobs: &Jobs, found: Versioned<Backup>) -> Result<Backup, Error> {
+    let mut backup = found.value;
+    if let Some(restore) = backup.pins.first() {
+        return Err(Error::RestoreInProgress(restore.clone()));
+    }
+    if let Some(snapshot) = backup.state.snapshot().cloned() {
+        backup.state = BackupState::Deleting { snapshot, since: jobs.ports.clock.now() };
+    }
+    let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
+    let release = Write::ReleaseName(backup.instance_id.clone(), backup.name.clone(), backup.id.clone());
+    jobs.ports.catalog.commit(vec![put, release]).await?;
+    Ok(backup)
+}
+
+/// Removes the objects of a DELETING backup, if the instance's lease can be had and the time is enough.
+pub(crate) async fn finish(
+    jobs: &Jobs,
+    instance: &InstanceId,
+    backup: &BackupId,
+    deadline: Deadline,
+) -> Result<Backup, Error> {
+    if let Some(lease) = slice::take(jobs, instance, &LeasePurpose::Garbage).await? {
+        let removed = slice::keep(jobs, &lease, remove(jobs, &lease, backup, deadline)).await;
+        jobs.ports.catalog.release(&lease, jobs.ports.clock.now()).await?;
+        slice::resume_waiting_job(jobs, instance).await?;
+        match removed {
+            Ok(()) | Err(Error::LeaseLost) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    crate::backup::find(jobs, instance, backup).await
+}
+
+async fn remove(jobs: &Jobs, lease: &Lease, backup: &BackupId, deadline: Deadline) -> Result<(), Error> {
+    let instance = &lease.instance_id;
+    let found = jobs.ports.catalog.backup(instance, backup).await?;
+    let Some(Versioned { value: mut record, version }) = found else { return Ok(()) };
+    let BackupState::Deleting { snapshot, .. } = &record.state else { return Ok(()) };
+    let bucket = &jobs.settings.snapshot_bucket;
+    let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
+
+    // Without a manifest, an earlier try has come as far as removing it.
+    if let Some(manifest) = manifest_if_there(&folder).await? {
+        let protection = Protection::read(jobs, instance, backup).await?;
+        for page in &manifest.object_pages {
+            let waiting = jobs.ports.catalog.job(instance).await?.is_some();
+            if waiting || deadline.is_over(jobs.ports.clock.now()) {
+                return Ok(());
+            }
+            match folder.read_checked::<ObjectEntry>(page).await {
+                Ok(Some(entries)) => protection.remove_unprotected(jobs, instance, &entries).await?,
+                // Without the page, an earlier try has removed its objects.
+                Ok(None) => {}
+                // Of a damaged backup, what isn't known can't be removed, and must not keep the rest from going.
+                Err(Error::Document { key, reason }) => tracing::error!(key, reason, %backup, "objects stay behind"),
+                Err(error) => return Err(error),
+            }
+        }
+        for kind in [PageKind::Objects, PageKind::Collections] {
+            folder.remove_all(kind.prefix()).await?;
+        }
+        jobs.ports.objects.delete(bucket, &[folder.path(layout::MANIFEST)]).await?;
+    }
+    record.state = BackupState::Deleted { snapshot: snapshot.clone(), deleted_at: jobs.ports.clock.now() };
+    let put = Write::Backup(Box::new(record), Expect::Version(version));
+    match jobs.ports.catalog.commit(vec![Write::HoldLease(lease.clone()), put]).await {
+        Ok(()) => Ok(()),
+        Err(CatalogError::Conflict(_)) => Err(Error::LeaseLost),
+        Err(error) => Err(error.into()),
+    }
+}

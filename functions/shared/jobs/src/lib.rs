@@ -1,0 +1,25 @@
+//! The backup job and the restore job: durable state machines over ports. Nothing in here knows AWS.
+//!
+//! A job belongs to one instance, which has at most one at a time. Workers take turns at it in *slices*: each takes the
+//! instance's fenced lease, goes on from the last checkpoint, and hands over before its time is up. Every checkpoint
+//! is a commit that requires the lease, so that a worker that lost it can't do harm.
+#![forbid(unsafe_code)]
+
+pub mod backup;
+pub mod deletion;
+mod error;
+mod garbage;
+mod idempotency;
+mod layout;
+mod pages;
+pub mod ports;
+pub mod restore;
+mod settings;
+mod slice;
+pub mod snapshot;
+pub mod sweep;
+
+pub use error::{Error, FieldError};
+pub use idempotency::IdempotencyKey;
+pub use layout::{STAGING_PREFIX, probe_key};
+pub use settings::{Jobs, Ports, Settings, SliceEnd};

@@ -1,0 +1,173 @@
+//! Pages: sorted entries as compressed JSON lines, so that a snapshot of any size is read and written in small pieces.
+
+use milvault_model::{CollectionCapture, ObjectEntry, PageRef};
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Error,
+    ports::{Bucket, Objects, PutMode},
+};
+
+/// The most entries in a page.
+pub(crate) const OBJECTS_PER_PAGE: usize = 10_000;
+/// Collections are larger: a schema, indexes, hundreds of segments.
+pub(crate) const COLLECTIONS_PER_PAGE: usize = 500;
+
+/// Something that pages are sorted by.
+pub(crate) trait Entry: Serialize + DeserializeOwned {
+    fn sort_key(&self) -> String;
+}
+
+impl Entry for ObjectEntry {
+    fn sort_key(&self) -> String {
+        self.key.clone()
+    }
+}
+
+impl Entry for CollectionCapture {
+    fn sort_key(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+/// Where a backup's documents are.
+#[derive(Clone)]
+pub(crate) struct Folder<'a> {
+    pub(crate) objects: &'a dyn Objects,
+    pub(crate) bucket: &'a Bucket,
+    pub(crate) prefix: String,
+}
+
+impl Folder<'_> {
+    /// Writes one page, whatever is there. The same entries make the same bytes.
+    pub(crate) async fn write<T: Entry>(&self, key: String, entries: &[T]) -> Result<PageRef, Error> {
+        let body = encode(entries).map_err(|reason| self.bad(&key, reason))?;
+        let page = page_ref(key, &body, entries);
+        self.objects.put(self.bucket, &self.path(&page.key), body, PutMode::Replace).await?;
+        Ok(page)
+    }
+
+    /// Reads a page of which only the key is known.
+    pub(crate) async fn read<T: Entry>(&self, key: &str) -> Result<Vec<T>, Error> {
+        let body = self.bytes(key).await?.ok_or_else(|| self.bad(key, "is missing"))?;
+        decode(&body).map_err(|reason| self.bad(key, reason))
+    }
+
+    /// Reads a page of which only the key is known; `None` if there is none.
+    pub(crate) async fn read_if_there<T: Entry>(&self, key: &str) -> Result<Option<Vec<T>>, Error> {
+        let Some(body) = self.bytes(key).await? else { return Ok(None) };
+        decode(&body).map(Some).map_err(|reason| self.bad(key, reason))
+    }
+
+    /// Reads a page and makes its reference, for a manifest.
+    pub(crate) async fn read_with_ref<T: Entry>(&self, key: &str) -> Result<(Vec<T>, PageRef), Error> {
+        let body = self.bytes(key).await?.ok_or_else(|| self.bad(key, "is missing"))?;
+        let entries = decode(&body).map_err(|reason| self.bad(key, reason))?;
+        let page = page_ref(key.to_owned(), &body, &entries);
+        Ok((entries, page))
+    }
+
+    /// Reads a page that a manifest names; `None` if it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Document`] if it isn't the page that the manifest was written for.
+    pub(crate) async fn read_checked<T: Entry>(&self, page: &PageRef) -> Result<Option<Vec<T>>, Error> {
+        let Some(body) = self.bytes(&page.key).await? else { return Ok(None) };
+        if hex(&Sha256::digest(&body)) != page.sha256 {
+            return Err(self.bad(&page.key, "its SHA-256 is not the one that the manifest names"));
+        }
+        decode(&body).map(Some).map_err(|reason| self.bad(&page.key, reason))
+    }
+
+    /// Reads a page that a manifest names and that must be there.
+    pub(crate) async fn read_named<T: Entry>(&self, page: &PageRef) -> Result<Vec<T>, Error> {
+        self.read_checked(page).await?.ok_or_else(|| self.bad(&page.key, "is missing"))
+    }
+
+    /// A document's bytes; `None` if there is none.
+    pub(crate) async fn bytes(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.objects.get(self.bucket, &self.path(key)).await?)
+    }
+
+    /// The keys below a prefix, relative to the folder, a thousand at a time.
+    pub(crate) async fn keys(&self, below: &str, after: Option<&str>) -> Result<(Vec<String>, bool), Error> {
+        let after = after.map(|key| self.path(key));
+        let listing = self.objects.list(self.bucket, &self.path(below), after.as_deref()).await?;
+        let keys = listing.objects.iter().map(|object| object.key[self.prefix.len()..].to_owned()).collect();
+        Ok((keys, listing.more))
+    }
+
+    /// Removes everything below a prefix.
+    pub(crate) async fn remove_all(&self, below: &str) -> Result<(), Error> {
+        loop {
+            let listing = self.objects.list(self.bucket, &self.path(below), None).await?;
+            let keys: Vec<String> = listing.objects.into_iter().map(|object| object.key).collect();
+            if !keys.is_empty() {
+                self.objects.delete(self.bucket, &keys).await?;
+            }
+            if !listing.more {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(crate) fn path(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    pub(crate) fn bad(&self, key: &str, reason: impl Into<String>) -> Error {
+        Error::Document { key: self.path(key), reason: reason.into() }
+    }
+}
+
+fn page_ref<T: Entry>(key: String, body: &[u8], entries: &[T]) -> PageRef {
+    PageRef {
+        key,
+        sha256: hex(&Sha256::digest(body)),
+        entries: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+        first: entries.first().map(Entry::sort_key).unwrap_or_default(),
+        last: entries.last().map(Entry::sort_key).unwrap_or_default(),
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn encode<T: Entry>(entries: &[T]) -> Result<Vec<u8>, String> {
+    let mut lines = Vec::new();
+    for entry in entries {
+        serde_json::to_writer(&mut lines, entry).map_err(|error| error.to_string())?;
+        lines.push(b'\n');
+    }
+    zstd::encode_all(lines.as_slice(), 3).map_err(|error| error.to_string())
+}
+
+fn decode<T: Entry>(body: &[u8]) -> Result<Vec<T>, String> {
+    let lines = zstd::decode_all(body).map_err(|error| format!("can't be decompressed: {error}"))?;
+    serde_json::Deserializer::from_slice(&lines)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("can't be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use milvault_model::object_key;
+
+    use super::*;
+
+    #[test]
+    fn a_page_reads_back_what_was_written_and_the_same_entries_make_the_same_bytes() {
+        let entries: Vec<ObjectEntry> = (0..100)
+            .map(|n| ObjectEntry { key: object_key(&n.to_string()), size: n, source_etag: "e".into(), etag: None })
+            .collect();
+        let body = encode(&entries).unwrap();
+        assert_eq!(decode::<ObjectEntry>(&body).unwrap(), entries);
+        assert_eq!(encode(&entries).unwrap(), body);
+        assert!(decode::<ObjectEntry>(&body[..body.len() - 1]).is_err());
+    }
+}

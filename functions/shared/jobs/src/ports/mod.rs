@@ -1,0 +1,15 @@
+//! What the jobs need from the world, as traits: adapters implement them, tests replace them.
+
+mod catalog;
+mod milvus;
+mod objects;
+mod world;
+
+pub use catalog::{
+    Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
+};
+pub use milvus::{
+    CollectionDescription, Connector, FlushResult, ImportRequest, ImportStatus, Milvus, MilvusError, Segment,
+};
+pub use objects::{Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome};
+pub use world::{Clock, Continuation, ContinuationError, Deadline, IdSource};

@@ -1,0 +1,229 @@
+//! Accepting a restore.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use milvault_model::{
+    Backup, BackupId, BackupName, BackupState, CollectionName, CollectionPattern, EngineVersion, InstanceId, JobRef,
+    Reload, Restore, RestoreId, RestoreMode, RestoreState,
+};
+
+use crate::{
+    Error, FieldError, IdempotencyKey, Jobs, backup,
+    ports::{CatalogError, Expect, Versioned, Write},
+    slice, snapshot,
+};
+
+/// Which backup to restore from.
+#[derive(Debug, Clone)]
+pub enum BackupSelector {
+    /// This one.
+    Id(BackupId),
+    /// The one that has this name.
+    Name(BackupName),
+}
+
+/// A restore that a caller asks for.
+#[derive(Debug, Clone)]
+pub struct CreateRestore {
+    /// Into which instance.
+    pub instance_id: InstanceId,
+    /// Whose backup.
+    pub source_instance_id: InstanceId,
+    /// Which of them.
+    pub backup: BackupSelector,
+    /// Which of its collections; empty for all.
+    pub selection: Vec<CollectionPattern>,
+    /// Other names for some of them.
+    pub rename: BTreeMap<CollectionName, CollectionName>,
+    /// What to do about collections that exist.
+    pub mode: RestoreMode,
+    /// What to do about loading.
+    pub reload: Reload,
+    /// How long to keep the collections that are replaced.
+    pub keep_previous_hours: u32,
+    /// The caller's key for this request.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// What a restore will bring back: the backup's name of each collection and the name that it gets, by the former.
+pub(crate) fn targets<'n>(
+    names: impl Iterator<Item = &'n CollectionName>,
+    selection: &[CollectionPattern],
+    rename: &BTreeMap<CollectionName, CollectionName>,
+) -> Vec<(CollectionName, CollectionName)> {
+    names
+        .filter(|name| CollectionPattern::selects(selection, name))
+        .map(|name| (name.clone(), rename.get(name).unwrap_or(name).clone()))
+        .collect()
+}
+
+/// Accepts a restore: checks the backup, the server and the names, then writes the record, makes it the instance's job
+/// and pins the backup. Does not start it.
+///
+/// # Errors
+/// Whatever stands in its way; then nothing is written.
+pub async fn create(jobs: &Jobs, request: CreateRestore) -> Result<Restore, Error> {
+    let catalog = jobs.ports.catalog.as_ref();
+    let instance_id = &request.instance_id;
+    let scope = format!("create-restore#{instance_id}");
+    if let Some(earlier) = earlier(jobs, &request, &scope).await? {
+        return Ok(earlier);
+    }
+    let not_found = |id: &InstanceId| Error::InstanceNotFound(id.clone());
+    let instance = catalog.instance(instance_id).await?.ok_or_else(|| not_found(instance_id))?;
+    if catalog.instance(&request.source_instance_id).await?.is_none() {
+        return Err(not_found(&request.source_instance_id));
+    }
+    let backup = select(jobs, &request).await?;
+    if let Some(job) = catalog.job(instance_id).await? {
+        return Err(Error::occupied(job));
+    }
+    let reported = backup::gate(jobs, &instance.value).await?;
+    if let (Some(target), Some(source)) =
+        (EngineVersion::parse(&reported), EngineVersion::parse(&backup.value.engine_version))
+        && !target.can_import_from(&source)
+    {
+        return Err(Error::EngineUnsupported(format!(
+            "the backup was taken from engine version {source}, which can't be restored into the older {target}: \
+             upgrade the instance to {source} or later first"
+        )));
+    }
+    backup::check_source(jobs, &instance.value).await?;
+    check_names(jobs, &request, &backup.value, &instance.value).await?;
+
+    let now = jobs.ports.clock.now();
+    let restore = Restore {
+        id: RestoreId::new(jobs.ports.ids.ulid(now)),
+        instance_id: instance_id.clone(),
+        source_instance_id: request.source_instance_id.clone(),
+        backup_id: backup.value.id.clone(),
+        backup_name: backup.value.name.clone(),
+        selection: request.selection.clone(),
+        rename: request.rename.clone(),
+        mode: request.mode,
+        reload: request.reload,
+        keep_previous_hours: request.keep_previous_hours,
+        created_at: now,
+        cancel_requested_at: None,
+        warnings: Vec::new(),
+        collections: 0,
+        state: RestoreState::Pending,
+    };
+    let Versioned { value: mut pinned, version } = backup;
+    pinned.pins.insert(restore.id.clone());
+    let job = JobRef::Restore { instance_id: instance_id.clone(), restore_id: restore.id.clone() };
+    let mut writes = vec![
+        Write::ClaimJob(job, now + slice::HAND_OVER),
+        Write::Backup(Box::new(pinned), Expect::Version(version)),
+        Write::Restore(Box::new(restore.clone()), Expect::Absent),
+        // Also refuses a restore into an instance that is being removed or moved at this moment.
+        Write::Instance(Box::new(instance.value), Expect::Version(instance.version)),
+    ];
+    if let Some(key) = &request.idempotency {
+        writes.push(Write::Idempotency(key.record(scope.clone(), restore.id.to_string(), now)));
+    }
+    match catalog.commit(writes).await {
+        Ok(()) => Ok(restore),
+        Err(CatalogError::Conflict(_)) => {
+            // Someone else was faster: say who, or give the answer that the same request got.
+            if let Some(earlier) = earlier(jobs, &request, &scope).await? {
+                return Ok(earlier);
+            }
+            if let Some(job) = catalog.job(instance_id).await? {
+                return Err(Error::occupied(job));
+            }
+            select(jobs, &request).await?;
+            Err(Error::Catalog(CatalogError::Unavailable("the backup changed meanwhile; try again".into())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn earlier(jobs: &Jobs, request: &CreateRestore, scope: &str) -> Result<Option<Restore>, Error> {
+    let Some(key) = &request.idempotency else { return Ok(None) };
+    let Some(id) = key.earlier(jobs.ports.catalog.as_ref(), scope).await? else { return Ok(None) };
+    let not_found = || Error::RestoreNotFound(request.instance_id.clone(), id.clone());
+    let id = id.parse().map_err(|_| not_found())?;
+    Ok(Some(super::find(jobs, &request.instance_id, &id).await?.value))
+}
+
+async fn select(jobs: &Jobs, request: &CreateRestore) -> Result<Versioned<Backup>, Error> {
+    let catalog = jobs.ports.catalog.as_ref();
+    let source = &request.source_instance_id;
+    let id = match &request.backup {
+        BackupSelector::Id(id) => id.clone(),
+        BackupSelector::Name(name) => {
+            let id = catalog.backup_named(source, name).await?;
+            id.ok_or_else(|| Error::BackupNotFound(source.clone(), name.to_string()))?
+        }
+    };
+    let found = catalog.backup(source, &id).await?;
+    let found = found.ok_or_else(|| Error::BackupNotFound(source.clone(), id.to_string()))?;
+    match &found.value.state {
+        BackupState::Available(_) => Ok(found),
+        state => Err(Error::NotAvailable(id, state.status())),
+    }
+}
+
+/// Whether every pattern and rename means something, no two collections get one name, and none is in the way.
+async fn check_names(
+    jobs: &Jobs,
+    request: &CreateRestore,
+    backup: &Backup,
+    instance: &milvault_model::Instance,
+) -> Result<(), Error> {
+    let objects = jobs.ports.objects.as_ref();
+    let bucket = &jobs.settings.snapshot_bucket;
+    let manifest = snapshot::manifest(objects, bucket, &backup.instance_id, &backup.id).await?;
+    let mut names = Vec::new();
+    for page in &manifest.collection_pages {
+        let collections = snapshot::collections(objects, bucket, &backup.instance_id, &backup.id, page).await?;
+        names.extend(collections.into_iter().map(|collection| collection.name));
+    }
+    let mut wrong = Vec::new();
+    for (index, pattern) in request.selection.iter().enumerate() {
+        if !names.iter().any(|name| pattern.matches(name)) {
+            wrong.push(FieldError::new(
+                format!("/collections/{index}"),
+                format!("the backup has nothing like '{pattern}'"),
+            ));
+        }
+    }
+    let targets = targets(names.iter(), &request.selection, &request.rename);
+    for source in request.rename.keys() {
+        if !targets.iter().any(|(name, _)| name == source) {
+            wrong.push(FieldError::new(
+                format!("/rename/{source}"),
+                format!("'{source}' is not among the collections to restore"),
+            ));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (source, target) in &targets {
+        if !seen.insert(target) {
+            wrong.push(FieldError::new(
+                format!("/rename/{source}"),
+                format!("more than one collection would be restored as '{target}'"),
+            ));
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Error::Invalid(wrong));
+    }
+    if request.mode == RestoreMode::Create {
+        let milvus = jobs.ports.milvus.connect(instance).await?;
+        let databases: BTreeSet<String> = milvus.databases().await?.into_iter().collect();
+        for database in seen.iter().map(|target| &target.database).collect::<BTreeSet<_>>() {
+            if !databases.contains(database) {
+                continue;
+            }
+            for (collection, _) in milvus.collections(database).await? {
+                let existing = CollectionName::new(database, collection);
+                if seen.contains(&existing) {
+                    return Err(Error::CollectionExists(existing));
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! What a caller can ask of a restore that exists: to stop it, or to put the previous collections back.
+
+use milvault_model::{InstanceId, JobRef, Previous, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState};
+
+use crate::{
+    Error, Jobs,
+    ports::{CatalogError, Expect, Versioned, Write},
+    slice,
+};
+
+/// Asks a restore to stop, and starts a worker that sees to it. Once its swap has begun, it is too late.
+///
+/// # Errors
+/// [`Error::RestoreState`] if it is over or swapping.
+pub async fn cancel(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> Result<Restore, Error> {
+    loop {
+        let Versioned { value: mut record, version } = super::find(jobs, instance, restore).await?;
+        let stoppable = match &record.state {
+            RestoreState::Pending => true,
+            RestoreState::Running(run) => matches!(
+                run.phase,
+                RestorePhase::Stage { .. } | RestorePhase::Build | RestorePhase::Import | RestorePhase::Verify
+            ),
+            _ => false,
+        };
+        if record.cancel_requested_at.is_none() {
+            if !stoppable {
+                return Err(Error::RestoreState(match &record.state {
+                    RestoreState::Running(_) => {
+                        "the restore has begun to swap its collections in, and will be over in a moment; roll it back \
+                         then"
+                    }
+                    _ => "the restore is over; one that is completed can be rolled back",
+                }
+                .to_owned()));
+            }
+            record.cancel_requested_at = Some(jobs.ports.clock.now());
+            let put = Write::Restore(Box::new(record.clone()), Expect::Version(version));
+            match jobs.ports.catalog.commit(vec![put]).await {
+                Ok(()) => {}
+                Err(CatalogError::Conflict(_)) => continue,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
+        // If its worker is alive, this invocation finds the lease taken and ends at once.
+        if let Err(error) = jobs.ports.continuation.resume(&job).await {
+            tracing::warn!(%error, %restore, "the sweep will drive the cancelled job on");
+        }
+        return Ok(record);
+    }
+}
+
+/// Makes a completed restore the instance's job again, to put the previous collections back. Does not start it.
+///
+/// # Errors
+/// [`Error::RestoreState`] if there is nothing to roll back to; the in-progress errors while a job runs.
+pub async fn rollback(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> Result<Restore, Error> {
+    loop {
+        let Versioned { value: mut record, version } = super::find(jobs, instance, restore).await?;
+        let now = jobs.ports.clock.now();
+        let (started_at, completed_at) = match &record.state {
+            // Asked for twice.
+            RestoreState::Running(RestoreRun { phase: RestorePhase::Rollback { .. }, .. })
+            | RestoreState::RolledBack { .. } => return Ok(record),
+            RestoreState::Pending | RestoreState::Running(_) => return Err(Error::RestoreInProgress(restore.clone())),
+            RestoreState::Completed { started_at, completed_at, previous: Previous::Kept { until } }
+                if *until > now =>
+            {
+                (*started_at, *completed_at)
+            }
+            RestoreState::Completed { .. } => {
+                return Err(Error::RestoreState("the previous collections are no longer kept".to_owned()));
+            }
+            RestoreState::Failed { .. } | RestoreState::Cancelled { .. } => {
+                return Err(Error::RestoreState(
+                    "the restore didn't complete: the live collections are what they were".to_owned(),
+                ));
+            }
+        };
+        let mut run = RestoreRun::resume(now, RestorePhase::Rollback { completed_at });
+        run.started_at = started_at;
+        record.state = RestoreState::Running(run);
+        let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
+        let writes = vec![
+            Write::ClaimJob(job, now + slice::HAND_OVER),
+            Write::Restore(Box::new(record.clone()), Expect::Version(version)),
+        ];
+        match jobs.ports.catalog.commit(writes).await {
+            Ok(()) => return Ok(record),
+            Err(CatalogError::Conflict(_)) => {
+                if let Some(job) = jobs.ports.catalog.job(instance).await? {
+                    return Err(Error::occupied(job));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

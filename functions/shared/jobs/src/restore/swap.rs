@@ -1,0 +1,129 @@
+//! SWAP: live → previous, new → live, aliases after it; from each point on, the ids say what was done.
+
+use milvault_model::{
+    CollectionName, CollectionRestore, CollectionStage, FailureCode, Loaded, RestoreMode, RestorePhase, Swap,
+};
+
+use super::work::{Shared, Work};
+use crate::{
+    ports::{CollectionDescription, MilvusError},
+    slice::{Step, fatal},
+};
+
+pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
+    work.each_line(async |shared, line| swap_line(shared, line).await).await?;
+    Ok(work.enter(RestorePhase::Clean).await?)
+}
+
+async fn swap_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
+    let swap = match &line.stage {
+        CollectionStage::Verified { id } => {
+            let swap = prepare(shared, &line, *id).await?;
+            line.stage = CollectionStage::Swapping(swap.clone());
+            shared.save(&line).await?;
+            swap
+        }
+        CollectionStage::Swapping(swap) => swap.clone(),
+        _ => return Ok(()),
+    };
+    let began = shared.jobs.ports.clock.now();
+    rename(shared, &line, &swap).await?;
+    let took = shared.jobs.ports.clock.now() - began;
+    for alias in &swap.aliases {
+        shared.milvus.point_alias(alias, &line.target).await?;
+    }
+    line.unavailable_ms = Some(u64::try_from(took.num_milliseconds()).unwrap_or_default());
+    line.stage = CollectionStage::Swapped(swap);
+    Ok(shared.save(&line).await?)
+}
+
+/// What there is to move, by id.
+async fn prepare(shared: &Shared<'_>, line: &CollectionRestore, new_id: i64) -> Step<Swap> {
+    let live = match shared.milvus.collection_id(&line.target).await? {
+        Some(_) if shared.restore.mode == RestoreMode::Create => {
+            return Err(fatal(FailureCode::CollectionExists, format!("collection {} exists", line.target)));
+        }
+        Some(_) => Some(shared.milvus.describe(&line.target).await?),
+        None => None,
+    };
+    let capture = shared.capture(line).await?;
+    let mut swap = Swap {
+        new_id,
+        live_id: live.as_ref().map(|live| live.id),
+        live_loaded: live.as_ref().map_or(Loaded::No, |live| live.loaded.clone()),
+        live_aliases: live.map(|live: CollectionDescription| live.aliases).unwrap_or_default(),
+        aliases: Vec::new(),
+        taken_aliases: Vec::new(),
+    };
+    // The live collection's aliases stay on its name. The backup's come back, unless the collection comes back under
+    // another name: then they belong to the one that has the name.
+    swap.aliases.clone_from(&swap.live_aliases);
+    if line.source.collection == line.target.collection {
+        for alias in capture.aliases {
+            if swap.aliases.contains(&alias) {
+                continue;
+            }
+            if let Some(holder) = shared.milvus.alias_target(&line.target.database, &alias).await? {
+                swap.taken_aliases.push((alias.clone(), holder));
+            }
+            swap.aliases.push(alias);
+        }
+    }
+    Ok(swap)
+}
+
+/// Both renames, as far as they aren't done.
+async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
+    let (milvus, target, previous) = (&shared.milvus, &line.target, shared.previous(line));
+    let at_target = milvus.collection_id(target).await?;
+    if at_target == Some(swap.new_id) {
+        return Ok(());
+    }
+    if at_target.is_some() && at_target != swap.live_id {
+        let message = format!("another collection was made as {target} meanwhile");
+        return Err(fatal(FailureCode::CollectionExists, message));
+    }
+    if at_target.is_some() {
+        again_if_unknown(milvus.rename(target, &previous.collection).await)?;
+    }
+    again_if_unknown(milvus.rename(&shared.rebuilt(line), &target.collection).await)
+}
+
+/// The answer to a rename decides nothing: whether it took effect is looked up, here or by whoever comes next.
+pub(crate) fn again_if_unknown(result: Result<(), MilvusError>) -> Step {
+    result.map_err(|error| match error {
+        MilvusError::NoCollection(_) => MilvusError::Unreachable("a rename's outcome has to be looked up".into()),
+        error => error,
+    })?;
+    Ok(())
+}
+
+/// Puts a collection back where it was before its swap: the live one under its name, the new one under the restore's.
+pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
+    let (milvus, target, previous) = (&shared.milvus, &line.target, shared.previous(line));
+    let rebuilt = shared.rebuilt(line);
+    if milvus.collection_id(target).await? == Some(swap.new_id) {
+        again_if_unknown(milvus.rename(target, &rebuilt.collection).await)?;
+    }
+    if let Some(live_id) = swap.live_id
+        && milvus.collection_id(&previous).await? == Some(live_id)
+    {
+        if milvus.collection_id(target).await?.is_some() {
+            let message = format!("another collection was made as {target}; its previous one is {previous}");
+            return Err(fatal(FailureCode::CollectionExists, message));
+        }
+        again_if_unknown(milvus.rename(&previous, &target.collection).await)?;
+    }
+    for alias in &swap.live_aliases {
+        milvus.point_alias(alias, target).await?;
+    }
+    for alias in swap.aliases.iter().filter(|alias| !swap.live_aliases.contains(alias)) {
+        match swap.taken_aliases.iter().find(|(taken, _)| taken == alias) {
+            Some((_, holder)) => {
+                milvus.point_alias(alias, &CollectionName::new(&target.database, holder)).await?;
+            }
+            None => milvus.drop_alias(&target.database, alias).await?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! The ways back: a restore that doesn't complete, and one that is rolled back.
+
+use milvault_model::{CollectionRestore, CollectionStage, Ending, ImportState, Loaded, RestoreState, Time};
+
+use super::{
+    clean::remove_staged,
+    swap::swap_back,
+    work::{POLL, Shared, Work, ended},
+};
+use crate::{
+    ports::{ImportStatus, MilvusError},
+    slice::{self, Step},
+};
+
+/// Leaves every live collection as it was, and nothing of the restore.
+pub(crate) async fn undo(work: &mut Work<'_>, ending: Ending) -> Step {
+    work.each_line(async |shared, line| undo_line(shared, line).await).await?;
+    let own = work.own_bucket()?;
+    remove_staged(work.jobs, &own, &work.restore).await?;
+    let now = work.jobs.ports.clock.now();
+    Ok(work.end(ended(ending, work.run.started_at, now, None)).await?)
+}
+
+async fn undo_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
+    match &line.stage {
+        CollectionStage::Waiting | CollectionStage::Undone => return Ok(()),
+        CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) => {
+            swap_back(shared, &line, swap).await?;
+        }
+        CollectionStage::Built { imports, .. } => {
+            // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let them end.
+            for import in imports {
+                if let ImportState::Started { task } = import.state {
+                    slice::wait_until(shared.jobs, shared.deadline, POLL, async || {
+                        match shared.milvus.import_status(task).await {
+                            Ok(status) => Ok(status != ImportStatus::Running),
+                            // A server that no longer knows the job isn't working on it.
+                            Err(MilvusError::Refused(_)) => Ok(true),
+                            Err(error) => Err(error.into()),
+                        }
+                    })
+                    .await?;
+                }
+            }
+        }
+        CollectionStage::Imported { .. } | CollectionStage::Verified { .. } => {}
+    }
+    shared.milvus.drop_collection(&shared.rebuilt(&line)).await?;
+    line.stage = CollectionStage::Undone;
+    Ok(shared.save(&line).await?)
+}
+
+/// Puts the previous collections of a completed restore back, loaded as they were.
+pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time) -> Step {
+    // All of them ready before the first is moved.
+    work.each_line(async |shared, line| load_previous(shared, line).await).await?;
+    work.each_line(async |shared, line| undo_line(shared, line).await).await?;
+    let rolled_back_at = work.jobs.ports.clock.now();
+    let state = RestoreState::RolledBack { started_at: work.run.started_at, completed_at, rolled_back_at };
+    Ok(work.end(state).await?)
+}
+
+async fn load_previous(shared: &Shared<'_>, line: CollectionRestore) -> Step {
+    let CollectionStage::Swapped(swap) = &line.stage else { return Ok(()) };
+    let previous = shared.previous(&line);
+    if swap.live_loaded == Loaded::No || shared.milvus.collection_id(&previous).await? != swap.live_id {
+        return Ok(());
+    }
+    shared.milvus.load(&previous, &swap.live_loaded).await?;
+    slice::wait_until(shared.jobs, shared.deadline, POLL, async || Ok(shared.milvus.is_loaded(&previous).await?)).await
+}

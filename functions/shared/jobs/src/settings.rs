@@ -1,0 +1,57 @@
+//! What every operation is given: the ports and the deployment's settings.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use crate::ports::{Bucket, Catalog, Clock, Connector, Continuation, IdSource, Objects};
+
+/// The world.
+#[derive(Clone)]
+pub struct Ports {
+    /// Records.
+    pub catalog: Arc<dyn Catalog>,
+    /// Buckets.
+    pub objects: Arc<dyn Objects>,
+    /// Milvus servers.
+    pub milvus: Arc<dyn Connector>,
+    /// The next invocation.
+    pub continuation: Arc<dyn Continuation>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// New ids.
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// The deployment's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where snapshots are kept.
+    pub snapshot_bucket: Bucket,
+    /// How long a worker's lease lasts without being renewed: after a crash, the sweep drives the job on from then.
+    pub lease: TimeDelta,
+    /// How long a job may go without getting any further before it is failed.
+    pub stall: TimeDelta,
+    /// How many server-side copies are in flight at once.
+    pub copies_in_flight: usize,
+}
+
+/// The ports and settings together: what the jobs run on.
+#[derive(Clone)]
+pub struct Jobs {
+    /// The world.
+    pub ports: Ports,
+    /// The deployment's settings.
+    pub settings: Settings,
+}
+
+/// How a slice of a job's work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SliceEnd {
+    /// The job is over, or there was nothing to do.
+    Ended,
+    /// The time was over; the next invocation is on its way.
+    Continued,
+    /// Another worker has the lease.
+    Busy,
+}

@@ -1,0 +1,172 @@
+//! What every slice of every job does: take the lease, keep it, work, and hand over or wait out what will pass.
+
+use std::{pin::pin, time::Duration};
+
+use chrono::TimeDelta;
+use futures::future::{Either, select};
+use milvault_model::{Failure, FailureCode, InstanceId, JobRef};
+
+use crate::{
+    Error, Jobs, SliceEnd,
+    ports::{Deadline, Lease, LeasePurpose, MilvusError, ObjectsError},
+};
+
+/// The sweep drives on a job whose hand-over got lost from so long after it.
+pub(crate) const HAND_OVER: TimeDelta = TimeDelta::seconds(30);
+
+/// The most invocations that one job may take, whatever progress it makes.
+pub(crate) const MAX_SLICES: u32 = 20_000;
+
+/// Why a step of a job's work stops short.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// The slice's time is over; another one goes on.
+    OutOfTime,
+    /// The caller asked to stop.
+    CancelRequested,
+    /// The job can't succeed.
+    Fatal(Failure),
+    /// Something that may pass, or that isn't the job's fault.
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// The result of a step.
+pub(crate) type Step<T = ()> = Result<T, Halt>;
+
+pub(crate) fn fatal(code: FailureCode, message: impl Into<String>) -> Halt {
+    Halt::Fatal(Failure::new(code, message))
+}
+
+/// How work under a lease came to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum WorkEnd {
+    /// The job is over; its last commit gave the lease up.
+    Over,
+    /// The slice's time is over.
+    OutOfTime,
+}
+
+/// What an error means for a job.
+pub(crate) enum Verdict {
+    /// It may pass: try again, and fail with this once the job is stalled.
+    Retry(Failure),
+    /// It won't pass.
+    Fail(Failure),
+    /// It says nothing about the job: this worker stops, another one goes on.
+    Stop,
+}
+
+pub(crate) fn verdict(error: &Error) -> Verdict {
+    let failure = |code| Failure::new(code, error.to_string());
+    match error {
+        Error::Milvus(MilvusError::Unreachable(_)) => Verdict::Retry(failure(FailureCode::MilvusUnreachable)),
+        Error::Milvus(MilvusError::NoCollection(_)) => Verdict::Fail(failure(FailureCode::CollectionDropped)),
+        Error::Milvus(_) => Verdict::Fail(failure(FailureCode::MilvusRefused)),
+        Error::Objects(ObjectsError::Unavailable(_)) => Verdict::Retry(failure(FailureCode::StorageUnreachable)),
+        Error::Objects(ObjectsError::Bucket { .. }) => Verdict::Fail(failure(FailureCode::StorageUnreachable)),
+        Error::Document { .. } => Verdict::Fail(failure(FailureCode::SnapshotDamaged)),
+        Error::EngineUnsupported(_) => Verdict::Fail(failure(FailureCode::EngineVersionUnsupported)),
+        Error::CollectionExists(_) => Verdict::Fail(failure(FailureCode::CollectionExists)),
+        _ => Verdict::Stop,
+    }
+}
+
+/// How long to wait before trying again, for the `attempt`th time in a row (from 0).
+pub(crate) fn backoff(attempt: u32) -> Duration {
+    Duration::from_millis(250 << attempt.min(5))
+}
+
+/// Runs `work` under the instance's lease for this job, renewing it all the while; then hands over if need be.
+pub(crate) async fn run<W>(jobs: &Jobs, job: &JobRef, work: W) -> Result<SliceEnd, Error>
+where
+    W: AsyncFnOnce(&Lease) -> Result<WorkEnd, Error>,
+{
+    let Some(lease) = take(jobs, job.instance_id(), &LeasePurpose::Job(job.clone())).await? else {
+        return Ok(SliceEnd::Busy);
+    };
+    match keep(jobs, &lease, work(&lease)).await {
+        Ok(WorkEnd::Over) => Ok(SliceEnd::Ended),
+        Ok(WorkEnd::OutOfTime) => {
+            jobs.ports.catalog.release(&lease, jobs.ports.clock.now() + HAND_OVER).await?;
+            // A lost hand-over only costs time: the sweep finds the job.
+            if let Err(error) = jobs.ports.continuation.resume(job).await {
+                tracing::warn!(%error, instance = %job.instance_id(), "the sweep will drive the job on");
+            }
+            Ok(SliceEnd::Continued)
+        }
+        Err(Error::LeaseLost) => Err(Error::LeaseLost),
+        Err(error) => {
+            jobs.ports.catalog.release(&lease, jobs.ports.clock.now() + HAND_OVER).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Takes the instance's lease, if it is free.
+pub(crate) async fn take(jobs: &Jobs, instance: &InstanceId, purpose: &LeasePurpose) -> Result<Option<Lease>, Error> {
+    let now = jobs.ports.clock.now();
+    Ok(jobs.ports.catalog.acquire(instance, purpose, now, jobs.settings.lease).await?)
+}
+
+/// A job that was accepted while the lease was taken for something else found it taken.
+pub(crate) async fn resume_waiting_job(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
+    if let Some(job) = jobs.ports.catalog.job(instance).await?
+        && let Err(error) = jobs.ports.continuation.resume(&job).await
+    {
+        tracing::warn!(%error, %instance, "the sweep will drive the job on");
+    }
+    Ok(())
+}
+
+/// Does `work` while renewing the lease; stops it when the lease is lost.
+pub(crate) async fn keep<T>(
+    jobs: &Jobs,
+    lease: &Lease,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let renewing = async {
+        let third = (jobs.settings.lease / 3).to_std().unwrap_or(Duration::from_secs(1));
+        let mut lasts_until = jobs.ports.clock.now() + jobs.settings.lease;
+        loop {
+            jobs.ports.clock.sleep(third).await;
+            let now = jobs.ports.clock.now();
+            match jobs.ports.catalog.renew(lease, now + jobs.settings.lease).await {
+                Ok(true) => lasts_until = now + jobs.settings.lease,
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, instance = %lease.instance_id, "the lease couldn't be renewed");
+                    if jobs.ports.clock.now() >= lasts_until {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    match select(pin!(work), pin!(renewing)).await {
+        Either::Left((result, _)) => result,
+        Either::Right(((), _)) => Err(Error::LeaseLost),
+    }
+}
+
+/// Asks `condition` again and again until it holds.
+///
+/// # Errors
+/// [`Halt::OutOfTime`] at the slice's deadline; what `condition` returns.
+pub(crate) async fn wait_until<C>(jobs: &Jobs, deadline: Deadline, every: Duration, mut condition: C) -> Step
+where
+    C: AsyncFnMut() -> Step<bool>,
+{
+    while !condition().await? {
+        if deadline.is_over(jobs.ports.clock.now()) {
+            return Err(Halt::OutOfTime);
+        }
+        jobs.ports.clock.sleep(every).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! The sweep: what nobody else would do. Deletes what has expired, finishes what was interrupted, drives on what stands
+//! still.
+
+use milvault_model::{BackupId, DueKind, InstanceId, JobRef, RestoreId, retention};
+use serde::Serialize;
+
+use crate::{
+    Error, Jobs, deletion,
+    ports::{Deadline, DueItem, PageRequest},
+};
+
+/// Whether the sweep acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SweepMode {
+    /// It does.
+    Act,
+    /// It only says what it would do.
+    DryRun,
+}
+
+/// What a sweep did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepReport {
+    /// Jobs that stood still, driven on.
+    pub resumed: Vec<JobRef>,
+    /// Backups past their expiry, with what was decided.
+    pub expired: Vec<SweptBackup>,
+    /// Interrupted deletions, finished if nothing kept them from it.
+    pub deletions: Vec<SweptBackup>,
+    /// Restores whose previous collections or leftovers are due to be dropped.
+    pub restores: Vec<SweptRestore>,
+    /// What went wrong; the next sweep tries again.
+    pub errors: Vec<String>,
+}
+
+/// A backup that the sweep looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweptBackup {
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// Which.
+    pub backup_id: BackupId,
+    /// What was decided, or how it stands now.
+    pub outcome: String,
+}
+
+/// A restore that the sweep looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweptRestore {
+    /// Into which instance.
+    pub instance_id: InstanceId,
+    /// Which.
+    pub restore_id: RestoreId,
+}
+
+/// Looks at everything that is due. One thing's failure doesn't keep the sweep from the others.
+///
+/// # Errors
+/// When the catalog can't say what is due.
+pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<SweepReport, Error> {
+    let mut report = SweepReport::default();
+    let now = jobs.ports.clock.now();
+    for kind in DueKind::ALL {
+        let mut after = None;
+        loop {
+            let page = jobs.ports.catalog.due(kind, now, PageRequest { after, limit: 100 }).await?;
+            for (_, item) in &page.items {
+                if deadline.is_over(jobs.ports.clock.now()) {
+                    return Ok(report);
+                }
+                if let Err(error) = look_at(jobs, mode, kind, item, deadline, &mut report).await {
+                    tracing::error!(%error, ?item, "the sweep goes on without");
+                    report.errors.push(format!("{item:?}: {error}"));
+                }
+            }
+            after = page.items.last().map(|(key, _)| key.clone());
+            if !page.more {
+                break;
+            }
+        }
+    }
+    Ok(report)
+}
+
+async fn look_at(
+    jobs: &Jobs,
+    mode: SweepMode,
+    kind: DueKind,
+    item: &DueItem,
+    deadline: Deadline,
+    report: &mut SweepReport,
+) -> Result<(), Error> {
+    match item {
+        DueItem::Job(instance) => {
+            if let Some(job) = jobs.ports.catalog.job(instance).await? {
+                if mode == SweepMode::Act {
+                    resume(jobs, &job).await;
+                }
+                report.resumed.push(job);
+            }
+        }
+        DueItem::Backup(instance, backup) if kind == DueKind::Expiry => {
+            let record = crate::backup::find(jobs, instance, backup).await?;
+            let decision = retention::decide(&record, jobs.ports.clock.now());
+            let outcome = if decision == retention::Decision::Delete && mode == SweepMode::Act {
+                format!("{:?}", deletion::delete(jobs, instance, backup, deadline).await?.state.status())
+            } else {
+                format!("{decision:?}")
+            };
+            report.expired.push(swept(instance, backup, outcome));
+        }
+        DueItem::Backup(instance, backup) => {
+            let record = match mode {
+                SweepMode::Act => deletion::finish(jobs, instance, backup, deadline).await?,
+                SweepMode::DryRun => crate::backup::find(jobs, instance, backup).await?,
+            };
+            report.deletions.push(swept(instance, backup, format!("{:?}", record.state.status())));
+        }
+        DueItem::Restore(instance, restore) => {
+            if mode == SweepMode::Act {
+                // Only the restore's own function reaches Milvus.
+                let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
+                resume(jobs, &job).await;
+            }
+            report.restores.push(SweptRestore { instance_id: instance.clone(), restore_id: restore.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn swept(instance: &InstanceId, backup: &BackupId, outcome: String) -> SweptBackup {
+    SweptBackup { instance_id: instance.clone(), backup_id: backup.clone(), outcome }
+}
+
+async fn resume(jobs: &Jobs, job: &JobRef) {
+    if let Err(error) = jobs.ports.continuation.resume(job).await {
+        tracing::error!(%error, ?job, "the next sweep tries again");
+    }
+}

@@ -1,0 +1,98 @@
+//! A registered Milvus.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{InstanceId, Invalid, Time};
+
+/// An AWS region such as `eu-west-1`: where an instance's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Region(String);
+
+impl Region {
+    /// The region as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Region {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let parts: Vec<&str> = text.split('-').collect();
+        let words = parts
+            .iter()
+            .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
+        let ends_in_number = parts.last().is_some_and(|part| part.chars().all(|c| c.is_ascii_digit()));
+        if parts.len() >= 3 && text.len() <= 32 && words && ends_in_number {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid::new("a region is written as AWS does, such as 'eu-west-1'"))
+        }
+    }
+}
+
+impl From<Region> for String {
+    fn from(region: Region) -> String {
+        region.0
+    }
+}
+
+impl TryFrom<String> for Region {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+/// The object storage that a Milvus keeps its data in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Storage {
+    /// Milvus's `minio.bucketName`.
+    pub bucket: String,
+    /// Milvus's `minio.rootPath`, without slashes at its ends.
+    pub root_path: String,
+}
+
+/// How to authenticate; never the credentials themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Auth {
+    /// A Secrets Manager secret with `{"username": …, "password": …}` or `{"token": …}`, read at each use.
+    pub secret_arn: String,
+}
+
+/// A Milvus that the caller registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// The id in the URL.
+    pub id: InstanceId,
+    /// A name for people.
+    pub name: String,
+    /// The gRPC endpoint, `http://host:port` or `https://host:port`.
+    pub endpoint: String,
+    /// Where its data is.
+    pub region: Region,
+    /// Its object storage; absent when that is out of reach.
+    pub storage: Option<Storage>,
+    /// Absent for a server without authentication.
+    pub auth: Option<Auth>,
+    /// The management endpoint (port 9091 by default), if it can be reached.
+    pub management_endpoint: Option<String>,
+    /// When it was registered.
+    pub created_at: Time,
+    /// The version that the server reported when it was last asked.
+    pub reported_engine_version: Option<String>,
+}

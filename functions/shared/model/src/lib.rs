@@ -1,0 +1,33 @@
+//! The domain of Milvault: what an instance, a backup, a restore and a snapshot are, and the decisions about them.
+//!
+//! Pure: no I/O, no clock, no randomness. Whatever depends on the time takes it as an argument, so that every rule in
+//! here can be tested by its inputs and outputs alone.
+#![forbid(unsafe_code)]
+
+mod backup;
+mod engine;
+mod ids;
+mod instance;
+mod job;
+mod names;
+mod restore;
+pub mod retention;
+mod snapshot;
+
+pub use backup::{Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Reuse};
+pub use engine::{EngineVersion, Support};
+pub use ids::{BackupId, InstanceId, RestoreId};
+pub use instance::{Auth, Instance, Region, Storage};
+pub use job::{Due, DueKind, Ending, Failure, FailureCode, JobRef, Progress};
+pub use names::{BackupName, CollectionName, CollectionPattern, Invalid};
+pub use restore::{
+    CollectionRestore, CollectionStage, ImportState, ImportTask, Previous, Reload, Restore, RestoreMode, RestorePhase,
+    RestoreRun, RestoreState, RestoreStatus, Swap, previous_name, rebuilt_name, restore_owns,
+};
+pub use snapshot::{
+    CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, PageRef,
+    PartitionCapture, RowCount, SegmentCapture, Snapshot, SourceStorage, Totals, object_key,
+};
+
+/// A point in time with the grain of the catalog, in UTC.
+pub type Time = chrono::DateTime<chrono::Utc>;

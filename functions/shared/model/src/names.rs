@@ -1,0 +1,196 @@
+//! Names that callers give: of backups, of collections, and patterns that select collections.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a valid id, name or pattern: a sentence for the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(String);
+
+impl Invalid {
+    /// A reason in the caller's words.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+macro_rules! serde_as_text {
+    ($name:ident) => {
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Invalid;
+
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                text.parse()
+            }
+        }
+    };
+}
+
+/// A backup's name, unique among the living backups of an instance: 1 to 128 characters of any script, without control
+/// characters or blanks at its ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BackupName(String);
+
+impl BackupName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BackupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for BackupName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let length = text.chars().count();
+        if length == 0 || length > 128 {
+            return Err(Invalid::new("a backup name has 1 to 128 characters"));
+        }
+        if text.trim() != text || text.chars().any(char::is_control) {
+            return Err(Invalid::new("a backup name has no control characters and no blanks at its ends"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+serde_as_text!(BackupName);
+
+/// Milvus's own rule for the names of databases and collections.
+fn is_milvus_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 255
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn split_qualified(text: &str) -> Option<(&str, &str)> {
+    text.split_once('.').filter(|(database, _)| is_milvus_name(database))
+}
+
+/// A collection with its database, written `database.collection`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CollectionName {
+    /// The database, `default` where the server has only one.
+    pub database: String,
+    /// The collection's name inside it.
+    pub collection: String,
+}
+
+impl CollectionName {
+    /// The collection of this name in this database, both as the server spells them.
+    pub fn new(database: impl Into<String>, collection: impl Into<String>) -> Self {
+        Self { database: database.into(), collection: collection.into() }
+    }
+}
+
+impl fmt::Display for CollectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.database, self.collection)
+    }
+}
+
+impl FromStr for CollectionName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match split_qualified(text) {
+            Some((database, collection)) if is_milvus_name(collection) => Ok(Self::new(database, collection)),
+            _ => Err(Invalid::new(format!("'{text}' is not 'database.collection'"))),
+        }
+    }
+}
+
+serde_as_text!(CollectionName);
+
+/// Selects collections: one (`database.collection`) or all of a database (`database.*`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum CollectionPattern {
+    /// This collection only.
+    One(CollectionName),
+    /// Every collection of the database.
+    Database(String),
+}
+
+impl CollectionPattern {
+    /// Whether the pattern selects this collection.
+    pub fn matches(&self, name: &CollectionName) -> bool {
+        match self {
+            Self::One(one) => one == name,
+            Self::Database(database) => *database == name.database,
+        }
+    }
+
+    /// Whether a selection takes this collection; an empty selection takes all.
+    pub fn selects(selection: &[Self], name: &CollectionName) -> bool {
+        selection.is_empty() || selection.iter().any(|pattern| pattern.matches(name))
+    }
+}
+
+impl fmt::Display for CollectionPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(name) => name.fmt(f),
+            Self::Database(database) => write!(f, "{database}.*"),
+        }
+    }
+}
+
+impl FromStr for CollectionPattern {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match split_qualified(text) {
+            Some((database, "*")) => Ok(Self::Database(database.to_owned())),
+            _ => text
+                .parse()
+                .map(Self::One)
+                .map_err(|_| Invalid::new(format!("'{text}' is neither 'database.collection' nor 'database.*'"))),
+        }
+    }
+}
+
+serde_as_text!(CollectionPattern);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_name_may_be_of_any_script_but_not_blank_or_unprintable() {
+        for good in ["before-migration", "vor dem Umzug", "移行前", "a", &"é".repeat(128)] {
+            assert!(good.parse::<BackupName>().is_ok(), "{good:?}");
+        }
+        for bad in ["", " a", "a ", "a\nb", "\u{0}", &"é".repeat(129)] {
+            assert!(bad.parse::<BackupName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_select_one_collection_or_a_database() {
+        let items = CollectionName::new("default", "items");
+        assert!("default.items".parse::<CollectionPattern>().unwrap().matches(&items));
+        assert!("default.*".parse::<CollectionPattern>().unwrap().matches(&items));
+        assert!(!"other.*".parse::<CollectionPattern>().unwrap().matches(&items));
+        assert!(CollectionPattern::selects(&[], &items));
+        for bad in ["", "items", "*", "*.*", "default.it*", "a.b.c", "default.", ".items", "de fault.x"] {
+            assert!(bad.parse::<CollectionPattern>().is_err(), "{bad:?}");
+        }
+    }
+}

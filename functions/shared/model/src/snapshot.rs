@@ -1,0 +1,297 @@
+//! What a snapshot consists of: the manifest, its pages, and everything needed to rebuild a collection.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{BackupId, BackupName, CaptureMethod, CollectionName, InstanceId, Region, Time};
+
+/// The key of a data object below an instance's prefix, from its key in the source relative to Milvus's root path.
+///
+/// Two hexadecimal digits of the key's SHA-256 come first: S3's request rates are per prefix, and so one busy
+/// collection is spread over 256 of them.
+pub fn object_key(relative: &str) -> String {
+    let shard = Sha256::digest(relative.as_bytes())[0];
+    format!("{shard:02x}/{relative}")
+}
+
+/// An object of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectEntry {
+    /// `{shard}/{key relative to the source's root path}`; entries of a snapshot are sorted by it.
+    pub key: String,
+    /// In bytes.
+    pub size: u64,
+    /// The source's ETag when it was planned.
+    pub source_etag: String,
+    /// The ETag of what is stored; `None` in a plan, where nothing is stored yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
+impl ObjectEntry {
+    /// The key relative to the source's root path.
+    pub fn relative_key(&self) -> &str {
+        self.key.split_once('/').map_or(self.key.as_str(), |(_, relative)| relative)
+    }
+}
+
+/// A page of a snapshot: which, and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PageRef {
+    /// Relative to the backup's prefix, such as `objects/00000.jsonl.zst`.
+    pub key: String,
+    /// Of the stored (compressed) bytes, in hexadecimal.
+    pub sha256: String,
+    /// How many entries.
+    pub entries: u32,
+    /// The first entry's sort key.
+    pub first: String,
+    /// The last entry's sort key.
+    pub last: String,
+}
+
+/// A snapshot's table of contents, written last and only once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// The version of this format.
+    pub format: u32,
+    /// Of which backup.
+    pub backup_id: BackupId,
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// The backup's name.
+    pub name: BackupName,
+    /// How it was captured.
+    pub method: CaptureMethod,
+    /// What the server reported.
+    pub engine_version: String,
+    /// Where the bytes came from.
+    pub source: SourceStorage,
+    /// See [`Snapshot::point_in_time`].
+    pub point_in_time: Time,
+    /// Sums over the snapshot.
+    pub totals: Totals,
+    /// Its databases.
+    pub databases: Vec<DatabaseCapture>,
+    /// What was not captured, and why.
+    pub left_out: Vec<LeftOut>,
+    /// Pages of [`ObjectEntry`], sorted by key through all of them.
+    pub object_pages: Vec<PageRef>,
+    /// Pages of [`CollectionCapture`], sorted by name through all of them.
+    pub collection_pages: Vec<PageRef>,
+}
+
+/// Where a snapshot's objects were copied from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStorage {
+    /// The bucket's region.
+    pub region: Region,
+    /// The bucket.
+    pub bucket: String,
+    /// Milvus's root path in it.
+    pub root_path: String,
+}
+
+/// Sums over a snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// Bytes of all its objects.
+    pub size_bytes: u64,
+    /// Bytes that no earlier backup of the instance held.
+    pub added_bytes: u64,
+    /// How many objects.
+    pub objects: u64,
+    /// How many collections.
+    pub collections: u64,
+    /// Their entities.
+    pub entities: u64,
+}
+
+/// What the catalog knows of a finished snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// When work on it began.
+    pub started_at: Time,
+    /// When it became AVAILABLE.
+    pub completed_at: Time,
+    /// Everything written before it is in the snapshot: the earliest of its collections' points in time.
+    pub point_in_time: Time,
+    /// Sums over it.
+    pub totals: Totals,
+}
+
+/// A database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseCapture {
+    /// Its name.
+    pub name: String,
+}
+
+/// Something that was there and isn't in the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// What.
+    pub collection: CollectionName,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// A collection at its point in time: everything needed to rebuild it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectionCapture {
+    /// Its name.
+    pub name: CollectionName,
+    /// Its id in the source, which its objects' keys carry.
+    pub id: i64,
+    /// The schema as Milvus's protocol encodes it (`schema.CollectionSchema`), in base64, so that nothing of it that we
+    /// have no word for is lost.
+    pub schema: String,
+    /// Of the schema: what is needed to rebuild it.
+    pub primary_key: String,
+    /// Shards.
+    pub shards: i32,
+    /// As Milvus's protocol numbers it.
+    pub consistency_level: i32,
+    /// The collection's properties, such as its time to live.
+    pub properties: Vec<(String, String)>,
+    /// Its partitions, with the ids that its objects' keys carry.
+    pub partitions: Vec<PartitionCapture>,
+    /// Whether Milvus spreads the rows over the partitions by a key: then the partitions are made by their number.
+    pub has_partition_key: bool,
+    /// Its indexes.
+    pub indexes: Vec<IndexCapture>,
+    /// Its aliases.
+    pub aliases: Vec<String>,
+    /// Whether and how it was loaded.
+    pub loaded: Loaded,
+    /// The hybrid timestamp of its flush: rows up to it are in the snapshot, later ones aren't.
+    pub flush_timestamp: u64,
+    /// The same as a time.
+    pub point_in_time: Time,
+    /// How many rows it has.
+    pub rows: RowCount,
+    /// Bytes of its objects.
+    pub size_bytes: u64,
+    /// The segments that hold its rows.
+    pub segments: Vec<SegmentCapture>,
+}
+
+/// A partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionCapture {
+    /// Its name.
+    pub name: String,
+    /// Its id in the source.
+    pub id: i64,
+}
+
+/// An index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexCapture {
+    /// Its name.
+    pub name: String,
+    /// The field it is on.
+    pub field: String,
+    /// Type, metric and parameters.
+    pub params: Vec<(String, String)>,
+}
+
+/// Whether a collection was loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub enum Loaded {
+    /// Not at all.
+    No,
+    /// With this many replicas of everything.
+    Whole {
+        /// At least 1.
+        replicas: i32,
+    },
+    /// Only these partitions.
+    Partitions {
+        /// At least 1.
+        replicas: i32,
+        /// By name.
+        names: Vec<String>,
+    },
+}
+
+/// A segment: rows of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SegmentCapture {
+    /// Its id in the source.
+    pub id: i64,
+    /// Its partition's id in the source.
+    pub partition_id: i64,
+    /// Rows in it, deleted ones included.
+    pub rows: u64,
+}
+
+/// How many rows a collection has, and how well that is known.
+///
+/// Milvus counts exactly only what is loaded, and only at the present: with writes going on, or for a collection that
+/// isn't loaded, the rows in its segments are an upper bound, because deletes are in logs of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "known", rename_all = "camelCase")]
+pub enum RowCount {
+    /// Exactly so many.
+    Exactly {
+        /// Rows.
+        rows: u64,
+    },
+    /// So many or fewer.
+    AtMost {
+        /// Rows.
+        rows: u64,
+    },
+}
+
+impl RowCount {
+    /// The number to show.
+    pub fn rows(self) -> u64 {
+        match self {
+            Self::Exactly { rows } | Self::AtMost { rows } => rows,
+        }
+    }
+
+    /// Whether a rebuilt collection with `found` rows can be the one counted.
+    pub fn admits(self, found: u64) -> bool {
+        match self {
+            Self::Exactly { rows } => found == rows,
+            Self::AtMost { rows } => found <= rows,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_key_spreads_by_hash_and_gives_its_source_back() {
+        let key = object_key("insert_log/1/2/3/100/5");
+        assert_eq!(key.as_bytes()[2], b'/');
+        let entry = ObjectEntry { key, size: 0, source_etag: String::new(), etag: None };
+        assert_eq!(entry.relative_key(), "insert_log/1/2/3/100/5");
+    }
+
+    #[test]
+    fn an_upper_bound_admits_fewer_rows_and_an_exact_count_only_itself() {
+        assert!(RowCount::AtMost { rows: 5 }.admits(3));
+        assert!(!RowCount::AtMost { rows: 5 }.admits(6));
+        assert!(RowCount::Exactly { rows: 5 }.admits(5));
+        assert!(!RowCount::Exactly { rows: 5 }.admits(4));
+    }
+}

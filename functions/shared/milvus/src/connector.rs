@@ -1,0 +1,82 @@
+//! Connections, and the credentials that they carry.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use milvault_jobs::ports::{Connector, Milvus, MilvusError};
+use milvault_model::Instance;
+use serde::Deserialize;
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    transport::{ClientTlsConfig, Endpoint},
+};
+
+use crate::server::Server;
+
+/// A call that takes longer has gone wrong: what takes long in Milvus is asked for and then polled.
+const CALL: Duration = Duration::from_secs(20);
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Where credentials are kept.
+#[async_trait]
+pub trait SecretSource: Send + Sync {
+    /// The secret's text.
+    ///
+    /// # Errors
+    /// Why it can't be read, without anything of its content.
+    async fn secret(&self, arn: &str) -> Result<String, String>;
+}
+
+/// Connects to instances; reads their credentials at each connection and keeps none.
+pub struct MilvusConnector {
+    secrets: Arc<dyn SecretSource>,
+}
+
+impl MilvusConnector {
+    /// A connector that finds credentials in `secrets`.
+    pub fn new(secrets: Arc<dyn SecretSource>) -> Self {
+        Self { secrets }
+    }
+
+    async fn authorization(&self, instance: &Instance) -> Result<Option<MetadataValue<Ascii>>, MilvusError> {
+        let Some(auth) = &instance.auth else { return Ok(None) };
+        let bad = |reason: &str| MilvusError::Unauthenticated(format!("secret {}: {reason}", auth.secret_arn));
+        let text = self.secrets.secret(&auth.secret_arn).await.map_err(|reason| bad(&reason))?;
+        let secret: Secret = serde_json::from_str(&text)
+            .map_err(|_| bad("is neither {\"username\": …, \"password\": …} nor {\"token\": …}"))?;
+        // The server decodes either form: `user:password`, or an API key.
+        let plain = match secret {
+            Secret::Password { username, password } => format!("{username}:{password}"),
+            Secret::Token { token } => token,
+        };
+        let mut value: MetadataValue<Ascii> =
+            BASE64_STANDARD.encode(plain).parse().map_err(|_| bad("can't be sent in a header"))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Secret {
+    Password { username: String, password: String },
+    Token { token: String },
+}
+
+#[async_trait]
+impl Connector for MilvusConnector {
+    async fn connect(&self, instance: &Instance) -> Result<Arc<dyn Milvus>, MilvusError> {
+        let authorization = self.authorization(instance).await?;
+        let bad = |error: tonic::transport::Error| MilvusError::Refused(format!("{}: {error}", instance.endpoint));
+        let mut endpoint = Endpoint::from_shared(instance.endpoint.clone())
+            .map_err(bad)?
+            .timeout(CALL)
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true);
+        if instance.endpoint.starts_with("https:") {
+            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(bad)?;
+        }
+        Ok(Arc::new(Server::new(endpoint.connect_lazy(), authorization)))
+    }
+}

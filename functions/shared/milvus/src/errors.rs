@@ -1,0 +1,51 @@
+//! What the server's refusals mean.
+//!
+//! A status has two codes: `error_code`, of before 2.3, and `code`, of since. The numbers are those of Milvus's
+//! `pkg/util/merr/errors.go` and of its `common.proto`.
+
+use milvault_jobs::ports::MilvusError;
+use milvault_model::CollectionName;
+use milvus::proto::common::Status;
+
+/// Codes that a later try may not meet: not ready, unavailable, too many requests, rate limit, no quota for writes now.
+const PASSING: [i32; 5] = [1, 2, 4, 8, 9];
+/// The same among the old codes: rate limit, not ready.
+const PASSING_OLD: [i32; 2] = [49, 56];
+const COLLECTION_NOT_FOUND: i32 = 100;
+const COLLECTION_NOT_FOUND_OLD: i32 = 4;
+const NEEDS_AUTHENTICATION: [i32; 3] = [1400, 1401, 1402];
+
+/// An answer that didn't come.
+pub(crate) fn transport(status: &tonic::Status) -> MilvusError {
+    use tonic::Code;
+    let message = status.message().to_owned();
+    match status.code() {
+        Code::Unauthenticated | Code::PermissionDenied => MilvusError::Unauthenticated(message),
+        Code::InvalidArgument | Code::Unimplemented | Code::FailedPrecondition | Code::OutOfRange => {
+            MilvusError::Refused(message)
+        }
+        code => MilvusError::Unreachable(format!("{code:?}: {message}")),
+    }
+}
+
+/// Whether the status in an answer says that it was done.
+pub(crate) fn check(status: Option<&Status>, name: Option<&CollectionName>) -> Result<(), MilvusError> {
+    // An answer without a status has none to complain with.
+    let Some(status) = status else { return Ok(()) };
+    #[expect(deprecated, reason = "servers of the 2.3 line answer some calls with the old code only")]
+    let old = status.error_code;
+    if status.code == 0 && old == 0 {
+        return Ok(());
+    }
+    let reason = format!("{} (code {}, {old})", status.reason, status.code);
+    let missing = status.code == COLLECTION_NOT_FOUND
+        || old == COLLECTION_NOT_FOUND_OLD
+        || status.reason.contains("can't find collection")
+        || status.reason.contains("collection not found");
+    Err(match name {
+        Some(name) if missing => MilvusError::NoCollection(name.clone()),
+        _ if NEEDS_AUTHENTICATION.contains(&status.code) => MilvusError::Unauthenticated(reason),
+        _ if PASSING.contains(&status.code) || PASSING_OLD.contains(&old) => MilvusError::Unreachable(reason),
+        _ => MilvusError::Refused(reason),
+    })
+}

@@ -1,0 +1,581 @@
+//! The calls.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use milvault_jobs::ports::{
+    CollectionDescription, FlushResult, ImportRequest, ImportStatus, Milvus, MilvusError, Segment,
+};
+use milvault_model::{CollectionCapture, CollectionName, EngineVersion, IndexCapture, Loaded, PartitionCapture};
+use milvus::proto::{
+    common::{ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState},
+    milvus::{self as api, milvus_service_client::MilvusServiceClient},
+    schema::{CollectionSchema, field_data, scalar_field},
+};
+use prost::Message;
+use tokio::sync::OnceCell;
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
+
+use crate::errors::{check, transport};
+
+/// A describe of 16,000 collections or of thousands of segments is larger than the 4 MB that gRPC allows by default.
+const LARGEST_ANSWER: usize = 256 << 20;
+
+/// A flush that takes longer is tried again as a whole.
+const FLUSH_LIMIT: Duration = Duration::from_secs(120);
+const FLUSH_POLL: Duration = Duration::from_millis(200);
+
+/// The partition that every collection has.
+const DEFAULT_PARTITION: &str = "_default";
+
+pub(crate) struct Server {
+    client: MilvusServiceClient<Channel>,
+    authorization: Option<MetadataValue<Ascii>>,
+    version: OnceCell<String>,
+}
+
+impl Server {
+    pub(crate) fn new(channel: Channel, authorization: Option<MetadataValue<Ascii>>) -> Self {
+        let client = MilvusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
+        Self { client, authorization, version: OnceCell::new() }
+    }
+
+    fn client(&self) -> MilvusServiceClient<Channel> {
+        self.client.clone()
+    }
+
+    /// The message with our credentials, for this database.
+    fn request<T>(&self, database: &str, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        // Database names are ASCII; one that isn't is refused by the server by its field in the message.
+        if let Ok(database) = database.parse() {
+            request.metadata_mut().insert("dbname", database);
+        }
+        request
+    }
+
+    async fn describe_raw(&self, name: &CollectionName) -> Result<api::DescribeCollectionResponse, MilvusError> {
+        let message = api::DescribeCollectionRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().describe_collection(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        Ok(answer)
+    }
+
+    /// Partitions by name, all of them or the loaded ones.
+    async fn partitions(
+        &self,
+        name: &CollectionName,
+        which: api::ShowType,
+    ) -> Result<Vec<PartitionCapture>, MilvusError> {
+        #[expect(deprecated, reason = "the only call of the 2.3 line that tells the loaded partitions from the others")]
+        let message = api::ShowPartitionsRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            r#type: which as i32,
+            ..Default::default()
+        };
+        let answer = self.client().show_partitions(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        let pairs = answer.partition_names.into_iter().zip(answer.partition_i_ds);
+        let mut partitions: Vec<_> = pairs.map(|(name, id)| PartitionCapture { name, id }).collect();
+        partitions.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(partitions)
+    }
+
+    async fn index_descriptions(&self, name: &CollectionName) -> Result<Vec<api::IndexDescription>, MilvusError> {
+        /// `IndexNotFound`, and its old code.
+        const NO_INDEX: i32 = 700;
+        const NO_INDEX_OLD: i32 = 25;
+        let message = api::DescribeIndexRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().describe_index(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        #[expect(deprecated, reason = "servers of the 2.3 line answer with the old code too")]
+        let none = answer.status.as_ref().is_some_and(|s| s.code == NO_INDEX || s.error_code == NO_INDEX_OLD);
+        if none {
+            return Ok(Vec::new());
+        }
+        check(answer.status.as_ref(), Some(name))?;
+        Ok(answer.index_descriptions)
+    }
+
+    async fn load_state(&self, name: &CollectionName) -> Result<LoadState, MilvusError> {
+        let message = api::GetLoadStateRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().get_load_state(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        Ok(answer.state())
+    }
+
+    async fn loaded(&self, name: &CollectionName, id: i64, all: &[PartitionCapture]) -> Result<Loaded, MilvusError> {
+        if !matches!(self.load_state(name).await?, LoadState::Loaded | LoadState::Loading) {
+            return Ok(Loaded::No);
+        }
+        let message =
+            api::GetReplicasRequest { db_name: name.database.clone(), collection_id: id, ..Default::default() };
+        let answer = self.client().get_replicas(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        let replicas = i32::try_from(answer.replicas.len().max(1)).unwrap_or(1);
+        let names: Vec<String> =
+            self.partitions(name, api::ShowType::InMemory).await?.into_iter().map(|p| p.name).collect();
+        Ok(if all.iter().all(|partition| names.contains(&partition.name)) {
+            Loaded::Whole { replicas }
+        } else {
+            Loaded::Partitions { replicas, names }
+        })
+    }
+
+    /// The version, asked for once per connection.
+    async fn line(&self) -> Result<Option<[u32; 3]>, MilvusError> {
+        let version = self.version.get_or_try_init(|| self.version()).await?;
+        Ok(EngineVersion::parse(version).map(|version| version.milvus()))
+    }
+}
+
+fn pairs(params: &[(String, String)]) -> Vec<KeyValuePair> {
+    params.iter().map(|(key, value)| KeyValuePair { key: key.clone(), value: value.clone() }).collect()
+}
+
+fn from_pairs(pairs: Vec<KeyValuePair>) -> Vec<(String, String)> {
+    pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+}
+
+fn unexpected(what: &str) -> MilvusError {
+    MilvusError::Refused(format!("the server's answer has no {what}"))
+}
+
+/// The unit of an import's `end_ts`: hybrid timestamps from 2.4 on. 2.3 compares physical milliseconds and excludes
+/// the end at that grain (tried on 2.3.5: the hybrid one cuts off nothing, the millisecond itself everything).
+fn end_timestamp(line: Option<[u32; 3]>, hybrid: u64) -> u64 {
+    match line {
+        Some([2, 3, _]) => (hybrid >> 18) + 1,
+        _ => hybrid,
+    }
+}
+
+#[async_trait]
+impl Milvus for Server {
+    async fn version(&self) -> Result<String, MilvusError> {
+        let answer = self.client().get_version(self.request("default", api::GetVersionRequest {})).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), None)?;
+        Ok(answer.version)
+    }
+
+    async fn databases(&self) -> Result<Vec<String>, MilvusError> {
+        let answer = self.client().list_databases(self.request("default", api::ListDatabasesRequest::default())).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), None)?;
+        let mut names = answer.db_names;
+        names.sort();
+        Ok(names)
+    }
+
+    async fn ensure_database(&self, database: &str) -> Result<(), MilvusError> {
+        if self.databases().await?.iter().any(|name| name == database) {
+            return Ok(());
+        }
+        let message = api::CreateDatabaseRequest { db_name: database.to_owned(), ..Default::default() };
+        let answer = self.client().create_database(self.request("default", message)).await;
+        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)
+    }
+
+    async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError> {
+        let message = api::ShowCollectionsRequest { db_name: database.to_owned(), ..Default::default() };
+        let answer = self.client().show_collections(self.request(database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), None)?;
+        let mut found: Vec<_> = answer.collection_names.into_iter().zip(answer.collection_ids).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError> {
+        match self.describe_raw(name).await {
+            // Under an alias, the server describes the collection that the alias stands for.
+            Ok(answer) => Ok((answer.collection_name == name.collection).then_some(answer.collection_id)),
+            Err(MilvusError::NoCollection(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn describe(&self, name: &CollectionName) -> Result<CollectionDescription, MilvusError> {
+        let answer = self.describe_raw(name).await?;
+        let schema = answer.schema.ok_or_else(|| unexpected("schema"))?;
+        let primary_key = schema.fields.iter().find(|field| field.is_primary_key);
+        let primary_key = primary_key.ok_or_else(|| unexpected("primary key"))?.name.clone();
+        let name = CollectionName::new(&name.database, answer.collection_name);
+        let partitions = self.partitions(&name, api::ShowType::All).await?;
+        let indexes = self
+            .index_descriptions(&name)
+            .await?
+            .into_iter()
+            .map(|index| IndexCapture {
+                name: index.index_name,
+                field: index.field_name,
+                params: from_pairs(index.params),
+            })
+            .collect();
+        let mut aliases = answer.aliases;
+        aliases.sort();
+        Ok(CollectionDescription {
+            id: answer.collection_id,
+            loaded: self.loaded(&name, answer.collection_id, &partitions).await?,
+            name,
+            primary_key,
+            has_partition_key: schema.fields.iter().any(|field| field.is_partition_key),
+            schema: schema.encode_to_vec(),
+            shards: answer.shards_num,
+            consistency_level: answer.consistency_level,
+            properties: from_pairs(answer.properties),
+            partitions,
+            indexes,
+            aliases,
+        })
+    }
+
+    async fn flush(&self, name: &CollectionName) -> Result<FlushResult, MilvusError> {
+        let message = api::FlushRequest {
+            db_name: name.database.clone(),
+            collection_names: vec![name.collection.clone()],
+            ..Default::default()
+        };
+        let answer = self.client().flush(self.request(&name.database, message)).await;
+        let mut answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        let timestamp = answer.coll_flush_ts.get(&name.collection).copied();
+        let timestamp = timestamp.ok_or_else(|| unexpected("flush timestamp"))?;
+        let take = |ids: Option<milvus::proto::schema::LongArray>| ids.map(|ids| ids.data).unwrap_or_default();
+        let mut segments = take(answer.coll_seg_i_ds.remove(&name.collection));
+        segments.extend(take(answer.flush_coll_seg_i_ds.remove(&name.collection)));
+
+        let began = tokio::time::Instant::now();
+        loop {
+            let message = api::GetFlushStateRequest {
+                segment_i_ds: segments.clone(),
+                flush_ts: timestamp,
+                db_name: name.database.clone(),
+                collection_name: name.collection.clone(),
+            };
+            let answer = self.client().get_flush_state(self.request(&name.database, message)).await;
+            let answer = answer.map_err(|status| transport(&status))?.into_inner();
+            check(answer.status.as_ref(), Some(name))?;
+            if answer.flushed {
+                return Ok(FlushResult { timestamp, segments });
+            }
+            if began.elapsed() > FLUSH_LIMIT {
+                let limit = FLUSH_LIMIT.as_secs();
+                return Err(MilvusError::Unreachable(format!("the flush of {name} isn't over after {limit} s")));
+            }
+            tokio::time::sleep(FLUSH_POLL).await;
+        }
+    }
+
+    async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
+        let message = api::GetPersistentSegmentInfoRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().get_persistent_segment_info(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        Ok(answer
+            .infos
+            .into_iter()
+            .filter(|info| info.state() != SegmentState::Dropped)
+            .map(|info| Segment {
+                id: info.segment_id,
+                partition_id: info.partition_id,
+                rows: u64::try_from(info.num_rows).unwrap_or_default(),
+                is_flushed: info.state() == SegmentState::Flushed,
+            })
+            .collect())
+    }
+
+    async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError> {
+        let message = api::QueryRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            output_fields: vec!["count(*)".to_owned()],
+            consistency_level: ConsistencyLevel::Strong as i32,
+            ..Default::default()
+        };
+        let answer = self.client().query(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        let count = answer.fields_data.into_iter().find_map(|field| match field.field? {
+            field_data::Field::Scalars(scalars) => match scalars.data? {
+                scalar_field::Data::LongData(longs) => longs.data.first().copied(),
+                _ => None,
+            },
+            _ => None,
+        });
+        count.and_then(|count| u64::try_from(count).ok()).ok_or_else(|| unexpected("count"))
+    }
+
+    async fn rows_in_query_segments(&self, name: &CollectionName) -> Result<u64, MilvusError> {
+        let message = api::GetQuerySegmentInfoRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().get_query_segment_info(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        // A segment that is handed over from growing to sealed is listed twice for a moment.
+        let rows: BTreeMap<i64, i64> = answer.infos.iter().map(|info| (info.segment_id, info.num_rows)).collect();
+        Ok(rows.into_values().filter_map(|rows| u64::try_from(rows).ok()).sum())
+    }
+
+    async fn create(&self, name: &CollectionName, capture: &CollectionCapture) -> Result<(), MilvusError> {
+        let damaged =
+            |reason: String| MilvusError::Refused(format!("the backup's schema of {}: {reason}", capture.name));
+        let schema = BASE64_STANDARD.decode(&capture.schema).map_err(|error| damaged(error.to_string()))?;
+        let mut schema = CollectionSchema::decode(schema.as_slice()).map_err(|error| damaged(error.to_string()))?;
+        schema.name.clone_from(&name.collection);
+        let by_key = i64::try_from(capture.partitions.len()).unwrap_or_default();
+        let message = api::CreateCollectionRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            schema: schema.encode_to_vec(),
+            shards_num: capture.shards,
+            consistency_level: capture.consistency_level,
+            properties: pairs(&capture.properties),
+            num_partitions: if capture.has_partition_key { by_key } else { 0 },
+            ..Default::default()
+        };
+        let answer = self.client().create_collection(self.request(&name.database, message)).await;
+        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)?;
+        if capture.has_partition_key {
+            return Ok(());
+        }
+        for partition in capture.partitions.iter().filter(|partition| partition.name != DEFAULT_PARTITION) {
+            let message = api::CreatePartitionRequest {
+                db_name: name.database.clone(),
+                collection_name: name.collection.clone(),
+                partition_name: partition.name.clone(),
+                ..Default::default()
+            };
+            let answer = self.client().create_partition(self.request(&name.database, message)).await;
+            check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(name))?;
+        }
+        Ok(())
+    }
+
+    async fn ensure_index(&self, name: &CollectionName, index: &IndexCapture) -> Result<(), MilvusError> {
+        let message = api::CreateIndexRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            field_name: index.field.clone(),
+            extra_params: pairs(&index.params),
+            index_name: index.name.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().create_index(self.request(&name.database, message)).await;
+        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(name))
+    }
+
+    async fn indexes_are_built(&self, name: &CollectionName) -> Result<bool, MilvusError> {
+        let indexes = self.index_descriptions(name).await?;
+        if let Some(failed) = indexes.iter().find(|index| index.state() == IndexState::Failed) {
+            let reason = &failed.index_state_fail_reason;
+            return Err(MilvusError::Refused(format!("index {} of {name} failed: {reason}", failed.index_name)));
+        }
+        Ok(indexes.iter().all(|index| index.state() == IndexState::Finished && index.pending_index_rows == 0))
+    }
+
+    async fn import(&self, request: ImportRequest<'_>) -> Result<i64, MilvusError> {
+        let name = request.collection;
+        let end = end_timestamp(self.line().await?, request.end_timestamp);
+        let message = api::ImportRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            partition_name: request.partition.to_owned(),
+            files: vec![request.insert_prefix.to_owned(), request.delta_prefix.to_owned()],
+            options: pairs(&[("backup".to_owned(), "true".to_owned()), ("end_ts".to_owned(), end.to_string())]),
+            ..Default::default()
+        };
+        let answer = self.client().import(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        answer.tasks.first().copied().ok_or_else(|| unexpected("import task"))
+    }
+
+    async fn import_tasks(&self, name: &CollectionName) -> Result<Vec<i64>, MilvusError> {
+        let message = api::ListImportTasksRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            limit: 0,
+        };
+        let answer = self.client().list_import_tasks(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), Some(name))?;
+        Ok(answer.tasks.into_iter().map(|task| task.id).collect::<HashSet<_>>().into_iter().collect())
+    }
+
+    async fn import_status(&self, task: i64) -> Result<ImportStatus, MilvusError> {
+        let message = api::GetImportStateRequest { task };
+        let answer = self.client().get_import_state(self.request("default", message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), None)?;
+        Ok(match answer.state() {
+            ImportState::ImportCompleted => {
+                ImportStatus::Completed { rows: u64::try_from(answer.row_count).unwrap_or_default() }
+            }
+            ImportState::ImportFailed | ImportState::ImportFailedAndCleaned => {
+                let reason = answer.infos.into_iter().find(|info| info.key == "failed_reason");
+                ImportStatus::Failed(reason.map_or_else(|| "no reason given".to_owned(), |info| info.value))
+            }
+            // Persisted is only "data written": its collection can't be dropped yet, nor its rows be seen.
+            _ => ImportStatus::Running,
+        })
+    }
+
+    async fn load(&self, name: &CollectionName, how: &Loaded) -> Result<(), MilvusError> {
+        let status = match how {
+            Loaded::No => return Ok(()),
+            Loaded::Whole { replicas } => {
+                let message = api::LoadCollectionRequest {
+                    db_name: name.database.clone(),
+                    collection_name: name.collection.clone(),
+                    replica_number: *replicas,
+                    ..Default::default()
+                };
+                self.client().load_collection(self.request(&name.database, message)).await
+            }
+            Loaded::Partitions { replicas, names } => {
+                let message = api::LoadPartitionsRequest {
+                    db_name: name.database.clone(),
+                    collection_name: name.collection.clone(),
+                    partition_names: names.clone(),
+                    replica_number: *replicas,
+                    ..Default::default()
+                };
+                self.client().load_partitions(self.request(&name.database, message)).await
+            }
+        };
+        check(Some(&status.map_err(|status| transport(&status))?.into_inner()), Some(name))
+    }
+
+    async fn is_loaded(&self, name: &CollectionName) -> Result<bool, MilvusError> {
+        Ok(self.load_state(name).await? == LoadState::Loaded)
+    }
+
+    async fn release(&self, name: &CollectionName) -> Result<(), MilvusError> {
+        let message = api::ReleaseCollectionRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().release_collection(self.request(&name.database, message)).await;
+        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(name))
+    }
+
+    async fn rename(&self, from: &CollectionName, to: &str) -> Result<(), MilvusError> {
+        let message = api::RenameCollectionRequest {
+            db_name: from.database.clone(),
+            old_name: from.collection.clone(),
+            new_name: to.to_owned(),
+            ..Default::default()
+        };
+        let answer = self.client().rename_collection(self.request(&from.database, message)).await;
+        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(from))
+    }
+
+    async fn drop_collection(&self, name: &CollectionName) -> Result<(), MilvusError> {
+        if self.collection_id(name).await?.is_none() {
+            return Ok(());
+        }
+        let message = api::DropCollectionRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().drop_collection(self.request(&name.database, message)).await;
+        match check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(name)) {
+            Err(MilvusError::NoCollection(_)) => Ok(()),
+            result => result,
+        }
+    }
+
+    async fn alias_target(&self, database: &str, alias: &str) -> Result<Option<String>, MilvusError> {
+        match self.describe_raw(&CollectionName::new(database, alias)).await {
+            Ok(answer) => Ok((answer.collection_name != alias).then_some(answer.collection_name)),
+            // Also an alias whose collection was dropped, which 2.3.5 keeps.
+            Err(MilvusError::NoCollection(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn point_alias(&self, alias: &str, at: &CollectionName) -> Result<(), MilvusError> {
+        // An alias that exists can only be altered, one that doesn't only be made, and 2.3.5 keeps aliases of dropped
+        // collections, which nothing lists: whichever works is right.
+        let message = api::AlterAliasRequest {
+            db_name: at.database.clone(),
+            collection_name: at.collection.clone(),
+            alias: alias.to_owned(),
+            ..Default::default()
+        };
+        let answer = self.client().alter_alias(self.request(&at.database, message)).await;
+        match check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(at)) {
+            Err(MilvusError::Refused(_)) => {}
+            result => return result,
+        }
+        let message = api::CreateAliasRequest {
+            db_name: at.database.clone(),
+            collection_name: at.collection.clone(),
+            alias: alias.to_owned(),
+            ..Default::default()
+        };
+        let answer = self.client().create_alias(self.request(&at.database, message)).await;
+        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(at))
+    }
+
+    async fn drop_alias(&self, database: &str, alias: &str) -> Result<(), MilvusError> {
+        if self.alias_target(database, alias).await?.is_none() {
+            return Ok(());
+        }
+        let message =
+            api::DropAliasRequest { db_name: database.to_owned(), alias: alias.to_owned(), ..Default::default() };
+        let answer = self.client().drop_alias(self.request(database, message)).await;
+        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_2_3_line_takes_the_end_of_an_import_in_milliseconds_and_excludes_it() {
+        let hybrid = (1_700_000_000_000 << 18) | 5;
+        assert_eq!(end_timestamp(Some([2, 3, 5]), hybrid), 1_700_000_000_001);
+        assert_eq!(end_timestamp(Some([2, 4, 22]), hybrid), hybrid);
+    }
+}

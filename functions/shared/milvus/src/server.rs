@@ -1,9 +1,6 @@
 //! The calls.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -217,8 +214,9 @@ impl Milvus for Server {
 
     async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError> {
         match self.describe_raw(name).await {
-            // Under an alias, the server describes the collection that the alias stands for.
-            Ok(answer) => Ok((answer.collection_name == name.collection).then_some(answer.collection_id)),
+            // Under an alias, the server describes the collection that the alias stands for; 2.3.5 even puts the alias
+            // in the name's place. No alias is also a name.
+            Ok(answer) => Ok((!answer.aliases.contains(&name.collection)).then_some(answer.collection_id)),
             Err(MilvusError::NoCollection(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -229,7 +227,7 @@ impl Milvus for Server {
         let schema = answer.schema.ok_or_else(|| unexpected("schema"))?;
         let primary_key = schema.fields.iter().find(|field| field.is_primary_key);
         let primary_key = primary_key.ok_or_else(|| unexpected("primary key"))?.name.clone();
-        let name = CollectionName::new(&name.database, answer.collection_name);
+        let name = CollectionName::new(&name.database, schema.name.clone());
         let partitions = self.partitions(&name, api::ShowType::All).await?;
         let indexes = self
             .index_descriptions(&name)
@@ -337,20 +335,6 @@ impl Milvus for Server {
             _ => None,
         });
         count.and_then(|count| u64::try_from(count).ok()).ok_or_else(|| unexpected("count"))
-    }
-
-    async fn rows_in_query_segments(&self, name: &CollectionName) -> Result<u64, MilvusError> {
-        let message = api::GetQuerySegmentInfoRequest {
-            db_name: name.database.clone(),
-            collection_name: name.collection.clone(),
-            ..Default::default()
-        };
-        let answer = self.client().get_query_segment_info(self.request(&name.database, message)).await;
-        let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
-        // A segment that is handed over from growing to sealed is listed twice for a moment.
-        let rows: BTreeMap<i64, i64> = answer.infos.iter().map(|info| (info.segment_id, info.num_rows)).collect();
-        Ok(rows.into_values().filter_map(|rows| u64::try_from(rows).ok()).sum())
     }
 
     async fn create(&self, name: &CollectionName, capture: &CollectionCapture) -> Result<(), MilvusError> {
@@ -526,7 +510,10 @@ impl Milvus for Server {
 
     async fn alias_target(&self, database: &str, alias: &str) -> Result<Option<String>, MilvusError> {
         match self.describe_raw(&CollectionName::new(database, alias)).await {
-            Ok(answer) => Ok((answer.collection_name != alias).then_some(answer.collection_name)),
+            Ok(answer) if answer.aliases.iter().any(|name| name == alias) => {
+                Ok(answer.schema.map(|schema| schema.name))
+            }
+            Ok(_) => Ok(None),
             // Also an alias whose collection was dropped, which 2.3.5 keeps.
             Err(MilvusError::NoCollection(_)) => Ok(None),
             Err(error) => Err(error),

@@ -144,10 +144,6 @@ pub trait Milvus: Send + Sync {
     /// Rows that a strongly consistent query sees now. The collection must be loaded.
     async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError>;
 
-    /// Rows in the segments that queries are answered from, deleted ones included: it changes with every insert.
-    /// The collection must be loaded.
-    async fn rows_in_query_segments(&self, name: &CollectionName) -> Result<u64, MilvusError>;
-
     /// Makes an empty collection of this name after a captured one, with its partitions, but without its indexes.
     async fn create(&self, name: &CollectionName, capture: &CollectionCapture) -> Result<(), MilvusError>;
 

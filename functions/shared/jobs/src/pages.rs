@@ -154,8 +154,6 @@ fn decode<T: Entry>(body: &[u8]) -> Result<Vec<T>, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use milvault_model::object_key;
 
     use super::*;

@@ -52,6 +52,8 @@ pub enum SliceEnd {
     Ended,
     /// The time was over; the next invocation is on its way.
     Continued,
+    /// It can't go on for now; the next sweep drives it on.
+    Waiting,
     /// Another worker has the lease.
     Busy,
 }

@@ -50,6 +50,8 @@ pub(crate) enum WorkEnd {
     Over,
     /// The slice's time is over.
     OutOfTime,
+    /// It can't go on for now, and trying at once again would be of no use: the next sweep does.
+    LeaveToSweep,
 }
 
 /// What an error means for a job.
@@ -99,6 +101,10 @@ where
                 tracing::warn!(%error, instance = %job.instance_id(), "the sweep will drive the job on");
             }
             Ok(SliceEnd::Continued)
+        }
+        Ok(WorkEnd::LeaveToSweep) => {
+            jobs.ports.catalog.release(&lease, jobs.ports.clock.now()).await?;
+            Ok(SliceEnd::Waiting)
         }
         Err(Error::LeaseLost) => Err(Error::LeaseLost),
         Err(error) => {

@@ -176,6 +176,8 @@ pub enum RestorePhase {
     Rollback {
         /// When the restore had been completed.
         completed_at: Time,
+        /// Until when the previous collections are kept, should the rollback not be possible.
+        until: Time,
     },
 }
 

@@ -29,21 +29,34 @@ pub struct CreateBackup {
     pub idempotency: Option<IdempotencyKey>,
 }
 
+/// How often a commit is tried again because a record was changed at the same moment.
+const ATTEMPTS: u32 = 5;
+
 /// Accepts a backup: checks that the server is there, supported, and its bucket readable, then writes the record and
 /// makes it the instance's job. Does not start it.
 ///
 /// # Errors
 /// Whatever stands in its way; then nothing is written.
 pub async fn create(jobs: &Jobs, request: CreateBackup) -> Result<Backup, Error> {
+    for _ in 0..ATTEMPTS {
+        if let Some(created) = attempt(jobs, &request).await? {
+            return Ok(created);
+        }
+    }
+    Err(CatalogError::Unavailable(format!("instance '{}' keeps changing", request.instance_id)).into())
+}
+
+/// One attempt; `None` if a record that it read was changed by someone else meanwhile, and nothing is in the way.
+async fn attempt(jobs: &Jobs, request: &CreateBackup) -> Result<Option<Backup>, Error> {
     let catalog = jobs.ports.catalog.as_ref();
     let instance_id = &request.instance_id;
     let scope = format!("create-backup#{instance_id}");
-    if let Some(earlier) = earlier(jobs, &request, &scope).await? {
-        return Ok(earlier);
+    if let Some(earlier) = earlier(jobs, request, &scope).await? {
+        return Ok(Some(earlier));
     }
     let instance = catalog.instance(instance_id).await?;
     let instance = instance.ok_or_else(|| Error::InstanceNotFound(instance_id.clone()))?;
-    refuse_if_taken(jobs, &request).await?;
+    refuse_if_taken(jobs, request).await?;
     let engine_version = gate(jobs, &instance.value).await?;
     check_source(jobs, &instance.value).await?;
 
@@ -76,17 +89,14 @@ pub async fn create(jobs: &Jobs, request: CreateBackup) -> Result<Backup, Error>
         writes.push(Write::Idempotency(key.record(scope.clone(), backup.id.to_string(), now)));
     }
     match catalog.commit(writes).await {
-        Ok(()) => Ok(backup),
+        Ok(()) => Ok(Some(backup)),
         Err(CatalogError::Conflict(_)) => {
             // Someone else was faster: say who, or give the answer that the same request got.
-            if let Some(earlier) = earlier(jobs, &request, &scope).await? {
-                return Ok(earlier);
+            if let Some(earlier) = earlier(jobs, request, &scope).await? {
+                return Ok(Some(earlier));
             }
-            refuse_if_taken(jobs, &request).await?;
-            if catalog.instance(instance_id).await?.is_none() {
-                return Err(Error::InstanceNotFound(instance_id.clone()));
-            }
-            Err(Error::Catalog(CatalogError::Unavailable("the instance changed meanwhile; try again".into())))
+            refuse_if_taken(jobs, request).await?;
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }

@@ -77,14 +77,10 @@ async fn slice_of(jobs: &Jobs, lease: &Lease, backup: &BackupId, deadline: Deadl
                 }
             },
         };
-        // What can't be cleaned up now is cleaned up by a later slice: there is no other way out of CLEAN.
+        // There is no other way out of CLEAN than through: what can't be removed now is removed later.
         if matches!(work.run.phase, BackupPhase::Clean(_)) {
-            jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(jobs.ports.clock.now()))).await;
-            attempt += 1;
-            if deadline.is_over(jobs.ports.clock.now()) {
-                return Ok(WorkEnd::OutOfTime);
-            }
-            continue;
+            tracing::error!(?ending, backup = %backup, "the clean-up waits for the next sweep");
+            return Ok(WorkEnd::LeaveToSweep);
         }
         tracing::warn!(?ending, backup = %backup, phase = work.run.phase.name(), "the backup ends without a result");
         work.enter(BackupPhase::Clean(ending)).await?;

@@ -114,7 +114,11 @@ async fn remove_leftovers(jobs: &Jobs, lease: &Lease, restore: &Restore, now: Ti
 async fn drop_own(milvus: &dyn Milvus, restore: &Restore, line: &CollectionRestore) -> Result<(), Error> {
     let rebuilt = milvault_model::rebuilt_name(&line.target, &restore.id);
     milvus.drop_collection(&rebuilt).await?;
-    if let CollectionStage::Swapped(swap) = &line.stage {
+    // Of a restore that didn't complete, what a swap moved away is the user's live data.
+    let completed = matches!(restore.state, RestoreState::Completed { .. });
+    if let CollectionStage::Swapped(swap) = &line.stage
+        && completed
+    {
         let previous = milvault_model::previous_name(&line.target, &restore.id);
         if swap.live_id.is_some() && milvus.collection_id(&previous).await? == swap.live_id {
             milvus.drop_collection(&previous).await?;

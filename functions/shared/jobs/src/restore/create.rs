@@ -57,24 +57,37 @@ pub(crate) fn targets<'n>(
         .collect()
 }
 
+/// How often a commit is tried again because a record was changed at the same moment.
+const ATTEMPTS: u32 = 5;
+
 /// Accepts a restore: checks the backup, the server and the names, then writes the record, makes it the instance's job
 /// and pins the backup. Does not start it.
 ///
 /// # Errors
 /// Whatever stands in its way; then nothing is written.
 pub async fn create(jobs: &Jobs, request: CreateRestore) -> Result<Restore, Error> {
+    for _ in 0..ATTEMPTS {
+        if let Some(created) = attempt(jobs, &request).await? {
+            return Ok(created);
+        }
+    }
+    Err(CatalogError::Unavailable(format!("instance '{}' keeps changing", request.instance_id)).into())
+}
+
+/// One attempt; `None` if a record that it read was changed by someone else meanwhile, and nothing is in the way.
+async fn attempt(jobs: &Jobs, request: &CreateRestore) -> Result<Option<Restore>, Error> {
     let catalog = jobs.ports.catalog.as_ref();
     let instance_id = &request.instance_id;
     let scope = format!("create-restore#{instance_id}");
-    if let Some(earlier) = earlier(jobs, &request, &scope).await? {
-        return Ok(earlier);
+    if let Some(earlier) = earlier(jobs, request, &scope).await? {
+        return Ok(Some(earlier));
     }
     let not_found = |id: &InstanceId| Error::InstanceNotFound(id.clone());
     let instance = catalog.instance(instance_id).await?.ok_or_else(|| not_found(instance_id))?;
     if catalog.instance(&request.source_instance_id).await?.is_none() {
         return Err(not_found(&request.source_instance_id));
     }
-    let backup = select(jobs, &request).await?;
+    let backup = select(jobs, request).await?;
     if let Some(job) = catalog.job(instance_id).await? {
         return Err(Error::occupied(job));
     }
@@ -89,7 +102,7 @@ pub async fn create(jobs: &Jobs, request: CreateRestore) -> Result<Restore, Erro
         )));
     }
     backup::check_source(jobs, &instance.value).await?;
-    check_names(jobs, &request, &backup.value, &instance.value).await?;
+    check_names(jobs, request, &backup.value, &instance.value).await?;
 
     let now = jobs.ports.clock.now();
     let restore = Restore {
@@ -123,17 +136,17 @@ pub async fn create(jobs: &Jobs, request: CreateRestore) -> Result<Restore, Erro
         writes.push(Write::Idempotency(key.record(scope.clone(), restore.id.to_string(), now)));
     }
     match catalog.commit(writes).await {
-        Ok(()) => Ok(restore),
+        Ok(()) => Ok(Some(restore)),
         Err(CatalogError::Conflict(_)) => {
             // Someone else was faster: say who, or give the answer that the same request got.
-            if let Some(earlier) = earlier(jobs, &request, &scope).await? {
-                return Ok(earlier);
+            if let Some(earlier) = earlier(jobs, request, &scope).await? {
+                return Ok(Some(earlier));
             }
             if let Some(job) = catalog.job(instance_id).await? {
                 return Err(Error::occupied(job));
             }
-            select(jobs, &request).await?;
-            Err(Error::Catalog(CatalogError::Unavailable("the backup changed meanwhile; try again".into())))
+            select(jobs, request).await?;
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }

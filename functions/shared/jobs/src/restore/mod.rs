@@ -62,32 +62,34 @@ async fn slice_of(jobs: &Jobs, lease: &Lease, restore: &RestoreId, deadline: Dea
             Err(halt) => halt,
         };
         let now = jobs.ports.clock.now();
+        let stalled = work.run.is_stalled(now, jobs.settings.stall);
         let ending = match halt {
             Halt::OutOfTime => return Ok(WorkEnd::OutOfTime),
-            Halt::CancelRequested => Some(Ending::Cancelled),
-            Halt::Fatal(failure) => Some(Ending::Failed(failure)),
+            Halt::CancelRequested => Ending::Cancelled,
+            Halt::Fatal(failure) => Ending::Failed(failure),
             Halt::Error(error) => match verdict(&error) {
                 Verdict::Stop => return Err(error),
-                Verdict::Fail(failure) => Some(Ending::Failed(failure)),
-                Verdict::Retry(failure) => {
+                Verdict::Fail(failure) => Ending::Failed(failure),
+                Verdict::Retry(failure) if stalled => Ending::Failed(failure),
+                Verdict::Retry(_) => {
+                    if deadline.is_over(now) {
+                        return Ok(WorkEnd::OutOfTime);
+                    }
                     tracing::warn!(%error, attempt, restore = %restore, "waiting before another try");
-                    work.run.is_stalled(now, jobs.settings.stall).then_some(Ending::Failed(failure))
+                    jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(now))).await;
+                    attempt += 1;
+                    continue;
                 }
             },
         };
-        match (ending, &work.run.phase) {
-            // There is no way out of these but through: a swap that has begun to be undone must be undone.
-            (_, RestorePhase::Undo(_) | RestorePhase::Rollback { .. } | RestorePhase::Clean) | (None, _) => {
-                if work.give_up_cleaning(now).await? {
-                    return Ok(WorkEnd::Over);
-                }
-                if deadline.is_over(now) {
-                    return Ok(WorkEnd::OutOfTime);
-                }
-                jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(now))).await;
-                attempt += 1;
+        match &work.run.phase {
+            // There is no other way out of these than through.
+            RestorePhase::Undo(_) | RestorePhase::Rollback { .. } | RestorePhase::Clean => {
+                tracing::error!(?ending, restore = %restore, "the clean-up waits for the next sweep");
+                let ended = stalled && work.give_up_cleaning(now).await?;
+                return Ok(if ended { WorkEnd::Over } else { WorkEnd::LeaveToSweep });
             }
-            (Some(ending), phase) => {
+            phase => {
                 tracing::warn!(?ending, restore = %restore, phase = phase.name(), "the restore is undone");
                 work.enter(RestorePhase::Undo(ending)).await?;
             }
@@ -124,8 +126,8 @@ impl Work<'_> {
                 undo::undo(self, ending).await?;
                 return Ok(Some(WorkEnd::Over));
             }
-            RestorePhase::Rollback { completed_at } => {
-                undo::roll_back(self, completed_at).await?;
+            RestorePhase::Rollback { completed_at, until } => {
+                undo::roll_back(self, completed_at, until).await?;
                 return Ok(Some(WorkEnd::Over));
             }
         }

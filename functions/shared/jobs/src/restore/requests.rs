@@ -59,7 +59,7 @@ pub async fn rollback(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -
     loop {
         let Versioned { value: mut record, version } = super::find(jobs, instance, restore).await?;
         let now = jobs.ports.clock.now();
-        let (started_at, completed_at) = match &record.state {
+        let (started_at, completed_at, until) = match &record.state {
             // Asked for twice.
             RestoreState::Running(RestoreRun { phase: RestorePhase::Rollback { .. }, .. })
             | RestoreState::RolledBack { .. } => return Ok(record),
@@ -67,7 +67,7 @@ pub async fn rollback(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -
             RestoreState::Completed { started_at, completed_at, previous: Previous::Kept { until } }
                 if *until > now =>
             {
-                (*started_at, *completed_at)
+                (*started_at, *completed_at, *until)
             }
             RestoreState::Completed { .. } => {
                 return Err(Error::RestoreState("the previous collections are no longer kept".to_owned()));
@@ -78,7 +78,7 @@ pub async fn rollback(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -
                 ));
             }
         };
-        let mut run = RestoreRun::resume(now, RestorePhase::Rollback { completed_at });
+        let mut run = RestoreRun::resume(now, RestorePhase::Rollback { completed_at, until });
         run.started_at = started_at;
         record.state = RestoreState::Running(run);
         let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };

@@ -1,6 +1,8 @@
 //! The ways back: a restore that doesn't complete, and one that is rolled back.
 
-use milvault_model::{CollectionRestore, CollectionStage, Ending, ImportState, Loaded, RestoreState, Time};
+use milvault_model::{
+    CollectionRestore, CollectionStage, Ending, Failure, ImportState, Loaded, Previous, RestoreState, Time,
+};
 
 use super::{
     clean::remove_staged,
@@ -9,12 +11,20 @@ use super::{
 };
 use crate::{
     ports::{ImportStatus, MilvusError},
-    slice::{self, Step},
+    slice::{self, Halt, Step},
 };
 
 /// Leaves every live collection as it was, and nothing of the restore.
 pub(crate) async fn undo(work: &mut Work<'_>, ending: Ending) -> Step {
-    work.each_line(async |shared, line| undo_line(shared, line).await).await?;
+    let ending = match work.each_line(async |shared, line| undo_line(shared, line).await).await {
+        Ok(()) => ending,
+        // Someone put another collection in a swapped one's place: say which is where, and touch neither.
+        Err(Halt::Fatal(stuck)) => Ending::Failed(match ending {
+            Ending::Failed(failure) => Failure::new(failure.code, format!("{}; {}", failure.message, stuck.message)),
+            Ending::Cancelled => stuck,
+        }),
+        Err(halt) => return Err(halt),
+    };
     let own = work.own_bucket()?;
     remove_staged(work.jobs, &own, &work.restore).await?;
     let now = work.jobs.ports.clock.now();
@@ -51,12 +61,22 @@ async fn undo_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
 }
 
 /// Puts the previous collections of a completed restore back, loaded as they were.
-pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time) -> Step {
+pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step {
+    let started_at = work.run.started_at;
     // All of them ready before the first is moved.
-    work.each_line(async |shared, line| load_previous(shared, line).await).await?;
-    work.each_line(async |shared, line| undo_line(shared, line).await).await?;
-    let rolled_back_at = work.jobs.ports.clock.now();
-    let state = RestoreState::RolledBack { started_at: work.run.started_at, completed_at, rolled_back_at };
+    let rolled_back = match work.each_line(async |shared, line| load_previous(shared, line).await).await {
+        Ok(()) => work.each_line(async |shared, line| undo_line(shared, line).await).await,
+        halted => halted,
+    };
+    let state = match rolled_back {
+        Ok(()) => RestoreState::RolledBack { started_at, completed_at, rolled_back_at: work.jobs.ports.clock.now() },
+        // What is in the way has to be moved by the user; what is kept is kept on.
+        Err(Halt::Fatal(stuck)) => {
+            work.restore.warnings.push(format!("the rollback was not possible for {}", stuck.message));
+            RestoreState::Completed { started_at, completed_at, previous: Previous::Kept { until } }
+        }
+        Err(halt) => return Err(halt),
+    };
     Ok(work.end(state).await?)
 }
 

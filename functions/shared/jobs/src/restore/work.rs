@@ -136,13 +136,10 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// A clean-up that can't reach what it cleans must not keep the instance's job for ever: once it is stalled and
-    /// every live collection is in its place, the restore ends and the sweep removes the rest later.
+    /// A stalled clean-up must not keep the instance's job for ever: if every live collection is in its place, the
+    /// restore ends, and the sweep removes the rest later.
     pub(crate) async fn give_up_cleaning(&mut self, now: Time) -> Result<bool, Error> {
         let RestorePhase::Undo(ending) = self.run.phase.clone() else { return Ok(false) };
-        if !self.run.is_stalled(now, self.jobs.settings.stall) {
-            return Ok(false);
-        }
         let mut swapping = false;
         let mut after = None;
         loop {

@@ -1,1 +1,182 @@
+//! The catalog: the jobs' [`Catalog`](milvault_jobs::ports::Catalog) port over one DynamoDB table.
+//!
+//! A record is kept whole in its item's `record` attribute. Beside it are only what conditions and indexes need:
+//! `version`, and `dueKind`/`dueAt` while the sweep has something to do with it.
 #![forbid(unsafe_code)]
+
+mod items;
+mod keys;
+mod reads;
+mod writes;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::{
+    Client,
+    error::{DisplayErrorContext, SdkError},
+    types::AttributeValue,
+};
+use chrono::TimeDelta;
+use milvault_jobs::ports::{
+    Catalog, CatalogError, DueItem, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
+};
+use milvault_model::{
+    Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Restore, RestoreId, Time,
+};
+
+use items::{read_record, read_text, read_versioned, record_of};
+use keys::{Key, sortable};
+
+/// The catalog in a DynamoDB table with the keys `PK` and `SK` and the index `due`.
+pub struct DynamoCatalog {
+    client: Client,
+    table: String,
+}
+
+impl DynamoCatalog {
+    /// The catalog in this table.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+}
+
+pub(crate) fn unavailable<E, R>(error: SdkError<E, R>) -> CatalogError
+where
+    E: std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    CatalogError::Unavailable(DisplayErrorContext(&error).to_string())
+}
+
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+#[async_trait]
+impl Catalog for DynamoCatalog {
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), CatalogError> {
+        writes::commit(self, writes).await
+    }
+
+    async fn instance(&self, id: &InstanceId) -> Result<Option<Versioned<Instance>>, CatalogError> {
+        self.get(&Key::instance(id)).await?.map(read_versioned).transpose()
+    }
+
+    async fn instances(&self, page: PageRequest) -> Result<Page<Instance>, CatalogError> {
+        let page = self.query("INSTANCES", "", reads::Order::Ascending, page).await?;
+        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
+        Ok(Page { items, more: page.more })
+    }
+
+    async fn job(&self, instance: &InstanceId) -> Result<Option<JobRef>, CatalogError> {
+        let item = self.get(&Key::lease(instance)).await?;
+        item.filter(|item| item.contains_key("job")).map(|item| items::read_job(&item)).transpose()
+    }
+
+    async fn backup(&self, instance: &InstanceId, id: &BackupId) -> Result<Option<Versioned<Backup>>, CatalogError> {
+        self.get(&Key::backup(instance, id)).await?.map(read_versioned).transpose()
+    }
+
+    async fn backup_named(&self, instance: &InstanceId, name: &BackupName) -> Result<Option<BackupId>, CatalogError> {
+        let Some(item) = self.get(&Key::name(instance, name)).await? else { return Ok(None) };
+        read_text(&item, "backupId")?.parse().map(Some).map_err(|error| items::bad("backupId", &error))
+    }
+
+    async fn backups(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Versioned<Backup>>, CatalogError> {
+        let partition = format!("INSTANCE#{instance}");
+        let page = self.query(&partition, "BACKUP#", reads::Order::Descending, page).await?;
+        let items = page.items.into_iter().map(read_versioned).collect::<Result<_, _>>()?;
+        Ok(Page { items, more: page.more })
+    }
+
+    async fn restore(&self, instance: &InstanceId, id: &RestoreId) -> Result<Option<Versioned<Restore>>, CatalogError> {
+        self.get(&Key::restore(instance, id)).await?.map(read_versioned).transpose()
+    }
+
+    async fn restores(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Restore>, CatalogError> {
+        let partition = format!("INSTANCE#{instance}");
+        let page = self.query(&partition, "RESTORE#", reads::Order::Descending, page).await?;
+        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
+        Ok(Page { items, more: page.more })
+    }
+
+    async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
+        let partition = format!("RESTORE#{restore}");
+        let page = self.query(&partition, "COLLECTION#", reads::Order::Ascending, page).await?;
+        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
+        Ok(Page { items, more: page.more })
+    }
+
+    async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {
+        self.get(&Key::idempotency(scope, key)).await?.map(|item| items::read_idempotency(&item)).transpose()
+    }
+
+    async fn acquire(
+        &self,
+        instance: &InstanceId,
+        purpose: &LeasePurpose,
+        now: Time,
+        ttl: TimeDelta,
+    ) -> Result<Option<Lease>, CatalogError> {
+        let until = now + ttl;
+        let key = Key::lease(instance);
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(keys::PK, text(key.pk))
+            .key(keys::SK, text(key.sk))
+            .expression_attribute_values(":one", AttributeValue::N("1".into()))
+            .expression_attribute_values(":now", text(sortable(now)))
+            .expression_attribute_values(":until", text(sortable(until)))
+            .return_values(aws_sdk_dynamodb::types::ReturnValue::UpdatedNew);
+        let free = "(attribute_not_exists(heldUntil) OR heldUntil <= :now)";
+        update = match purpose {
+            // The sweep looks again when the lease has run out.
+            LeasePurpose::Job(job) => update
+                .update_expression("SET heldUntil = :until, dueAt = :until ADD fence :one")
+                .condition_expression(format!("{free} AND job = :job"))
+                .expression_attribute_values(":job", text(record_of(job)?)),
+            LeasePurpose::Garbage => update
+                .update_expression("SET heldUntil = :until ADD fence :one")
+                .condition_expression(format!("{free} AND attribute_not_exists(job)")),
+        };
+        match update.send().await {
+            Ok(updated) => {
+                let fence = updated.attributes().and_then(|item| item.get("fence"));
+                let fence = fence.and_then(|fence| fence.as_n().ok()).and_then(|fence| fence.parse().ok());
+                let fence = fence.ok_or_else(|| items::bad("fence", &"missing"))?;
+                Ok(Some(Lease { instance_id: instance.clone(), fence }))
+            }
+            Err(error) if reads::condition_failed(error.as_service_error()) => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn renew(&self, lease: &Lease, until: Time) -> Result<bool, CatalogError> {
+        // `dueAt` is there only with a job: without one, the sweep has nothing to look for.
+        let set = "SET heldUntil = :until";
+        let with_job = format!("{set}, dueAt = :until");
+        for (set, condition) in [(with_job.as_str(), "attribute_exists(job)"), (set, "attribute_not_exists(job)")] {
+            if self.update_lease(lease, set, condition, until).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError> {
+        for (set, condition) in [
+            ("SET dueAt = :until REMOVE heldUntil", "attribute_exists(job)"),
+            ("REMOVE heldUntil", "attribute_not_exists(job)"),
+        ] {
+            if self.update_lease(lease, set, condition, due).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError> {
+        reads::due(self, kind, now, page).await
+    }
+}

@@ -1,1 +1,201 @@
+//! The S3 adapter: the jobs' [`Objects`] port over S3's API.
 #![forbid(unsafe_code)]
+
+mod errors;
+mod multipart;
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    Client,
+    primitives::ByteStream,
+    types::{Delete, MetadataDirective, ObjectIdentifier},
+};
+use milvault_jobs::ports::{
+    Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome,
+};
+use milvault_model::Region;
+
+use errors::{Answer, answer, plain};
+
+/// The most that `CopyObject` copies in one request: 5 GB (S3's user guide, "Copying objects").
+const LARGEST_COPY: u64 = 5_000_000_000;
+
+/// A copy carries its source's ETag, because its own may differ: under KMS, or when copied in parts.
+const SOURCE_ETAG: &str = "milvault-source-etag";
+
+type ClientFactory = Box<dyn Fn(&Region) -> Client + Send + Sync>;
+
+/// S3 in any region, with one client per region.
+pub struct S3Objects {
+    make: ClientFactory,
+    clients: Mutex<HashMap<Region, Client>>,
+}
+
+impl S3Objects {
+    /// An adapter that makes its clients with `make`, each once.
+    pub fn new(make: impl Fn(&Region) -> Client + Send + Sync + 'static) -> Self {
+        Self { make: Box::new(make), clients: Mutex::new(HashMap::new()) }
+    }
+
+    fn client(&self, bucket: &Bucket) -> Client {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.entry(bucket.region.clone()).or_insert_with(|| (self.make)(&bucket.region)).clone()
+    }
+
+    /// What is at a copy's destination.
+    async fn destination(&self, request: &CopyRequest<'_>) -> Result<Option<CopyOutcome>, ObjectsError> {
+        let head = self.client(request.to).head_object().bucket(&request.to.name).key(request.to_key).send().await;
+        let head = match head {
+            Ok(head) => head,
+            Err(error) => {
+                return match answer(&error) {
+                    Answer::NotFound => Ok(None),
+                    other => Err(plain(other, request.to, &error)),
+                };
+            }
+        };
+        let etag = unquoted(head.e_tag());
+        let size = head.content_length().and_then(|size| u64::try_from(size).ok());
+        let source_etag = head.metadata().and_then(|metadata| metadata.get(SOURCE_ETAG));
+        let same = size == Some(request.size)
+            && (source_etag.is_some_and(|source| source == request.from_etag) || etag == request.from_etag);
+        Ok(Some(if same { CopyOutcome::AlreadyThere { etag } } else { CopyOutcome::Occupied }))
+    }
+}
+
+/// S3 quotes ETags.
+fn unquoted(etag: Option<&str>) -> String {
+    etag.unwrap_or_default().trim_matches('"').to_owned()
+}
+
+fn quoted(etag: &str) -> String {
+    format!("\"{etag}\"")
+}
+
+/// The source of a copy, whose key S3 wants URL-encoded.
+fn copy_source(bucket: &Bucket, key: &str) -> String {
+    let key: String = key
+        .bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!("{}/{key}", bucket.name)
+}
+
+#[async_trait]
+impl Objects for S3Objects {
+    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
+        let request = self.client(bucket).list_objects_v2().bucket(&bucket.name).prefix(prefix);
+        let listing = request.set_start_after(after.map(str::to_owned)).send().await;
+        let listing = listing.map_err(|error| plain(answer(&error), bucket, &error))?;
+        let objects = listing
+            .contents()
+            .iter()
+            .map(|object| ObjectMeta {
+                key: object.key().unwrap_or_default().to_owned(),
+                size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+                etag: unquoted(object.e_tag()),
+            })
+            .collect();
+        Ok(Listing { objects, more: listing.is_truncated().unwrap_or_default() })
+    }
+
+    async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
+        if request.size > LARGEST_COPY {
+            return self.copy_in_parts(&request).await;
+        }
+        let copied = self
+            .client(request.to)
+            .copy_object()
+            .copy_source(copy_source(request.from, request.from_key))
+            .copy_source_if_match(quoted(request.from_etag))
+            .bucket(&request.to.name)
+            .key(request.to_key)
+            .if_none_match("*")
+            .metadata_directive(MetadataDirective::Replace)
+            .metadata(SOURCE_ETAG, request.from_etag)
+            .send()
+            .await;
+        match copied {
+            // An answer of 200 with an error in its body is an error to the SDK too.
+            Ok(copied) => {
+                let etag = unquoted(copied.copy_object_result().and_then(|result| result.e_tag()));
+                Ok(CopyOutcome::Copied { etag })
+            }
+            Err(error) => match answer(&error) {
+                Answer::NotFound => Ok(CopyOutcome::SourceGone),
+                // Which of the two conditions it was, the answer doesn't say.
+                Answer::ConditionFailed => Ok(self.destination(&request).await?.unwrap_or(CopyOutcome::SourceGone)),
+                other => Err(plain(other, request.to, &error)),
+            },
+        }
+    }
+
+    async fn put(&self, bucket: &Bucket, key: &str, body: Vec<u8>, mode: PutMode) -> Result<PutOutcome, ObjectsError> {
+        let mut request = self.client(bucket).put_object().bucket(&bucket.name).key(key);
+        if mode == PutMode::IfAbsent {
+            request = request.if_none_match("*");
+        }
+        match request.body(ByteStream::from(body)).send().await {
+            Ok(_) => Ok(PutOutcome::Stored),
+            Err(error) => match answer(&error) {
+                Answer::ConditionFailed => Ok(PutOutcome::Occupied),
+                other => Err(plain(other, bucket, &error)),
+            },
+        }
+    }
+
+    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+        match self.client(bucket).get_object().bucket(&bucket.name).key(key).send().await {
+            Ok(object) => {
+                let body = object.body.collect().await;
+                let body = body.map_err(|error| ObjectsError::Unavailable(format!("reading {key}: {error}")))?;
+                Ok(Some(body.to_vec()))
+            }
+            Err(error) => match answer(&error) {
+                Answer::NotFound => Ok(None),
+                other => Err(plain(other, bucket, &error)),
+            },
+        }
+    }
+
+    async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {
+        // A thousand is the most that S3 takes at once.
+        for keys in keys.chunks(1000) {
+            let objects: Result<Vec<_>, _> =
+                keys.iter().map(|key| ObjectIdentifier::builder().key(key).build()).collect();
+            let delete = objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(true).build());
+            let delete = delete.map_err(|error| ObjectsError::Unavailable(error.to_string()))?;
+            let answered = self.client(bucket).delete_objects().bucket(&bucket.name).delete(delete).send().await;
+            let answered = answered.map_err(|error| plain(answer(&error), bucket, &error))?;
+            if let Some(failed) = answered.errors().first() {
+                return Err(ObjectsError::Unavailable(format!(
+                    "{} of {} objects couldn't be removed, such as {}: {}",
+                    answered.errors().len(),
+                    keys.len(),
+                    failed.key().unwrap_or_default(),
+                    failed.code().unwrap_or_default(),
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_of_a_copy_is_url_encoded() {
+        let bucket = Bucket { region: "eu-west-1".parse().unwrap(), name: "data".into() };
+        assert_eq!(copy_source(&bucket, "files/a b+ä.log"), "data/files/a%20b%2B%C3%A4.log");
+    }
+}

@@ -1,0 +1,67 @@
+//! Where records are in the table.
+//!
+//! | item | PK | SK |
+//! |---|---|---|
+//! | instance | `INSTANCE#{id}` | `META` |
+//! | instance, for listing | `INSTANCES` | `{id}` |
+//! | lease and job | `INSTANCE#{id}` | `LEASE` |
+//! | backup | `INSTANCE#{id}` | `BACKUP#{id}` |
+//! | backup's name | `INSTANCE#{id}` | `NAME#{name}` |
+//! | restore | `INSTANCE#{id}` | `RESTORE#{id}` |
+//! | line of a restore's ledger | `RESTORE#{id}` | `COLLECTION#{number}` |
+//! | idempotency | `IDEM#{scope}#{key}` | `META` |
+
+use milvault_model::{BackupId, BackupName, InstanceId, RestoreId, Time};
+
+pub(crate) const PK: &str = "PK";
+pub(crate) const SK: &str = "SK";
+
+/// An item's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) pk: String,
+    pub(crate) sk: String,
+}
+
+impl Key {
+    fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
+        Self { pk: pk.into(), sk: sk.into() }
+    }
+
+    pub(crate) fn instance(id: &InstanceId) -> Self {
+        Self::new(format!("INSTANCE#{id}"), "META")
+    }
+
+    pub(crate) fn listed_instance(id: &InstanceId) -> Self {
+        Self::new("INSTANCES", id.as_str())
+    }
+
+    pub(crate) fn lease(id: &InstanceId) -> Self {
+        Self::new(format!("INSTANCE#{id}"), "LEASE")
+    }
+
+    pub(crate) fn backup(instance: &InstanceId, id: &BackupId) -> Self {
+        Self::new(format!("INSTANCE#{instance}"), format!("BACKUP#{id}"))
+    }
+
+    pub(crate) fn name(instance: &InstanceId, name: &BackupName) -> Self {
+        Self::new(format!("INSTANCE#{instance}"), format!("NAME#{name}"))
+    }
+
+    pub(crate) fn restore(instance: &InstanceId, id: &RestoreId) -> Self {
+        Self::new(format!("INSTANCE#{instance}"), format!("RESTORE#{id}"))
+    }
+
+    pub(crate) fn ledger(restore: &RestoreId, number: u32) -> Self {
+        Self::new(format!("RESTORE#{restore}"), format!("COLLECTION#{number:010}"))
+    }
+
+    pub(crate) fn idempotency(scope: &str, key: &str) -> Self {
+        Self::new(format!("IDEM#{scope}#{key}"), "META")
+    }
+}
+
+/// A time that sorts as text: always in milliseconds.
+pub(crate) fn sortable(time: Time) -> String {
+    time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}

@@ -1,0 +1,155 @@
+//! Gets, queries, and the lease's conditional updates.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::AttributeValue};
+use milvault_jobs::ports::{CatalogError, DueItem, Lease, Page, PageRequest};
+use milvault_model::{DueKind, Time};
+
+use crate::{
+    DynamoCatalog,
+    items::{Item, bad, read_text},
+    keys::{Key, PK, SK, sortable},
+    text, unavailable,
+};
+
+/// The name of the index by due time.
+const DUE_INDEX: &str = "due";
+
+/// Separates the parts of a cursor into the index; not in any key.
+const SEPARATOR: char = '\n';
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Ascending,
+    Descending,
+}
+
+/// Whether it was the condition that kept an update from happening.
+pub(crate) fn condition_failed(error: Option<&UpdateItemError>) -> bool {
+    error.is_some_and(UpdateItemError::is_conditional_check_failed_exception)
+}
+
+impl DynamoCatalog {
+    pub(crate) async fn get(&self, key: &Key) -> Result<Option<Item>, CatalogError> {
+        let request = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let got = request.key(PK, text(&key.pk)).key(SK, text(&key.sk)).send().await;
+        Ok(got.map_err(unavailable)?.item)
+    }
+
+    /// The items of a partition whose sort keys begin with `prefix`, after the key `prefix` + `page.after`.
+    ///
+    /// Asks as often as it takes to fill the page: DynamoDB stops at 1 MB.
+    pub(crate) async fn query(
+        &self,
+        partition: &str,
+        prefix: &str,
+        order: Order,
+        page: PageRequest,
+    ) -> Result<Page<Item>, CatalogError> {
+        let mut start = page.after.map(|after| {
+            HashMap::from([(PK.to_owned(), text(partition)), (SK.to_owned(), text(format!("{prefix}{after}")))])
+        });
+        let mut items: Vec<Item> = Vec::new();
+        loop {
+            let mut request = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .expression_attribute_values(":pk", text(partition))
+                .scan_index_forward(order == Order::Ascending)
+                .limit(i32::try_from(page.limit - items.len()).unwrap_or(i32::MAX))
+                .set_exclusive_start_key(start);
+            request = if prefix.is_empty() {
+                request.key_condition_expression("PK = :pk")
+            } else {
+                request
+                    .key_condition_expression("PK = :pk AND begins_with(SK, :prefix)")
+                    .expression_attribute_values(":prefix", text(prefix))
+            };
+            let answer = request.send().await.map_err(unavailable)?;
+            items.extend(answer.items.unwrap_or_default());
+            start = answer.last_evaluated_key;
+            if start.is_none() || items.len() >= page.limit {
+                return Ok(Page { items, more: start.is_some() });
+            }
+        }
+    }
+
+    /// Updates the lease item if the lease is ours and `condition` holds; `:until` is `time`.
+    pub(crate) async fn update_lease(
+        &self,
+        lease: &Lease,
+        update: &str,
+        condition: &str,
+        time: Time,
+    ) -> Result<bool, CatalogError> {
+        let key = Key::lease(&lease.instance_id);
+        let mut request = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(PK, text(key.pk))
+            .key(SK, text(key.sk))
+            .update_expression(update)
+            .condition_expression(format!("fence = :fence AND attribute_exists(heldUntil) AND {condition}"))
+            .expression_attribute_values(":fence", AttributeValue::N(lease.fence.to_string()));
+        // DynamoDB refuses a value that no expression uses.
+        if update.contains(":until") {
+            request = request.expression_attribute_values(":until", text(sortable(time)));
+        }
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if condition_failed(error.as_service_error()) => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+pub(crate) async fn due(
+    catalog: &DynamoCatalog,
+    kind: DueKind,
+    now: Time,
+    page: PageRequest,
+) -> Result<Page<(String, DueItem)>, CatalogError> {
+    let start = page.after.as_deref().and_then(|cursor| {
+        let mut parts = cursor.split(SEPARATOR);
+        Some(HashMap::from([
+            ("dueKind".to_owned(), text(kind.as_str())),
+            ("dueAt".to_owned(), text(parts.next()?)),
+            (PK.to_owned(), text(parts.next()?)),
+            (SK.to_owned(), text(parts.next()?)),
+        ]))
+    });
+    let answer = catalog
+        .client
+        .query()
+        .table_name(&catalog.table)
+        .index_name(DUE_INDEX)
+        .key_condition_expression("dueKind = :kind AND dueAt <= :now")
+        .expression_attribute_values(":kind", text(kind.as_str()))
+        .expression_attribute_values(":now", text(sortable(now)))
+        .limit(i32::try_from(page.limit).unwrap_or(i32::MAX))
+        .set_exclusive_start_key(start)
+        .send()
+        .await
+        .map_err(unavailable)?;
+    let more = answer.last_evaluated_key.is_some();
+    let items = answer.items.unwrap_or_default().iter().map(due_item).collect::<Result<_, _>>()?;
+    Ok(Page { items, more })
+}
+
+fn due_item(item: &Item) -> Result<(String, DueItem), CatalogError> {
+    let (pk, sk) = (read_text(item, PK)?, read_text(item, SK)?);
+    let cursor = format!("{}{SEPARATOR}{pk}{SEPARATOR}{sk}", read_text(item, "dueAt")?);
+    let instance = pk.strip_prefix("INSTANCE#").ok_or_else(|| bad(PK, &"not of an instance"))?;
+    let instance = instance.parse().map_err(|error| bad(PK, &error))?;
+    let due = match sk.split_once('#') {
+        None if sk == "LEASE" => DueItem::Job(instance),
+        Some(("BACKUP", id)) => DueItem::Backup(instance, id.parse().map_err(|error| bad(SK, &error))?),
+        Some(("RESTORE", id)) => DueItem::Restore(instance, id.parse().map_err(|error| bad(SK, &error))?),
+        _ => return Err(bad(SK, &"not of something due")),
+    };
+    Ok((cursor, due))
+}

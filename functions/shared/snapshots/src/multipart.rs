@@ -1,0 +1,85 @@
+//! Copies of more than 5 GB, in parts.
+
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use milvault_jobs::ports::{CopyOutcome, CopyRequest, ObjectsError};
+
+use crate::{
+    S3Objects, SOURCE_ETAG, copy_source,
+    errors::{Answer, answer, plain},
+    quoted, unquoted,
+};
+
+/// Large enough that the largest object (5 TB) has fewer than S3's 10,000 parts.
+const PART: u64 = 1 << 30;
+
+impl S3Objects {
+    pub(crate) async fn copy_in_parts(&self, request: &CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
+        if let Some(outcome) = self.destination(request).await? {
+            return Ok(outcome);
+        }
+        let client = self.client(request.to);
+        let created = client
+            .create_multipart_upload()
+            .bucket(&request.to.name)
+            .key(request.to_key)
+            .metadata(SOURCE_ETAG, request.from_etag)
+            .send()
+            .await
+            .map_err(|error| plain(answer(&error), request.to, &error))?;
+        let upload = created.upload_id().unwrap_or_default().to_owned();
+        let outcome = self.copy_parts(request, &upload).await;
+        if !matches!(outcome, Ok(CopyOutcome::Copied { .. })) {
+            let abort = client.abort_multipart_upload().bucket(&request.to.name).key(request.to_key);
+            // What isn't aborted here, the bucket's lifecycle rule removes.
+            let _ = abort.upload_id(&upload).send().await;
+        }
+        outcome
+    }
+
+    async fn copy_parts(&self, request: &CopyRequest<'_>, upload: &str) -> Result<CopyOutcome, ObjectsError> {
+        let client = self.client(request.to);
+        let mut parts = Vec::new();
+        for (number, first) in (1..).zip((0..request.size).step_by(PART as usize)) {
+            let last = (first + PART).min(request.size) - 1;
+            let part = client
+                .upload_part_copy()
+                .copy_source(copy_source(request.from, request.from_key))
+                .copy_source_if_match(quoted(request.from_etag))
+                .copy_source_range(format!("bytes={first}-{last}"))
+                .bucket(&request.to.name)
+                .key(request.to_key)
+                .upload_id(upload)
+                .part_number(number)
+                .send()
+                .await;
+            match part {
+                Ok(part) => {
+                    let etag = part.copy_part_result().and_then(|result| result.e_tag()).map(str::to_owned);
+                    parts.push(CompletedPart::builder().part_number(number).set_e_tag(etag).build());
+                }
+                Err(error) => {
+                    return match answer(&error) {
+                        Answer::NotFound | Answer::ConditionFailed => Ok(CopyOutcome::SourceGone),
+                        other => Err(plain(other, request.to, &error)),
+                    };
+                }
+            }
+        }
+        let completed = client
+            .complete_multipart_upload()
+            .bucket(&request.to.name)
+            .key(request.to_key)
+            .upload_id(upload)
+            .if_none_match("*")
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .send()
+            .await;
+        match completed {
+            Ok(completed) => Ok(CopyOutcome::Copied { etag: unquoted(completed.e_tag()) }),
+            Err(error) => match answer(&error) {
+                Answer::ConditionFailed => Ok(self.destination(request).await?.unwrap_or(CopyOutcome::SourceGone)),
+                other => Err(plain(other, request.to, &error)),
+            },
+        }
+    }
+}

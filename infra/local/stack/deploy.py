@@ -1,0 +1,177 @@
+"""Builds the functions for this machine and deploys infra/template.yaml, the file that goes to AWS, to the emulator.
+
+What `sam build` and `sam deploy` do for an account is done here on the parsed template: each function's CodeUri becomes
+the uploaded archive of its binary. Nothing else of the template is changed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import subprocess
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from botocore.exceptions import ClientError, WaiterError
+
+from stack.api import Api
+from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Emulator
+from stack.process import tail
+
+ROOT = Path(__file__).resolve().parents[3]
+TEMPLATE = ROOT / "infra" / "template.yaml"
+ARTIFACTS = "milvault-artifacts"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployed stack: its API and the names of its resources. `functions` maps a binary to its function."""
+
+    name: str
+    api: Api
+    catalog_table: str
+    snapshot_bucket: str
+    log_group: str
+    functions: Mapping[str, str]
+
+
+def build_functions(log: Path) -> dict[str, Path]:
+    """Compiles the workspace's binaries in the profile that the tests use, and answers where each one is."""
+    command = ["cargo", "build", "--workspace", "--bins", "--message-format=json-render-diagnostics"]
+    with log.open("wb") as diagnostics:
+        build = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=diagnostics, check=False)
+    if build.returncode:
+        raise RuntimeError(f"the functions don't compile:\n{tail(log, 60)}")
+    messages = (json.loads(line) for line in build.stdout.splitlines() if line.startswith(b"{"))
+    return {
+        message["target"]["name"]: Path(message["executable"])
+        for message in messages
+        if message["reason"] == "compiler-artifact" and message.get("executable")
+    }
+
+
+def deploy(
+    emulator: Emulator,
+    binaries: Mapping[str, Path],
+    *,
+    name: str = "milvault",
+    parameters: Mapping[str, str | int] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Deployment:
+    """Creates the CloudFormation stack `name`. `environment` is added to every function's, to test with."""
+    template = load_template()
+    functions = {
+        logical: resource["Metadata"]["BuildProperties"]["Binary"]
+        for logical, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+    for logical, binary in functions.items():
+        code = _upload(emulator, name, binary, binaries[binary])
+        template["Resources"][logical]["Properties"]["CodeUri"] = code
+    template["Globals"]["Function"]["Environment"]["Variables"].update(environment or {})
+    architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+    outputs = _create_stack(emulator, name, template, {"Architecture": architecture, **(parameters or {})})
+    names = {binary: outputs[logical] for logical, binary in functions.items()}
+
+    # The emulator's CloudFormation doesn't read RecursiveLoop, but its Lambda does.
+    for logical, binary in functions.items():
+        setting = template["Resources"][logical]["Properties"].get("RecursiveLoop")
+        if setting:
+            emulator.client("lambda").put_function_recursion_config(FunctionName=names[binary], RecursiveLoop=setting)
+    # The bucket's policy refuses everything that doesn't come over TLS, and the emulator serves plain HTTP.
+    emulator.client("s3").delete_bucket_policy(Bucket=outputs["SnapshotBucket"])
+
+    host = outputs["ApiUrl"].removeprefix("https://").removeprefix("http://")
+    return Deployment(
+        name=name,
+        api=Api(emulator.endpoint_url, host, REGION, ACCESS_KEY_ID, SECRET_ACCESS_KEY),
+        catalog_table=outputs["CatalogTable"],
+        snapshot_bucket=outputs["SnapshotBucket"],
+        log_group=f"/milvault/{name}",
+        functions=names,
+    )
+
+
+def load_template() -> dict[str, Any]:
+    """The template, with the short forms of the intrinsic functions (`!Ref x`) in their long ones."""
+    template: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _TemplateLoader)
+    return template
+
+
+class _TemplateLoader(yaml.SafeLoader):
+    """YAML with CloudFormation's tags."""
+
+
+def _intrinsic(loader: yaml.Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    if suffix == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+_TemplateLoader.add_multi_constructor("!", _intrinsic)
+
+
+def _upload(emulator: Emulator, stack: str, binary: str, executable: Path) -> dict[str, str]:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bundle:
+        entry = zipfile.ZipInfo("bootstrap")  # its fixed date keeps the archive of an unchanged binary the same
+        entry.external_attr = 0o755 << 16
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        bundle.writestr(entry, executable.read_bytes())
+    s3 = emulator.client("s3")
+    try:
+        s3.create_bucket(Bucket=ARTIFACTS, CreateBucketConfiguration={"LocationConstraint": REGION})
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
+            raise
+    key = f"{stack}/{binary}.zip"
+    s3.put_object(Bucket=ARTIFACTS, Key=key, Body=archive.getvalue())
+    return {"Bucket": ARTIFACTS, "Key": key}
+
+
+def _create_stack(
+    emulator: Emulator, name: str, template: Mapping[str, Any], parameters: Mapping[str, str | int]
+) -> dict[str, str]:
+    cloudformation = emulator.client("cloudformation")
+    cloudformation.create_stack(
+        StackName=name,
+        TemplateBody=json.dumps(template),
+        Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    )
+    try:
+        cloudformation.get_waiter("stack_create_complete").wait(
+            StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+        )
+    except WaiterError as error:
+        events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+        reasons = [
+            f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', event['ResourceStatus'])}"
+            for event in events
+            if event["ResourceStatus"].endswith("FAILED")
+        ]
+        raise RuntimeError("the template doesn't deploy:\n" + "\n".join(reasons)) from error
+    [stack] = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def function_logs(logs: Any, log_group: str) -> str:
+    """Everything that a deployment's functions logged so far, in the order of time, over a CloudWatch Logs client."""
+    lines: list[tuple[int, str]] = []
+    try:
+        for page in logs.get_paginator("filter_log_events").paginate(logGroupName=log_group):
+            lines += [(event["timestamp"], event["message"].rstrip()) for event in page["events"]]
+    except logs.exceptions.ResourceNotFoundException:
+        return "(no logs)\n"
+    return "".join(f"{message}\n" for _, message in sorted(lines, key=lambda line: line[0]))

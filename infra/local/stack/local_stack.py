@@ -1,0 +1,130 @@
+"""The parts put together: the emulator, a Milvus on its S3, and the product deployed beside it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from stack.api import Api
+from stack.deploy import ROOT, Deployment, build_functions, deploy, function_logs
+from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Emulator
+from stack.milvus_server import MilvusServer, ObjectStorage
+
+LOCAL = ROOT / "target" / "local"
+
+
+class LocalStack:
+    """A running stack with a directory of its own. Leaving the context stops everything and removes the directory.
+
+    After a failure the directory is kept, with the functions' logs in it, and named in the output.
+    """
+
+    def __init__(
+        self,
+        *,
+        parameters: Mapping[str, str | int] | None = None,
+        environment: Mapping[str, str] | None = None,
+        milvus_bucket: str = "milvus-data",
+        report: Callable[[str], None] = lambda _: None,
+        dies_with_us: bool = True,
+    ) -> None:
+        """`parameters` override the template's; `environment` is added to the functions'; `report` hears of steps."""
+        LOCAL.mkdir(parents=True, exist_ok=True)
+        self.directory = Path(tempfile.mkdtemp(prefix="run-", dir=LOCAL))
+        self.milvus_bucket = milvus_bucket
+        self.emulator = Emulator(self.directory, dies_with_us=dies_with_us)
+        self.milvus_servers: list[MilvusServer] = []
+        self.binaries: Mapping[str, Path] = {}
+        self._parameters = parameters
+        self._environment = environment
+        self._report = report
+        self._dies_with_us = dies_with_us
+        self._deployment: Deployment | None = None
+
+    @property
+    def deployment(self) -> Deployment:
+        if self._deployment is None:
+            raise RuntimeError("the stack isn't up")
+        return self._deployment
+
+    @property
+    def api(self) -> Api:
+        return self.deployment.api
+
+    @property
+    def milvus(self) -> MilvusServer:
+        """The first server; `start_milvus` starts others."""
+        return self.milvus_servers[0]
+
+    def up(self) -> None:
+        """Starts everything; after an error, nothing of it is left running."""
+        try:
+            self.emulator.start()
+            self._report(f"AWS emulator on {self.emulator.endpoint_url}")
+            milvus = self.start_milvus(self.milvus_bucket)  # comes up while the functions compile
+            self.binaries = build_functions(self.directory / "build.log")
+            self._report(f"{len(self.binaries)} functions built")
+            self._deployment = deploy(
+                self.emulator, self.binaries, parameters=self._parameters, environment=self._environment
+            )
+            self._report("infra/template.yaml deployed")
+            milvus.wait_healthy()
+            self._report(f"Milvus on {milvus.uri}")
+        except BaseException:
+            self.down()
+            raise
+
+    def start_milvus(self, bucket: str, root_path: str = "files") -> MilvusServer:
+        """Starts a Milvus with its data in `bucket`, which is created if it isn't there. Wait for it to be healthy.
+
+        Call this on the thread that the stack lives on: the server dies with the thread that started it.
+        """
+        s3 = self.emulator.client("s3")
+        if bucket not in [existing["Name"] for existing in s3.list_buckets()["Buckets"]]:
+            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        storage = ObjectStorage(
+            "127.0.0.1", self.emulator.port, ACCESS_KEY_ID, SECRET_ACCESS_KEY, REGION, bucket, root_path
+        )
+        server = MilvusServer(
+            self.directory / f"milvus-{len(self.milvus_servers) + 1}",
+            storage,
+            binaries=LOCAL / "milvus",
+            dies_with_us=self._dies_with_us,
+        )
+        self.milvus_servers.append(server)
+        server.start()
+        return server
+
+    def add_deployment(self, name: str, parameters: Mapping[str, str | int]) -> Deployment:
+        """Deploys the product once more beside the first one, for a test that needs other settings."""
+        return deploy(self.emulator, self.binaries, name=name, parameters=parameters, environment=self._environment)
+
+    def down(self) -> None:
+        """Stops everything that was started."""
+        for server in self.milvus_servers:
+            server.kill()
+        self.emulator.stop()
+
+    def logs(self) -> str:
+        """What the functions logged."""
+        return function_logs(self.emulator.client("logs"), self.deployment.log_group)
+
+    def __enter__(self) -> LocalStack:
+        self.up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            try:
+                (self.directory / "functions.log").write_text(self.logs())
+            finally:
+                self.down()
+            self._report(f"kept for a look: {self.directory}")
+            return
+        self.down()
+        shutil.rmtree(self.directory)

@@ -1,0 +1,175 @@
+"""A real Milvus standalone server, from its PyPI wheel, with its data in a bucket of the AWS emulator.
+
+The wheel's own launcher is used only to render the configuration and unpack the binary. We start the binary: its pid is
+ours to kill, in the middle of a job too, and `start` brings the server back on the same data and ports.
+
+Loopback: every address that Milvus announces is 127.0.0.1 and its embedded etcd listens only there. Its gRPC and
+management listeners take no host and bind all interfaces (2.3.5), which no configuration changes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import milvus
+import yaml
+
+from stack.process import ProcessId, free_ports, poll, spawn, tail
+
+COORDINATORS = ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode")
+
+
+@dataclass(frozen=True)
+class ObjectStorage:
+    """Where the server keeps its data."""
+
+    host: str
+    port: int
+    access_key_id: str
+    secret_access_key: str
+    region: str
+    bucket: str
+    root_path: str = "files"
+
+
+class MilvusServer:
+    """One server: a directory for its metadata and logs, ports of its own, and its place in the object storage."""
+
+    def __init__(
+        self, directory: Path, storage: ObjectStorage, *, binaries: Path, dies_with_us: bool = True
+    ) -> None:
+        """`binaries` is where the wheel's compressed binary is unpacked, once for all servers."""
+        self.directory = directory
+        self.storage = storage
+        self.log = directory / "milvus.log"
+        self._binaries = binaries
+        self._dies_with_us = dies_with_us
+        self._process: subprocess.Popen[bytes] | None = None
+        self._id: ProcessId | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+        names = [key for key in milvus.MilvusServerConfig().configurable_items if key.endswith("_port")]
+        *ports, self._etcd_peer_port, self.management_port = free_ports(len(names) + 2)
+        self._ports = dict(zip(names, ports))
+        self._write_configuration()
+
+    @property
+    def port(self) -> int:
+        return self._ports["proxy_port"]
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def management_uri(self) -> str:
+        return f"http://127.0.0.1:{self.management_port}"
+
+    @property
+    def process_id(self) -> ProcessId:
+        if self._id is None:
+            raise RuntimeError("Milvus isn't running")
+        return self._id
+
+    def start(self) -> None:
+        """Starts the server, without waiting for it."""
+        if self._process is not None:
+            raise RuntimeError("Milvus is running already")
+        executable = unpack(self._binaries)
+        env = {
+            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": str(self.management_port),
+            "MILVUS_RUN_DIR": str(self.directory / "run"),
+            "LD_LIBRARY_PATH": str(executable.parent),
+            "TMPDIR": str(self.directory),
+        }
+        self._process = spawn(
+            [executable, "run", "standalone"],
+            env=env,
+            cwd=self.directory,
+            log=self.log,
+            dies_with_us=self._dies_with_us,
+        )
+        self._id = ProcessId.of(self._process.pid)
+
+    def wait_healthy(self, seconds: float = 120) -> None:
+        """Returns once every component of the server reports to be well."""
+        if not poll(self._is_healthy, seconds, every=0.2):
+            raise RuntimeError(f"Milvus isn't healthy after {seconds:.0f} s:\n{tail(self.log)}")
+
+    def kill(self) -> None:
+        """SIGKILL: what a crash looks like, and the way to stop it too (it takes half an hour to stop gracefully)."""
+        if self._process is None or self._id is None:
+            return
+        self._id.stop(grace=0)
+        self._process.wait(10)
+        self._process = None
+
+    def _is_healthy(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"Milvus ended:\n{tail(self.log)}")
+        try:
+            with urllib.request.urlopen(f"{self.management_uri}/healthz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _write_configuration(self) -> None:
+        config = milvus.MilvusServerConfig(data_dir=str(self.directory), etcd_log_level="warn", **self._ports)
+        config.resolve()
+        path = self.directory / "configs" / "milvus.yaml"
+        settings = yaml.safe_load(path.read_text())
+        etcd = self.directory / "configs" / "etcd.yaml"
+        client, peer = (f"http://127.0.0.1:{port}" for port in (self._ports["etcd_port"], self._etcd_peer_port))
+        etcd.write_text(
+            yaml.safe_dump(
+                {
+                    "listen-client-urls": client,
+                    "advertise-client-urls": client,
+                    "listen-peer-urls": peer,
+                    "initial-advertise-peer-urls": peer,
+                    "initial-cluster": f"default={peer}",
+                }
+            )
+        )
+        changes: dict[str, Any] = {
+            "etcd": {"config": {"path": str(etcd)}},
+            "minio": {
+                "address": self.storage.host,
+                "port": self.storage.port,
+                "accessKeyID": self.storage.access_key_id,
+                "secretAccessKey": self.storage.secret_access_key,
+                "bucketName": self.storage.bucket,
+                "rootPath": self.storage.root_path,
+                "region": self.storage.region,
+            },
+            # The sessions of a killed server keep its successor waiting until they expire.
+            "common": {"storageType": "minio", "session": {"ttl": 10}},
+            "log": {"level": "warn", "file": {"rootPath": ""}},
+            **{name: {"ip": "127.0.0.1"} for name in COORDINATORS},
+        }
+        path.write_text(yaml.safe_dump(_merged(settings, changes)))
+
+
+def unpack(directory: Path) -> Path:
+    """Unpacks the wheel's binary and its libraries into `directory`, unless they are there, and answers its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:  # two stacks may start at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        milvus._initialize_data_files(str(directory))
+    return directory / "bin" / "milvus"
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        below = result.get(key)
+        result[key] = _merged(below if isinstance(below, dict) else {}, value) if isinstance(value, dict) else value
+    return result

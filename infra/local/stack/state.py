@@ -1,0 +1,107 @@
+"""What `up` leaves behind: target/stack.json and target/stack.env for whoever uses the stack, and the processes for
+`down`, which stops only those and only if they are still the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stack.deploy import ROOT
+from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+from stack.local_stack import LOCAL, LocalStack
+from stack.process import ProcessId
+
+DESCRIPTION = ROOT / "target" / "stack.json"
+ENVIRONMENT = ROOT / "target" / "stack.env"
+PROCESSES = LOCAL / "up.json"
+
+
+def describe(stack: LocalStack) -> dict[str, Any]:
+    """The stack as its users need it."""
+    deployment = stack.deployment
+    return {
+        "apiUrl": deployment.api.url,
+        "apiHost": deployment.api.host,
+        "endpointUrl": stack.emulator.endpoint_url,
+        "region": REGION,
+        "accessKeyId": ACCESS_KEY_ID,
+        "secretAccessKey": SECRET_ACCESS_KEY,
+        "milvusUri": stack.milvus.uri,
+        "milvusManagementUri": stack.milvus.management_uri,
+        "milvusBucket": stack.milvus_bucket,
+        "snapshotBucket": deployment.snapshot_bucket,
+        "catalogTable": deployment.catalog_table,
+        "logGroup": deployment.log_group,
+        "functions": dict(deployment.functions),
+    }
+
+
+def save(stack: LocalStack) -> None:
+    """Records a running stack."""
+    description = describe(stack)
+    processes = [server.process_id for server in stack.milvus_servers] + [stack.emulator.process_id]
+    record = {
+        "directory": str(stack.directory),
+        "processes": [{"pid": process.pid, "started": process.started} for process in processes],
+    }
+    PROCESSES.write_text(json.dumps(record, indent=2) + "\n")
+    DESCRIPTION.write_text(json.dumps(description, indent=2) + "\n")
+    ENVIRONMENT.write_text(_exports(description))
+
+
+def processes() -> Sequence[ProcessId]:
+    """The recorded processes that still run."""
+    record = _record()
+    found = [ProcessId(entry["pid"], entry["started"]) for entry in record.get("processes", [])]
+    return [process for process in found if process.is_alive()]
+
+
+def directory() -> Path | None:
+    """The recorded stack's directory."""
+    path = _record().get("directory")
+    return Path(path) if path else None
+
+
+def description() -> dict[str, Any]:
+    """What `save` recorded of the running stack."""
+    loaded: dict[str, Any] = json.loads(DESCRIPTION.read_text())
+    return loaded
+
+
+def forget() -> None:
+    """Removes every record."""
+    for path in (PROCESSES, DESCRIPTION, ENVIRONMENT):
+        path.unlink(missing_ok=True)
+
+
+def _record() -> dict[str, Any]:
+    if not PROCESSES.exists():
+        return {}
+    loaded: dict[str, Any] = json.loads(PROCESSES.read_text())
+    return loaded
+
+
+def _exports(description: dict[str, Any]) -> str:
+    variables = {
+        "AWS_ENDPOINT_URL": description["endpointUrl"],
+        "AWS_REGION": description["region"],
+        "AWS_DEFAULT_REGION": description["region"],
+        "AWS_ACCESS_KEY_ID": description["accessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": description["secretAccessKey"],
+        "CATALOG_TABLE": description["catalogTable"],
+        "SNAPSHOT_BUCKET": description["snapshotBucket"],
+        "CREATE_BACKUP_FUNCTION": description["functions"]["create-backup"],
+        "RESTORE_FUNCTION": description["functions"]["restore"],
+        "JOB_LEASE_SECONDS": "60",
+        "JOB_STALL_SECONDS": "600",
+        "RUST_LOG": "info",
+        "API_URL": description["apiUrl"],
+        "API_HOST": description["apiHost"],
+        "MILVUS_URI": description["milvusUri"],
+        "MILVUS_BUCKET": description["milvusBucket"],
+    }
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

@@ -1,1 +1,132 @@
+//! Accepts backups, works on them, and verifies finished ones.
+#![forbid(unsafe_code)]
 
+use chrono::TimeDelta;
+use milvault_gateway::{
+    Answer, Call, Caller, Direct, Event, Findings, Route, Status, find, patterns, wire::BackupView,
+};
+use milvault_jobs::{
+    Error, FieldError, Jobs,
+    backup::{self, CreateBackup},
+};
+use milvault_model::{BackupKind, BackupName, CollectionPattern, JobRef};
+use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Create,
+    Verify,
+}
+
+const ROUTES: [Route<Action>; 2] = [
+    Route {
+        http: "POST /instances/{instanceId}/backups",
+        direct: Direct::Tagged("action", "create"),
+        action: Action::Create,
+    },
+    Route {
+        http: "POST /instances/{instanceId}/backups/{backupId}/verify",
+        direct: Direct::Tagged("action", "verify"),
+        action: Action::Verify,
+    },
+];
+
+/// A hundred years: what a caller means by more is "for ever", which is said by leaving it out.
+const LONGEST_DAYS: u32 = 36_500;
+
+/// The body of a request for a backup.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    name: BackupName,
+    collections: Option<Vec<CollectionPattern>>,
+    expires_in_days: Option<u32>,
+}
+
+/// Answers one event.
+///
+/// # Errors
+/// Infrastructure faults, to a caller who isn't behind HTTP.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
+    let caller = Caller::of(&event);
+    invocation.reply(caller, serve(jobs, event, invocation).await)
+}
+
+async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
+    if let Event::Resume(job) = &event {
+        return slice(jobs, job, invocation).await;
+    }
+    let call = Call::read(event, &ROUTES)?;
+    match call.action {
+        Action::Create => create(jobs, call, invocation).await,
+        Action::Verify => verify(jobs, call, invocation).await,
+    }
+}
+
+async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
+    let instance_id = call.instance()?;
+    let (caller, key) = (call.caller, call.key());
+    let request: Request = call.body()?;
+    let idempotency = key.of(&request)?;
+    let mut findings = Findings::default();
+    let selection = findings.keep(patterns(request.collections));
+    let expires_in = findings.keep(expiry(request.expires_in_days));
+    findings.report()?;
+
+    let name = request.name;
+    let kind = BackupKind::Manual;
+    let asked = CreateBackup { instance_id, name, kind, selection, expires_in, idempotency };
+    let mut backup = backup::create(jobs, asked).await?;
+    let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
+    take_up(jobs, &job, caller, invocation).await;
+    if caller == Caller::Direct {
+        backup = find::backup(jobs, &backup.instance_id, &backup.id).await?;
+    }
+    let location = format!("/instances/{}/backups/{}", backup.instance_id, backup.id);
+    let view = BackupView::of(&backup, jobs.ports.clock.now());
+    Ok(Answer::new(Status::Accepted, view).located(location).retry_after(2))
+}
+
+fn expiry(days: Option<u32>) -> Result<Option<TimeDelta>, FieldError> {
+    match days {
+        None => Ok(None),
+        Some(days) if (1..=LONGEST_DAYS).contains(&days) => Ok(Some(TimeDelta::days(days.into()))),
+        Some(_) => Err(FieldError::new("/expiresInDays", format!("is a number from 1 to {LONGEST_DAYS}"))),
+    }
+}
+
+/// A verification's answer: the backup as it stands now, with what was found.
+#[derive(Debug, Serialize)]
+struct Verified<'a> {
+    #[serde(flatten)]
+    backup: BackupView<'a>,
+    verification: Inspected<'a>,
+}
+
+/// What was found; of each list the first hundred keys.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inspected<'a> {
+    objects_checked: u64,
+    missing: &'a [String],
+    changed: &'a [String],
+}
+
+async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
+    let instance = call.instance()?;
+    let id = call.backup(&instance)?;
+    let deadline = invocation.deadline_for(call.caller, jobs.ports.clock.now());
+    call.nothing_more()?;
+    find::backup(jobs, &instance, &id).await?;
+    let found = backup::verify(jobs, &instance, &id, deadline).await?;
+    Ok(Answer::ok(Verified {
+        backup: BackupView::of(&found.backup, jobs.ports.clock.now()),
+        verification: Inspected {
+            objects_checked: found.objects_checked,
+            missing: &found.missing,
+            changed: &found.changed,
+        },
+    }))
+}

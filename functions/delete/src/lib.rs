@@ -1,1 +1,90 @@
+//! Deletes backups, and cancels what is still running.
+#![forbid(unsafe_code)]
 
+use milvault_gateway::{
+    Answer, Call, Caller, Direct, Event, PageSize, Paging, Route, Status, find, show, wire::BackupView,
+};
+use milvault_jobs::{Error, Jobs, deletion, restore};
+use milvault_model::BackupStatus;
+use milvault_runtime::{Invocation, RuntimeError};
+use serde::Serialize;
+use serde_json::Value;
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Backup,
+    Restore,
+}
+
+const ROUTES: [Route<Action>; 2] = [
+    Route {
+        http: "DELETE /instances/{instanceId}/backups/{backupId}",
+        direct: Direct::Having("backupId"),
+        action: Action::Backup,
+    },
+    Route {
+        http: "DELETE /instances/{instanceId}/restores/{restoreId}",
+        direct: Direct::Having("restoreId"),
+        action: Action::Restore,
+    },
+];
+
+/// Answers one event.
+///
+/// # Errors
+/// Infrastructure faults, to a caller who isn't behind HTTP.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
+    let caller = Caller::of(&event);
+    invocation.reply(caller, serve(jobs, event, invocation).await)
+}
+
+async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
+    let call = Call::read(event, &ROUTES)?;
+    match call.action {
+        Action::Backup => delete_backup(jobs, call, invocation).await,
+        Action::Restore => cancel_restore(jobs, call).await,
+    }
+}
+
+/// A backup with what its deletion means.
+#[derive(Debug, Serialize)]
+struct Deleted<'a> {
+    #[serde(flatten)]
+    backup: BackupView<'a>,
+    warning: &'static str,
+}
+
+async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
+    let instance = call.instance()?;
+    let id = call.backup(&instance)?;
+    let deadline = invocation.deadline_for(call.caller, jobs.ports.clock.now());
+    call.nothing_more()?;
+    find::backup(jobs, &instance, &id).await?;
+    let backup = deletion::delete(jobs, &instance, &id, deadline).await?;
+    let (status, warning) = match backup.state.status() {
+        BackupStatus::Pending | BackupStatus::Running => {
+            (Status::Accepted, "The backup is being cancelled and what it has stored removed. This is irreversible.")
+        }
+        BackupStatus::Available | BackupStatus::Damaged | BackupStatus::Deleting => {
+            (Status::Accepted, "The backup is being deleted and can't be restored any more. This is irreversible.")
+        }
+        BackupStatus::Deleted => {
+            (Status::Ok, "The backup is deleted and can't be brought back: deletion is irreversible.")
+        }
+        BackupStatus::Failed | BackupStatus::Cancelled => {
+            (Status::Ok, "The backup was over without a result; nothing of it was stored.")
+        }
+    };
+    let view = BackupView::of(&backup, jobs.ports.clock.now());
+    Ok(Answer::new(status, Deleted { backup: view, warning }))
+}
+
+async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
+    let instance = call.instance()?;
+    let id = call.restore(&instance)?;
+    call.nothing_more()?;
+    find::restore(jobs, &instance, &id).await?;
+    let restore = restore::cancel(jobs, &instance, &id).await?;
+    let shown = show::restore(jobs, &restore, &Paging::first(PageSize::COLLECTIONS)).await?;
+    Ok(Answer::new(Status::Accepted, shown))
+}

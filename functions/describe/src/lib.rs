@@ -1,1 +1,66 @@
+//! Describes one backup or one restore with its collections.
+#![forbid(unsafe_code)]
 
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Route, find, show};
+use milvault_jobs::{Error, Jobs};
+use milvault_runtime::{Invocation, RuntimeError};
+use serde_json::Value;
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Backup,
+    Restore,
+}
+
+const ROUTES: [Route<Action>; 2] = [
+    Route {
+        http: "GET /instances/{instanceId}/backups/{backupId}",
+        direct: Direct::Having("backupId"),
+        action: Action::Backup,
+    },
+    Route {
+        http: "GET /instances/{instanceId}/restores/{restoreId}",
+        direct: Direct::Having("restoreId"),
+        action: Action::Restore,
+    },
+];
+
+/// Answers one event.
+///
+/// # Errors
+/// Infrastructure faults, to a caller who isn't behind HTTP.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
+    let caller = Caller::of(&event);
+    invocation.reply(caller, describe(jobs, event).await)
+}
+
+async fn describe(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
+    let call = Call::read(event, &ROUTES)?;
+    match call.action {
+        Action::Backup => describe_backup(jobs, call).await,
+        Action::Restore => describe_restore(jobs, call).await,
+    }
+}
+
+async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
+    let instance = call.instance()?;
+    let id = call.backup(&instance)?;
+    let paging = call.filters(&["limit", "cursor"])?.paging::<usize>(PageSize::COLLECTIONS)?;
+    let backup = find::backup(jobs, &instance, &id).await?;
+    match show::backup(jobs, &backup, &paging).await {
+        Err(error @ Error::Document { .. }) => {
+            // Deleted between the record and the manifest? Then there is nothing more to show than that.
+            let now = find::backup(jobs, &instance, &id).await?;
+            if now.is_living() { Err(error) } else { Ok(Answer::ok(show::backup(jobs, &now, &paging).await?)) }
+        }
+        shown => Ok(Answer::ok(shown?)),
+    }
+}
+
+async fn describe_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
+    let instance = call.instance()?;
+    let id = call.restore(&instance)?;
+    let paging = call.filters(&["limit", "cursor"])?.paging::<u32>(PageSize::COLLECTIONS)?;
+    let restore = find::restore(jobs, &instance, &id).await?;
+    Ok(Answer::ok(show::restore(jobs, &restore, &paging).await?))
+}

@@ -1,1 +1,124 @@
+//! Registers Milvus instances, and checks whether they can be backed up.
+#![forbid(unsafe_code)]
 
+mod endpoint;
+mod preflight;
+mod registration;
+mod removal;
+
+use milvault_gateway::{
+    Answer, Call, Caller, Direct, Event, PageSize, Route, find,
+    wire::{InstanceView, PageView},
+};
+use milvault_jobs::{
+    Error, Jobs,
+    ports::{CatalogError, PageRequest},
+};
+use milvault_model::{BackupState, InstanceId};
+use milvault_runtime::{Invocation, RuntimeError};
+use serde_json::Value;
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Get,
+    Put,
+    List,
+    Delete,
+    Preflight,
+}
+
+const ROUTES: [Route<Action>; 5] = [
+    Route { http: "GET /instances/{instanceId}", direct: Direct::Tagged("action", "get"), action: Action::Get },
+    Route { http: "PUT /instances/{instanceId}", direct: Direct::Tagged("action", "put"), action: Action::Put },
+    Route { http: "GET /instances", direct: Direct::Tagged("action", "list"), action: Action::List },
+    Route {
+        http: "DELETE /instances/{instanceId}",
+        direct: Direct::Tagged("action", "delete"),
+        action: Action::Delete,
+    },
+    Route {
+        http: "POST /instances/{instanceId}/preflight",
+        direct: Direct::Tagged("action", "preflight"),
+        action: Action::Preflight,
+    },
+];
+
+/// Answers one event.
+///
+/// # Errors
+/// Infrastructure faults, to a caller who isn't behind HTTP.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
+    let caller = Caller::of(&event);
+    invocation.reply(caller, serve(jobs, event).await)
+}
+
+async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
+    let call = Call::read(event, &ROUTES)?;
+    match call.action {
+        Action::List => list(jobs, call).await,
+        Action::Put => {
+            let instance = call.instance()?;
+            registration::put(jobs, instance, call.body()?).await
+        }
+        Action::Get => Ok(Answer::ok(InstanceView::of(&find::instance(jobs, &named(call)?).await?.value))),
+        Action::Delete => removal::remove(jobs, &named(call)?).await,
+        Action::Preflight => preflight::preflight(jobs, &named(call)?).await,
+    }
+}
+
+/// The instance of a call that says nothing else.
+fn named(call: Call<Action>) -> Result<InstanceId, Error> {
+    let instance = call.instance()?;
+    call.nothing_more()?;
+    Ok(instance)
+}
+
+async fn list(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
+    let paging = call.filters(&["limit", "cursor"])?.paging::<InstanceId>(PageSize::LISTING)?;
+    let page = jobs.ports.catalog.instances(paging.request()).await?;
+    let last = page.items.last().filter(|_| page.more);
+    let next_cursor = last.map(|last| paging.cursor(last.id.as_str()));
+    Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::of).collect(), next_cursor }))
+}
+
+/// How often a change is decided anew because its record changed at the same moment.
+const ATTEMPTS: u32 = 8;
+
+/// Decides on a change and commits it, and decides anew when something changed meanwhile.
+async fn decided<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 1..ATTEMPTS {
+        match attempt().await {
+            Err(Error::Catalog(CatalogError::Conflict(_))) => {}
+            outcome => return outcome,
+        }
+    }
+    attempt().await
+}
+
+/// Refuses while a job of the instance is under way.
+///
+/// A job that begins after this look writes the instance's record too, so that a change decided on it isn't committed.
+async fn refuse_while_occupied(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
+    match jobs.ports.catalog.job(instance).await? {
+        Some(job) => Err(Error::occupied(job)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses while the instance has a backup with anything stored.
+async fn refuse_with_backups(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
+    let mut after = None;
+    loop {
+        let page = jobs.ports.catalog.backups(instance, PageRequest { after, limit: 200 }).await?;
+        let is_over = |state: &BackupState| {
+            matches!(state, BackupState::Failed { .. } | BackupState::Cancelled { .. } | BackupState::Deleted { .. })
+        };
+        if page.items.iter().any(|backup| !is_over(&backup.value.state)) {
+            return Err(Error::HasBackups(instance.clone()));
+        }
+        after = page.items.last().map(|backup| backup.value.id.to_string());
+        if !page.more || after.is_none() {
+            return Ok(());
+        }
+    }
+}

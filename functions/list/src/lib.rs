@@ -1,1 +1,94 @@
+//! Lists an instance's backups and restores.
+#![forbid(unsafe_code)]
 
+mod filter;
+
+use filter::{BackupFilter, RestoreFilter, Sifted, sift};
+use milvault_gateway::{
+    Answer, Call, Caller, Direct, Event, PageSize, Paging, Route, find,
+    wire::{BackupView, PageView, RestoreView},
+};
+use milvault_jobs::{Error, Jobs, ports::PageRequest};
+use milvault_model::{Backup, BackupId, Restore, RestoreId};
+use milvault_runtime::{Invocation, RuntimeError};
+use serde_json::Value;
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Backups,
+    Restores,
+}
+
+const ROUTES: [Route<Action>; 2] = [
+    Route {
+        http: "GET /instances/{instanceId}/backups",
+        direct: Direct::Tagged("resource", "backups"),
+        action: Action::Backups,
+    },
+    Route {
+        http: "GET /instances/{instanceId}/restores",
+        direct: Direct::Tagged("resource", "restores"),
+        action: Action::Restores,
+    },
+];
+
+/// How many records are read at once where a filter may pass over most of them.
+const CHUNK: usize = 200;
+
+/// Answers one event.
+///
+/// # Errors
+/// Infrastructure faults, to a caller who isn't behind HTTP.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
+    let caller = Caller::of(&event);
+    invocation.reply(caller, list(jobs, event).await)
+}
+
+async fn list(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
+    let call = Call::read(event, &ROUTES)?;
+    match call.action {
+        Action::Backups => backups(jobs, call).await,
+        Action::Restores => restores(jobs, call).await,
+    }
+}
+
+async fn backups(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
+    let instance = call.instance()?;
+    let filters = call.filters(&["status", "type", "from", "to", "limit", "cursor", "includeDeleted"])?;
+    let paging = filters.paging::<BackupId>(PageSize::LISTING)?;
+    let filter = BackupFilter::read(&filters)?;
+    find::instance(jobs, &instance).await?;
+
+    let mut sifted = Sifted::begin(&paging);
+    while let Some(request) = next_request(&sifted, &paging) {
+        let page = jobs.ports.catalog.backups(&instance, request).await?;
+        let records = page.items.into_iter().map(|found| found.value);
+        sift(&mut sifted, records, page.more, |backup: &Backup| (backup.id.to_string(), filter.judge(backup)));
+    }
+    let now = jobs.ports.clock.now();
+    let items = sifted.items.iter().map(|backup| BackupView::of(backup, now)).collect();
+    Ok(Answer::ok(PageView { items, next_cursor: sifted.goes_on_after().map(|last| paging.cursor(last)) }))
+}
+
+async fn restores(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
+    let instance = call.instance()?;
+    let filters = call.filters(&["status", "from", "to", "limit", "cursor"])?;
+    let paging = filters.paging::<RestoreId>(PageSize::LISTING)?;
+    let filter = RestoreFilter::read(&filters)?;
+    find::instance(jobs, &instance).await?;
+
+    let mut sifted = Sifted::begin(&paging);
+    while let Some(request) = next_request(&sifted, &paging) {
+        let page = jobs.ports.catalog.restores(&instance, request).await?;
+        sift(&mut sifted, page.items, page.more, |restore: &Restore| (restore.id.to_string(), filter.judge(restore)));
+    }
+    let now = jobs.ports.clock.now();
+    let items = sifted.items.iter().map(|restore| RestoreView::of(restore, now)).collect();
+    Ok(Answer::ok(PageView { items, next_cursor: sifted.goes_on_after().map(|last| paging.cursor(last)) }))
+}
+
+/// The next part of the catalog's listing, unless the page is full or the listing at its end.
+fn next_request<T>(sifted: &Sifted<T>, paging: &Paging) -> Option<PageRequest> {
+    let after = sifted.looks_on_after()?;
+    Some(PageRequest { after, limit: paging.limit.clamp(CHUNK, 1000) })
+}

@@ -1,1 +1,152 @@
+//! Accepts restores, works on them, and rolls completed ones back.
+#![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+
+use milvault_gateway::{
+    Answer, Call, Caller, Direct, Event, Findings, PageSize, Paging, Route, Status, find, invalid, patterns, renames,
+    show,
+};
+use milvault_jobs::{
+    Error, FieldError, Jobs,
+    restore::{self, BackupSelector, CreateRestore},
+};
+use milvault_model::{BackupName, CollectionName, CollectionPattern, InstanceId, JobRef, Reload, Restore, RestoreMode};
+use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Create,
+    Rollback,
+}
+
+const ROUTES: [Route<Action>; 2] = [
+    Route {
+        http: "POST /instances/{instanceId}/restores",
+        direct: Direct::Tagged("action", "create"),
+        action: Action::Create,
+    },
+    Route {
+        http: "POST /instances/{instanceId}/restores/{restoreId}/rollback",
+        direct: Direct::Tagged("action", "rollback"),
+        action: Action::Rollback,
+    },
+];
+
+/// A year: previous collections take as much of the server's storage as the live ones.
+const LONGEST_HOURS: u32 = 8_760;
+
+/// The body of a request for a restore.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    /// As text: what isn't an id is a backup that we don't have.
+    backup_id: Option<String>,
+    backup_name: Option<BackupName>,
+    source_instance_id: Option<InstanceId>,
+    collections: Option<Vec<CollectionPattern>>,
+    #[serde(default)]
+    rename: BTreeMap<CollectionName, CollectionName>,
+    #[serde(default)]
+    mode: RestoreMode,
+    #[serde(default)]
+    reload: Reload,
+    #[serde(default = "a_day")]
+    keep_previous_hours: u32,
+}
+
+fn a_day() -> u32 {
+    24
+}
+
+/// Answers one event.
+///
+/// # Errors
+/// Infrastructure faults, to a caller who isn't behind HTTP.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
+    let caller = Caller::of(&event);
+    invocation.reply(caller, serve(jobs, event, invocation).await)
+}
+
+async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
+    if let Event::Resume(job) = &event {
+        return slice(jobs, job, invocation).await;
+    }
+    let call = Call::read(event, &ROUTES)?;
+    match call.action {
+        Action::Create => create(jobs, call, invocation).await,
+        Action::Rollback => roll_back(jobs, call, invocation).await,
+    }
+}
+
+async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
+    let instance_id = call.instance()?;
+    let (caller, key) = (call.caller, call.key());
+    let request: Request = call.body()?;
+    let idempotency = key.of(&request)?;
+    let mut findings = Findings::default();
+    let selection = findings.keep(patterns(request.collections));
+    let rename = findings.keep(renames(request.rename));
+    let keep_previous_hours = findings.keep(keep(request.keep_previous_hours));
+    findings.report()?;
+
+    let source_instance_id = request.source_instance_id.unwrap_or_else(|| instance_id.clone());
+    let backup = selector(&source_instance_id, request.backup_id, request.backup_name)?;
+    let (mode, reload) = (request.mode, request.reload);
+    let asked = CreateRestore {
+        instance_id,
+        source_instance_id,
+        backup,
+        selection,
+        rename,
+        mode,
+        reload,
+        keep_previous_hours,
+        idempotency,
+    };
+    let restore = restore::create(jobs, asked).await?;
+    begin(jobs, restore, caller, invocation).await
+}
+
+fn selector(source: &InstanceId, id: Option<String>, name: Option<BackupName>) -> Result<BackupSelector, Error> {
+    match (id, name) {
+        (Some(id), None) => match id.parse() {
+            Ok(id) => Ok(BackupSelector::Id(id)),
+            Err(_) => Err(Error::BackupNotFound(source.clone(), id)),
+        },
+        (None, Some(name)) => Ok(BackupSelector::Name(name)),
+        (None, None) => Err(invalid("/backupId", "say which backup: by 'backupId' or by 'backupName'")),
+        (Some(_), Some(_)) => Err(invalid("/backupName", "say either 'backupId' or 'backupName'")),
+    }
+}
+
+fn keep(hours: u32) -> Result<u32, FieldError> {
+    if hours <= LONGEST_HOURS {
+        return Ok(hours);
+    }
+    Err(FieldError::new("/keepPreviousHours", format!("is a number from 0 to {LONGEST_HOURS}")))
+}
+
+async fn roll_back(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
+    let instance = call.instance()?;
+    let id = call.restore(&instance)?;
+    let caller = call.caller;
+    call.nothing_more()?;
+    find::restore(jobs, &instance, &id).await?;
+    let restore = restore::rollback(jobs, &instance, &id).await?;
+    begin(jobs, restore, caller, invocation).await
+}
+
+/// Starts the work on a restore, and shows it.
+async fn begin(jobs: &Jobs, mut restore: Restore, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
+    let job = JobRef::Restore { instance_id: restore.instance_id.clone(), restore_id: restore.id.clone() };
+    take_up(jobs, &job, caller, invocation).await;
+    if caller == Caller::Direct {
+        restore = find::restore(jobs, &restore.instance_id, &restore.id).await?;
+    }
+    let location = format!("/instances/{}/restores/{}", restore.instance_id, restore.id);
+    let shown = show::restore(jobs, &restore, &Paging::first(PageSize::COLLECTIONS)).await?;
+    Ok(Answer::new(Status::Accepted, shown).located(location).retry_after(2))
+}

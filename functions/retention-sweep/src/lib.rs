@@ -1,1 +1,62 @@
+//! Deletes what has expired and drives on what stands still.
+#![forbid(unsafe_code)]
 
+use milvault_gateway::{Answer, Caller, Event, invalid, object};
+use milvault_jobs::{
+    Error, Jobs,
+    sweep::{SweepMode, sweep},
+};
+use milvault_runtime::{Invocation, RuntimeError};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What a call by hand may say.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Answers one event.
+///
+/// # Errors
+/// Infrastructure faults, so that Lambda tries again.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
+    let caller = Caller::of(&event);
+    invocation.reply(caller, serve(jobs, event, invocation).await)
+}
+
+async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
+    let report = sweep(jobs, mode(event)?, invocation.deadline).await?;
+    Ok(Answer::ok(report))
+}
+
+fn mode(event: Event) -> Result<SweepMode, Error> {
+    match event {
+        Event::Rule => Ok(SweepMode::Act),
+        Event::Direct(Value::Object(fields)) => {
+            let request: Request = object(fields)?;
+            Ok(if request.dry_run { SweepMode::DryRun } else { SweepMode::Act })
+        }
+        Event::Direct(_) => Err(invalid("", "a direct event is a JSON object")),
+        Event::Http(_) | Event::Resume(_) => Err(invalid("", "this function has nothing to do on such an event")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_and_an_empty_event_sweep_and_a_dry_run_only_looks() {
+        assert_eq!(mode(Event::Rule).unwrap(), SweepMode::Act);
+        assert_eq!(mode(Event::Direct(json!({}))).unwrap(), SweepMode::Act);
+        assert_eq!(mode(Event::Direct(json!({ "dryRun": true }))).unwrap(), SweepMode::DryRun);
+        for bad in [json!({ "dry_run": true }), json!({ "dryRun": "yes" }), json!(null), json!([])] {
+            assert!(matches!(mode(Event::Direct(bad.clone())), Err(Error::Invalid(_))), "{bad}");
+        }
+    }
+}

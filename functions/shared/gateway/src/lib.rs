@@ -1,1 +1,28 @@
+//! Between the outside and the jobs: events in, typed calls; errors and records out, as the wire contract has them.
+//!
+//! A function is called over HTTP or with a plain JSON event that has the same fields. [`Call`] makes one thing of both,
+//! so that a function has one path through it, and [`reply`] gives each caller the answer in its own form.
 #![forbid(unsafe_code)]
+
+mod answer;
+mod call;
+mod cursor;
+mod event;
+mod filters;
+pub mod find;
+mod findings;
+mod idempotency;
+mod parse;
+mod problem;
+mod selection;
+pub mod show;
+pub mod wire;
+
+pub use answer::{Answer, Status, reply};
+pub use call::{Call, Direct, Route};
+pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest};
+pub use filters::{Filters, PageSize, Paging};
+pub use findings::Findings;
+pub use parse::{invalid, object};
+pub use problem::{Code, Problem};
+pub use selection::{patterns, renames};

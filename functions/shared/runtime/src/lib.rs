@@ -1,1 +1,67 @@
+//! What a function's `main` needs: settings from the environment, AWS clients behind the jobs' ports, logging, and the
+//! loop that hands events to the function.
 #![forbid(unsafe_code)]
+
+mod aws;
+mod continuation;
+mod environment;
+mod error;
+mod invocation;
+mod secrets;
+mod work;
+mod world;
+
+use std::process::ExitCode;
+
+use lambda_runtime::{LambdaEvent, service_fn};
+use milvault_gateway::Event;
+use milvault_jobs::{Jobs, ports::Clock};
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+
+pub use environment::{Environment, StartError};
+pub use error::RuntimeError;
+pub use invocation::Invocation;
+pub use work::{slice, take_up};
+pub use world::{RandomIds, SystemClock};
+
+/// Runs a function until Lambda ends it. What keeps it from starting is logged.
+pub async fn run<H>(handle: H) -> ExitCode
+where
+    H: AsyncFn(&Jobs, Event, &Invocation) -> Result<Value, RuntimeError>,
+{
+    start_logging();
+    match serve(handle).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the function can't start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve<H>(handle: H) -> Result<(), lambda_runtime::Error>
+where
+    H: AsyncFn(&Jobs, Event, &Invocation) -> Result<Value, RuntimeError>,
+{
+    let environment = Environment::read(|name| std::env::var(name).ok())?;
+    let jobs = aws::jobs(environment).await;
+    let (jobs, handle) = (&jobs, &handle);
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        let invocation = Invocation::new(event.context.request_id, event.context.deadline, SystemClock.now());
+        handle(jobs, Event::read(event.payload), &invocation).await
+    }))
+    .await
+}
+
+/// At finer levels these log headers and payloads, credentials among them.
+const NEVER_FINER: &str = "aws_config=warn,aws_runtime=warn,aws_sigv4=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,\
+     aws_sdk_secretsmanager=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn";
+
+/// One JSON object a line; the runtime's span around each invocation adds its request id.
+fn start_logging() {
+    let wanted = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
+    let filter = EnvFilter::new(format!("{},{NEVER_FINER}", wanted.as_deref().unwrap_or("info")));
+    // Only a second call could fail, and then logging is there already.
+    let _ = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).try_init();
+}

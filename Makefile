@@ -1,0 +1,46 @@
+# The one-machine stack and its checks. `make help` lists what there is.
+
+# The first Python that the pinned packages run on; make PYTHON=... chooses another.
+PYTHON ?= $(firstword $(shell for p in python3 python3.12 python3.11 python3.10 python3.13; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p; done; true) python3)
+VENV := target/local/venv
+# -B: no bytecode beside the sources. PYTHONPATH: the package infra/local/stack, for the demo and the tests.
+RUN := PYTHONPATH=infra/local $(VENV)/bin/python -B
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down logs test lint cargo-lambda bootstrap clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1   \2/p' $(MAKEFILE_LIST)
+
+demo: bootstrap ## the product in one run: back up, lose data, restore, compare every row
+	@$(RUN) infra/local/demo.py
+
+up: bootstrap ## start the stack and leave it running (target/stack.json, target/stack.env)
+	@$(RUN) -m stack up
+
+down: ## stop what `make up` started
+	@if [ -x $(VENV)/bin/python ]; then $(RUN) -m stack down; else echo "Nothing is up."; fi
+
+logs: bootstrap ## what the functions of the running stack logged
+	@$(RUN) -m stack logs
+
+test: bootstrap ## every test, the end-to-end ones against a stack of their own too
+	cargo test --workspace
+	$(RUN) -m pytest tests/e2e
+
+lint: ## formatting, clippy with warnings denied, the template
+	@$(MAKE) --no-print-directory bootstrap WITH=lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(VENV)/bin/cfn-lint infra/template.yaml
+
+cargo-lambda: ## install cargo-lambda, to invoke functions by hand (PATH=$PWD/target/local/venv/bin:$PATH)
+	@$(MAKE) --no-print-directory bootstrap WITH=lambda
+
+bootstrap:
+	@$(PYTHON) -B infra/local/bootstrap.py $(WITH)
+
+clean: down ## stop the stack and remove everything that was built
+	rm -rf target

@@ -1,0 +1,197 @@
+//! Whether an instance can be backed up and restored: each thing that both need, tried out.
+
+use std::time::Duration;
+
+use milvault_gateway::{Answer, find};
+use milvault_jobs::{
+    Error, Jobs, STAGING_PREFIX,
+    ports::{Bucket, CatalogError, Expect, MilvusError, ObjectsError, PutMode, Versioned, Write},
+    probe_key,
+};
+use milvault_model::{EngineVersion, Instance, InstanceId, Support};
+use serde::Serialize;
+
+/// What one check may take: the caller waits for all of them, 30 seconds at most.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// What was found out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    ok: bool,
+    checks: Vec<Check>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Check {
+    name: CheckName,
+    status: CheckStatus,
+    detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum CheckName {
+    MilvusReachable,
+    MilvusAuthenticated,
+    EngineVersion,
+    DataBucketReadable,
+    StagingWritable,
+    SnapshotBucketWritable,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum CheckStatus {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+impl CheckName {
+    fn passed(self, detail: impl Into<String>) -> Check {
+        Check { name: self, status: CheckStatus::Passed, detail: detail.into() }
+    }
+
+    fn failed(self, detail: impl Into<String>) -> Check {
+        Check { name: self, status: CheckStatus::Failed, detail: detail.into() }
+    }
+
+    fn skipped(self, detail: impl Into<String>) -> Check {
+        Check { name: self, status: CheckStatus::Skipped, detail: detail.into() }
+    }
+}
+
+/// Tries everything out, and keeps the version that the server reports.
+pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error> {
+    let found = find::instance(jobs, id).await?;
+    let instance = &found.value;
+    let ((mut checks, version), buckets) = tokio::join!(server(jobs, instance), buckets(jobs, instance));
+    checks.extend(buckets);
+    if let Some(version) = version {
+        remember(jobs, found, version).await?;
+    }
+    let ok = checks.iter().all(|check| check.status != CheckStatus::Failed);
+    Ok(Answer::ok(Report { ok, checks }))
+}
+
+/// The checks of the server, with the version that it reports.
+async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>) {
+    use CheckName::{EngineVersion, MilvusAuthenticated, MilvusReachable};
+
+    let asked = tokio::time::timeout(PATIENCE, async {
+        let milvus = jobs.ports.milvus.connect(instance).await?;
+        let version = milvus.version().await?;
+        // Some servers tell their version to anyone; what only a user may ask shows whether we are one.
+        Ok::<_, MilvusError>((version, milvus.databases().await))
+    })
+    .await
+    .unwrap_or_else(|_| Err(MilvusError::Unreachable(no_answer())));
+    let (version, databases) = match asked {
+        Ok(answers) => answers,
+        Err(error) => {
+            let unknown = |name: CheckName| name.skipped("the server didn't tell");
+            let checks = match error {
+                MilvusError::Unreachable(_) => {
+                    vec![
+                        MilvusReachable.failed(error.to_string()),
+                        unknown(MilvusAuthenticated),
+                        unknown(EngineVersion),
+                    ]
+                }
+                _ => {
+                    let reachable = MilvusReachable.skipped("the credentials come first");
+                    vec![reachable, MilvusAuthenticated.failed(error.to_string()), unknown(EngineVersion)]
+                }
+            };
+            return (checks, None);
+        }
+    };
+    let authenticated = match databases {
+        Ok(databases) => MilvusAuthenticated.passed(format!("{} databases", databases.len())),
+        Err(error) => MilvusAuthenticated.failed(error.to_string()),
+    };
+    let checks = vec![MilvusReachable.passed(instance.endpoint.clone()), authenticated, engine(&version)];
+    (checks, Some(version))
+}
+
+fn engine(version: &str) -> Check {
+    let name = CheckName::EngineVersion;
+    match EngineVersion::gate(version) {
+        Support::Supported => name.passed(format!("{version} is supported")),
+        Support::UpgradeTo(upgrade) => {
+            name.failed(format!("{version} is not supported: upgrade to {upgrade} or later"))
+        }
+        Support::Unknown => name.failed(format!("'{version}' is not a version that backup and restore know")),
+    }
+}
+
+async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
+    let snapshots = &jobs.settings.snapshot_bucket;
+    let id = jobs.ports.ids.ulid(jobs.ports.clock.now());
+    let kept = bounded(probe(jobs, snapshots, probe_key(&format!("{}/", instance.id), id)));
+    let Some(storage) = &instance.storage else {
+        let unregistered = |name: CheckName| name.skipped("the instance is registered without its object storage");
+        let kept = outcome(CheckName::SnapshotBucketWritable, kept.await, snapshots);
+        return vec![unregistered(CheckName::DataBucketReadable), unregistered(CheckName::StagingWritable), kept];
+    };
+    let data = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
+    let prefix = format!("{}/", storage.root_path);
+    let read = bounded(async { jobs.ports.objects.list(&data, &prefix, None).await.map(drop) });
+    let staged = bounded(probe(jobs, &data, probe_key(STAGING_PREFIX, id)));
+    let (read, staged, kept) = tokio::join!(read, staged, kept);
+    vec![
+        outcome(CheckName::DataBucketReadable, read, &data),
+        outcome(CheckName::StagingWritable, staged, &data),
+        outcome(CheckName::SnapshotBucketWritable, kept, snapshots),
+    ]
+}
+
+/// Whether an object can be written and removed.
+async fn probe(jobs: &Jobs, bucket: &Bucket, key: String) -> Result<(), ObjectsError> {
+    let objects = jobs.ports.objects.as_ref();
+    objects.put(bucket, &key, b"preflight".to_vec(), PutMode::Replace).await?;
+    objects.delete(bucket, &[key]).await
+}
+
+async fn bounded(check: impl Future<Output = Result<(), ObjectsError>>) -> Result<(), ObjectsError> {
+    tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(|_| Err(ObjectsError::Unavailable(no_answer())))
+}
+
+fn outcome(name: CheckName, outcome: Result<(), ObjectsError>, bucket: &Bucket) -> Check {
+    match outcome {
+        Ok(()) => name.passed(format!("bucket {} in {}", bucket.name, bucket.region)),
+        Err(error) => name.failed(error.to_string()),
+    }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} seconds", PATIENCE.as_secs())
+}
+
+/// Keeps the reported version, unless the instance was changed meanwhile: then it may be another server's.
+async fn remember(jobs: &Jobs, found: Versioned<Instance>, version: String) -> Result<(), Error> {
+    if found.value.reported_engine_version.as_ref() == Some(&version) {
+        return Ok(());
+    }
+    let instance = Instance { reported_engine_version: Some(version), ..found.value };
+    let put = Write::Instance(Box::new(instance), Expect::Version(found.version));
+    match jobs.ports.catalog.commit(vec![put]).await {
+        Ok(()) | Err(CatalogError::Conflict(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_engine_fails_and_is_told_what_to_upgrade_to() {
+        assert_eq!(engine("v2.3.5-lite").status, CheckStatus::Passed);
+        let old = engine("2.4.22-0.1.0_3.1");
+        assert_eq!(old.status, CheckStatus::Failed);
+        assert!(old.detail.contains("2.4.22-0.1.0_3.2"));
+        assert_eq!(engine("main").status, CheckStatus::Failed);
+    }
+}

@@ -1,0 +1,214 @@
+//! Registering an instance, and changing what is registered.
+
+use milvault_gateway::{Answer, Findings, Status, wire::InstanceView};
+use milvault_jobs::{
+    Error, FieldError, Jobs, STAGING_PREFIX,
+    ports::{Expect, Write},
+};
+use milvault_model::{Auth, Instance, InstanceId, Region, Storage};
+use serde::Deserialize;
+
+use crate::{decided, endpoint, refuse_while_occupied, refuse_with_backups};
+
+/// The body of a registration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Registration {
+    name: String,
+    endpoint: String,
+    region: Region,
+    storage: Option<Storage>,
+    auth: Option<Auth>,
+    management_endpoint: Option<String>,
+}
+
+/// Registers an instance, or replaces what is registered. Connects to nothing: an instance can be registered before it
+/// runs, and preflight tells the rest.
+pub(crate) async fn put(jobs: &Jobs, id: InstanceId, registration: Registration) -> Result<Answer, Error> {
+    registration.check(&jobs.settings.snapshot_bucket.name)?;
+    decided(async || put_once(jobs, &id, &registration).await).await
+}
+
+async fn put_once(jobs: &Jobs, id: &InstanceId, registration: &Registration) -> Result<Answer, Error> {
+    let catalog = &jobs.ports.catalog;
+    let (instance, expect, status) = match catalog.instance(id).await? {
+        None => {
+            let instance = registration.instance(id.clone(), jobs.ports.clock.now());
+            (instance, Expect::Absent, Status::Created)
+        }
+        Some(found) => {
+            let before = found.value;
+            let mut instance = registration.instance(id.clone(), before.created_at);
+            if instance.endpoint == before.endpoint {
+                instance.reported_engine_version.clone_from(&before.reported_engine_version);
+            }
+            if moves(&before, &instance) {
+                refuse_while_occupied(jobs, id).await?;
+            }
+            if instance.region != before.region {
+                // A backup's bytes are where its instance was, and are billed there.
+                refuse_with_backups(jobs, id).await?;
+            }
+            (instance, Expect::Version(found.version), Status::Ok)
+        }
+    };
+    catalog.commit(vec![Write::Instance(Box::new(instance.clone()), expect)]).await?;
+    let answer = Answer::new(status, InstanceView::of(&instance));
+    Ok(if status == Status::Created { answer.located(format!("/instances/{id}")) } else { answer })
+}
+
+/// Whether a job under way would suddenly work on another server or bucket.
+fn moves(before: &Instance, after: &Instance) -> bool {
+    (&before.endpoint, &before.region, &before.storage) != (&after.endpoint, &after.region, &after.storage)
+}
+
+impl Registration {
+    fn instance(&self, id: InstanceId, created_at: milvault_model::Time) -> Instance {
+        Instance {
+            id,
+            name: self.name.clone(),
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            storage: self.storage.clone(),
+            auth: self.auth.clone(),
+            management_endpoint: self.management_endpoint.clone(),
+            created_at,
+            reported_engine_version: None,
+        }
+    }
+
+    fn check(&self, snapshot_bucket: &str) -> Result<(), Error> {
+        let mut findings = Findings::default();
+        let mut wrong = |pointer: &str, reason: Option<&str>| {
+            findings.note(reason.map(|reason| FieldError::new(pointer, reason)));
+        };
+        wrong("/name", name(&self.name));
+        wrong("/endpoint", endpoint::check(&self.endpoint).err());
+        if let Some(management) = &self.management_endpoint {
+            wrong("/managementEndpoint", endpoint::check(management).err());
+        }
+        if let Some(storage) = &self.storage {
+            wrong("/storage/bucket", bucket(&storage.bucket, snapshot_bucket));
+            wrong("/storage/rootPath", root_path(&storage.root_path));
+        }
+        if let Some(auth) = &self.auth {
+            wrong("/auth/secretArn", secret_arn(&auth.secret_arn));
+        }
+        findings.report()
+    }
+}
+
+fn name(name: &str) -> Option<&'static str> {
+    let fits = (1..=128).contains(&name.chars().count()) && !name.chars().any(char::is_control) && name.trim() == name;
+    (!fits).then_some("has 1 to 128 characters, none of them a control character, and no blanks at its ends")
+}
+
+fn bucket<'a>(bucket: &str, snapshot_bucket: &str) -> Option<&'a str> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_bucket = (3..=63).contains(&bucket.len())
+        && bucket.chars().all(allowed)
+        && bucket.starts_with(ends)
+        && bucket.ends_with(ends)
+        && !bucket.contains("..");
+    if !is_bucket {
+        Some("is not a bucket's name: 3 to 63 lower-case letters, digits, '-' and '.'")
+    } else if bucket == snapshot_bucket {
+        Some("is the bucket that snapshots are kept in; an instance's data is in one of its own")
+    } else {
+        None
+    }
+}
+
+fn root_path(path: &str) -> Option<&'static str> {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.chars().any(char::is_control);
+    if path.len() > 512 || !path.split('/').all(plain) {
+        Some("is Milvus's 'minio.rootPath', such as 'files', without slashes at its ends")
+    } else if format!("{path}/").starts_with(STAGING_PREFIX) {
+        Some("is where restores stage their data, which must not be among the live data")
+    } else {
+        None
+    }
+}
+
+fn secret_arn(arn: &str) -> Option<&'static str> {
+    // arn:partition:secretsmanager:region:account:secret:name
+    let parts: Vec<&str> = arn.split(':').collect();
+    let is_arn = parts.len() == 7
+        && parts[0] == "arn"
+        && parts[2] == "secretsmanager"
+        && parts[5] == "secret"
+        && arn.len() <= 2048
+        && arn.bytes().all(|c| c.is_ascii_graphic())
+        && parts.iter().all(|part| !part.is_empty());
+    (!is_arn)
+        .then_some("is not the ARN of a Secrets Manager secret: 'arn:aws:secretsmanager:region:account:secret:name'")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn whole() -> Value {
+        json!({
+            "name": "orders", "endpoint": "http://10.0.3.17:19530", "region": "eu-west-1",
+            "storage": { "bucket": "milvus-data", "rootPath": "files" },
+            "auth": { "secretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:milvus-AbCdEf" },
+            "managementEndpoint": "http://10.0.3.17:9091"
+        })
+    }
+
+    fn pointers(registration: Value) -> Vec<String> {
+        let registration: Registration = serde_json::from_value(registration).unwrap();
+        match registration.check("snapshots") {
+            Ok(()) => Vec::new(),
+            Err(Error::Invalid(found)) => found.into_iter().map(|found| found.pointer).collect(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn with(pointer: &str, value: &str) -> Vec<String> {
+        let mut registration = whole();
+        *registration.pointer_mut(pointer).unwrap() = json!(value);
+        pointers(registration)
+    }
+
+    #[test]
+    fn a_whole_registration_and_the_smallest_one_are_fine() {
+        assert!(pointers(whole()).is_empty());
+        assert!(pointers(json!({ "name": "a", "endpoint": "http://a:1", "region": "eu-west-1" })).is_empty());
+    }
+
+    #[test]
+    fn every_wrong_field_is_pointed_at_in_one_answer() {
+        let mut wrong = whole();
+        for pointer in ["/name", "/endpoint", "/managementEndpoint", "/storage/bucket", "/storage/rootPath"] {
+            *wrong.pointer_mut(pointer).unwrap() = json!("");
+        }
+        assert_eq!(
+            pointers(wrong),
+            ["/name", "/endpoint", "/managementEndpoint", "/storage/bucket", "/storage/rootPath"]
+        );
+    }
+
+    #[test]
+    fn a_bucket_and_its_root_path_can_not_be_where_our_own_objects_are() {
+        assert_eq!(with("/storage/bucket", "snapshots"), ["/storage/bucket"]);
+        for bad in ["Milvus", "ab", "-ab", "a..b", "a/b", "a_b"] {
+            assert_eq!(with("/storage/bucket", bad), ["/storage/bucket"], "{bad}");
+        }
+        for bad in ["milvault-staging", "milvault-staging/x", "/files", "files/", "a//b", "..", "a/../b"] {
+            assert_eq!(with("/storage/rootPath", bad), ["/storage/rootPath"], "{bad}");
+        }
+        assert!(with("/storage/rootPath", "milvault-staging-2").is_empty());
+    }
+
+    #[test]
+    fn only_the_arn_of_a_secret_is_taken_never_a_password() {
+        for bad in ["hunter2", "arn:aws:s3:::bucket", "arn:aws:secretsmanager:::secret:x"] {
+            assert_eq!(with("/auth/secretArn", bad), ["/auth/secretArn"], "{bad}");
+        }
+    }
+}

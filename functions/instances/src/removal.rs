@@ -1,0 +1,20 @@
+//! Removing an instance's registration.
+
+use milvault_gateway::{Answer, find, wire::InstanceView};
+use milvault_jobs::{Error, Jobs, ports::Write};
+use milvault_model::InstanceId;
+
+use crate::{decided, refuse_while_occupied, refuse_with_backups};
+
+/// Removes an instance that has no job and no backups, and shows it as it was.
+pub(crate) async fn remove(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error> {
+    decided(async || {
+        // In this order: a backup that begins between the looks has changed the record by the time of the commit.
+        let found = find::instance(jobs, id).await?;
+        refuse_while_occupied(jobs, id).await?;
+        refuse_with_backups(jobs, id).await?;
+        jobs.ports.catalog.commit(vec![Write::RemoveInstance(id.clone(), found.version)]).await?;
+        Ok(Answer::ok(InstanceView::of(&found.value)))
+    })
+    .await
+}

@@ -1,0 +1,230 @@
+//! Which records a page shows: decided one by one, newest first, until the page is full or nothing older can match.
+
+use milvault_gateway::{Filters, Findings, Paging};
+use milvault_jobs::{Error, FieldError};
+use milvault_model::{Backup, BackupKind, BackupStatus, Restore, RestoreStatus, Time};
+
+/// What a filter says of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Show,
+    PassOver,
+    /// Passed over, and so is everything older.
+    End,
+}
+
+/// Whether deleted backups are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deleted {
+    Hidden,
+    Shown,
+}
+
+#[derive(Debug)]
+pub(crate) struct BackupFilter {
+    statuses: Vec<BackupStatus>,
+    kind: Option<BackupKind>,
+    period: Period,
+    deleted: Deleted,
+}
+
+#[derive(Debug)]
+pub(crate) struct RestoreFilter {
+    statuses: Vec<RestoreStatus>,
+    period: Period,
+}
+
+/// When a record was made: from `from` on and before `to`.
+#[derive(Debug)]
+struct Period {
+    from: Option<Time>,
+    to: Option<Time>,
+}
+
+impl BackupFilter {
+    pub(crate) fn read(filters: &Filters) -> Result<Self, Error> {
+        let mut findings = Findings::default();
+        let statuses: Vec<BackupStatus> = findings.keep(filters.any_named("status"));
+        let kind = findings.keep(filters.named("type"));
+        let shown = findings.keep(filters.switch("includeDeleted"));
+        let period = Period::read(filters, &mut findings);
+        findings.report()?;
+        // Who asks for deleted ones by status wants to see them.
+        let shown = shown || statuses.contains(&BackupStatus::Deleted);
+        let deleted = if shown { Deleted::Shown } else { Deleted::Hidden };
+        Ok(Self { statuses, kind, period, deleted })
+    }
+
+    pub(crate) fn judge(&self, backup: &Backup) -> Verdict {
+        let status = backup.state.status();
+        let hidden = status == BackupStatus::Deleted && self.deleted == Deleted::Hidden;
+        let wanted = (self.statuses.is_empty() || self.statuses.contains(&status))
+            && self.kind.is_none_or(|kind| kind == backup.kind);
+        self.period.judge(backup.created_at, if wanted && !hidden { Verdict::Show } else { Verdict::PassOver })
+    }
+}
+
+impl RestoreFilter {
+    pub(crate) fn read(filters: &Filters) -> Result<Self, Error> {
+        let mut findings = Findings::default();
+        let statuses = findings.keep(filters.any_named("status"));
+        let period = Period::read(filters, &mut findings);
+        findings.report()?;
+        Ok(Self { statuses, period })
+    }
+
+    pub(crate) fn judge(&self, restore: &Restore) -> Verdict {
+        let wanted = self.statuses.is_empty() || self.statuses.contains(&restore.state.status());
+        self.period.judge(restore.created_at, if wanted { Verdict::Show } else { Verdict::PassOver })
+    }
+}
+
+impl Period {
+    fn read(filters: &Filters, findings: &mut Findings) -> Self {
+        let (from, to) = (findings.keep(filters.time("from")), findings.keep(filters.time("to")));
+        if let (Some(from), Some(to)) = (from, to)
+            && to < from
+        {
+            findings.note(Some(FieldError::new("to", "is before 'from'")));
+        }
+        Self { from, to }
+    }
+
+    /// Ids sort by the time of creation, so that the first record before the period ends the search.
+    fn judge(&self, created_at: Time, otherwise: Verdict) -> Verdict {
+        if self.from.is_some_and(|from| created_at < from) {
+            Verdict::End
+        } else if self.to.is_some_and(|to| created_at >= to) {
+            Verdict::PassOver
+        } else {
+            otherwise
+        }
+    }
+}
+
+/// A page in the making.
+#[derive(Debug)]
+pub(crate) struct Sifted<T> {
+    /// What it shows so far.
+    pub(crate) items: Vec<T>,
+    limit: usize,
+    progress: Progress,
+}
+
+/// How far the catalog's listing was looked through.
+#[derive(Debug)]
+enum Progress {
+    /// Up to this sort key; the page isn't full.
+    Looking(Option<String>),
+    /// The page is full, and after this sort key there may be more.
+    Full(String),
+    /// There is nothing more.
+    End,
+}
+
+impl<T> Sifted<T> {
+    pub(crate) fn begin(paging: &Paging) -> Self {
+        Self { items: Vec::new(), limit: paging.limit, progress: Progress::Looking(paging.after.clone()) }
+    }
+
+    /// Where to look on, if the page needs more; the inner `None` is the listing's beginning.
+    pub(crate) fn looks_on_after(&self) -> Option<Option<String>> {
+        match &self.progress {
+            Progress::Looking(after) => Some(after.clone()),
+            Progress::Full(_) | Progress::End => None,
+        }
+    }
+
+    /// Where the next page begins, if there is one.
+    pub(crate) fn goes_on_after(&self) -> Option<&str> {
+        match &self.progress {
+            Progress::Full(last) => Some(last),
+            Progress::Looking(_) | Progress::End => None,
+        }
+    }
+}
+
+/// Looks through the next records of a listing; `more` tells whether others follow them.
+pub(crate) fn sift<T>(
+    sifted: &mut Sifted<T>,
+    records: impl IntoIterator<Item = T>,
+    more: bool,
+    judge: impl Fn(&T) -> (String, Verdict),
+) {
+    let mut last = None;
+    let mut records = records.into_iter().peekable();
+    while let Some(record) = records.next() {
+        let (key, verdict) = judge(&record);
+        match verdict {
+            Verdict::PassOver => {}
+            Verdict::Show => sifted.items.push(record),
+            Verdict::End => {
+                sifted.progress = Progress::End;
+                return;
+            }
+        }
+        if sifted.items.len() == sifted.limit {
+            let follows = more || records.peek().is_some();
+            sifted.progress = if follows { Progress::Full(key) } else { Progress::End };
+            return;
+        }
+        last = Some(key);
+    }
+    sifted.progress = match last {
+        Some(last) if more => Progress::Looking(Some(last)),
+        _ => Progress::End,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+    use milvault_gateway::PageSize;
+
+    use super::*;
+
+    fn even(number: &u32) -> (String, Verdict) {
+        (number.to_string(), if number.is_multiple_of(2) { Verdict::Show } else { Verdict::PassOver })
+    }
+
+    fn page(limit: usize) -> Sifted<u32> {
+        Sifted::begin(&Paging::first(PageSize { default: limit, ..PageSize::LISTING }))
+    }
+
+    #[test]
+    fn a_page_is_filled_through_several_parts_of_the_listing_and_goes_on_after_the_last_one_examined() {
+        let mut sifted = page(2);
+        sift(&mut sifted, [9, 8, 7], true, even);
+        assert_eq!(sifted.looks_on_after(), Some(Some("7".into())));
+        sift(&mut sifted, [5, 4, 3, 2], true, even);
+        assert_eq!(sifted.items, [8, 4]);
+        assert_eq!(sifted.looks_on_after(), None);
+        assert_eq!(sifted.goes_on_after(), Some("4"));
+    }
+
+    #[test]
+    fn the_last_page_has_no_cursor_even_when_it_is_full() {
+        let mut sifted = page(2);
+        sift(&mut sifted, [4, 2], false, even);
+        assert_eq!((sifted.looks_on_after(), sifted.goes_on_after()), (None, None));
+        let mut sifted = page(2);
+        sift(&mut sifted, [3, 1], false, even);
+        assert_eq!((sifted.looks_on_after(), sifted.goes_on_after()), (None, None));
+    }
+
+    #[test]
+    fn nothing_is_looked_for_before_the_period() {
+        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        let period = Period { from: Some(at(10)), to: Some(at(20)) };
+        assert_eq!(period.judge(at(20), Verdict::Show), Verdict::PassOver);
+        assert_eq!(period.judge(at(19), Verdict::Show), Verdict::Show);
+        assert_eq!(period.judge(at(10), Verdict::Show), Verdict::Show);
+        assert_eq!(period.judge(at(9), Verdict::Show), Verdict::End);
+        let mut sifted = page(5);
+        sift(&mut sifted, [19, 9, 8], true, |second| {
+            (second.to_string(), period.judge(at((*second).into()), Verdict::Show))
+        });
+        assert_eq!(sifted.items, [19]);
+        assert_eq!(sifted.looks_on_after(), None);
+    }
+}

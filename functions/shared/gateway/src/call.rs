@@ -1,0 +1,402 @@
+//! One call of an operation, whichever way it came.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use milvault_jobs::{Error, IdempotencyKey};
+use milvault_model::{BackupId, InstanceId, RestoreId};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::{Caller, Event, Filters, HttpRequest, idempotency, invalid, parse};
+
+/// An operation of a function: how it is called over HTTP, and how by hand.
+#[derive(Debug, Clone, Copy)]
+pub struct Route<A: 'static> {
+    /// API Gateway's route key, such as `GET /instances/{instanceId}`. Its placeholders name the fields of a direct event
+    /// that aren't the body's.
+    pub http: &'static str,
+    /// What in a direct event means this operation.
+    pub direct: Direct,
+    /// The operation.
+    pub action: A,
+}
+
+/// What in a direct event means an operation.
+#[derive(Debug, Clone, Copy)]
+pub enum Direct {
+    /// This field has this value. The first route of a function is also meant where the field is absent.
+    Tagged(&'static str, &'static str),
+    /// This field is there.
+    Having(&'static str),
+}
+
+/// A call of the operation `action`.
+#[derive(Debug)]
+pub struct Call<A> {
+    /// Which operation.
+    pub action: A,
+    /// Who calls.
+    pub caller: Caller,
+    path: BTreeMap<String, String>,
+    idempotency_key: Option<String>,
+    input: Input,
+}
+
+/// The fields of a call besides its path.
+#[derive(Debug)]
+enum Input {
+    Http { query: BTreeMap<String, String>, body: Map<String, Value> },
+    Direct(Map<String, Value>),
+}
+
+impl<A: Copy> Call<A> {
+    /// Finds out which of a function's operations an event calls.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an event that calls none of them, and for a body that can't be read.
+    pub fn read(event: Event, routes: &[Route<A>]) -> Result<Self, Error> {
+        match event {
+            Event::Http(request) => Self::read_http(request, routes),
+            Event::Direct(Value::Object(fields)) => Self::read_direct(fields, routes),
+            Event::Direct(_) => Err(invalid("", "a direct event is a JSON object")),
+            Event::Resume(_) | Event::Rule => Err(invalid("", "this function has nothing to do on such an event")),
+        }
+    }
+
+    fn read_http(request: HttpRequest, routes: &[Route<A>]) -> Result<Self, Error> {
+        let matched = routes.iter().find_map(|route| Some((route, route.path_of(&request)?)));
+        let Some((route, path)) = matched else {
+            return Err(invalid("", format!("this function doesn't serve {} {}", request.method, request.path)));
+        };
+        let body = request.body.map(|body| body.fields()).transpose()?.unwrap_or_default();
+        Ok(Self {
+            action: route.action,
+            caller: Caller::Http,
+            path,
+            idempotency_key: request.headers.get(idempotency::HEADER).map(str::to_owned),
+            input: Input::Http { query: request.query, body },
+        })
+    }
+
+    fn read_direct(mut fields: Map<String, Value>, routes: &[Route<A>]) -> Result<Self, Error> {
+        let route = Route::called_by(&fields, routes)?;
+        if let Direct::Tagged(field, _) = route.direct {
+            fields.remove(field);
+        }
+        let mut path = BTreeMap::new();
+        for name in route.placeholders() {
+            match fields.remove(name) {
+                Some(Value::String(value)) => path.insert(name.to_owned(), value),
+                Some(_) => return Err(invalid(name, "is not a text")),
+                None => return Err(invalid(name, "is missing")),
+            };
+        }
+        Ok(Self {
+            action: route.action,
+            caller: Caller::Direct,
+            path,
+            idempotency_key: None,
+            input: Input::Direct(fields),
+        })
+    }
+}
+
+impl<A> Call<A> {
+    /// The instance in the path.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what can't be an instance's id.
+    pub fn instance(&self) -> Result<InstanceId, Error> {
+        let name = "instanceId";
+        self.text(name).parse().map_err(|reason: milvault_model::Invalid| invalid(name, reason.to_string()))
+    }
+
+    /// The backup in the path.
+    ///
+    /// # Errors
+    /// [`Error::BackupNotFound`] for what can't be a backup's id: ids are opaque, so it is just one that we don't have.
+    pub fn backup(&self, instance: &InstanceId) -> Result<BackupId, Error> {
+        self.id("backupId").map_err(|text| Error::BackupNotFound(instance.clone(), text))
+    }
+
+    /// The restore in the path.
+    ///
+    /// # Errors
+    /// [`Error::RestoreNotFound`], likewise.
+    pub fn restore(&self, instance: &InstanceId) -> Result<RestoreId, Error> {
+        self.id("restoreId").map_err(|text| Error::RestoreNotFound(instance.clone(), text))
+    }
+
+    /// The body, typed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what isn't right in it, and for query parameters.
+    pub fn body<T: DeserializeOwned>(self) -> Result<T, Error> {
+        match self.input {
+            Input::Http { query, body } => {
+                Filters::new(String::new(), query, &[])?;
+                parse::object(body)
+            }
+            Input::Direct(fields) => parse::object(fields),
+        }
+    }
+
+    /// The query, with no parameters but the known ones.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for others, and for a body with anything in it.
+    pub fn filters(self, known: &[&str]) -> Result<Filters, Error> {
+        let values = match self.input {
+            Input::Http { query, body } => {
+                parse::object::<Nothing>(body)?;
+                query
+            }
+            Input::Direct(fields) => scalars(fields)?,
+        };
+        let of = self.path.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        Filters::new(of, values, known)
+    }
+
+    /// That there is neither a query nor a body.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what there is.
+    pub fn nothing_more(self) -> Result<(), Error> {
+        self.filters(&[]).map(drop)
+    }
+
+    /// The idempotency key that came along.
+    pub fn key(&self) -> Key {
+        Key(self.idempotency_key.clone())
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.path.get(name).map_or("", String::as_str)
+    }
+
+    fn id<T: FromStr>(&self, name: &str) -> Result<T, String> {
+        let text = self.text(name);
+        text.parse().map_err(|_| text.to_owned())
+    }
+}
+
+/// An idempotency key that came with a call.
+#[derive(Debug, Clone)]
+pub struct Key(Option<String>);
+
+impl Key {
+    /// The key, if there is one, with the request that it came with, as it was understood.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a header that isn't a key.
+    pub fn of(&self, request: &impl Serialize) -> Result<Option<IdempotencyKey>, Error> {
+        idempotency::key(self.0.as_deref(), request)
+    }
+}
+
+impl<A> Route<A> {
+    /// The names of the path's placeholders.
+    fn placeholders(&self) -> impl Iterator<Item = &'static str> {
+        self.http.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+
+    /// The path's parameters, if the request is one of this route.
+    fn path_of(&self, request: &HttpRequest) -> Option<BTreeMap<String, String>> {
+        if let Some(route) = &request.route {
+            return (route == self.http).then(|| request.path_parameters.clone());
+        }
+        // Without an API in front (a function URL, the local watcher), the path itself has to tell.
+        let (method, template) = self.http.split_once(' ')?;
+        let (template, path) = (template.split('/'), request.path.split('/'));
+        if request.method != method || template.clone().count() != path.clone().count() {
+            return None;
+        }
+        let mut parameters = BTreeMap::new();
+        for (wanted, found) in template.zip(path) {
+            match wanted.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                Some(name) => drop(parameters.insert(name.to_owned(), found.to_owned())),
+                None if wanted == found => {}
+                None => return None,
+            }
+        }
+        Some(parameters)
+    }
+
+    /// The operation that a direct event's fields mean.
+    fn called_by<'a>(fields: &Map<String, Value>, routes: &'a [Self]) -> Result<&'a Self, Error> {
+        let meant = |route: &&Self| match route.direct {
+            Direct::Tagged(field, value) => fields.get(field).is_some_and(|found| found == value),
+            Direct::Having(field) => fields.contains_key(field),
+        };
+        if let Some(route) = routes.iter().find(meant) {
+            return Ok(route);
+        }
+        match routes.first().map(|route| (route, route.direct)) {
+            Some((first, Direct::Tagged(field, _))) if !fields.contains_key(field) => Ok(first),
+            Some((_, Direct::Tagged(field, _))) => {
+                let values: Vec<String> = routes.iter().filter_map(Self::tag).collect();
+                Err(invalid(field, format!("is one of {}", values.join(", "))))
+            }
+            Some((_, Direct::Having(field))) => Err(invalid(field, "is missing")),
+            None => Err(invalid("", "this function takes no direct events")),
+        }
+    }
+
+    fn tag(&self) -> Option<String> {
+        match self.direct {
+            Direct::Tagged(_, value) => Some(format!("'{value}'")),
+            Direct::Having(_) => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Parameters of a direct event are written as JSON has them; those of a query are all text.
+fn scalars(fields: Map<String, Value>) -> Result<BTreeMap<String, String>, Error> {
+    let mut texts = BTreeMap::new();
+    for (name, value) in fields {
+        match value {
+            Value::Null => continue,
+            Value::String(text) => texts.insert(name, text),
+            Value::Number(number) => texts.insert(name, number.to_string()),
+            Value::Bool(switch) => texts.insert(name, switch.to_string()),
+            Value::Array(_) | Value::Object(_) => return Err(invalid(name, "is neither a text nor a number")),
+        };
+    }
+    Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Body, PageSize};
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Action {
+        Get,
+        Put,
+        Backup,
+        Restore,
+    }
+
+    const INSTANCES: [Route<Action>; 2] = [
+        Route { http: "GET /instances/{instanceId}", direct: Direct::Tagged("action", "get"), action: Action::Get },
+        Route { http: "PUT /instances/{instanceId}", direct: Direct::Tagged("action", "put"), action: Action::Put },
+    ];
+    const DESCRIBE: [Route<Action>; 2] = [
+        Route {
+            http: "GET /instances/{instanceId}/backups/{backupId}",
+            direct: Direct::Having("backupId"),
+            action: Action::Backup,
+        },
+        Route {
+            http: "GET /instances/{instanceId}/restores/{restoreId}",
+            direct: Direct::Having("restoreId"),
+            action: Action::Restore,
+        },
+    ];
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Named {
+        name: String,
+    }
+
+    fn direct(event: Value, routes: &[Route<Action>]) -> Result<Call<Action>, Error> {
+        Call::read(Event::Direct(event), routes)
+    }
+
+    fn request(method: &str, path: &str) -> HttpRequest {
+        HttpRequest { method: method.into(), path: path.into(), ..HttpRequest::default() }
+    }
+
+    fn pointer<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+        match result {
+            Err(Error::Invalid(found)) => found[0].pointer.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_direct_event_and_a_request_with_the_same_fields_are_the_same_call() {
+        let by_hand = direct(json!({ "action": "put", "instanceId": "orders", "name": "Orders" }), &INSTANCES).unwrap();
+        let over_http = HttpRequest {
+            route: Some("PUT /instances/{instanceId}".into()),
+            path_parameters: [("instanceId".to_owned(), "orders".to_owned())].into(),
+            body: Some(Body::Text("{\"name\":\"Orders\"}".into())),
+            ..HttpRequest::default()
+        };
+        let over_http = Call::read(Event::Http(over_http), &INSTANCES).unwrap();
+        for call in [by_hand, over_http] {
+            assert_eq!(call.action, Action::Put);
+            assert_eq!(call.instance().unwrap().as_str(), "orders");
+            assert_eq!(call.body::<Named>().unwrap().name, "Orders");
+        }
+    }
+
+    #[test]
+    fn the_first_operation_is_meant_where_no_other_is_named() {
+        assert_eq!(direct(json!({ "instanceId": "orders" }), &INSTANCES).unwrap().action, Action::Get);
+        assert_eq!(pointer(direct(json!({ "action": "fly", "instanceId": "orders" }), &INSTANCES)), "action");
+        let restore = json!({ "instanceId": "orders", "restoreId": "rs-1" });
+        assert_eq!(direct(restore, &DESCRIBE).unwrap().action, Action::Restore);
+        assert_eq!(pointer(direct(json!({ "instanceId": "orders" }), &DESCRIBE)), "backupId");
+    }
+
+    #[test]
+    fn a_direct_event_without_its_path_fields_or_that_is_no_object_is_refused() {
+        assert_eq!(pointer(direct(json!({}), &INSTANCES)), "instanceId");
+        assert_eq!(pointer(direct(json!({ "instanceId": 5 }), &INSTANCES)), "instanceId");
+        assert_eq!(pointer(direct(json!("orders"), &INSTANCES)), "");
+        assert_eq!(pointer(Call::read(Event::Rule, &INSTANCES)), "");
+    }
+
+    #[test]
+    fn without_a_route_key_the_path_tells_the_operation() {
+        let call = Call::read(Event::Http(request("GET", "/instances/orders/restores/rs-1")), &DESCRIBE).unwrap();
+        assert_eq!(call.action, Action::Restore);
+        assert_eq!(call.instance().unwrap().as_str(), "orders");
+        for (method, path) in [("POST", "/instances/orders"), ("GET", "/instances"), ("GET", "/instances/a/b")] {
+            assert!(Call::read(Event::Http(request(method, path)), &INSTANCES).is_err(), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_instance_id_is_invalid_and_a_malformed_backup_id_just_not_found() {
+        let call = direct(json!({ "instanceId": "no/slash", "backupId": "../x" }), &DESCRIBE).unwrap();
+        assert_eq!(pointer(call.instance()), "instanceId");
+        let orders: InstanceId = "orders".parse().unwrap();
+        assert!(matches!(call.backup(&orders), Err(Error::BackupNotFound(_, text)) if text == "../x"));
+    }
+
+    #[test]
+    fn what_an_operation_does_not_know_is_refused_in_query_and_body() {
+        let with = |query: &[(&str, &str)], body: &str| {
+            let request = HttpRequest {
+                query: query.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+                body: Some(Body::Text(body.into())),
+                ..request("GET", "/instances/orders")
+            };
+            Call::read(Event::Http(request), &INSTANCES).unwrap()
+        };
+        assert_eq!(pointer(with(&[("verbose", "1")], "{}").nothing_more()), "verbose");
+        assert_eq!(pointer(with(&[], "{\"a\":1}").nothing_more()), "/a");
+        assert_eq!(pointer(with(&[("verbose", "1")], "{\"name\":\"x\"}").body::<Named>()), "verbose");
+        assert!(with(&[], "{}").nothing_more().is_ok());
+    }
+
+    #[test]
+    fn filters_of_a_direct_event_may_be_numbers_and_switches() {
+        let event = json!({ "instanceId": "orders", "limit": 5, "includeDeleted": true, "cursor": null });
+        let filters = direct(event, &INSTANCES).unwrap().filters(&["limit", "includeDeleted", "cursor"]).unwrap();
+        assert!(filters.switch("includeDeleted").unwrap());
+        assert_eq!(filters.paging::<BackupId>(PageSize::LISTING).unwrap().limit, 5);
+        let event = json!({ "instanceId": "orders", "limit": [5] });
+        assert_eq!(pointer(direct(event, &INSTANCES).unwrap().filters(&["limit"])), "limit");
+    }
+}

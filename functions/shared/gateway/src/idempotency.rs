@@ -1,0 +1,43 @@
+//! The `Idempotency-Key` header.
+
+use milvault_jobs::{Error, IdempotencyKey};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::invalid;
+
+/// The header's name.
+pub(crate) const HEADER: &str = "Idempotency-Key";
+
+/// The caller's key with a hash of the request.
+///
+/// The hash is of the request as it was understood and not of its bytes: blanks, the order of fields and a default that
+/// is spelled out make no other request.
+pub(crate) fn key(header: Option<&str>, request: &impl Serialize) -> Result<Option<IdempotencyKey>, Error> {
+    let Some(key) = header else { return Ok(None) };
+    if !(1..=128).contains(&key.len()) || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err(invalid(HEADER, "an idempotency key is 1 to 128 printable ASCII characters"));
+    }
+    let request = serde_json::to_vec(request).map_err(|cause| invalid("", cause.to_string()))?;
+    let request_hash = Sha256::digest(request).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Some(IdempotencyKey { key: key.to_owned(), request_hash }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_tells_requests_apart_and_the_key_is_printable_ascii() {
+        let hash = |request: &str| key(Some("k"), &request).unwrap().unwrap().request_hash;
+        assert_eq!(hash("a"), hash("a"));
+        assert_ne!(hash("a"), hash("b"));
+        assert!(key(None, &"a").unwrap().is_none());
+        for bad in ["", "ä", "a\nb", &"x".repeat(129)] {
+            assert!(
+                matches!(key(Some(bad), &"a"), Err(Error::Invalid(found)) if found[0].pointer == HEADER),
+                "{bad:?}"
+            );
+        }
+    }
+}

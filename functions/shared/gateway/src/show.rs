@@ -1,0 +1,81 @@
+//! Objects that take more than one record to show, a page of their collections at a time.
+
+use milvault_jobs::{Error, Jobs, snapshot};
+use milvault_model::{Backup, CollectionCapture, Manifest, Restore};
+
+use crate::{
+    Paging,
+    wire::{
+        BackupDescription, BackupView, CollectionRestoreView, LeftOutView, RestoreDescription, RestoreView, databases,
+    },
+};
+
+/// A backup with its databases and collections. One that isn't finished, or is being deleted, has none to show.
+///
+/// # Errors
+/// When the catalog or the snapshot can't be read.
+pub async fn backup<'a>(jobs: &Jobs, backup: &'a Backup, paging: &Paging) -> Result<BackupDescription<'a>, Error> {
+    let view = BackupView::of(backup, jobs.ports.clock.now());
+    let mut shown = BackupDescription { backup: view, databases: Vec::new(), left_out: Vec::new(), next_cursor: None };
+    if !backup.is_living() {
+        return Ok(shown);
+    }
+    let (objects, bucket) = (jobs.ports.objects.as_ref(), &jobs.settings.snapshot_bucket);
+    let manifest = snapshot::manifest(objects, bucket, &backup.instance_id, &backup.id).await?;
+    // A manifest never changes, so a collection's place in it is a sort key.
+    let skip = paging.after.as_ref().and_then(|after| after.parse().ok()).unwrap_or(0);
+    let captures = captures(jobs, backup, &manifest, skip, paging.limit).await?;
+    // What belongs to no collection is shown once, with the first of them.
+    let mut names = Vec::new();
+    if skip == 0 {
+        names.extend(manifest.databases.iter().map(|database| database.name.clone()));
+        shown.left_out = manifest.left_out.iter().map(LeftOutView::of).collect();
+    }
+    shown.databases = databases(names, &captures);
+    let end = skip.saturating_add(captures.len());
+    let all: usize = manifest.collection_pages.iter().map(|page| page.entries as usize).sum();
+    shown.next_cursor = (end < all && !captures.is_empty()).then(|| paging.cursor(&end.to_string()));
+    Ok(shown)
+}
+
+/// So many of a manifest's collections, after the first `skip`.
+async fn captures(
+    jobs: &Jobs,
+    backup: &Backup,
+    manifest: &Manifest,
+    mut skip: usize,
+    limit: usize,
+) -> Result<Vec<CollectionCapture>, Error> {
+    let (objects, bucket) = (jobs.ports.objects.as_ref(), &jobs.settings.snapshot_bucket);
+    let mut captures: Vec<CollectionCapture> = Vec::new();
+    for page in &manifest.collection_pages {
+        if captures.len() == limit {
+            break;
+        }
+        let entries = page.entries as usize;
+        if skip >= entries {
+            skip -= entries;
+            continue;
+        }
+        let page = snapshot::collections(objects, bucket, &backup.instance_id, &backup.id, page).await?;
+        let room = limit - captures.len();
+        captures.extend(page.into_iter().skip(skip).take(room));
+        skip = 0;
+    }
+    Ok(captures)
+}
+
+/// A restore with its collections.
+///
+/// # Errors
+/// When the catalog can't be read.
+pub async fn restore<'a>(jobs: &Jobs, restore: &'a Restore, paging: &Paging) -> Result<RestoreDescription<'a>, Error> {
+    let page = jobs.ports.catalog.ledger(&restore.id, paging.request()).await?;
+    let last = page.items.last().filter(|_| page.more);
+    Ok(RestoreDescription {
+        restore: RestoreView::of(restore, jobs.ports.clock.now()),
+        collections: page.items.iter().map(|line| CollectionRestoreView::of(line, restore)).collect(),
+        // The ledger's sort key.
+        next_cursor: last.map(|line| paging.cursor(&format!("{:010}", line.number))),
+    })
+}

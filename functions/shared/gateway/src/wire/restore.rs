@@ -1,0 +1,329 @@
+//! The restore object, with what the caller must know before and after.
+
+use milvault_model::{
+    BackupId, BackupName, CollectionRestore, CollectionStage, Failure, InstanceId, Loaded, Previous, Reload, Restore,
+    RestoreId, RestoreMode, RestorePhase, RestoreState, RestoreStatus, Time, previous_name,
+};
+use serde::Serialize;
+
+use super::{ProgressView, Timestamp};
+
+/// A restore as callers see it. What isn't known yet, or never will be, is null.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreView<'a> {
+    restore_id: &'a RestoreId,
+    instance_id: &'a InstanceId,
+    source_instance_id: &'a InstanceId,
+    backup_id: &'a BackupId,
+    backup_name: &'a BackupName,
+    mode: RestoreMode,
+    reload: Reload,
+    status: RestoreStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<ProgressView>,
+    collection_count: u32,
+    warnings: &'a [String],
+    unavailability: Vec<&'static str>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    previous_kept_until: Option<Timestamp>,
+    failure: Option<&'a Failure>,
+}
+
+impl<'a> RestoreView<'a> {
+    /// The object of a record, as of now.
+    pub fn of(restore: &'a Restore, now: Time) -> Self {
+        let mut view = Self {
+            restore_id: &restore.id,
+            instance_id: &restore.instance_id,
+            source_instance_id: &restore.source_instance_id,
+            backup_id: &restore.backup_id,
+            backup_name: &restore.backup_name,
+            mode: restore.mode,
+            reload: restore.reload,
+            status: restore.state.status(),
+            phase: None,
+            progress: None,
+            collection_count: restore.collections,
+            warnings: &restore.warnings,
+            unavailability: unavailability(restore),
+            created_at: restore.created_at.into(),
+            started_at: None,
+            completed_at: None,
+            previous_kept_until: previous_kept_until(restore).map(Timestamp::from),
+            failure: None,
+        };
+        match &restore.state {
+            RestoreState::Pending => {}
+            RestoreState::Running(run) => {
+                view.phase = Some(run.phase.name());
+                view.progress = Some(ProgressView::of(&run.progress, run.started_at, now));
+                view.started_at = Some(run.started_at.into());
+            }
+            RestoreState::Completed { started_at, completed_at, .. }
+            | RestoreState::RolledBack { started_at, completed_at, .. } => {
+                view.started_at = Some((*started_at).into());
+                view.completed_at = Some((*completed_at).into());
+            }
+            RestoreState::Failed { started_at, ended_at, failure, .. } => {
+                view.started_at = started_at.map(Timestamp::from);
+                view.completed_at = Some((*ended_at).into());
+                view.failure = Some(failure);
+            }
+            RestoreState::Cancelled { started_at, ended_at, .. } => {
+                view.started_at = started_at.map(Timestamp::from);
+                view.completed_at = Some((*ended_at).into());
+            }
+        }
+        view
+    }
+}
+
+/// Until when the collections that were replaced can be brought back by a rollback.
+fn previous_kept_until(restore: &Restore) -> Option<Time> {
+    match &restore.state {
+        RestoreState::Completed { previous: Previous::Kept { until }, .. } => Some(*until),
+        RestoreState::Running(run) => match &run.phase {
+            RestorePhase::Rollback { until, .. } => Some(*until),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What becomes unavailable, and for how long, in sentences for people.
+fn unavailability(restore: &Restore) -> Vec<&'static str> {
+    let during = match &restore.state {
+        RestoreState::Failed { .. } | RestoreState::Cancelled { .. } => {
+            return vec!["Nothing became unavailable for good: the live collections are what they were."];
+        }
+        RestoreState::RolledBack { .. } => {
+            return vec!["The collections that were live before the restore are live again."];
+        }
+        RestoreState::Completed { .. } => {
+            "During the swap each collection's name answered nothing for the milliseconds in 'unavailableMs'."
+        }
+        RestoreState::Pending | RestoreState::Running(_) => match restore.mode {
+            RestoreMode::Replace => {
+                "The live collections can be read and written until the swap; during it, each collection's name answers \
+                 nothing for a few milliseconds."
+            }
+            RestoreMode::Create => "Nothing becomes unavailable: no existing collection is touched.",
+        },
+    };
+    let replaced = match restore.mode {
+        RestoreMode::Create => None,
+        RestoreMode::Replace if restore.keep_previous_hours == 0 => {
+            Some("What was written to a replaced collection after the backup is gone once the restore is completed.")
+        }
+        RestoreMode::Replace => Some(
+            "What was written to a replaced collection after the backup is only in its previous collection, which is \
+             kept for a rollback and then dropped.",
+        ),
+    };
+    let load = match restore.reload {
+        Reload::AsBefore => {
+            "Collections that were loaded when they were backed up are loaded; the others ('loadRequired') answer no \
+             search or query before you load them."
+        }
+        Reload::None => "No collection is loaded: none answers a search or a query before you load it.",
+    };
+    [Some(during), replaced, Some(load)].into_iter().flatten().collect()
+}
+
+/// A restore with a page of its collections.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreDescription<'a> {
+    /// What lists show.
+    #[serde(flatten)]
+    pub restore: RestoreView<'a>,
+    /// The collections on this page; none before the restore has read what the backup holds.
+    pub collections: Vec<CollectionRestoreView>,
+    /// Where they go on; `None` at their end.
+    pub next_cursor: Option<String>,
+}
+
+/// A collection of a restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectionRestoreView {
+    name: String,
+    source: String,
+    state: CollectionState,
+    rows_expected: u64,
+    rows_found: Option<u64>,
+    load_required: bool,
+    unavailable_ms: Option<u64>,
+    previous_collection: Option<String>,
+}
+
+/// Where a collection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum CollectionState {
+    Waiting,
+    Building,
+    Importing,
+    Imported,
+    Verified,
+    Swapping,
+    Restored,
+    Undone,
+}
+
+impl CollectionRestoreView {
+    /// The object of a line in the ledger of `restore`.
+    pub fn of(line: &CollectionRestore, restore: &Restore) -> Self {
+        let state = match &line.stage {
+            CollectionStage::Waiting => CollectionState::Waiting,
+            CollectionStage::Built { id: None, .. } => CollectionState::Building,
+            CollectionStage::Built { id: Some(_), .. } => CollectionState::Importing,
+            CollectionStage::Imported { .. } => CollectionState::Imported,
+            CollectionStage::Verified { .. } => CollectionState::Verified,
+            CollectionStage::Swapping(_) => CollectionState::Swapping,
+            CollectionStage::Swapped(_) => CollectionState::Restored,
+            CollectionStage::Undone => CollectionState::Undone,
+        };
+        let kept = matches!(restore.state, RestoreState::Running(_)) || previous_kept_until(restore).is_some();
+        let previous_collection = match &line.stage {
+            CollectionStage::Swapped(swap) if kept && swap.live_id.is_some() => {
+                Some(previous_name(&line.target, &restore.id).to_string())
+            }
+            _ => None,
+        };
+        Self {
+            name: line.target.to_string(),
+            source: line.source.to_string(),
+            state,
+            rows_expected: line.rows_expected,
+            rows_found: line.rows_found,
+            load_required: restore.reload == Reload::None || line.loaded_before == Loaded::No,
+            unavailable_ms: line.unavailable_ms,
+            previous_collection,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+    use milvault_model::{RestoreRun, Swap};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn at(seconds: i64) -> Time {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+    }
+
+    fn restore(state: RestoreState) -> Restore {
+        Restore {
+            id: "rs-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            instance_id: "orders".parse().unwrap(),
+            source_instance_id: "orders".parse().unwrap(),
+            backup_id: "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            backup_name: "before-migration".parse().unwrap(),
+            selection: vec![],
+            rename: Default::default(),
+            mode: RestoreMode::Replace,
+            reload: Reload::AsBefore,
+            keep_previous_hours: 24,
+            created_at: at(0),
+            cancel_requested_at: None,
+            warnings: vec![],
+            collections: 1,
+            state,
+        }
+    }
+
+    fn completed(previous: Previous) -> Restore {
+        restore(RestoreState::Completed { started_at: at(1), completed_at: at(2), previous })
+    }
+
+    fn line(loaded_before: Loaded, stage: CollectionStage) -> CollectionRestore {
+        CollectionRestore {
+            number: 0,
+            source: "default.items".parse().unwrap(),
+            source_id: 7,
+            target: "default.copy".parse().unwrap(),
+            capture_page: 0,
+            loaded_before,
+            rows_expected: 5,
+            rows_found: Some(5),
+            attempts: 1,
+            unavailable_ms: Some(3),
+            stage,
+        }
+    }
+
+    fn swapped(live_id: Option<i64>) -> CollectionStage {
+        CollectionStage::Swapped(Swap {
+            new_id: 2,
+            live_id,
+            live_loaded: Loaded::No,
+            live_aliases: vec![],
+            aliases: vec![],
+            taken_aliases: vec![],
+        })
+    }
+
+    fn json_of(restore: &Restore) -> Value {
+        serde_json::to_value(RestoreView::of(restore, at(10))).unwrap()
+    }
+
+    fn line_of(line: &CollectionRestore, restore: &Restore) -> Value {
+        serde_json::to_value(CollectionRestoreView::of(line, restore)).unwrap()
+    }
+
+    #[test]
+    fn before_the_swap_the_caller_is_told_what_becomes_unavailable_and_for_how_long() {
+        let shown = json_of(&restore(RestoreState::Pending));
+        let sentences = shown["unavailability"].to_string();
+        assert!(sentences.contains("for a few milliseconds"), "{sentences}");
+        assert!(sentences.contains("loadRequired"), "{sentences}");
+        assert_eq!(shown["status"], "PENDING");
+        assert!(shown.get("progress").is_none());
+    }
+
+    #[test]
+    fn a_running_restore_shows_its_phase_and_progress() {
+        let run = RestoreRun::resume(at(5), RestorePhase::Import);
+        let shown = json_of(&restore(RestoreState::Running(run)));
+        assert_eq!((shown["phase"].as_str(), shown["progress"]["percent"].as_u64()), (Some("IMPORT"), Some(0)));
+    }
+
+    #[test]
+    fn a_previous_collection_is_named_while_it_is_kept_and_only_where_there_was_one() {
+        let kept = completed(Previous::Kept { until: at(100) });
+        assert_eq!(json_of(&kept)["previousKeptUntil"], "1970-01-01T00:01:40.000Z");
+        let loaded = Loaded::Whole { replicas: 1 };
+        assert_eq!(
+            line_of(&line(loaded.clone(), swapped(Some(1))), &kept),
+            json!({
+                "name": "default.copy", "source": "default.items", "state": "RESTORED", "rowsExpected": 5,
+                "rowsFound": 5, "loadRequired": false, "unavailableMs": 3,
+                "previousCollection": "default.copy__before_ffq69g5fav"
+            })
+        );
+        let name =
+            |stage, restore: &Restore| line_of(&line(loaded.clone(), stage), restore)["previousCollection"].clone();
+        assert_eq!(name(swapped(None), &kept), Value::Null);
+        assert_eq!(name(swapped(Some(1)), &completed(Previous::Gone)), Value::Null);
+    }
+
+    #[test]
+    fn loading_is_the_users_where_nothing_is_reloaded_or_nothing_was_loaded() {
+        let as_before = completed(Previous::Gone);
+        let none = Restore { reload: Reload::None, ..as_before.clone() };
+        let required =
+            |loaded, restore| line_of(&line(loaded, CollectionStage::Waiting), restore)["loadRequired"].clone();
+        assert_eq!(required(Loaded::Whole { replicas: 1 }, &as_before), false);
+        assert_eq!(required(Loaded::No, &as_before), true);
+        assert_eq!(required(Loaded::Whole { replicas: 1 }, &none), true);
+    }
+}

@@ -1,0 +1,74 @@
+//! The AWS clients, built once, behind the jobs' ports.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+use milvault_catalog::DynamoCatalog;
+use milvault_jobs::{Jobs, Ports};
+use milvault_milvus::MilvusConnector;
+use milvault_model::Region;
+use milvault_snapshots::S3Objects;
+
+use crate::{Environment, RandomIds, SystemClock, continuation::LambdaContinuation, secrets::SecretsManager};
+
+/// What a small request may take, and what it may take with all its retries.
+const ATTEMPT: Duration = Duration::from_secs(5);
+const OPERATION: Duration = Duration::from_secs(20);
+/// A server-side copy of up to 5 GB answers when it is done.
+const COPY_ATTEMPT: Duration = Duration::from_secs(180);
+
+/// The jobs over the real world.
+pub(crate) async fn jobs(environment: Environment) -> Jobs {
+    let config = config(&environment).await;
+    let s3 = config.clone();
+    let continuation = LambdaContinuation {
+        client: aws_sdk_lambda::Client::new(&config),
+        create_backup_function: environment.create_backup_function,
+        restore_function: environment.restore_function,
+    };
+    let catalog = DynamoCatalog::new(aws_sdk_dynamodb::Client::new(&config), environment.catalog_table);
+    let ports = Ports {
+        catalog: Arc::new(catalog),
+        objects: Arc::new(S3Objects::new(move |region: &Region| s3_client(&s3, region))),
+        milvus: Arc::new(MilvusConnector::new(Arc::new(SecretsManager { config }))),
+        continuation: Arc::new(continuation),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
+    };
+    Jobs { ports, settings: environment.settings }
+}
+
+async fn config(environment: &Environment) -> SdkConfig {
+    let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(OPERATION)
+        .build();
+    let region = environment.settings.snapshot_bucket.region.to_string();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .region(aws_config::Region::new(region))
+        .http_client(https)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(5))
+        .load()
+        .await
+}
+
+fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(COPY_ATTEMPT)
+        .build();
+    let config = aws_sdk_s3::config::Builder::from(config)
+        .region(aws_config::Region::new(region.to_string()))
+        .timeout_config(timeouts)
+        // An endpoint of one's own has no host name per bucket.
+        .force_path_style(config.endpoint_url().is_some())
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
+}

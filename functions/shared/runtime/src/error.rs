@@ -1,0 +1,33 @@
+//! Errors that end an invocation, so that Lambda tries it again.
+
+use lambda_runtime::Diagnostic;
+use milvault_gateway::Code;
+use milvault_jobs::{Error, ports::CatalogError};
+
+/// An infrastructure fault: not an answer, but a reason to try again.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct RuntimeError(#[from] pub Error);
+
+impl RuntimeError {
+    /// The error's name in logs and in Lambda's answer: stable, for alarms and for those who route on it.
+    pub fn name(&self) -> &'static str {
+        match &self.0 {
+            Error::Catalog(CatalogError::Conflict(_)) => "CatalogConflict",
+            Error::Catalog(CatalogError::Unavailable(_)) => "CatalogUnavailable",
+            Error::Document { .. } => "SnapshotDocument",
+            Error::LeaseLost => "LeaseLost",
+            error => match Code::of(error) {
+                Code::MilvusUnreachable => "MilvusUnreachable",
+                Code::StorageUnreachable => "StorageUnreachable",
+                _ => "Refused",
+            },
+        }
+    }
+}
+
+impl From<RuntimeError> for Diagnostic {
+    fn from(error: RuntimeError) -> Self {
+        Self { error_type: error.name().to_owned(), error_message: error.to_string() }
+    }
+}

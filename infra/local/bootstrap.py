@@ -1,0 +1,125 @@
+"""Makes sure that this machine can run the local stack: checks what we can't install, and installs the rest.
+
+Runs on whatever Python there is, also one that is too old, so that it can say so: nothing but the standard library here.
+The pinned packages go into a virtual environment of their own, target/local/venv; a second run finds it and does nothing.
+
+usage: bootstrap.py [lint] [lambda]    lint: needs rustfmt and clippy too; lambda: installs cargo-lambda too
+"""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+VENV = os.path.join(ROOT, "target", "local", "venv")
+PYTHON = os.path.join(VENV, "bin", "python")
+RUSTUP = "get it from https://rustup.rs"
+
+
+def main(wanted):
+    missing = check(wanted)
+    if missing:
+        print("This machine lacks what the local stack needs:", file=sys.stderr)
+        for problem, remedy in missing:
+            print("  {}\n    -> {}".format(problem, remedy), file=sys.stderr)
+        return 1
+    install("requirements.txt", fresh=True)
+    if "lambda" in wanted:
+        install("requirements-lambda.txt", fresh=False)
+    return 0
+
+
+def check(wanted):
+    """What is missing, each with the way to get it."""
+    missing = []
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        missing.append(("Linux on x86-64 (the Milvus wheel's platform)", "run it there, in a virtual machine for example"))
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        problem = "Python 3.10 to 3.13 ({} is {})".format(sys.executable, platform.python_version())
+        missing.append((problem, "apt-get install python3 python3-venv, or: make PYTHON=/path/to/python3.11"))
+    elif not importable("venv", "ensurepip"):
+        package = "python{}.{}-venv".format(*sys.version_info[:2])
+        missing.append(("Python's venv module", "apt-get install {}".format(package)))
+
+    needed = rust_version()
+    for tool in ("cargo", "rustc"):
+        found = version([tool, "--version"])
+        if found is None:
+            missing.append(("{} {} or newer".format(tool, dotted(needed)), RUSTUP))
+        elif found < needed:
+            missing.append(("{} {} or newer (found {})".format(tool, dotted(needed), dotted(found)), "rustup update"))
+    if shutil.which("cc") is None:
+        missing.append(("a C compiler, which Rust links with", "apt-get install gcc"))
+    if "lint" in wanted:
+        for component in ("fmt", "clippy"):
+            if version(["cargo", component, "--version"]) is None:
+                name = "rustfmt" if component == "fmt" else component
+                missing.append(("cargo {}".format(component), "rustup component add {}".format(name)))
+    return missing
+
+
+def install(requirements, fresh):
+    """Installs a list of packages, unless the environment was made from the same list by the same Python."""
+    path = os.path.join(HERE, requirements)
+    with open(path, "rb") as file:
+        wanted = hashlib.sha256(file.read() + sys.version.encode()).hexdigest()
+    stamp = os.path.join(VENV, requirements + ".installed")
+    if os.path.exists(stamp) and version([PYTHON, "--version"]) is not None:
+        with open(stamp) as file:
+            if file.read() == wanted:
+                return
+    started = time.time()
+    print("Installing {} ...".format(os.path.relpath(path, ROOT)), flush=True)
+    if fresh:
+        subprocess.check_call([sys.executable, "-m", "venv", "--clear", VENV])
+    # The lists are complete and pinned: no dependency is resolved, nothing is compiled.
+    subprocess.check_call(
+        [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        + ["--no-deps", "--only-binary=:all:", "-r", path]
+    )
+    with open(stamp, "w") as file:
+        file.write(wanted)
+    print("  done in {:.0f} s".format(time.time() - started), flush=True)
+
+
+def rust_version():
+    """What the workspace declares as its oldest Rust."""
+    with open(os.path.join(ROOT, "Cargo.toml")) as file:
+        return numbers(re.search(r'^rust-version = "([0-9.]+)"', file.read(), re.MULTILINE).group(1))
+
+
+def version(command):
+    """The version that a command reports, or None if it doesn't run."""
+    try:
+        answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = re.search(r"[0-9]+(\.[0-9]+)+", answer.stdout.decode(errors="replace"))
+    return numbers(found.group(0)) if found else ()
+
+
+def importable(*modules):
+    try:
+        for module in modules:
+            __import__(module)
+    except ImportError:
+        return False
+    return True
+
+
+def numbers(text):
+    return tuple(int(part) for part in text.split("."))
+
+
+def dotted(parts):
+    return ".".join(str(part) for part in parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""The product as a caller uses it: over HTTP, one instance and one Milvus database per test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stack.api import Answer
+from stack.local_stack import LocalStack
+from stack.process import poll
+
+ENDED = ("AVAILABLE", "FAILED", "CANCELLED", "COMPLETED", "ROLLED_BACK")
+
+
+@dataclass(frozen=True)
+class Product:
+    stack: LocalStack
+    instance: str
+    database: str
+
+    @property
+    def path(self) -> str:
+        return f"/instances/{self.instance}"
+
+    def call(self, method: str, below: str = "", body: Any = None, **options: Any) -> Answer:
+        return self.stack.api.call(method, self.path + below, body, **options)
+
+    def register(self, **changes: Any) -> Any:
+        body = {
+            "name": self.instance,
+            "endpoint": self.stack.milvus.uri,
+            "region": self.stack.api.region,
+            "storage": {"bucket": self.stack.milvus_bucket, "rootPath": "files"},
+        }
+        return self.call("PUT", "", body | changes).expect(200, 201)
+
+    def start_backup(self, name: str, **more: Any) -> str:
+        """Of the test's own database; answers the backup's id."""
+        body = {"name": name, "collections": [f"{self.database}.*"]} | more
+        answer = self.call("POST", "/backups", body)
+        backup = answer.expect(202)
+        assert answer.headers["location"] == f"{self.path}/backups/{backup['backupId']}"
+        assert backup["status"] == "PENDING" and backup["name"] == name
+        return backup["backupId"]
+
+    def backup(self, name: str, **more: Any) -> Any:
+        """A backup that must become available."""
+        return self.ended(f"/backups/{self.start_backup(name, **more)}", "AVAILABLE")
+
+    def start_restore(self, **body: Any) -> str:
+        answer = self.call("POST", "/restores", body)
+        restore = answer.expect(202)
+        assert answer.headers["location"] == f"{self.path}/restores/{restore['restoreId']}"
+        return restore["restoreId"]
+
+    def restore(self, **body: Any) -> Any:
+        """A restore that must complete."""
+        return self.ended(f"/restores/{self.start_restore(**body)}", "COMPLETED")
+
+    def ended(self, below: str, *statuses: str, seconds: float = 240) -> Any:
+        """What this is once it is over; it must then be in one of `statuses`."""
+        found = self.until(below, lambda job: job["status"] in ENDED, seconds)
+        assert found["status"] in statuses, found
+        return found
+
+    def until(self, below: str, condition: Callable[[Any], bool], seconds: float = 120) -> Any:
+        """What this is as soon as `condition` holds for it."""
+        found: Any = None
+
+        def holds() -> bool:
+            nonlocal found
+            found = self.call("GET", below).expect(200)
+            return condition(found)
+
+        assert poll(holds, seconds, every=0.1), found
+        return found
+
+    def sweep(self, **event: Any) -> Any:
+        """Invokes the sweep directly and answers its report."""
+        return self.invoke("retention-sweep", event)
+
+    def invoke(self, function: str, event: Any) -> Any:
+        import json
+
+        answer = self.stack.emulator.client("lambda").invoke(
+            FunctionName=self.stack.deployment.functions[function], Payload=json.dumps(event)
+        )
+        payload = json.loads(answer["Payload"].read())
+        assert "FunctionError" not in answer, payload
+        return payload
+
+    def stored(self, below: str = "objects/") -> dict[str, int]:
+        """Keys and sizes of what the snapshot bucket holds for the instance."""
+        pages = self.stack.emulator.client("s3").get_paginator("list_objects_v2").paginate(
+            Bucket=self.stack.deployment.snapshot_bucket, Prefix=f"{self.instance}/{below}"
+        )
+        return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
+
+    def staged(self) -> list[str]:
+        """Keys of what restores left in Milvus's own bucket."""
+        s3 = self.stack.emulator.client("s3")
+        listing = s3.list_objects_v2(Bucket=self.stack.milvus_bucket, Prefix="milvault-staging/")
+        return [item["Key"] for item in listing.get("Contents", [])]

@@ -1,0 +1,171 @@
+"""The main promise: what was backed up comes back, row by row."""
+
+from __future__ import annotations
+
+import numpy
+from pymilvus import Collection, utility
+
+from product import Product
+from rows import count, delete, drop, fill, insert, rows_of
+
+
+def test_two_large_collections_come_back_row_by_row(product: Product) -> None:
+    fill("articles", 60_000, seed=1, deleted=3_000)
+    fill("images", 50_000, seed=2, deleted=1_000)
+    utility.create_alias("articles", "reading")
+    before = {name: rows_of(name) for name in ("articles", "images")}
+    assert [len(rows) for rows in before.values()] == [57_000, 49_000]
+
+    backup = product.backup("everything")
+    assert backup["entityCount"] == 106_000
+    assert backup["collectionCount"] == 2
+    assert backup["sizeBytes"] == backup["addedBytes"] == sum(product.stored().values())
+    [database] = [d for d in backup["databases"] if d["collections"]]
+    assert database["name"] == product.database
+    counts = {c["name"]: (c["entityCount"], c["partitions"]) for c in database["collections"]}
+    assert counts == {"articles": (57_000, 2), "images": (49_000, 2)}
+
+    drop("images")
+    delete(Collection("articles"), list(range(1, 60_000, 2)))
+    insert(Collection("articles"), range(60_000, 60_500), numpy.random.default_rng(3))
+    assert count("articles") < 30_000
+
+    restore = product.restore(backupName="everything")
+    assert {c["rowsFound"] for c in restore["collections"]} == {57_000, 49_000}
+    assert all(c["unavailableMs"] < 1_000 for c in restore["collections"])
+    for name, rows in before.items():
+        assert rows_of(name) == rows
+    assert rows_of("reading") == before["articles"]
+    assert product.staged() == []
+
+
+def test_a_backup_taken_while_rows_are_written_is_consistent(product: Product) -> None:
+    import threading
+
+    collection = fill("busy", 20_000, deleted=500)
+    stop = threading.Event()
+    written = [20_000]
+
+    def write() -> None:
+        random = numpy.random.default_rng(5)
+        while not stop.is_set():
+            insert(collection, range(written[0], written[0] + 100), random)
+            written[0] += 100
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        backup = product.backup("while-busy")
+    finally:
+        stop.set()
+        writer.join()
+    product.restore(backupId=backup["backupId"], rename={f"{product.database}.busy": f"{product.database}.then"})
+    then = rows_of("then")
+    # A prefix of what was written: batches are whole or absent, and none is missing before one that is there.
+    newest = max(then)
+    assert 20_000 <= newest < written[0]
+    assert (newest + 1) % 100 == 0
+    assert set(then) == set(range(newest + 1)) - set(range(0, 5_000, 10))
+
+
+def test_the_second_backup_stores_only_what_is_new_and_each_can_be_deleted(product: Product) -> None:
+    fill("items", 20_000)
+    first = product.backup("first")
+    insert(Collection("items"), range(20_000, 20_100), numpy.random.default_rng(9))
+    delete(Collection("items"), [1, 2, 3])
+    second = product.backup("second")
+    assert 0 < second["addedBytes"] < first["sizeBytes"] / 5
+    assert second["sizeBytes"] > first["sizeBytes"]
+    third = product.backup("third")
+    assert third["addedBytes"] == 0
+    now = rows_of("items")
+
+    deleted = product.call("DELETE", f"/backups/{first['backupId']}").expect(200)
+    assert deleted["status"] == "DELETED"
+    product.call("DELETE", f"/backups/{third['backupId']}").expect(200)
+    assert sum(product.stored().values()) == second["sizeBytes"]
+    listed = product.call("GET", "/backups").expect(200)["items"]
+    assert [b["name"] for b in listed] == ["second"]
+    with_deleted = product.call("GET", "/backups", query={"includeDeleted": "true"}).expect(200)["items"]
+    assert [(b["name"], b["status"]) for b in with_deleted] == [
+        ("third", "DELETED"),
+        ("second", "AVAILABLE"),
+        ("first", "DELETED"),
+    ]
+
+    drop("items")
+    product.restore(backupId=second["backupId"])
+    assert rows_of("items") == now
+    product.call("DELETE", f"/backups/{second['backupId']}").expect(200)
+    assert product.stored("") == {}
+
+
+def test_a_restore_under_another_name_leaves_the_live_collection_alone(product: Product) -> None:
+    fill("items", 3_000)
+    utility.create_alias("items", "goods")
+    before = rows_of("items")
+    product.backup("before")
+    delete(Collection("items"), list(range(1_000)))
+    changed = rows_of("items")
+
+    original, copy = f"{product.database}.items", f"{product.database}.copy"
+    product.restore(backupName="before", rename={original: copy}, mode="CREATE")
+    assert rows_of("copy") == before
+    assert rows_of("items") == changed
+    assert rows_of("goods") == changed
+
+    refused = product.call("POST", "/restores", {"backupName": "before", "mode": "CREATE"})
+    assert refused.expect(409)["code"] == "COLLECTION_EXISTS"
+
+
+def test_a_restore_can_be_rolled_back(product: Product) -> None:
+    fill("items", 3_000)
+    product.backup("before")
+    delete(Collection("items"), list(range(1_000)))
+    changed = rows_of("items")
+    utility.create_alias("items", "since")
+
+    restore = product.restore(backupName="before")
+    assert count("items") == count("since") == 3_000
+    rolled_back = product.call("POST", f"/restores/{restore['restoreId']}/rollback").expect(202)
+    assert rolled_back["status"] == "RUNNING"
+    product.ended(f"/restores/{restore['restoreId']}", "ROLLED_BACK")
+    assert rows_of("items") == rows_of("since") == changed
+    assert utility.list_collections() == ["items"]
+
+
+def test_what_is_not_to_be_reloaded_is_named(product: Product) -> None:
+    fill("loaded", 1_000)
+    fill("unloaded", 1_000).release()
+    product.backup("both")
+    restore = product.restore(backupName="both")
+    required = {c["name"]: c["loadRequired"] for c in restore["collections"]}
+    assert required == {f"{product.database}.loaded": False, f"{product.database}.unloaded": True}
+    assert str(utility.load_state("loaded")) == "Loaded"
+    assert str(utility.load_state("unloaded")) == "NotLoad"
+    Collection("unloaded").load()
+    assert count("unloaded") == 1_000
+
+    restore = product.restore(backupName="both", reload="NONE", keepPreviousHours=0)
+    assert all(c["loadRequired"] for c in restore["collections"])
+    assert str(utility.load_state("loaded")) == "NotLoad"
+
+
+def test_a_damaged_backup_is_found_and_refused_and_heals(product: Product) -> None:
+    fill("items", 2_000)
+    backup = product.backup("precious")
+    verify = f"/backups/{backup['backupId']}/verify"
+    assert product.call("POST", verify).expect(200)["status"] == "AVAILABLE"
+
+    s3, bucket = product.stack.emulator.client("s3"), product.stack.deployment.snapshot_bucket
+    victim = next(iter(product.stored()))
+    body = s3.get_object(Bucket=bucket, Key=victim)["Body"].read()
+    s3.delete_object(Bucket=bucket, Key=victim)
+    found = product.call("POST", verify).expect(200)
+    assert found["status"] == "DAMAGED"
+    assert found["verification"]["missing"] == [victim]
+    refused = product.call("POST", "/restores", {"backupName": "precious"})
+    assert refused.expect(409)["code"] == "BACKUP_NOT_AVAILABLE"
+
+    s3.put_object(Bucket=bucket, Key=victim, Body=body)
+    assert product.call("POST", verify).expect(200)["status"] == "AVAILABLE"

@@ -1,0 +1,53 @@
+"""What the sweep does without anyone asking."""
+
+from __future__ import annotations
+
+from product import Product
+from rows import fill
+
+
+def expire(product: Product, backup: str) -> None:
+    """Moves a backup's expiry into the past: a day is the shortest that can be asked for."""
+    past = "2020-01-01T00:00:00.000Z"
+    product.stack.emulator.client("dynamodb").update_item(
+        TableName=product.stack.deployment.catalog_table,
+        Key={"PK": {"S": f"INSTANCE#{product.instance}"}, "SK": {"S": f"BACKUP#{backup}"}},
+        UpdateExpression="SET #r.expiresAt = :past, dueAt = :past ADD version :one",
+        ExpressionAttributeNames={"#r": "record"},
+        ExpressionAttributeValues={":past": {"S": past}, ":one": {"N": "1"}},
+    )
+
+
+def test_the_sweep_deletes_what_has_expired_and_nothing_else(product: Product) -> None:
+    fill("items", 1_000)
+    keep = product.backup("keep")
+    stay = product.backup("stay", expiresInDays=1)
+    gone = product.backup("gone", expiresInDays=1)
+    assert keep["expiresAt"] is None and stay["expiresAt"] > stay["createdAt"]
+    expire(product, gone["backupId"])
+
+    dry = product.sweep(dryRun=True)
+    mine = [swept for swept in dry["expired"] if swept["instanceId"] == product.instance]
+    assert mine == [{"instanceId": product.instance, "backupId": gone["backupId"], "outcome": "Delete"}]
+    assert product.call("GET", f"/backups/{gone['backupId']}").expect(200)["status"] == "AVAILABLE"
+
+    product.sweep()
+    assert product.call("GET", f"/backups/{gone['backupId']}").expect(200)["status"] == "DELETED"
+    for backup in (keep, stay):
+        assert product.call("GET", f"/backups/{backup['backupId']}").expect(200)["status"] == "AVAILABLE"
+        verified = product.call("POST", f"/backups/{backup['backupId']}/verify").expect(200)
+        assert verified["status"] == "AVAILABLE"
+
+
+def test_a_backup_that_is_deleted_while_another_runs_is_finished_later(product: Product) -> None:
+    for number in range(4):
+        fill(f"part_{number}", 2_000, seed=number)
+    old = product.backup("old")
+    running = product.start_backup("running")
+    deleted = product.call("DELETE", f"/backups/{old['backupId']}").expect(200, 202)
+    product.ended(f"/backups/{running}", "AVAILABLE")
+    if deleted["status"] != "DELETED":
+        product.sweep()
+    assert product.call("GET", f"/backups/{old['backupId']}").expect(200)["status"] == "DELETED"
+    verified = product.call("POST", f"/backups/{running}/verify").expect(200)
+    assert verified["status"] == "AVAILABLE"

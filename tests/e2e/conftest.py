@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -14,8 +15,8 @@ from product import Product
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
-    # A short lease, so that the tests don't wait long for a dead worker's.
-    with LocalStack(parameters={"JobLeaseSeconds": 10}, report=print) as stack:
+    # Short, so that the tests don't wait long for a dead worker's lease, and for an import that a killed Milvus forgot.
+    with LocalStack(parameters={"JobLeaseSeconds": 10, "ImportStallSeconds": 15}, report=print) as stack:
         connections.connect(uri=stack.milvus.uri)
         yield stack
         connections.disconnect("default")
@@ -24,7 +25,8 @@ def stack() -> Iterator[LocalStack]:
 @pytest.fixture
 def product(stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[Product]:
     """An instance of the test's own, registered, and a database of its own in the shared Milvus."""
-    name = re.sub(r"[^a-z0-9]+", "_", request.node.name.lower()).strip("_")[:40]
+    name = re.sub(r"[^a-z0-9]+", "_", request.node.name.lower()).strip("_")
+    name = f"{name[:32]}_{zlib.crc32(request.node.nodeid.encode()):08x}"
     if name not in db.list_database():
         db.create_database(name)
     db.using_database(name)

@@ -30,11 +30,11 @@ struct Check {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[serde(rename_all = "camelCase")]
 enum CheckName {
-    MilvusReachable,
-    MilvusAuthenticated,
-    EngineVersion,
+    Reachable,
+    Authenticated,
+    Version,
     DataBucketReadable,
     StagingWritable,
     SnapshotBucketWritable,
@@ -77,7 +77,7 @@ pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Er
 
 /// The checks of the server, with the version that it reports.
 async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>) {
-    use CheckName::{EngineVersion, MilvusAuthenticated, MilvusReachable};
+    use CheckName::{Authenticated, Reachable, Version};
 
     let asked = tokio::time::timeout(PATIENCE, async {
         let milvus = jobs.ports.milvus.connect(instance).await?;
@@ -93,30 +93,26 @@ async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>
             let unknown = |name: CheckName| name.skipped("the server didn't tell");
             let checks = match error {
                 MilvusError::Unreachable(_) => {
-                    vec![
-                        MilvusReachable.failed(error.to_string()),
-                        unknown(MilvusAuthenticated),
-                        unknown(EngineVersion),
-                    ]
+                    vec![Reachable.failed(error.to_string()), unknown(Authenticated), unknown(Version)]
                 }
                 _ => {
-                    let reachable = MilvusReachable.skipped("the credentials come first");
-                    vec![reachable, MilvusAuthenticated.failed(error.to_string()), unknown(EngineVersion)]
+                    let reachable = Reachable.skipped("the credentials come first");
+                    vec![reachable, Authenticated.failed(error.to_string()), unknown(Version)]
                 }
             };
             return (checks, None);
         }
     };
     let authenticated = match databases {
-        Ok(databases) => MilvusAuthenticated.passed(format!("{} databases", databases.len())),
-        Err(error) => MilvusAuthenticated.failed(error.to_string()),
+        Ok(databases) => Authenticated.passed(format!("{} databases", databases.len())),
+        Err(error) => Authenticated.failed(error.to_string()),
     };
-    let checks = vec![MilvusReachable.passed(instance.endpoint.clone()), authenticated, engine(&version)];
+    let checks = vec![Reachable.passed(instance.endpoint.clone()), authenticated, engine(&version)];
     (checks, Some(version))
 }
 
 fn engine(version: &str) -> Check {
-    let name = CheckName::EngineVersion;
+    let name = CheckName::Version;
     match EngineVersion::gate(version) {
         Support::Supported => name.passed(format!("{version} is supported")),
         Support::UpgradeTo(upgrade) => {

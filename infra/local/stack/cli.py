@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 
-from stack import state
+from stack import milvus_server, state
 from stack.deploy import function_logs
 from stack.emulator import client
 from stack.local_stack import LocalStack
@@ -15,10 +15,11 @@ from stack.local_stack import LocalStack
 CALLS = """\
 Try it (in this folder):
   . target/stack.env
-  alias api='curl -s --aws-sigv4 "aws:amz:$AWS_REGION:execute-api" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \\
-    -H "Host: $API_HOST" -H "Content-Type: application/json"'
+  api() {{ curl -s --aws-sigv4 "aws:amz:$AWS_REGION:execute-api" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \\
+    -H "Host: $API_HOST" -H "Content-Type: application/json" "$@"; echo; }}
   api -X PUT "$API_URL/instances/demo" -d '{{"name": "demo", "endpoint": "{milvus}", "region": "{region}",
     "storage": {{"bucket": "{bucket}", "rootPath": "files"}}}}'
+  api -X POST "$API_URL/instances/demo/preflight"
   api -X POST "$API_URL/instances/demo/backups" -d '{{"name": "first"}}'
   api "$API_URL/instances/demo/backups"
 Stop it: make down
@@ -43,12 +44,13 @@ def up() -> int:
         return 0
     _clean()
     started = time.monotonic()
-    stack = LocalStack(report=lambda step: print(f"  {step}", flush=True), dies_with_us=False)
+    # Milvus's usual port if it is free: events/instances.json names it.
+    stack = LocalStack(milvus_ports=[19530], report=lambda step: print(f"  {step}", flush=True), dies_with_us=False)
     try:
         stack.up()
         state.save(stack)
     except KeyboardInterrupt:
-        stack.down()
+        stack.remove()
         return 130
     except RuntimeError as error:
         print(error, file=sys.stderr)
@@ -69,7 +71,7 @@ def down() -> int:
     if not running:
         print("Nothing is up.")
     for process in running:
-        process.stop(grace=0)
+        milvus_server.stop(process)
     _clean()
     if running:
         print("Stopped.")

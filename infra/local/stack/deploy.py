@@ -124,10 +124,9 @@ _TemplateLoader.add_multi_constructor("!", _intrinsic)
 
 def _upload(emulator: Emulator, stack: str, binary: str, executable: Path) -> dict[str, str]:
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bundle:
-        entry = zipfile.ZipInfo("bootstrap")  # its fixed date keeps the archive of an unchanged binary the same
+    with zipfile.ZipFile(archive, "w") as bundle:  # stored: compressing takes longer than it saves on one machine
+        entry = zipfile.ZipInfo("bootstrap")
         entry.external_attr = 0o755 << 16
-        entry.compress_type = zipfile.ZIP_DEFLATED
         bundle.writestr(entry, executable.read_bytes())
     s3 = emulator.client("s3")
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +20,8 @@ LOCAL = ROOT / "target" / "local"
 class LocalStack:
     """A running stack with a directory of its own. Leaving the context stops everything and removes the directory.
 
-    After a failure the directory is kept, with the functions' logs in it, and named in the output.
+    After a failure the directory is kept, with the functions' logs in it, and named on standard error. Set `keep` for a
+    failure that doesn't leave the context as an exception, as a test's doesn't.
     """
 
     def __init__(
@@ -28,15 +30,21 @@ class LocalStack:
         parameters: Mapping[str, str | int] | None = None,
         environment: Mapping[str, str] | None = None,
         milvus_bucket: str = "milvus-data",
+        milvus_ports: Sequence[int] = (),
         report: Callable[[str], None] = lambda _: None,
         dies_with_us: bool = True,
     ) -> None:
-        """`parameters` override the template's; `environment` is added to the functions'; `report` hears of steps."""
+        """`parameters` override the template's; `environment` is added to the functions'; `report` hears of steps.
+
+        `milvus_ports` are tried first for the first Milvus.
+        """
         LOCAL.mkdir(parents=True, exist_ok=True)
         self.directory = Path(tempfile.mkdtemp(prefix="run-", dir=LOCAL))
+        self.keep = False
         self.milvus_bucket = milvus_bucket
         self.emulator = Emulator(self.directory, dies_with_us=dies_with_us)
         self.milvus_servers: list[MilvusServer] = []
+        self._milvus_ports = milvus_ports
         self.binaries: Mapping[str, Path] = {}
         self._parameters = parameters
         self._environment = environment
@@ -73,8 +81,11 @@ class LocalStack:
             self._report("infra/template.yaml deployed")
             milvus.wait_healthy()
             self._report(f"Milvus on {milvus.uri}")
-        except BaseException:
+        except Exception:
             self.down()
+            raise
+        except BaseException:  # interrupted: there is nothing to look into
+            self.remove()
             raise
 
     def start_milvus(self, bucket: str, root_path: str = "files") -> MilvusServer:
@@ -92,6 +103,7 @@ class LocalStack:
             self.directory / f"milvus-{len(self.milvus_servers) + 1}",
             storage,
             binaries=LOCAL / "milvus",
+            preferred_ports=() if self.milvus_servers else self._milvus_ports,
             dies_with_us=self._dies_with_us,
         )
         self.milvus_servers.append(server)
@@ -108,6 +120,11 @@ class LocalStack:
             server.kill()
         self.emulator.stop()
 
+    def remove(self) -> None:
+        """Stops everything and removes the directory."""
+        self.down()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
     def logs(self) -> str:
         """What the functions logged."""
         return function_logs(self.emulator.client("logs"), self.deployment.log_group)
@@ -119,12 +136,12 @@ class LocalStack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            try:
-                (self.directory / "functions.log").write_text(self.logs())
-            finally:
-                self.down()
-            self._report(f"kept for a look: {self.directory}")
+        failed = kind is not None and issubclass(kind, Exception)
+        if not (failed or self.keep):
+            self.remove()
             return
-        self.down()
-        shutil.rmtree(self.directory)
+        try:
+            (self.directory / "functions.log").write_text(self.logs())
+        finally:
+            self.down()
+        print(f"Kept for a look: {self.directory}", file=sys.stderr)

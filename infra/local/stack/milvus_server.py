@@ -14,6 +14,7 @@ import os
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,13 @@ class MilvusServer:
     """One server: a directory for its metadata and logs, ports of its own, and its place in the object storage."""
 
     def __init__(
-        self, directory: Path, storage: ObjectStorage, *, binaries: Path, dies_with_us: bool = True
+        self,
+        directory: Path,
+        storage: ObjectStorage,
+        *,
+        binaries: Path,
+        preferred_ports: Sequence[int] = (),
+        dies_with_us: bool = True,
     ) -> None:
         """`binaries` is where the wheel's compressed binary is unpacked, once for all servers."""
         self.directory = directory
@@ -55,7 +62,8 @@ class MilvusServer:
         self._id: ProcessId | None = None
         directory.mkdir(parents=True, exist_ok=True)
         names = [key for key in milvus.MilvusServerConfig().configurable_items if key.endswith("_port")]
-        *ports, self._etcd_peer_port, self.management_port = free_ports(len(names) + 2)
+        names.sort(key=lambda name: name != "proxy_port")  # the one that clients connect to gets the preferred port
+        *ports, self._etcd_peer_port, self.management_port = free_ports(len(names) + 2, preferred_ports)
         self._ports = dict(zip(names, ports))
         self._write_configuration()
 
@@ -108,7 +116,7 @@ class MilvusServer:
         """SIGKILL: what a crash looks like, and the way to stop it too (it takes half an hour to stop gracefully)."""
         if self._process is None or self._id is None:
             return
-        self._id.stop(grace=0)
+        stop(self._id)
         self._process.wait(10)
         self._process = None
 
@@ -156,6 +164,12 @@ class MilvusServer:
             **{name: {"ip": "127.0.0.1"} for name in COORDINATORS},
         }
         path.write_text(yaml.safe_dump(_merged(settings, changes)))
+
+
+def stop(process: ProcessId) -> None:
+    """Kills a server and removes the one file that it writes outside its directory, at a path of its own choice."""
+    process.stop(grace=0)
+    Path(f"/tmp/milvus/server_id_{process.pid}").unlink(missing_ok=True)
 
 
 def unpack(directory: Path) -> Path:

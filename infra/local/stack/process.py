@@ -72,10 +72,10 @@ def spawn(
         )
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on, all different."""
+def free_ports(count: int, preferred: Sequence[int] = ()) -> list[int]:
+    """Ports that nobody listens on, all different; the preferred ones first, those of them that are free."""
     found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
+    for port in [*preferred, *random.sample(PORTS, len(PORTS))]:
         with socket.socket() as probe:
             try:
                 probe.bind(("", port))  # on all interfaces, as Milvus does

@@ -98,6 +98,7 @@ def _exports(description: dict[str, Any]) -> str:
         "RESTORE_FUNCTION": description["functions"]["restore"],
         "JOB_LEASE_SECONDS": "60",
         "JOB_STALL_SECONDS": "600",
+        "IMPORT_STALL_SECONDS": "300",
         "RUST_LOG": "info",
         "API_URL": description["apiUrl"],
         "API_HOST": description["apiHost"],

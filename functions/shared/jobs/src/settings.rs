@@ -32,6 +32,8 @@ pub struct Settings {
     pub lease: TimeDelta,
     /// How long a job may go without getting any further before it is failed.
     pub stall: TimeDelta,
+    /// How long a started import may go without getting any further before its collection is built again.
+    pub import_stall: TimeDelta,
     /// How many server-side copies are in flight at once.
     pub copies_in_flight: usize,
 }

@@ -9,7 +9,7 @@ use milvault_jobs::ports::{
 };
 use milvault_model::{CollectionCapture, CollectionName, EngineVersion, IndexCapture, Loaded, PartitionCapture};
 use milvus::proto::{
-    common::{ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState},
+    common::{ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState, Status},
     milvus::{self as api, milvus_service_client::MilvusServiceClient},
     schema::{CollectionSchema, field_data, scalar_field},
 };
@@ -70,8 +70,35 @@ impl Server {
         };
         let answer = self.client().describe_collection(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
-        Ok(answer)
+        match check(answer.status.as_ref(), Some(name)) {
+            Ok(()) => Ok(answer),
+            Err(MilvusError::NoCollection(_)) => Err(self.really_missing(name).await),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A server that is starting says of collections that it has that it doesn't: what is missing must be missing
+    /// from the list of all too.
+    async fn really_missing(&self, name: &CollectionName) -> MilvusError {
+        match self.collections(&name.database).await {
+            Ok(listed) if listed.iter().any(|(listed, _)| *listed == name.collection) => {
+                MilvusError::Unreachable(format!("{name} is listed, but can't be described yet"))
+            }
+            Ok(_) => MilvusError::NoCollection(name.clone()),
+            Err(error) => error,
+        }
+    }
+
+    /// Whether an answer about a collection says that it was done; that the collection doesn't exist is believed only
+    /// of the component that keeps the list of all.
+    async fn check_for(&self, status: Option<&Status>, name: &CollectionName) -> Result<(), MilvusError> {
+        match check(status, Some(name)) {
+            Err(MilvusError::NoCollection(_)) => Err(match self.describe_raw(name).await {
+                Ok(_) => MilvusError::Unreachable(format!("{name} isn't known to every part of the server yet")),
+                Err(error) => error,
+            }),
+            result => result,
+        }
     }
 
     /// Partitions by name, all of them or the loaded ones.
@@ -89,7 +116,7 @@ impl Server {
         };
         let answer = self.client().show_partitions(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
+        self.check_for(answer.status.as_ref(), name).await?;
         let pairs = answer.partition_names.into_iter().zip(answer.partition_i_ds);
         let mut partitions: Vec<_> = pairs.map(|(name, id)| PartitionCapture { name, id }).collect();
         partitions.sort_by(|a, b| a.name.cmp(&b.name));
@@ -112,7 +139,7 @@ impl Server {
         if none {
             return Ok(Vec::new());
         }
-        check(answer.status.as_ref(), Some(name))?;
+        self.check_for(answer.status.as_ref(), name).await?;
         Ok(answer.index_descriptions)
     }
 
@@ -124,7 +151,7 @@ impl Server {
         };
         let answer = self.client().get_load_state(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
+        self.check_for(answer.status.as_ref(), name).await?;
         Ok(answer.state())
     }
 
@@ -136,7 +163,7 @@ impl Server {
             api::GetReplicasRequest { db_name: name.database.clone(), collection_id: id, ..Default::default() };
         let answer = self.client().get_replicas(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
+        self.check_for(answer.status.as_ref(), name).await?;
         let replicas = i32::try_from(answer.replicas.len().max(1)).unwrap_or(1);
         let names: Vec<String> =
             self.partitions(name, api::ShowType::InMemory).await?.into_iter().map(|p| p.name).collect();
@@ -265,7 +292,7 @@ impl Milvus for Server {
         };
         let answer = self.client().flush(self.request(&name.database, message)).await;
         let mut answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
+        self.check_for(answer.status.as_ref(), name).await?;
         let timestamp = answer.coll_flush_ts.get(&name.collection).copied();
         let timestamp = timestamp.ok_or_else(|| unexpected("flush timestamp"))?;
         let take = |ids: Option<milvus::proto::schema::LongArray>| ids.map(|ids| ids.data).unwrap_or_default();
@@ -282,7 +309,7 @@ impl Milvus for Server {
             };
             let answer = self.client().get_flush_state(self.request(&name.database, message)).await;
             let answer = answer.map_err(|status| transport(&status))?.into_inner();
-            check(answer.status.as_ref(), Some(name))?;
+            self.check_for(answer.status.as_ref(), name).await?;
             if answer.flushed {
                 return Ok(FlushResult { timestamp, segments });
             }
@@ -302,7 +329,7 @@ impl Milvus for Server {
         };
         let answer = self.client().get_persistent_segment_info(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
+        self.check_for(answer.status.as_ref(), name).await?;
         Ok(answer
             .infos
             .into_iter()
@@ -326,7 +353,7 @@ impl Milvus for Server {
         };
         let answer = self.client().query(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
+        self.check_for(answer.status.as_ref(), name).await?;
         let count = answer.fields_data.into_iter().find_map(|field| match field.field? {
             field_data::Field::Scalars(scalars) => match scalars.data? {
                 scalar_field::Data::LongData(longs) => longs.data.first().copied(),
@@ -367,7 +394,7 @@ impl Milvus for Server {
                 ..Default::default()
             };
             let answer = self.client().create_partition(self.request(&name.database, message)).await;
-            check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(name))?;
+            self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), name).await?;
         }
         Ok(())
     }
@@ -382,7 +409,7 @@ impl Milvus for Server {
             ..Default::default()
         };
         let answer = self.client().create_index(self.request(&name.database, message)).await;
-        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(name))
+        self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), name).await
     }
 
     async fn indexes_are_built(&self, name: &CollectionName) -> Result<bool, MilvusError> {
@@ -407,7 +434,7 @@ impl Milvus for Server {
         };
         let answer = self.client().import(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
+        self.check_for(answer.status.as_ref(), name).await?;
         answer.tasks.first().copied().ok_or_else(|| unexpected("import task"))
     }
 
@@ -419,7 +446,7 @@ impl Milvus for Server {
         };
         let answer = self.client().list_import_tasks(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        check(answer.status.as_ref(), Some(name))?;
+        self.check_for(answer.status.as_ref(), name).await?;
         Ok(answer.tasks.into_iter().map(|task| task.id).collect::<HashSet<_>>().into_iter().collect())
     }
 
@@ -436,8 +463,14 @@ impl Milvus for Server {
                 let reason = answer.infos.into_iter().find(|info| info.key == "failed_reason");
                 ImportStatus::Failed(reason.map_or_else(|| "no reason given".to_owned(), |info| info.value))
             }
+            ImportState::ImportPending => ImportStatus::Waiting,
             // Persisted is only "data written": its collection can't be dropped yet, nor its rows be seen.
-            _ => ImportStatus::Running,
+            state => {
+                let percent = answer.infos.iter().find(|info| info.key == "progress_percent");
+                let percent: u64 = percent.and_then(|percent| percent.value.parse().ok()).unwrap_or_default();
+                let rows = u64::try_from(answer.row_count).unwrap_or_default();
+                ImportStatus::Running { progress: (state as u64) << 56 | percent << 48 | rows }
+            }
         })
     }
 
@@ -464,7 +497,7 @@ impl Milvus for Server {
                 self.client().load_partitions(self.request(&name.database, message)).await
             }
         };
-        check(Some(&status.map_err(|status| transport(&status))?.into_inner()), Some(name))
+        self.check_for(Some(&status.map_err(|status| transport(&status))?.into_inner()), name).await
     }
 
     async fn is_loaded(&self, name: &CollectionName) -> Result<bool, MilvusError> {
@@ -478,7 +511,7 @@ impl Milvus for Server {
             ..Default::default()
         };
         let answer = self.client().release_collection(self.request(&name.database, message)).await;
-        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(name))
+        self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), name).await
     }
 
     async fn rename(&self, from: &CollectionName, to: &str) -> Result<(), MilvusError> {
@@ -489,7 +522,7 @@ impl Milvus for Server {
             ..Default::default()
         };
         let answer = self.client().rename_collection(self.request(&from.database, message)).await;
-        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(from))
+        self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), from).await
     }
 
     async fn drop_collection(&self, name: &CollectionName) -> Result<(), MilvusError> {
@@ -502,7 +535,7 @@ impl Milvus for Server {
             ..Default::default()
         };
         let answer = self.client().drop_collection(self.request(&name.database, message)).await;
-        match check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(name)) {
+        match self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), name).await {
             Err(MilvusError::NoCollection(_)) => Ok(()),
             result => result,
         }
@@ -530,7 +563,7 @@ impl Milvus for Server {
             ..Default::default()
         };
         let answer = self.client().alter_alias(self.request(&at.database, message)).await;
-        match check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(at)) {
+        match self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), at).await {
             Err(MilvusError::Refused(_)) => {}
             result => return result,
         }
@@ -541,7 +574,7 @@ impl Milvus for Server {
             ..Default::default()
         };
         let answer = self.client().create_alias(self.request(&at.database, message)).await;
-        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), Some(at))
+        self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), at).await
     }
 
     async fn drop_alias(&self, database: &str, alias: &str) -> Result<(), MilvusError> {

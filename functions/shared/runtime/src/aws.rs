@@ -15,9 +15,13 @@ use milvault_snapshots::S3Objects;
 
 use crate::{Environment, RandomIds, SystemClock, continuation::LambdaContinuation, secrets::SecretsManager};
 
+const CONNECT: Duration = Duration::from_secs(3);
 /// What a small request may take, and what it may take with all its retries.
 const ATTEMPT: Duration = Duration::from_secs(5);
 const OPERATION: Duration = Duration::from_secs(20);
+/// An asynchronous invocation is accepted at once. One that isn't (the local watcher runs the function first) is not
+/// repeated: its attempt may take as long as all of them.
+const INVOKE: Duration = Duration::from_secs(10);
 /// A server-side copy of up to 5 GB answers when it is done.
 const COPY_ATTEMPT: Duration = Duration::from_secs(180);
 
@@ -26,7 +30,7 @@ pub(crate) async fn jobs(environment: Environment) -> Jobs {
     let config = config(&environment).await;
     let s3 = config.clone();
     let continuation = LambdaContinuation {
-        client: aws_sdk_lambda::Client::new(&config),
+        client: lambda_client(&config),
         create_backup_function: environment.create_backup_function,
         restore_function: environment.restore_function,
     };
@@ -45,7 +49,7 @@ pub(crate) async fn jobs(environment: Environment) -> Jobs {
 async fn config(environment: &Environment) -> SdkConfig {
     let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(3))
+        .connect_timeout(CONNECT)
         .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(OPERATION)
         .build();
@@ -59,11 +63,17 @@ async fn config(environment: &Environment) -> SdkConfig {
         .await
 }
 
-fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {
+fn lambda_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(COPY_ATTEMPT)
+        .connect_timeout(CONNECT)
+        .operation_attempt_timeout(INVOKE)
+        .operation_timeout(INVOKE)
         .build();
+    aws_sdk_lambda::Client::from_conf(aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts).build())
+}
+
+fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(COPY_ATTEMPT).build();
     let config = aws_sdk_s3::config::Builder::from(config)
         .region(aws_config::Region::new(region.to_string()))
         .timeout_config(timeouts)

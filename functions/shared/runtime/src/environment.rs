@@ -69,6 +69,7 @@ impl Environment {
                 snapshot_bucket: Bucket { region, name: text("SNAPSHOT_BUCKET")? },
                 lease: seconds("JOB_LEASE_SECONDS", 60)?,
                 stall: seconds("JOB_STALL_SECONDS", 600)?,
+                import_stall: seconds("IMPORT_STALL_SECONDS", 300)?,
                 copies_in_flight: COPIES_IN_FLIGHT,
             },
         })

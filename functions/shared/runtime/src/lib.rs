@@ -63,5 +63,6 @@ fn start_logging() {
     let wanted = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
     let filter = EnvFilter::new(format!("{},{NEVER_FINER}", wanted.as_deref().unwrap_or("info")));
     // Only a second call could fail, and then logging is there already.
-    let _ = tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).try_init();
+    let _ =
+        tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_env_filter(filter).try_init();
 }

@@ -75,8 +75,13 @@ pub struct ImportRequest<'a> {
 /// How an import job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImportStatus {
-    /// Waiting or working.
-    Running,
+    /// Waiting for its turn.
+    Waiting,
+    /// At work.
+    Running {
+        /// Changes whenever the server reports that it got further.
+        progress: u64,
+    },
     /// Done, with this many rows.
     Completed {
         /// Rows, deleted ones not counted.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     layout,
-    ports::{ImportRequest, ImportStatus},
+    ports::{ImportRequest, ImportStatus, MilvusError},
     slice::{Step, fatal},
 };
 
@@ -90,24 +90,50 @@ async fn import_all(
             }
         };
         save(shared, line, id, imports, index, ImportState::Started { task }).await?;
-        let mut last = ImportStatus::Running;
-        let what = format!("the import into {} ({})", line.target, imports[index].partition);
-        shared
-            .wait_until(&what, async || {
-                last = shared.milvus.import_status(task).await?;
-                Ok(last != ImportStatus::Running)
-            })
-            .await?;
-        match last {
-            ImportStatus::Completed { rows: done } => {
+        match outcome(shared, line, &imports[index].partition, task).await? {
+            Imported::Whole { rows: done } => {
                 rows += done;
                 save(shared, line, id, imports, index, ImportState::Completed { task, rows: done }).await?;
             }
-            ImportStatus::Failed(reason) => return Ok(Imported::Failed(reason)),
-            ImportStatus::Running => {}
+            failed @ Imported::Failed(_) => return Ok(failed),
         }
     }
     Ok(Imported::Whole { rows })
+}
+
+/// Waits for an import to end. One that has started and gets no further for the limit counts as failed: a server that
+/// was restarted forgets the work, but not the job (seen on 2.3.5, which leaves it "Started").
+async fn outcome(shared: &Shared<'_>, line: &CollectionRestore, partition: &str, task: i64) -> Step<Imported> {
+    let clock = &shared.jobs.ports.clock;
+    let limit = shared.jobs.settings.import_stall;
+    let mut seen = (ImportStatus::Waiting, clock.now());
+    let mut ended = None;
+    let what = format!("the import into {} ({partition})", line.target);
+    shared
+        .wait_until(&what, async || {
+            let status = match shared.milvus.import_status(task).await {
+                Ok(status) => status,
+                // The server no longer knows the job.
+                Err(MilvusError::Refused(reason)) => ImportStatus::Failed(reason),
+                Err(error) => return Err(error.into()),
+            };
+            let now = clock.now();
+            ended = match status {
+                ImportStatus::Completed { rows } => Some(Imported::Whole { rows }),
+                ImportStatus::Failed(reason) => Some(Imported::Failed(reason)),
+                status if status != seen.0 => {
+                    seen = (status, now);
+                    None
+                }
+                ImportStatus::Running { .. } if now - seen.1 > limit => {
+                    Some(Imported::Failed(format!("no progress for {} s", limit.num_seconds())))
+                }
+                _ => None,
+            };
+            Ok(ended.is_some())
+        })
+        .await?;
+    Ok(ended.unwrap_or_else(|| Imported::Failed("it didn't end".to_owned())))
 }
 
 async fn save(

@@ -38,14 +38,18 @@ async fn undo_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
             swap_back(shared, &line, swap).await?;
         }
         CollectionStage::Built { imports, .. } => {
-            // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let them end.
+            // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let them end, but
+            // don't wait for one that the server has forgotten.
+            let patience = shared.jobs.ports.clock.now() + shared.jobs.settings.import_stall;
             for import in imports {
                 if let ImportState::Started { task } = import.state {
                     slice::wait_until(shared.jobs, shared.deadline, POLL, async || {
                         match shared.milvus.import_status(task).await {
-                            Ok(status) => Ok(status != ImportStatus::Running),
-                            // A server that no longer knows the job isn't working on it.
-                            Err(MilvusError::Refused(_)) => Ok(true),
+                            Ok(ImportStatus::Completed { .. } | ImportStatus::Failed(_))
+                            | Err(MilvusError::Refused(_)) => Ok(true),
+                            Ok(ImportStatus::Waiting | ImportStatus::Running { .. }) => {
+                                Ok(shared.jobs.ports.clock.now() > patience)
+                            }
                             Err(error) => Err(error.into()),
                         }
                     })

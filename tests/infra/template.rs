@@ -1,0 +1,104 @@
+//! The template against the contract: what would only fail in an account, and what the linters don't see.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_yaml_ng::Value;
+
+/// The contract's routes of the functions that the template deploys.
+const ROUTES: [(&str, &str); 16] = [
+    ("GET /instances", "InstancesFunction"),
+    ("PUT /instances/{instanceId}", "InstancesFunction"),
+    ("GET /instances/{instanceId}", "InstancesFunction"),
+    ("DELETE /instances/{instanceId}", "InstancesFunction"),
+    ("POST /instances/{instanceId}/preflight", "InstancesFunction"),
+    ("POST /instances/{instanceId}/backups", "CreateBackupFunction"),
+    ("POST /instances/{instanceId}/backups/{backupId}/verify", "CreateBackupFunction"),
+    ("GET /instances/{instanceId}/backups", "ListFunction"),
+    ("GET /instances/{instanceId}/restores", "ListFunction"),
+    ("GET /instances/{instanceId}/backups/{backupId}", "DescribeFunction"),
+    ("GET /instances/{instanceId}/restores/{restoreId}", "DescribeFunction"),
+    ("POST /instances/{instanceId}/restores", "RestoreFunction"),
+    ("POST /instances/{instanceId}/restores/{restoreId}/rollback", "RestoreFunction"),
+    ("DELETE /instances/{instanceId}/backups/{backupId}", "DeleteFunction"),
+    ("DELETE /instances/{instanceId}/restores/{restoreId}", "DeleteFunction"),
+    // Not a route: the one function without any.
+    ("", "RetentionSweepFunction"),
+];
+
+struct Template(Value);
+
+impl Template {
+    fn read() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/template.yaml");
+        Self(serde_yaml_ng::from_str(&std::fs::read_to_string(path).unwrap()).unwrap())
+    }
+
+    fn resources(&self, kind: &str) -> BTreeMap<&str, &Value> {
+        let resources = self.0["Resources"].as_mapping().unwrap();
+        let of_kind = resources.iter().filter(|(_, resource)| resource["Type"] == kind);
+        of_kind.map(|(name, resource)| (name.as_str().unwrap(), resource)).collect()
+    }
+}
+
+/// The text of a value, behind its intrinsic function if it has one.
+fn text(value: &Value) -> &str {
+    match value {
+        Value::Tagged(tagged) => text(&tagged.value),
+        other => other.as_str().unwrap_or_default(),
+    }
+}
+
+#[test]
+fn every_route_of_the_contract_leads_to_its_function_and_asks_for_iam() {
+    let template = Template::read();
+    let integrations = template.resources("AWS::ApiGatewayV2::Integration");
+    let mut found = BTreeSet::new();
+    for (name, route) in template.resources("AWS::ApiGatewayV2::Route") {
+        let properties = &route["Properties"];
+        assert_eq!(properties["AuthorizationType"], "AWS_IAM", "{name}");
+        let target = text(&properties["Target"]);
+        let integration = target.trim_start_matches("integrations/${").trim_end_matches('}');
+        let function = text(&integrations[integration]["Properties"]["IntegrationUri"]);
+        found.insert((text(&properties["RouteKey"]).to_owned(), function.trim_end_matches(".Arn").to_owned()));
+    }
+    let expected = ROUTES.iter().filter(|(route, _)| !route.is_empty());
+    let expected: BTreeSet<_> = expected.map(|(r, f)| ((*r).to_owned(), (*f).to_owned())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn every_function_is_deployed_from_the_binary_of_its_own_crate() {
+    let template = Template::read();
+    let functions = template.resources("AWS::Serverless::Function");
+    let expected: BTreeSet<&str> = ROUTES.iter().map(|(_, function)| *function).collect();
+    assert_eq!(functions.keys().copied().collect::<BTreeSet<_>>(), expected);
+    for (name, function) in functions {
+        let binary = function["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap();
+        let manifest = format!("{}/../functions/{binary}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+        assert!(std::path::Path::new(&manifest).exists(), "{name}: {manifest}");
+    }
+}
+
+#[test]
+fn only_the_job_functions_may_invoke_themselves_without_end() {
+    for (name, function) in Template::read().resources("AWS::Serverless::Function") {
+        let properties = &function["Properties"];
+        let is_job = ["CreateBackupFunction", "RestoreFunction"].contains(&name);
+        // Lambda knows Allow and Terminate, and at most two retries; the linter accepts anything.
+        assert_eq!(properties["RecursiveLoop"].as_str(), is_job.then_some("Allow"), "{name}");
+        let retries = &properties["EventInvokeConfig"]["MaximumRetryAttempts"];
+        assert!(retries.as_u64().is_none_or(|retries| retries <= 2), "{name}");
+    }
+}
+
+#[test]
+fn deleting_the_stack_keeps_the_catalog_and_the_snapshots() {
+    let template = Template::read();
+    for (kind, name) in [("AWS::DynamoDB::Table", "CatalogTable"), ("AWS::S3::Bucket", "SnapshotBucket")] {
+        let resource = template.resources(kind)[name];
+        assert_eq!(resource["DeletionPolicy"], "Retain", "{name}");
+        assert_eq!(resource["UpdateReplacePolicy"], "Retain", "{name}");
+    }
+}

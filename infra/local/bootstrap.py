@@ -39,7 +39,9 @@ def check(wanted):
     """What is missing, each with the way to get it."""
     missing = []
     if platform.system() != "Linux" or platform.machine() != "x86_64":
-        missing.append(("Linux on x86-64 (the Milvus wheel's platform)", "run it there, in a virtual machine for example"))
+        missing.append(
+            ("Linux on x86-64 (the Milvus wheel's platform)", "run it there, in a virtual machine for example")
+        )
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         problem = "Python 3.10 to 3.13 ({} is {})".format(sys.executable, platform.python_version())
         missing.append((problem, "apt-get install python3 python3-venv, or: make PYTHON=/path/to/python3.11"))

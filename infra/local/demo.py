@@ -43,10 +43,8 @@ def main() -> int:
     """Runs the demo."""
     started = time.monotonic()
     heading("Setting up (the first time, the functions have to be compiled)")
-    step = Steps()
-    with LocalStack(report=step.done) as stack:
+    with LocalStack(report=Steps().done) as stack, MilvusData(stack.milvus.uri) as data:
         heading("Filling Milvus")
-        data = MilvusData(stack.milvus.uri)
         for dataset in DATASETS:
             data.create(dataset)
             detail(f"{dataset.database}.{dataset.name}", f"{dataset.kept:,} rows, {features(dataset)}")
@@ -60,16 +58,15 @@ def main() -> int:
         data.drop(ARTICLES.name)
         detail("default.articles", "dropped")
         data.delete(PRODUCTS, range(0, PRODUCTS.rows, 2))
-        data.collection(PRODUCTS.name, PRODUCTS.database).flush()
         detail("shop.products", f"{data.count(PRODUCTS.name, PRODUCTS.database):,} rows left")
+
         heading("Restoring, over HTTP")
         restore(stack.api, backup)
 
         heading("Comparing every row with what was there before")
-        after = data.capture((dataset.database, dataset.name) for dataset in DATASETS)
+        after = data.capture(before)
         wrong = differences(before, after)
         table(before, after)
-        data.close()
     print()
     if wrong:
         print(red("Not as before:"))
@@ -119,8 +116,9 @@ def restore(api: Api, backup_id: str) -> None:
     detail("POST /instances/demo/restores", created["restoreId"])
     done = follow(api, f"/instances/demo/restores/{created['restoreId']}", "COMPLETED")
     for collection in done["collections"]:
-        rows = f"{collection['rowsFound']:,} rows, unavailable for {collection['unavailableMs']} ms"
-        detail(f"  {collection['name']}", rows)
+        unavailable = collection["unavailableMs"]
+        swapped = "was gone" if unavailable is None else f"unavailable for {unavailable} ms"
+        detail(f"  {collection['name']}", f"{collection['rowsFound']:,} rows, {swapped}")
     for warning in done["warnings"]:
         detail("  warning", warning)
 
@@ -155,18 +153,18 @@ def follow(api: Api, path: str, wanted: str) -> dict[str, Any]:
 
 def table(before: Mapping[tuple[str, str], Contents], after: Mapping[tuple[str, str], Contents]) -> None:
     columns = ("collection", "rows before", "rows after", "same rows", "definition", "loaded")
-    print("  {:<20}{:>12}{:>12}{:>12}   {:<12}{:<8}".format(*columns))
+    print("  {:<20}{:>12}{:>12}{:>12}   {:<12}{}".format(*columns))
     for place, was in before.items():
         now = after.get(place, Contents({}, {}))
         same = sum(now.rows.get(key) == row for key, row in was.rows.items())
-        cells = (
-            f"{len(was.rows):>12,}",
-            f"{len(now.rows):>12,}",
-            mark(f"{same:>12,}", same == len(was.rows) == len(now.rows)),
-            "   " + mark(f"{'same' if was.definition == now.definition else 'differs':<12}", was.definition == now.definition),
-            f"{'yes' if now.definition.get('loaded') else 'no':<8}",
+        all_same = same == len(was.rows) == len(now.rows)
+        defined_so = was.definition == now.definition
+        print(
+            f"  {'.'.join(place):<20}{len(was.rows):>12,}{len(now.rows):>12,}"
+            + mark(f"{same:>12,}", all_same)
+            + mark(f"   {'same' if defined_so else 'differs':<12}", defined_so)
+            + ("yes" if now.definition.get("loaded") else "no")
         )
-        print(f"  {'.'.join(place):<20}" + "".join(cells))
     print("  Compared: every field of every row, vectors and dynamic fields to the bit, and its partition;")
     print("  schema, shards, partitions, indexes, aliases, properties and load state.")
 
@@ -228,8 +226,8 @@ def colour(text: str, code: str) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (AssertionError, RuntimeError, TimeoutError) as error:
-        print(red(f"\nThe demo failed: {error}"), file=sys.stderr)
+    except Exception as error:
+        print(red(f"\nThe demo failed: {error!r}"), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("\nInterrupted; everything is stopped.", file=sys.stderr)

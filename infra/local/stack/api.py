@@ -61,7 +61,7 @@ class Api:
         if query:
             path += "?" + urllib.parse.urlencode(query, quote_via=urllib.parse.quote)
         request = AWSRequest(method, self.url + path, {"host": self.host, **(headers or {})}, data)
-        if data and "content-type" not in {name.lower() for name in request.headers.keys()}:
+        if data and "content-type" not in {name.lower() for name in request.headers}:
             request.headers["content-type"] = "application/json"
         if sign:
             credentials = Credentials(self.access_key_id, self.secret_access_key)

@@ -58,9 +58,7 @@ def up() -> int:
     description = state.description()
     print(f"Up in {time.monotonic() - started:.0f} s: {state.DESCRIPTION}\n")
     print(
-        CALLS.format(
-            milvus=description["milvusUri"], region=description["region"], bucket=description["milvusBucket"]
-        ),
+        CALLS.format(milvus=description["milvusUri"], region=description["region"], bucket=description["milvusBucket"]),
         end="",
     )
     return 0

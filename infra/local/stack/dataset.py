@@ -65,7 +65,11 @@ class Contents:
 
 
 class MilvusData:
-    """A Milvus server's databases, collections and rows."""
+    """A Milvus server's databases, collections and rows.
+
+    A context, because its connections have to be closed: gRPC waits for ever, at the interpreter's end, for a call that
+    was interrupted.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -97,7 +101,7 @@ class MilvusData:
     def insert(self, dataset: Dataset, numbers: range) -> None:
         """Inserts rows of a dataset by their numbers, spread over its partitions."""
         collection = self.collection(dataset.name, dataset.database)
-        targets = list(dataset.partitions) or [None]
+        targets: list[str | None] = [*dataset.partitions] or [None]
         for start in range(numbers.start, numbers.stop, BATCH):
             batch = _rows(dataset, range(start, min(start + BATCH, numbers.stop)))
             collection.insert(batch, partition_name=targets[(start // BATCH) % len(targets)])
@@ -171,13 +175,19 @@ class MilvusData:
         }
 
     def capture(self, names: Iterable[tuple[str, str]] | None = None) -> dict[tuple[str, str], Contents]:
-        """Reads collections whole, by default all of all databases. Keyed by database and name."""
-        if names is None:
-            names = [(database, name) for database in self.databases() for name in self.collections(database)]
+        """Reads collections whole, keyed by database and name: those named that exist, or all of all databases."""
+        present = [(database, name) for database in self.databases() for name in self.collections(database)]
+        wanted = present if names is None else set(names).intersection(present)
         return {
             (database, name): Contents(self.definition(name, database), self.rows(name, database))
-            for database, name in names
+            for database, name in sorted(wanted)
         }
+
+    def __enter__(self) -> MilvusData:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         for connection in self._connections.values():
@@ -282,7 +292,7 @@ def _rows(dataset: Dataset, numbers: range) -> list[Row]:
             "tags": [f"t{tag}" for tag in range(number % 4)],
             **({"colour": word, "weight": number / 7} if dataset.dynamic and number % 2 else {}),
         }
-        for number, vector, score, word in zip(numbers, vectors, scores, words)
+        for number, vector, score, word in zip(numbers, vectors, scores, words, strict=False)
     ]
 
 

@@ -64,7 +64,7 @@ class MilvusServer:
         names = [key for key in milvus.MilvusServerConfig().configurable_items if key.endswith("_port")]
         names.sort(key=lambda name: name != "proxy_port")  # the one that clients connect to gets the preferred port
         *ports, self._etcd_peer_port, self.management_port = free_ports(len(names) + 2, preferred_ports)
-        self._ports = dict(zip(names, ports))
+        self._ports = dict(zip(names, ports, strict=True))
         self._write_configuration()
 
     @property

@@ -6,6 +6,7 @@ is remembered by its pid and its start time, and only one that matches both is e
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import random
@@ -35,22 +36,23 @@ class ProcessId:
 
     @staticmethod
     def of(pid: int) -> ProcessId:
-        return ProcessId(pid, _start_time(pid) or 0)
+        stat = _stat(pid)
+        return ProcessId(pid, stat.started if stat else 0)
 
     def is_alive(self) -> bool:
-        return _start_time(self.pid) == self.started
+        stat = _stat(self.pid)
+        return stat is not None and stat.started == self.started and not stat.ended
 
     def stop(self, grace: float) -> None:
         """Ends the process and what it started: asks first if there is a grace period (in seconds), then kills."""
         if grace and self.is_alive():
             os.kill(self.pid, signal.SIGTERM)
             poll(lambda: not self.is_alive(), grace)
-        # The leader may be gone and children of it left: a group's number isn't reused while it has members.
-        if self.is_alive() or not _exists(self.pid):
-            try:
+        # Its children are in its group, also once it is gone: while a group has members, its number isn't reused.
+        stat = _stat(self.pid)
+        if stat is None or stat.started == self.started:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         poll(lambda: not self.is_alive(), 10)
 
 
@@ -104,15 +106,18 @@ def tail(log: Path, lines: int = 20) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _start_time(pid: int) -> int | None:
+@dataclass(frozen=True)
+class _Stat:
+    started: int
+    ended: bool
+    """A process that has ended keeps its pid until its parent has heard of it."""
+
+
+def _stat(pid: int) -> _Stat | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     # The command's name may hold spaces and parentheses; the fields that follow it don't.
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
-
-
-def _exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    return _Stat(started=int(fields[19]), ended=fields[0] == "Z")

@@ -26,13 +26,11 @@ async fn swap_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
         CollectionStage::Swapping(swap) => swap.clone(),
         _ => return Ok(()),
     };
-    let began = shared.jobs.ports.clock.now();
-    rename(shared, &line, &swap).await?;
-    let took = shared.jobs.ports.clock.now() - began;
+    let unavailable = rename(shared, &line, &swap).await?;
     for alias in &swap.aliases {
         shared.milvus.point_alias(alias, &line.target).await?;
     }
-    line.unavailable_ms = Some(u64::try_from(took.num_milliseconds()).unwrap_or_default());
+    line.unavailable_ms = unavailable.or(line.unavailable_ms);
     line.stage = CollectionStage::Swapped(swap);
     Ok(shared.save(&line).await?)
 }
@@ -72,21 +70,25 @@ async fn prepare(shared: &Shared<'_>, line: &CollectionRestore, new_id: i64) -> 
     Ok(swap)
 }
 
-/// Both renames, as far as they aren't done.
-async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
+/// Both renames, as far as they aren't done, and the milliseconds in which the name had no collection, if it had one.
+async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step<Option<u64>> {
     let (milvus, target, previous) = (&shared.milvus, &line.target, shared.previous(line));
     let at_target = milvus.collection_id(target).await?;
     if at_target == Some(swap.new_id) {
-        return Ok(());
+        return Ok(None);
     }
     if at_target.is_some() && at_target != swap.live_id {
         let message = format!("another collection was made as {target} meanwhile");
         return Err(fatal(FailureCode::CollectionExists, message));
     }
+    let clock = &shared.jobs.ports.clock;
+    let began = clock.now();
     if at_target.is_some() {
         again_if_unknown(milvus.rename(target, &previous.collection).await)?;
     }
-    again_if_unknown(milvus.rename(&shared.rebuilt(line), &target.collection).await)
+    again_if_unknown(milvus.rename(&shared.rebuilt(line), &target.collection).await)?;
+    let took = clock.now() - began;
+    Ok(at_target.and(u64::try_from(took.num_milliseconds()).ok()))
 }
 
 /// The answer to a rename decides nothing: whether it took effect is looked up, here or by whoever comes next.

@@ -1,2 +1,0 @@
-//! Strict in-memory adapters of the ports, for tests.
-#![forbid(unsafe_code)]

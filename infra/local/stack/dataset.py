@@ -137,8 +137,7 @@ class MilvusData:
         """Every row by its primary key. A collection that isn't loaded is loaded for it, and released again."""
         collection = self.collection(name, database)
         loaded = self._is_loaded(name, database)
-        if not loaded:
-            collection.load()
+        collection.load()  # waits for the rest of a load that is under way, as after a restart of the server
         try:
             # Strongly consistent, once: whoever has answered this has seen every write, and pages needn't wait again.
             counted = self.count(name, database)
@@ -210,7 +209,7 @@ class MilvusData:
             pages.close()
 
     def _is_loaded(self, name: str, database: str) -> bool:
-        return bool(utility.load_state(name, using=self._connection(database)) == LoadState.Loaded)
+        return bool(utility.load_state(name, using=self._connection(database)) != LoadState.NotLoad)
 
     def _connection(self, database: str) -> str:
         """pymilvus binds a connection to a database: one each, made when it is first needed."""

@@ -17,6 +17,9 @@ pub(crate) const HAND_OVER: TimeDelta = TimeDelta::seconds(30);
 /// The most invocations that one job may take, whatever progress it makes.
 pub(crate) const MAX_SLICES: u32 = 20_000;
 
+/// How often a step that takes long writes down how far it is.
+pub(crate) const SHOW_PROGRESS: TimeDelta = TimeDelta::seconds(1);
+
 /// Why a step of a job's work stops short.
 #[derive(Debug)]
 pub(crate) enum Halt {

@@ -7,8 +7,19 @@ use milvault_jobs::ports::MilvusError;
 use milvault_model::CollectionName;
 use milvus::proto::common::Status;
 
-/// Codes that a later try may not meet: not ready, unavailable, too many requests, rate limit, no quota for writes now.
-const PASSING: [i32; 5] = [1, 2, 4, 8, 9];
+/// Codes that a later try may not meet.
+fn passes(code: i32) -> bool {
+    match code {
+        // Not ready, unavailable, too many requests, rate limit, no quota for writes now.
+        1 | 2 | 4 | 8 | 9
+        // A collection, a partition or a replica of them isn't loaded (again) yet: so for seconds after a restart.
+        | 101 | 103 | 201 | 202 | 400 | 401
+        // Channels, segments and nodes that are on their way from one node to another.
+        | 500..=503 | 600..=602 | 901..=904 => true,
+        _ => false,
+    }
+}
+
 /// The same among the old codes: rate limit, not ready.
 const PASSING_OLD: [i32; 2] = [49, 56];
 const COLLECTION_NOT_FOUND: i32 = 100;
@@ -45,7 +56,7 @@ pub(crate) fn check(status: Option<&Status>, name: Option<&CollectionName>) -> R
     Err(match name {
         Some(name) if missing => MilvusError::NoCollection(name.clone()),
         _ if NEEDS_AUTHENTICATION.contains(&status.code) => MilvusError::Unauthenticated(reason),
-        _ if PASSING.contains(&status.code) || PASSING_OLD.contains(&old) => MilvusError::Unreachable(reason),
+        _ if passes(status.code) || PASSING_OLD.contains(&old) => MilvusError::Unreachable(reason),
         _ => MilvusError::Refused(reason),
     })
 }

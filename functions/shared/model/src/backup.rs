@@ -156,6 +156,8 @@ pub enum BackupPhase {
         pages: u32,
         /// The first that isn't copied.
         next: u32,
+        /// Bytes of the pages before it.
+        done_bytes: u64,
         /// Bytes that this backup has stored anew.
         added_bytes: u64,
     },

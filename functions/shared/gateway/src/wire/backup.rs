@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_running_backup_shows_phase_and_progress_and_nulls_for_what_is_not_known_yet() {
         let run = BackupRun {
-            phase: BackupPhase::Copy { plan: 1, pages: 3, next: 1, added_bytes: 45 },
+            phase: BackupPhase::Copy { plan: 1, pages: 3, next: 1, done_bytes: 50, added_bytes: 45 },
             progress: Progress { objects_done: 420, objects_total: 1000, bytes_done: 50, bytes_total: 100 },
             ..BackupRun::begin(at(10))
         };

@@ -1,13 +1,14 @@
 //! COPY: one page of the plan after the other, by server-side copies.
 
 use futures::{StreamExt, stream};
-use milvault_model::{BackupPhase, FailureCode, ObjectEntry};
+use milvault_model::{BackupPhase, FailureCode, ObjectEntry, Progress};
 
 use super::work::Work;
 use crate::{
     layout::PageKind,
+    pages::OBJECTS_PER_PAGE,
     ports::{CopyOutcome, CopyRequest},
-    slice::{Step, fatal},
+    slice::{SHOW_PROGRESS, Step, fatal},
 };
 
 /// How far the copying is.
@@ -15,11 +16,12 @@ pub(crate) struct Copying {
     pub(crate) plan: u64,
     pub(crate) pages: u32,
     pub(crate) next: u32,
+    pub(crate) done_bytes: u64,
     pub(crate) added_bytes: u64,
 }
 
 pub(crate) async fn copy_page(work: &mut Work<'_>, at: Copying) -> Step {
-    let Copying { plan, pages, next, mut added_bytes } = at;
+    let Copying { plan, pages, next, done_bytes, mut added_bytes } = at;
     if next == pages {
         return Ok(work.enter(BackupPhase::Verify { plan, pages, added_bytes }).await?);
     }
@@ -28,9 +30,9 @@ pub(crate) async fn copy_page(work: &mut Work<'_>, at: Copying) -> Step {
     let (source, storage) = work.source()?;
     let data = work.data_prefix();
 
+    let jobs = work.jobs;
     let copies = entries.into_iter().map(|mut entry| {
         let (source, data, root) = (&source, &data, &storage.root_path);
-        let jobs = work.jobs;
         async move {
             if entry.etag.is_some() {
                 return Ok((entry, CopyOutcome::AlreadyThere { etag: String::new() }));
@@ -50,9 +52,15 @@ pub(crate) async fn copy_page(work: &mut Work<'_>, at: Copying) -> Step {
             Ok::<_, crate::Error>((entry, outcome))
         }
     });
-    let mut copies = stream::iter(copies).buffered(work.jobs.settings.copies_in_flight);
+    let mut copies = stream::iter(copies).buffered(jobs.settings.copies_in_flight);
     let mut copied = Vec::new();
-    let mut progress = work.run.progress;
+    // From the checkpoint, not from what was shown last: a page that is begun again is counted from its beginning.
+    let mut progress = Progress {
+        objects_done: u64::from(next) * OBJECTS_PER_PAGE as u64,
+        bytes_done: done_bytes,
+        ..work.run.progress
+    };
+    let mut shown_at = jobs.ports.clock.now();
     while let Some(result) = copies.next().await {
         let (entry, outcome) = result?;
         match outcome {
@@ -72,10 +80,16 @@ pub(crate) async fn copy_page(work: &mut Work<'_>, at: Copying) -> Step {
         progress.objects_done += 1;
         progress.bytes_done += entry.size;
         copied.push(entry);
+        let now = jobs.ports.clock.now();
+        if now - shown_at > SHOW_PROGRESS {
+            shown_at = now;
+            work.run.progress = progress;
+            work.checkpoint().await?;
+        }
     }
     drop(copies);
     folder.write(PageKind::Objects.key(plan, next), &copied).await?;
-    work.run.phase = BackupPhase::Copy { plan, pages, next: next + 1, added_bytes };
+    work.run.phase = BackupPhase::Copy { plan, pages, next: next + 1, done_bytes: progress.bytes_done, added_bytes };
     work.run.progress = progress;
     Ok(work.checkpoint().await?)
 }

@@ -99,8 +99,8 @@ impl Work<'_> {
         match self.run.phase.clone() {
             BackupPhase::Flush => capture::flush(self).await?,
             BackupPhase::Plan { capture } => plan::plan(self, capture).await?,
-            BackupPhase::Copy { plan, pages, next, added_bytes } => {
-                copy::copy_page(self, copy::Copying { plan, pages, next, added_bytes }).await?;
+            BackupPhase::Copy { plan, pages, next, done_bytes, added_bytes } => {
+                copy::copy_page(self, copy::Copying { plan, pages, next, done_bytes, added_bytes }).await?;
             }
             BackupPhase::Verify { plan, pages, added_bytes } => {
                 publish::verify_and_seal(self, plan, pages, added_bytes).await?;

@@ -43,7 +43,7 @@ pub(crate) async fn plan(work: &mut Work<'_>, capture: u64) -> Step {
         folder.write(PageKind::Plan.key(fence, pages), page).await?;
         pages += 1;
     }
-    work.enter(BackupPhase::Copy { plan: fence, pages, next: 0, added_bytes: 0 }).await?;
+    work.enter(BackupPhase::Copy { plan: fence, pages, next: 0, done_bytes: 0, added_bytes: 0 }).await?;
     work.run.progress.objects_total = entries.len() as u64;
     work.run.progress.bytes_total = entries.iter().map(|entry| entry.size).sum();
     Ok(work.checkpoint().await?)

@@ -15,7 +15,7 @@ use crate::{
     Error, Jobs,
     pages::Folder,
     ports::{Bucket, CatalogError, Deadline, Expect, Lease, Milvus, Page, PageRequest, Versioned, Write},
-    slice::{Halt, MAX_SLICES, Step, fatal},
+    slice::{Halt, MAX_SLICES, SHOW_PROGRESS, Step, fatal},
     snapshot,
 };
 
@@ -176,6 +176,7 @@ impl<'a> Work<'a> {
         let shared = self.shared().await?;
         let mut failed: Vec<Failure> = Vec::new();
         self.run.progress = Progress { objects_total: u64::from(self.restore.collections), ..Progress::default() };
+        let mut shown_at = Time::MIN_UTC;
         let mut after = None;
         loop {
             let page = self.lines(after).await?;
@@ -185,7 +186,14 @@ impl<'a> Work<'a> {
             let mut halt = None;
             while let Some(result) = results.next().await {
                 match result {
-                    Ok(()) => self.run.progress.objects_done += 1,
+                    Ok(()) => {
+                        self.run.progress.objects_done += 1;
+                        let now = self.jobs.ports.clock.now();
+                        if now - shown_at > SHOW_PROGRESS {
+                            shown_at = now;
+                            self.save().await?;
+                        }
+                    }
                     Err(Halt::Fatal(failure)) => failed.push(failure),
                     // The others come to their own ends before this one is acted on.
                     Err(other) => halt = Some(other),

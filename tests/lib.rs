@@ -1,1 +1,4 @@
 //! Suites that span crates.
+#![forbid(unsafe_code)]
+
+pub mod conformance;

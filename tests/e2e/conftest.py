@@ -25,6 +25,10 @@ def stack() -> Iterator[LocalStack]:
 @pytest.fixture
 def product(stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[Product]:
     """An instance of the test's own, registered, and a database of its own in the shared Milvus."""
+    if said := stack.milvus.revive():
+        print(f"Milvus had ended and was started again:\n{said}")
+        connections.disconnect("default")
+        connections.connect(uri=stack.milvus.uri)
     name = re.sub(r"[^a-z0-9]+", "_", request.node.name.lower()).strip("_")
     name = f"{name[:32]}_{zlib.crc32(request.node.nodeid.encode()):08x}"
     if name not in db.list_database():

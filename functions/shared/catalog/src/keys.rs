@@ -57,6 +57,8 @@ impl Key {
     }
 
     pub(crate) fn idempotency(scope: &str, key: &str) -> Self {
+        // Unescaped, ("a#b", "c") and ("a", "b#c") would be one.
+        let scope = scope.replace('%', "%25").replace('#', "%23");
         Self::new(format!("IDEM#{scope}#{key}"), "META")
     }
 }

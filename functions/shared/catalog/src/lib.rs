@@ -140,40 +140,21 @@ impl Catalog for DynamoCatalog {
                 .update_expression("SET heldUntil = :until ADD fence :one")
                 .condition_expression(format!("{free} AND attribute_not_exists(job)")),
         };
-        match update.send().await {
-            Ok(updated) => {
-                let fence = updated.attributes().and_then(|item| item.get("fence"));
-                let fence = fence.and_then(|fence| fence.as_n().ok()).and_then(|fence| fence.parse().ok());
-                let fence = fence.ok_or_else(|| items::bad("fence", &"missing"))?;
-                Ok(Some(Lease { instance_id: instance.clone(), fence }))
-            }
-            Err(error) if reads::condition_failed(error.as_service_error()) => Ok(None),
-            Err(error) => Err(unavailable(error)),
-        }
+        let Some(updated) = reads::send_update(update).await? else { return Ok(None) };
+        let fence = updated.attributes().and_then(|item| item.get("fence"));
+        let fence = fence.and_then(|fence| fence.as_n().ok()).and_then(|fence| fence.parse().ok());
+        let fence = fence.ok_or_else(|| items::bad("fence", &"missing"))?;
+        Ok(Some(Lease { instance_id: instance.clone(), fence }))
     }
 
+    // `dueAt` moves with the lease whether there is a job or not: it is `dueKind` that puts the item in the index, and
+    // that comes and goes with the job.
     async fn renew(&self, lease: &Lease, until: Time) -> Result<bool, CatalogError> {
-        // `dueAt` is there only with a job: without one, the sweep has nothing to look for.
-        let set = "SET heldUntil = :until";
-        let with_job = format!("{set}, dueAt = :until");
-        for (set, condition) in [(with_job.as_str(), "attribute_exists(job)"), (set, "attribute_not_exists(job)")] {
-            if self.update_lease(lease, set, condition, until).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        self.update_lease(lease, "SET heldUntil = :time, dueAt = :time", until).await
     }
 
     async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError> {
-        for (set, condition) in [
-            ("SET dueAt = :until REMOVE heldUntil", "attribute_exists(job)"),
-            ("REMOVE heldUntil", "attribute_not_exists(job)"),
-        ] {
-            if self.update_lease(lease, set, condition, due).await? {
-                return Ok(());
-            }
-        }
-        Ok(())
+        self.update_lease(lease, "SET dueAt = :time REMOVE heldUntil", due).await.map(drop)
     }
 
     async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError> {

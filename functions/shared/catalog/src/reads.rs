@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::AttributeValue};
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput, builders::UpdateItemFluentBuilder};
 use milvault_jobs::ports::{CatalogError, DueItem, Lease, Page, PageRequest};
 use milvault_model::{DueKind, Time};
 
@@ -11,6 +11,7 @@ use crate::{
     items::{Item, bad, read_text},
     keys::{Key, PK, SK, sortable},
     text, unavailable,
+    writes::{OURS, TRIES, fence, wait},
 };
 
 /// The name of the index by due time.
@@ -25,9 +26,23 @@ pub(crate) enum Order {
     Descending,
 }
 
-/// Whether it was the condition that kept an update from happening.
-pub(crate) fn condition_failed(error: Option<&UpdateItemError>) -> bool {
-    error.is_some_and(UpdateItemError::is_conditional_check_failed_exception)
+/// Makes a conditional update; `None` where its condition doesn't hold.
+///
+/// A commit that has the item at the same moment refuses the update (a worker renews its lease while its commits require
+/// it), and the SDK takes that for final: it is tried again here.
+pub(crate) async fn send_update(request: UpdateItemFluentBuilder) -> Result<Option<UpdateItemOutput>, CatalogError> {
+    for attempt in 0.. {
+        let error = match request.clone().send().await {
+            Ok(updated) => return Ok(Some(updated)),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(_)) => return Ok(None),
+            Some(UpdateItemError::TransactionConflictException(_)) if attempt < TRIES => wait(attempt).await,
+            _ => return Err(unavailable(error)),
+        }
+    }
+    Ok(None)
 }
 
 impl DynamoCatalog {
@@ -77,33 +92,20 @@ impl DynamoCatalog {
         }
     }
 
-    /// Updates the lease item if the lease is ours and `condition` holds; `:until` is `time`.
-    pub(crate) async fn update_lease(
-        &self,
-        lease: &Lease,
-        update: &str,
-        condition: &str,
-        time: Time,
-    ) -> Result<bool, CatalogError> {
+    /// Updates the lease item if the lease is ours; `:time` is `time`.
+    pub(crate) async fn update_lease(&self, lease: &Lease, update: &str, time: Time) -> Result<bool, CatalogError> {
         let key = Key::lease(&lease.instance_id);
-        let mut request = self
+        let request = self
             .client
             .update_item()
             .table_name(&self.table)
             .key(PK, text(key.pk))
             .key(SK, text(key.sk))
             .update_expression(update)
-            .condition_expression(format!("fence = :fence AND attribute_exists(heldUntil) AND {condition}"))
-            .expression_attribute_values(":fence", AttributeValue::N(lease.fence.to_string()));
-        // DynamoDB refuses a value that no expression uses.
-        if update.contains(":until") {
-            request = request.expression_attribute_values(":until", text(sortable(time)));
-        }
-        match request.send().await {
-            Ok(_) => Ok(true),
-            Err(error) if condition_failed(error.as_service_error()) => Ok(false),
-            Err(error) => Err(unavailable(error)),
-        }
+            .condition_expression(OURS)
+            .expression_attribute_values(":fence", fence(lease))
+            .expression_attribute_values(":time", text(sortable(time)));
+        Ok(send_update(request).await?.is_some())
     }
 }
 

@@ -20,25 +20,60 @@ use crate::{
 const LARGEST_COMMIT: usize = 100;
 
 /// Another transaction had one of the items at the same moment: so often is it tried again, ever later.
-const TRIES: u32 = 6;
+pub(crate) const TRIES: u32 = 6;
+
+/// Waits before the next try, without jitter: an instance's items are contended by its worker and a caller or two.
+pub(crate) async fn wait(attempt: u32) {
+    tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
+}
+
+/// An action of a transaction.
+struct Action {
+    /// Which write it belongs to: some writes take two.
+    owner: usize,
+    /// Whether the commit is made without it where its condition doesn't hold.
+    is_optional: bool,
+    item: TransactWriteItem,
+}
+
+/// How a transaction ended.
+enum Transacted {
+    Made,
+    /// The conditions of the actions at these places didn't hold.
+    Refused(Vec<usize>),
+}
 
 pub(crate) async fn commit(catalog: &DynamoCatalog, writes: Vec<Write>) -> Result<(), CatalogError> {
     let mut actions = Vec::new();
-    // Which write an action belongs to: some writes take two.
-    let mut owners = Vec::new();
-    for (number, write) in writes.into_iter().enumerate() {
-        for action in actions_of(&catalog.table, write)? {
-            actions.push(action);
-            owners.push(number);
-        }
+    for (owner, write) in writes.into_iter().enumerate() {
+        let is_optional = matches!(write, Write::ReleaseName(..));
+        let items = actions_of(&catalog.table, write)?;
+        actions.extend(items.into_iter().map(|item| Action { owner, is_optional, item }));
     }
     if actions.len() > LARGEST_COMMIT {
         return Err(CatalogError::Unavailable(format!("a commit of {} items is too large", actions.len())));
     }
+    while !actions.is_empty() {
+        let Transacted::Refused(places) = transact(catalog, &actions).await? else { return Ok(()) };
+        let refused = places.iter().filter_map(|place| actions.get(*place)).filter(|action| !action.is_optional);
+        if let Some(first) = refused.map(|action| action.owner).min() {
+            return Err(CatalogError::Conflict(first));
+        }
+        // Only names are left that belong to other backups: there is nothing to free.
+        let mut place = 0..;
+        actions.retain(|_| place.next().is_none_or(|place| !places.contains(&place)));
+    }
+    Ok(())
+}
+
+/// Makes the transaction, again while others are in its way. The SDK's own retries carry a token, by which they take
+/// effect once.
+async fn transact(catalog: &DynamoCatalog, actions: &[Action]) -> Result<Transacted, CatalogError> {
+    let items: Vec<TransactWriteItem> = actions.iter().map(|action| action.item.clone()).collect();
     for attempt in 0.. {
-        let sent = catalog.client.transact_write_items().set_transact_items(Some(actions.clone())).send().await;
+        let sent = catalog.client.transact_write_items().set_transact_items(Some(items.clone())).send().await;
         let error = match sent {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(Transacted::Made),
             Err(error) => error,
         };
         let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) = error.as_service_error() else {
@@ -46,15 +81,19 @@ pub(crate) async fn commit(catalog: &DynamoCatalog, writes: Vec<Write>) -> Resul
         };
         let codes: Vec<&str> =
             canceled.cancellation_reasons().iter().map(|reason| reason.code().unwrap_or("None")).collect();
-        if let Some(first) = codes.iter().position(|code| *code == "ConditionalCheckFailed") {
-            return Err(CatalogError::Conflict(owners.get(first).copied().unwrap_or_default()));
+        let refused: Vec<usize> = (0..codes.len()).filter(|at| codes[*at] == "ConditionalCheckFailed").collect();
+        if !refused.is_empty() {
+            return Ok(Transacted::Refused(refused));
         }
-        if attempt >= TRIES {
+        let may_pass = codes.iter().all(|code| {
+            matches!(*code, "None" | "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded")
+        });
+        if !may_pass || attempt >= TRIES {
             return Err(CatalogError::Unavailable(format!("the commit was cancelled: {}", codes.join(", "))));
         }
-        tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
+        wait(attempt).await;
     }
-    Ok(())
+    Ok(Transacted::Made)
 }
 
 fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, CatalogError> {
@@ -93,8 +132,8 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
             one(put(table, item, Some(("attribute_not_exists(PK)", Vec::new())))?)
         }
         Write::ReleaseName(instance, name, backup) => {
-            // A backup holds its name until the commit that frees it, so this can fail only if that was done before:
-            // and then the other conditions of the commit fail too.
+            // A backup holds its name until the commit that frees it, so another one can have it only if that was done
+            // before. Then this action is left out, because freeing a name never fails a commit.
             let condition =
                 ("attribute_not_exists(PK) OR backupId = :backup", vec![(":backup", text(backup.as_str()))]);
             one(delete(table, Key::name(&instance, &name), Some(condition))?)
@@ -136,9 +175,9 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
 }
 
 /// A lease is ours while no one has taken it since, even past its time.
-const OURS: &str = "fence = :fence AND attribute_exists(heldUntil)";
+pub(crate) const OURS: &str = "fence = :fence AND attribute_exists(heldUntil)";
 
-fn fence(lease: &Lease) -> AttributeValue {
+pub(crate) fn fence(lease: &Lease) -> AttributeValue {
     AttributeValue::N(lease.fence.to_string())
 }
 

@@ -5,7 +5,7 @@ use aws_sdk_s3::{
     operation::RequestId,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use milvault_jobs::ports::{Bucket, ObjectsError};
+use milvault_jobs::ports::{Bucket, CopyRequest, ObjectsError};
 
 /// The answers that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) enum Answer {
     NotFound,
     /// `If-Match` or `If-None-Match` didn't hold.
     ConditionFailed,
+    /// Someone else was writing the same object at the same moment; who of the two wins isn't known.
+    Contended,
     /// The bucket doesn't exist, is elsewhere, or isn't ours to use.
     Bucket,
     /// Anything else; retries are behind it.
@@ -24,14 +26,23 @@ pub(crate) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>)
     let status = error.raw_response().map(|response| response.status().as_u16());
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
     match (status, code) {
-        (_, "NoSuchBucket" | "PermanentRedirect" | "AccessDenied" | "InvalidBucketName" | "AllAccessDisabled") => {
-            Answer::Bucket
-        }
+        (_, code) if refuses_bucket(code) => Answer::Bucket,
+        // By code first: long copies answer 200 before they are done, and then have only the code to say how it went.
+        (_, "NoSuchKey") => Answer::NotFound,
+        (_, "PreconditionFailed") => Answer::ConditionFailed,
+        // The upload is gone, not an object.
+        (_, "NoSuchUpload") => Answer::Other,
         (Some(403 | 301), _) => Answer::Bucket,
         (Some(404), _) => Answer::NotFound,
-        (Some(412 | 409), _) => Answer::ConditionFailed,
+        (Some(412), _) => Answer::ConditionFailed,
+        (Some(409), _) => Answer::Contended,
         _ => Answer::Other,
     }
+}
+
+/// Whether a code says that the bucket doesn't exist, is elsewhere, or isn't ours to use.
+pub(crate) fn refuses_bucket(code: &str) -> bool {
+    matches!(code, "NoSuchBucket" | "PermanentRedirect" | "AccessDenied" | "InvalidBucketName" | "AllAccessDisabled")
 }
 
 /// The error for an answer that has no meaning of its own to the caller.
@@ -47,8 +58,26 @@ where
         }
         // A listing answers 404 for its bucket only.
         Answer::NotFound => ObjectsError::Bucket { bucket: bucket.name.clone(), reason: "doesn't exist".to_owned() },
-        Answer::ConditionFailed | Answer::Other => {
+        Answer::ConditionFailed | Answer::Contended | Answer::Other => {
             ObjectsError::Unavailable(format!("bucket {}: {}", bucket.name, DisplayErrorContext(error)))
         }
+    }
+}
+
+/// The same for a copy, whose answers are about either of its two buckets without saying which.
+pub(crate) fn plain_copy<E>(
+    answer: Answer,
+    request: &CopyRequest<'_>,
+    error: &SdkError<E, HttpResponse>,
+) -> ObjectsError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    SdkError<E, HttpResponse>: RequestId,
+{
+    match plain(answer, request.to, error) {
+        ObjectsError::Bucket { bucket, reason } => {
+            ObjectsError::Bucket { bucket, reason: format!("copying from bucket {}: {reason}", request.from.name) }
+        }
+        other => other,
     }
 }

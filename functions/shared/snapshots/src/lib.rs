@@ -20,10 +20,24 @@ use milvault_jobs::ports::{
 };
 use milvault_model::Region;
 
-use errors::{Answer, answer, plain};
+use errors::{Answer, answer, plain, plain_copy, refuses_bucket};
 
-/// The most that `CopyObject` copies in one request: 5 GB (S3's user guide, "Copying objects").
-const LARGEST_COPY: u64 = 5_000_000_000;
+/// When and how an object is copied in parts.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts {
+    /// Objects of more bytes than this are.
+    pub above: u64,
+    /// Bytes of each part but the last: at least 5 MiB, and at most 10,000 of them make an object.
+    pub size: u64,
+}
+
+impl Default for Parts {
+    /// `CopyObject` copies at most 5 GB (S3's user guide, "Copying objects"). The parts are large enough that the
+    /// largest object (5 TB) has fewer than 10,000.
+    fn default() -> Self {
+        Self { above: 5_000_000_000, size: 1 << 30 }
+    }
+}
 
 /// A copy carries its source's ETag, because its own may differ: under KMS, or when copied in parts.
 const SOURCE_ETAG: &str = "milvault-source-etag";
@@ -34,12 +48,18 @@ type ClientFactory = Box<dyn Fn(&Region) -> Client + Send + Sync>;
 pub struct S3Objects {
     make: ClientFactory,
     clients: Mutex<HashMap<Region, Client>>,
+    parts: Parts,
 }
 
 impl S3Objects {
     /// An adapter that makes its clients with `make`, each once.
     pub fn new(make: impl Fn(&Region) -> Client + Send + Sync + 'static) -> Self {
-        Self { make: Box::new(make), clients: Mutex::new(HashMap::new()) }
+        Self { make: Box::new(make), clients: Mutex::new(HashMap::new()), parts: Parts::default() }
+    }
+
+    /// The same with other parts, so that copies in parts can be tried without storing gigabytes.
+    pub fn with_parts(self, parts: Parts) -> Self {
+        Self { parts, ..self }
     }
 
     fn client(&self, bucket: &Bucket) -> Client {
@@ -108,7 +128,7 @@ impl Objects for S3Objects {
     }
 
     async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
-        if request.size > LARGEST_COPY {
+        if request.size > self.parts.above {
             return self.copy_in_parts(&request).await;
         }
         let copied = self
@@ -133,7 +153,11 @@ impl Objects for S3Objects {
                 Answer::NotFound => Ok(CopyOutcome::SourceGone),
                 // Which of the two conditions it was, the answer doesn't say.
                 Answer::ConditionFailed => Ok(self.destination(&request).await?.unwrap_or(CopyOutcome::SourceGone)),
-                other => Err(plain(other, request.to, &error)),
+                Answer::Contended => {
+                    let there = self.destination(&request).await?;
+                    there.ok_or_else(|| plain_copy(Answer::Contended, &request, &error))
+                }
+                other => Err(plain_copy(other, &request, &error)),
             },
         }
     }
@@ -176,12 +200,16 @@ impl Objects for S3Objects {
             let answered = self.client(bucket).delete_objects().bucket(&bucket.name).delete(delete).send().await;
             let answered = answered.map_err(|error| plain(answer(&error), bucket, &error))?;
             if let Some(failed) = answered.errors().first() {
+                let code = failed.code().unwrap_or_default();
+                if refuses_bucket(code) {
+                    return Err(ObjectsError::Bucket { bucket: bucket.name.clone(), reason: code.to_owned() });
+                }
                 return Err(ObjectsError::Unavailable(format!(
                     "{} of {} objects couldn't be removed, such as {}: {}",
                     answered.errors().len(),
                     keys.len(),
                     failed.key().unwrap_or_default(),
-                    failed.code().unwrap_or_default(),
+                    code,
                 )));
             }
         }

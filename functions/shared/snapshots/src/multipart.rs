@@ -5,12 +5,9 @@ use milvault_jobs::ports::{CopyOutcome, CopyRequest, ObjectsError};
 
 use crate::{
     S3Objects, SOURCE_ETAG, copy_source,
-    errors::{Answer, answer, plain},
+    errors::{Answer, answer, plain_copy},
     quoted, unquoted,
 };
-
-/// Large enough that the largest object (5 TB) has fewer than S3's 10,000 parts.
-const PART: u64 = 1 << 30;
 
 impl S3Objects {
     pub(crate) async fn copy_in_parts(&self, request: &CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
@@ -25,7 +22,7 @@ impl S3Objects {
             .metadata(SOURCE_ETAG, request.from_etag)
             .send()
             .await
-            .map_err(|error| plain(answer(&error), request.to, &error))?;
+            .map_err(|error| plain_copy(answer(&error), request, &error))?;
         let upload = created.upload_id().unwrap_or_default().to_owned();
         let outcome = self.copy_parts(request, &upload).await;
         if !matches!(outcome, Ok(CopyOutcome::Copied { .. })) {
@@ -39,8 +36,9 @@ impl S3Objects {
     async fn copy_parts(&self, request: &CopyRequest<'_>, upload: &str) -> Result<CopyOutcome, ObjectsError> {
         let client = self.client(request.to);
         let mut parts = Vec::new();
-        for (number, first) in (1..).zip((0..request.size).step_by(PART as usize)) {
-            let last = (first + PART).min(request.size) - 1;
+        let size = self.parts.size;
+        for (number, first) in (1..).zip((0..request.size).step_by(size as usize)) {
+            let last = (first + size).min(request.size) - 1;
             let part = client
                 .upload_part_copy()
                 .copy_source(copy_source(request.from, request.from_key))
@@ -60,7 +58,7 @@ impl S3Objects {
                 Err(error) => {
                     return match answer(&error) {
                         Answer::NotFound | Answer::ConditionFailed => Ok(CopyOutcome::SourceGone),
-                        other => Err(plain(other, request.to, &error)),
+                        other => Err(plain_copy(other, request, &error)),
                     };
                 }
             }
@@ -78,7 +76,11 @@ impl S3Objects {
             Ok(completed) => Ok(CopyOutcome::Copied { etag: unquoted(completed.e_tag()) }),
             Err(error) => match answer(&error) {
                 Answer::ConditionFailed => Ok(self.destination(request).await?.unwrap_or(CopyOutcome::SourceGone)),
-                other => Err(plain(other, request.to, &error)),
+                Answer::Contended => {
+                    let there = self.destination(request).await?;
+                    there.ok_or_else(|| plain_copy(Answer::Contended, request, &error))
+                }
+                other => Err(plain_copy(other, request, &error)),
             },
         }
     }

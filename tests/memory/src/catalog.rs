@@ -1,0 +1,348 @@
+//! The catalog in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use chrono::{SecondsFormat, TimeDelta};
+use milvault_jobs::ports::{
+    Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
+};
+use milvault_model::{
+    Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef, Restore, RestoreId,
+    Time,
+};
+
+/// DynamoDB's most items in one transaction. An instance takes two: itself and its line in the list of instances.
+const LARGEST_COMMIT: usize = 100;
+
+/// A catalog in memory, with no bounds but a commit's: at most 100 items, and none of them twice.
+#[derive(Debug, Default)]
+pub struct MemoryCatalog(Mutex<Records>);
+
+#[derive(Debug, Default)]
+struct Records {
+    instances: BTreeMap<InstanceId, Versioned<Instance>>,
+    backups: BTreeMap<(InstanceId, BackupId), Versioned<Backup>>,
+    names: BTreeMap<(InstanceId, BackupName), BackupId>,
+    restores: BTreeMap<(InstanceId, RestoreId), Versioned<Restore>>,
+    ledgers: BTreeMap<(RestoreId, u32), CollectionRestore>,
+    leases: BTreeMap<InstanceId, LeaseRecord>,
+    idempotency: BTreeMap<(String, String), Idempotency>,
+}
+
+/// Outlives every holder, and its instance: the fence only grows.
+#[derive(Debug, Default)]
+struct LeaseRecord {
+    fence: u64,
+    /// While someone holds it, even past this time.
+    held_until: Option<Time>,
+    /// The job, and from when on the sweep drives it.
+    job: Option<(JobRef, Time)>,
+}
+
+impl LeaseRecord {
+    fn is_free(&self, now: Time) -> bool {
+        self.held_until.is_none_or(|until| until <= now)
+    }
+
+    fn is_held_by(&self, lease: &Lease) -> bool {
+        self.fence == lease.fence && self.held_until.is_some()
+    }
+
+    fn drive_from(&mut self, time: Time) {
+        if let Some((_, due)) = &mut self.job {
+            *due = time;
+        }
+    }
+}
+
+impl MemoryCatalog {
+    /// An empty catalog.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The record that a write is about, in a spelling of its own.
+fn record_of(write: &Write) -> String {
+    match write {
+        Write::Instance(instance, _) => format!("instance {}", instance.id),
+        Write::RemoveInstance(id, _) => format!("instance {id}"),
+        Write::Backup(backup, _) => format!("backup {} {}", backup.instance_id, backup.id),
+        Write::Restore(restore, _) => format!("restore {} {}", restore.instance_id, restore.id),
+        Write::LedgerLine(restore, line) => format!("ledger {restore} {}", line.number),
+        Write::ClaimName(instance, name, _) | Write::ReleaseName(instance, name, _) => {
+            format!("name {instance} {name}")
+        }
+        Write::ClaimJob(job, _) => format!("lease {}", job.instance_id()),
+        Write::ReleaseJob(lease) | Write::HoldLease(lease) => format!("lease {}", lease.instance_id),
+        Write::Idempotency(record) => format!("idempotency {:?} {:?}", record.scope, record.key),
+    }
+}
+
+/// What DynamoDB takes as one transaction.
+fn admit(writes: &[Write]) -> Result<(), CatalogError> {
+    let items: usize = writes
+        .iter()
+        .map(|write| if matches!(write, Write::Instance(..) | Write::RemoveInstance(..)) { 2 } else { 1 })
+        .sum();
+    if items > LARGEST_COMMIT {
+        return Err(CatalogError::Unavailable(format!("a commit of {items} items is too large")));
+    }
+    let mut seen = BTreeSet::new();
+    match writes.iter().map(record_of).find(|record| !seen.insert(record.clone())) {
+        Some(twice) => Err(CatalogError::Unavailable(format!("two writes of a commit are about {twice}"))),
+        None => Ok(()),
+    }
+}
+
+fn meets<T>(found: Option<&Versioned<T>>, expect: Expect) -> bool {
+    match expect {
+        Expect::Absent => found.is_none(),
+        Expect::Version(version) => found.is_some_and(|found| found.version == version),
+    }
+}
+
+fn changed<T>(value: T, expect: Expect) -> Versioned<T> {
+    let version = match expect {
+        Expect::Absent => 1,
+        Expect::Version(version) => version + 1,
+    };
+    Versioned { value, version }
+}
+
+impl Records {
+    /// Whether the condition of a write holds.
+    fn permit(&self, write: &Write) -> bool {
+        let is_ours = |lease: &Lease| self.leases.get(&lease.instance_id).is_some_and(|found| found.is_held_by(lease));
+        match write {
+            Write::Instance(instance, expect) => meets(self.instances.get(&instance.id), *expect),
+            Write::RemoveInstance(id, version) => meets(self.instances.get(id), Expect::Version(*version)),
+            Write::Backup(backup, expect) => {
+                meets(self.backups.get(&(backup.instance_id.clone(), backup.id.clone())), *expect)
+            }
+            Write::Restore(restore, expect) => {
+                meets(self.restores.get(&(restore.instance_id.clone(), restore.id.clone())), *expect)
+            }
+            Write::ClaimName(instance, name, _) => !self.names.contains_key(&(instance.clone(), name.clone())),
+            Write::ClaimJob(job, _) => self.leases.get(job.instance_id()).is_none_or(|lease| lease.job.is_none()),
+            Write::ReleaseJob(lease) | Write::HoldLease(lease) => is_ours(lease),
+            Write::Idempotency(record) => !self.idempotency.contains_key(&(record.scope.clone(), record.key.clone())),
+            Write::LedgerLine(..) | Write::ReleaseName(..) => true,
+        }
+    }
+
+    fn apply(&mut self, write: Write) {
+        match write {
+            Write::Instance(instance, expect) => {
+                self.instances.insert(instance.id.clone(), changed(*instance, expect));
+            }
+            Write::RemoveInstance(id, _) => {
+                self.instances.remove(&id);
+            }
+            Write::Backup(backup, expect) => {
+                let key = (backup.instance_id.clone(), backup.id.clone());
+                self.backups.insert(key, changed(*backup, expect));
+            }
+            Write::Restore(restore, expect) => {
+                let key = (restore.instance_id.clone(), restore.id.clone());
+                self.restores.insert(key, changed(*restore, expect));
+            }
+            Write::LedgerLine(restore, line) => {
+                self.ledgers.insert((restore, line.number), *line);
+            }
+            Write::ClaimName(instance, name, backup) => {
+                self.names.insert((instance, name), backup);
+            }
+            Write::ReleaseName(instance, name, backup) => {
+                let key = (instance, name);
+                if self.names.get(&key) == Some(&backup) {
+                    self.names.remove(&key);
+                }
+            }
+            Write::ClaimJob(job, due) => {
+                let record = self.leases.entry(job.instance_id().clone()).or_default();
+                record.job = Some((job, due));
+            }
+            Write::ReleaseJob(lease) => {
+                let record = self.leases.entry(lease.instance_id).or_default();
+                record.job = None;
+                record.held_until = None;
+            }
+            Write::HoldLease(_) => {}
+            Write::Idempotency(record) => {
+                self.idempotency.insert((record.scope.clone(), record.key.clone()), record);
+            }
+        }
+    }
+
+    fn held(&mut self, lease: &Lease) -> Option<&mut LeaseRecord> {
+        self.leases.get_mut(&lease.instance_id).filter(|record| record.is_held_by(lease))
+    }
+
+    /// Everything of a kind that is due by `now`, by when it is due.
+    fn due(&self, kind: DueKind, now: Time) -> BTreeMap<String, DueItem> {
+        let of_record = |due: Option<Due>, item: DueItem| due.map(|due| (due, item));
+        let backups = self.backups.iter().filter_map(|((instance, id), backup)| {
+            of_record(backup.value.due(), DueItem::Backup(instance.clone(), id.clone()))
+        });
+        let restores = self.restores.iter().filter_map(|((instance, id), restore)| {
+            of_record(restore.value.due(), DueItem::Restore(instance.clone(), id.clone()))
+        });
+        let jobs = self.leases.iter().filter_map(|(instance, lease)| {
+            let due = lease.job.as_ref().map(|(_, at)| Due { kind: DueKind::Job, at: *at });
+            of_record(due, DueItem::Job(instance.clone()))
+        });
+        backups
+            .chain(restores)
+            .chain(jobs)
+            .filter(|(due, _)| due.kind == kind && due.at <= now)
+            .map(|(due, item)| (format!("{}/{item:?}", due.at.to_rfc3339_opts(SecondsFormat::Nanos, true)), item))
+            .collect()
+    }
+}
+
+/// The part of a listing that was asked for, from entries with their sort keys in the listing's order.
+fn page<T>(
+    entries: impl Iterator<Item = (String, T)>,
+    request: &PageRequest,
+    comes_after: fn(&str, &str) -> bool,
+) -> Page<T> {
+    let after = request.after.as_deref();
+    let mut rest = entries.filter(|(key, _)| after.is_none_or(|after| comes_after(key, after))).map(|(_, item)| item);
+    let items = rest.by_ref().take(request.limit).collect();
+    Page { items, more: rest.next().is_some() }
+}
+
+fn ascending(key: &str, after: &str) -> bool {
+    key > after
+}
+
+fn descending(key: &str, after: &str) -> bool {
+    key < after
+}
+
+#[async_trait]
+impl Catalog for MemoryCatalog {
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), CatalogError> {
+        admit(&writes)?;
+        let mut records = self.records();
+        if let Some(refused) = writes.iter().position(|write| !records.permit(write)) {
+            return Err(CatalogError::Conflict(refused));
+        }
+        for write in writes {
+            records.apply(write);
+        }
+        Ok(())
+    }
+
+    async fn instance(&self, id: &InstanceId) -> Result<Option<Versioned<Instance>>, CatalogError> {
+        Ok(self.records().instances.get(id).cloned())
+    }
+
+    async fn instances(&self, request: PageRequest) -> Result<Page<Instance>, CatalogError> {
+        let records = self.records();
+        let entries = records.instances.iter().map(|(id, found)| (id.to_string(), found.value.clone()));
+        Ok(page(entries, &request, ascending))
+    }
+
+    async fn job(&self, instance: &InstanceId) -> Result<Option<JobRef>, CatalogError> {
+        let records = self.records();
+        Ok(records.leases.get(instance).and_then(|lease| lease.job.as_ref()).map(|(job, _)| job.clone()))
+    }
+
+    async fn backup(&self, instance: &InstanceId, id: &BackupId) -> Result<Option<Versioned<Backup>>, CatalogError> {
+        Ok(self.records().backups.get(&(instance.clone(), id.clone())).cloned())
+    }
+
+    async fn backup_named(&self, instance: &InstanceId, name: &BackupName) -> Result<Option<BackupId>, CatalogError> {
+        Ok(self.records().names.get(&(instance.clone(), name.clone())).cloned())
+    }
+
+    async fn backups(
+        &self,
+        instance: &InstanceId,
+        request: PageRequest,
+    ) -> Result<Page<Versioned<Backup>>, CatalogError> {
+        let records = self.records();
+        let entries = records.backups.iter().rev().filter(|((of, _), _)| of == instance);
+        Ok(page(entries.map(|((_, id), found)| (id.to_string(), found.clone())), &request, descending))
+    }
+
+    async fn restore(&self, instance: &InstanceId, id: &RestoreId) -> Result<Option<Versioned<Restore>>, CatalogError> {
+        Ok(self.records().restores.get(&(instance.clone(), id.clone())).cloned())
+    }
+
+    async fn restores(&self, instance: &InstanceId, request: PageRequest) -> Result<Page<Restore>, CatalogError> {
+        let records = self.records();
+        let entries = records.restores.iter().rev().filter(|((of, _), _)| of == instance);
+        Ok(page(entries.map(|((_, id), found)| (id.to_string(), found.value.clone())), &request, descending))
+    }
+
+    async fn ledger(&self, restore: &RestoreId, request: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
+        let records = self.records();
+        let lines = records.ledgers.range((restore.clone(), 0)..=(restore.clone(), u32::MAX));
+        Ok(page(lines.map(|((_, number), line)| (format!("{number:010}"), line.clone())), &request, ascending))
+    }
+
+    async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {
+        Ok(self.records().idempotency.get(&(scope.to_owned(), key.to_owned())).cloned())
+    }
+
+    async fn acquire(
+        &self,
+        instance: &InstanceId,
+        purpose: &LeasePurpose,
+        now: Time,
+        ttl: TimeDelta,
+    ) -> Result<Option<Lease>, CatalogError> {
+        let mut records = self.records();
+        let record = records.leases.entry(instance.clone()).or_default();
+        let suits = match (purpose, &record.job) {
+            (LeasePurpose::Job(wanted), Some((job, _))) => wanted == job,
+            (LeasePurpose::Garbage, None) => true,
+            _ => false,
+        };
+        if !suits || !record.is_free(now) {
+            return Ok(None);
+        }
+        let until = now + ttl;
+        record.fence += 1;
+        record.held_until = Some(until);
+        record.drive_from(until);
+        Ok(Some(Lease { instance_id: instance.clone(), fence: record.fence }))
+    }
+
+    async fn renew(&self, lease: &Lease, until: Time) -> Result<bool, CatalogError> {
+        let mut records = self.records();
+        let Some(record) = records.held(lease) else { return Ok(false) };
+        record.held_until = Some(until);
+        record.drive_from(until);
+        Ok(true)
+    }
+
+    async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError> {
+        if let Some(record) = self.records().held(lease) {
+            record.held_until = None;
+            record.drive_from(due);
+        }
+        Ok(())
+    }
+
+    async fn due(
+        &self,
+        kind: DueKind,
+        now: Time,
+        request: PageRequest,
+    ) -> Result<Page<(String, DueItem)>, CatalogError> {
+        let entries = self.records().due(kind, now).into_iter().map(|(key, item)| (key.clone(), (key, item)));
+        Ok(page(entries, &request, ascending))
+    }
+}

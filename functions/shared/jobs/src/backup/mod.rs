@@ -4,6 +4,7 @@ mod capture;
 mod clean;
 mod copy;
 mod create;
+mod flush;
 mod plan;
 mod publish;
 mod verify;
@@ -97,7 +98,7 @@ impl Work<'_> {
             return Err(Halt::OutOfTime);
         }
         match self.run.phase.clone() {
-            BackupPhase::Flush => capture::flush(self).await?,
+            BackupPhase::Flush => flush::flush(self).await?,
             BackupPhase::Plan { capture } => plan::plan(self, capture).await?,
             BackupPhase::Copy { plan, pages, next, done_bytes, added_bytes } => {
                 copy::copy_page(self, copy::Copying { plan, pages, next, done_bytes, added_bytes }).await?;

@@ -6,8 +6,8 @@ use milvault_model::{
 };
 
 use super::{
-    capture::{Survey, survey_key},
     clean::remove_planned,
+    flush::{Survey, survey_key},
     verify::{Finding, Inspection},
     work::Work,
 };

@@ -18,6 +18,7 @@ mod settings;
 mod slice;
 pub mod snapshot;
 pub mod sweep;
+mod throttle;
 
 pub use error::{Error, FieldError};
 pub use idempotency::IdempotencyKey;

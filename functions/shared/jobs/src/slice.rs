@@ -134,6 +134,9 @@ pub(crate) async fn resume_waiting_job(jobs: &Jobs, instance: &InstanceId) -> Re
 }
 
 /// Does `work` while renewing the lease; stops it when the lease is lost.
+///
+/// It counts as lost a third of its time before it ends: a request that is on its way by then has arrived, or never
+/// will, before another worker can take the lease.
 pub(crate) async fn keep<T>(
     jobs: &Jobs,
     lease: &Lease,
@@ -141,16 +144,18 @@ pub(crate) async fn keep<T>(
 ) -> Result<T, Error> {
     let renewing = async {
         let third = (jobs.settings.lease / 3).to_std().unwrap_or(Duration::from_secs(1));
-        let mut lasts_until = jobs.ports.clock.now() + jobs.settings.lease;
+        let safe = jobs.settings.lease * 2 / 3;
+        let mut safe_until = jobs.ports.clock.now() + safe;
         loop {
             jobs.ports.clock.sleep(third).await;
             let now = jobs.ports.clock.now();
-            match jobs.ports.catalog.renew(lease, now + jobs.settings.lease).await {
-                Ok(true) => lasts_until = now + jobs.settings.lease,
-                Ok(false) => return,
-                Err(error) => {
+            let renewal = jobs.ports.catalog.renew(lease, now + jobs.settings.lease);
+            match before(jobs, Deadline::at(safe_until), renewal).await {
+                Some(Ok(true)) => safe_until = now + safe,
+                Some(Ok(false)) | None => return,
+                Some(Err(error)) => {
                     tracing::warn!(%error, instance = %lease.instance_id, "the lease couldn't be renewed");
-                    if jobs.ports.clock.now() >= lasts_until {
+                    if jobs.ports.clock.now() >= safe_until {
                         return;
                     }
                 }
@@ -160,6 +165,15 @@ pub(crate) async fn keep<T>(
     match select(pin!(work), pin!(renewing)).await {
         Either::Left((result, _)) => result,
         Either::Right(((), _)) => Err(Error::LeaseLost),
+    }
+}
+
+/// What `work` gives if it is done before the deadline; `None` otherwise, and then it isn't done any further.
+pub(crate) async fn before<T>(jobs: &Jobs, deadline: Deadline, work: impl Future<Output = T>) -> Option<T> {
+    let left = deadline.left(jobs.ports.clock.now());
+    match select(pin!(work), pin!(jobs.ports.clock.sleep(left))).await {
+        Either::Left((result, _)) => Some(result),
+        Either::Right(((), _)) => None,
     }
 }
 

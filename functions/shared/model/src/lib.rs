@@ -14,7 +14,10 @@ mod restore;
 pub mod retention;
 mod snapshot;
 
-pub use backup::{Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Reuse};
+pub use backup::{
+    Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
+    Flushing, PageSet, Planning, Reuse, Verification, Verifying,
+};
 pub use engine::{EngineVersion, Support};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
@@ -25,8 +28,8 @@ pub use restore::{
     RestoreRun, RestoreState, RestoreStatus, Swap, previous_name, rebuilt_name, restore_owns,
 };
 pub use snapshot::{
-    CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, PageRef,
-    PartitionCapture, RowCount, SegmentCapture, Snapshot, SourceStorage, Totals, object_key,
+    CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, ObjectKey, Origin,
+    PageRef, PartitionCapture, RowCount, SHARDS, SegmentCapture, Snapshot, SourceStorage, Totals,
 };
 
 /// A point in time with the grain of the catalog, in UTC.

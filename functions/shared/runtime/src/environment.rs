@@ -4,9 +4,9 @@ use chrono::TimeDelta;
 use milvault_jobs::{Settings, ports::Bucket};
 use milvault_model::Region;
 
-/// How many server-side copies are in flight at once. Each is one small request; S3 begins to push back at hundreds per
-/// prefix, and the keys are spread over 256 of those.
-const COPIES_IN_FLIGHT: usize = 64;
+/// How many server-side copies an invocation has in flight at most. Each is one small request on a connection of its
+/// own, and Lambda gives an invocation 1,024 file descriptors.
+const COPIES_IN_FLIGHT: usize = 500;
 
 /// The deployment's settings.
 #[derive(Debug, Clone)]

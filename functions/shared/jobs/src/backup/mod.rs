@@ -5,26 +5,29 @@ mod clean;
 mod copy;
 mod create;
 mod flush;
+mod inspection;
+mod page_copy;
 mod plan;
 mod publish;
 mod verify;
 mod work;
 
-use milvault_model::{Backup, BackupId, BackupPhase, BackupState, Ending, Failure, FailureCode, InstanceId, JobRef};
+use milvault_model::{
+    Backup, BackupId, BackupPhase, BackupState, Ending, Failure, FailureCode, Instance, InstanceId, JobRef,
+    SourceStorage,
+};
 
 pub use create::{CreateBackup, create};
 pub(crate) use create::{check_source, gate};
-pub use verify::{Verification, verify};
+pub use page_copy::{CopyEnd, CopyReport, CopyTask, copy_page};
+pub use verify::verify;
 
 use crate::{
     Error, Jobs, SliceEnd,
-    ports::{Deadline, Lease},
+    ports::{Bucket, Deadline, Lease, ObjectsError},
     slice::{self, Halt, Step, Verdict, WorkEnd, backoff, verdict},
 };
 use work::Work;
-
-/// How often a backup begins again because its source changed under it, before it fails.
-const MAX_REPLANS: u32 = 3;
 
 /// Works on a backup until it is over or the time is.
 ///
@@ -98,14 +101,10 @@ impl Work<'_> {
             return Err(Halt::OutOfTime);
         }
         match self.run.phase.clone() {
-            BackupPhase::Flush => flush::flush(self).await?,
-            BackupPhase::Plan { capture } => plan::plan(self, capture).await?,
-            BackupPhase::Copy { plan, pages, next, done_bytes, added_bytes } => {
-                copy::copy_page(self, copy::Copying { plan, pages, next, done_bytes, added_bytes }).await?;
-            }
-            BackupPhase::Verify { plan, pages, added_bytes } => {
-                publish::verify_and_seal(self, plan, pages, added_bytes).await?;
-            }
+            BackupPhase::Flush(flushing) => flush::flush(self, flushing).await?,
+            BackupPhase::Plan(planning) => plan::plan(self, planning).await?,
+            BackupPhase::Copy(copying) => copy::copy(self, copying).await?,
+            BackupPhase::Verify(verifying) => publish::verify(self, verifying).await?,
             BackupPhase::Publish => {
                 publish::publish(self).await?;
                 return Ok(Some(WorkEnd::Over));
@@ -117,16 +116,20 @@ impl Work<'_> {
         }
         Ok(None)
     }
+}
 
-    /// Begins again from the flush, because the source isn't what was planned.
-    async fn replan(&mut self, reason: String) -> Step {
-        if self.run.replans >= MAX_REPLANS {
-            return Err(slice::fatal(FailureCode::SourceChanged, format!("after {MAX_REPLANS} more tries, {reason}")));
-        }
-        tracing::info!(reason, backup = %self.backup.id, "planning again");
-        self.run.replans += 1;
-        Ok(self.enter(BackupPhase::Flush).await?)
-    }
+/// Where an instance's data comes from.
+///
+/// # Errors
+/// When it is registered without its object storage.
+fn source(instance: &Instance) -> Result<(Bucket, SourceStorage), Error> {
+    let storage = instance.storage.as_ref().ok_or_else(|| ObjectsError::Bucket {
+        bucket: "(none)".to_owned(),
+        reason: "the instance is registered without its object storage".to_owned(),
+    })?;
+    let (region, bucket, root_path) = (instance.region.clone(), storage.bucket.clone(), storage.root_path.clone());
+    let source = SourceStorage { region: region.clone(), bucket: bucket.clone(), root_path };
+    Ok((Bucket { region, name: bucket }, source))
 }
 
 /// A failure that says the job used up its invocations.

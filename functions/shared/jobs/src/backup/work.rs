@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use milvault_model::{
-    Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, Instance, Progress, SourceStorage,
+    Again, Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, FailureCode, Flushing, Instance, Planning,
+    Progress, SourceStorage,
 };
 
 use crate::{
     Error, Jobs, layout,
     pages::Folder,
     ports::{Bucket, CatalogError, Deadline, Expect, Lease, Milvus, Write},
-    slice::{MAX_SLICES, Step, fatal},
+    slice::{Halt, MAX_SLICES, Step, fatal},
     snapshot,
 };
+
+/// How often a backup plans again because its source or what is stored changed under it, before it fails.
+const MAX_REPLANS: u32 = 5;
 
 pub(crate) struct Work<'a> {
     pub(crate) jobs: &'a Jobs,
@@ -81,9 +85,38 @@ impl<'a> Work<'a> {
 
     /// Goes on with this phase, durably.
     pub(crate) async fn enter(&mut self, phase: BackupPhase) -> Result<(), Error> {
+        self.advance_to(phase, Progress::default()).await
+    }
+
+    /// Goes on with this phase, this far, durably.
+    pub(crate) async fn advance_to(&mut self, phase: BackupPhase, progress: Progress) -> Result<(), Error> {
         self.run.phase = phase;
-        self.run.progress = Progress::default();
+        self.run.progress = progress;
         self.checkpoint().await
+    }
+
+    /// Captures, plans and copies some collections again, because their source isn't what was planned.
+    pub(crate) async fn begin_again(&mut self, again: Again) -> Step {
+        let ids: Vec<String> = again.collections.iter().map(i64::to_string).collect();
+        let reason = format!("files of collections {} were gone before they were copied", ids.join(", "));
+        let flushing = Flushing { again: Some(again), ..Flushing::default() };
+        self.another_round(BackupPhase::Flush(flushing), reason).await
+    }
+
+    /// Plans again what was captured.
+    pub(crate) async fn plan_again(&mut self, planning: Planning, reason: String) -> Step {
+        self.another_round(BackupPhase::Plan(planning), reason).await
+    }
+
+    async fn another_round(&mut self, phase: BackupPhase, reason: String) -> Step {
+        if self.run.replans >= MAX_REPLANS {
+            return Err(fatal(FailureCode::SourceChanged, format!("after {MAX_REPLANS} more tries, {reason}")));
+        }
+        tracing::info!(reason, backup = %self.backup.id, "planning again");
+        self.run.replans += 1;
+        self.enter(phase).await?;
+        // The pages of the new round need another fence than those of this one: the next slice goes on.
+        Err(Halt::OutOfTime)
     }
 
     /// Writes down that the job got further.
@@ -130,19 +163,7 @@ impl<'a> Work<'a> {
     }
 
     /// Where the data comes from.
-    pub(crate) fn source(&self) -> Step<(Bucket, SourceStorage)> {
-        let Some(storage) = &self.instance.storage else {
-            return Err(fatal(
-                milvault_model::FailureCode::StorageUnreachable,
-                "the instance is registered without its object storage",
-            ));
-        };
-        let region = self.instance.region.clone();
-        let source = SourceStorage {
-            region: region.clone(),
-            bucket: storage.bucket.clone(),
-            root_path: storage.root_path.clone(),
-        };
-        Ok((Bucket { region, name: storage.bucket.clone() }, source))
+    pub(crate) fn source(&self) -> Result<(Bucket, SourceStorage), Error> {
+        super::source(&self.instance)
     }
 }

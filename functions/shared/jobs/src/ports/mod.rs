@@ -12,4 +12,4 @@ pub use milvus::{
     CollectionDescription, Connector, FlushResult, ImportRequest, ImportStatus, Milvus, MilvusError, Segment,
 };
 pub use objects::{Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome};
-pub use world::{Clock, Continuation, ContinuationError, Deadline, IdSource};
+pub use world::{Clock, Continuation, ContinuationError, CopyWorkers, Deadline, IdSource};

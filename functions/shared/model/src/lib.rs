@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod backup;
+mod capabilities;
 mod engine;
 mod ids;
 mod instance;
@@ -15,6 +16,7 @@ pub mod retention;
 mod snapshot;
 
 pub use backup::{Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Reuse};
+pub use capabilities::{Capabilities, Capability};
 pub use engine::{EngineVersion, Support};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
@@ -26,7 +28,8 @@ pub use restore::{
 };
 pub use snapshot::{
     CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, PageRef,
-    PartitionCapture, RowCount, SegmentCapture, Snapshot, SourceStorage, Totals, object_key,
+    PartitionCapture, RowCount, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion, Totals,
+    object_key,
 };
 
 /// A point in time with the grain of the catalog, in UTC.

@@ -1,6 +1,6 @@
 //! PLAN: which objects the backup consists of, and which of them are stored already.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use milvault_model::{BackupPhase, BackupState, CollectionCapture, InstanceId, ObjectEntry, Reuse, object_key};
 
@@ -58,6 +58,8 @@ async fn objects_of(
     entries: &mut Vec<ObjectEntry>,
 ) -> Result<Result<(), String>, Error> {
     // Insert logs per segment: a segment with rows and without any has been removed meanwhile.
+    let with_rows: HashSet<i64> =
+        collection.segments.iter().filter(|segment| segment.rows > 0).map(|segment| segment.id).collect();
     let mut logs: HashMap<i64, u32> = collection.segments.iter().map(|segment| (segment.id, 0)).collect();
     for kind in ["insert_log", "delta_log"] {
         let prefix = format!("{root}{kind}/{}/", collection.id);
@@ -84,7 +86,7 @@ async fn objects_of(
             }
         }
     }
-    Ok(match logs.iter().find(|(_, count)| **count == 0) {
+    Ok(match logs.iter().find(|(id, count)| **count == 0 && with_rows.contains(id)) {
         Some((segment, _)) => Err(format!("{}: segment {segment} has no insert logs", collection.name)),
         None => Ok(()),
     })

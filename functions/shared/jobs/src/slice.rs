@@ -70,7 +70,9 @@ pub(crate) enum Verdict {
 pub(crate) fn verdict(error: &Error) -> Verdict {
     let failure = |code| Failure::new(code, error.to_string());
     match error {
-        Error::Milvus(MilvusError::Unreachable(_)) => Verdict::Retry(failure(FailureCode::MilvusUnreachable)),
+        Error::Milvus(MilvusError::Unreachable(_) | MilvusError::RateLimited(_)) => {
+            Verdict::Retry(failure(FailureCode::MilvusUnreachable))
+        }
         Error::Milvus(MilvusError::NoCollection(_)) => Verdict::Fail(failure(FailureCode::CollectionDropped)),
         Error::Milvus(_) => Verdict::Fail(failure(FailureCode::MilvusRefused)),
         Error::Objects(ObjectsError::Unavailable(_)) => Verdict::Retry(failure(FailureCode::StorageUnreachable)),

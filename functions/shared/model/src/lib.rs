@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod backup;
+mod capabilities;
 mod engine;
 mod ids;
 mod instance;
@@ -18,6 +19,7 @@ pub use backup::{
     Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
     Flushing, PageSet, Planning, Reuse, Verification, Verifying,
 };
+pub use capabilities::{Capabilities, Capability};
 pub use engine::{EngineVersion, Support};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
@@ -29,7 +31,8 @@ pub use restore::{
 };
 pub use snapshot::{
     CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, ObjectKey, Origin,
-    PageRef, PartitionCapture, RowCount, SHARDS, SegmentCapture, Snapshot, SourceStorage, Totals,
+    PageRef, PartitionCapture, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion,
+    Totals,
 };
 
 /// A point in time with the grain of the catalog, in UTC.

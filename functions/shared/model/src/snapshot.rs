@@ -293,16 +293,71 @@ pub enum Loaded {
     },
 }
 
-/// A segment: rows of one partition.
+/// A segment: rows of one partition, or deletes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentCapture {
     /// Its id in the source.
     pub id: i64,
-    /// Its partition's id in the source.
+    /// Its partition's id in the source; -1 for deletes in all partitions.
     pub partition_id: i64,
-    /// Rows in it, deleted ones included.
+    /// Rows in it, deleted ones included; 0 for deletes.
     pub rows: u64,
+    /// What it holds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub level: SegmentLevel,
+    /// How its logs are laid out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub storage: StorageVersion,
+}
+
+/// What a segment holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SegmentLevel {
+    /// Rows, in insert logs, and deletes of them, in delta logs.
+    #[default]
+    Data,
+    /// Deletes only, in delta logs, of rows in other segments.
+    L0,
+}
+
+/// How the logs of a segment are laid out, as Milvus numbers it. Segments of several versions can be in one
+/// collection, after an upgrade.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "i64", into = "i64")]
+pub enum StorageVersion {
+    /// One folder of insert logs for each field.
+    #[default]
+    V1,
+    /// One folder for each group of columns.
+    V2,
+    /// Another one; from 3 on, the logs alone can't be imported.
+    Other(i64),
+}
+
+impl From<i64> for StorageVersion {
+    fn from(number: i64) -> Self {
+        match number {
+            0 | 1 => Self::V1,
+            2 => Self::V2,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<StorageVersion> for i64 {
+    fn from(version: StorageVersion) -> i64 {
+        match version {
+            StorageVersion::V1 => 0,
+            StorageVersion::V2 => 2,
+            StorageVersion::Other(other) => other,
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How many rows a collection has, and how well that is known.
@@ -363,6 +418,16 @@ mod tests {
         let shards: std::collections::BTreeSet<usize> =
             (0..1000).map(|n| ObjectKey::from_source(&format!("insert_log/1/2/{n}/0/1")).unwrap().shard()).collect();
         assert_eq!(shards, (0..SHARDS).collect());
+    }
+
+    #[test]
+    fn a_segment_is_written_as_before_unless_it_is_of_another_kind() {
+        let read = |json: &str| serde_json::from_str::<SegmentCapture>(json).unwrap();
+        let plain = r#"{"id":1,"partitionId":2,"rows":3}"#;
+        assert_eq!(serde_json::to_string(&read(plain)).unwrap(), plain);
+        let l0 = r#"{"id":1,"partitionId":-1,"rows":0,"level":"l0","storage":2}"#;
+        assert_eq!((read(l0).level, read(l0).storage), (SegmentLevel::L0, StorageVersion::V2));
+        assert_eq!(serde_json::to_string(&read(l0)).unwrap(), l0);
     }
 
     #[test]

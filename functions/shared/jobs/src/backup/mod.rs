@@ -6,6 +6,7 @@ mod copy;
 mod create;
 mod flush;
 mod inspection;
+mod metadata;
 mod page_copy;
 mod plan;
 mod publish;
@@ -100,6 +101,7 @@ impl Work<'_> {
         if self.deadline.is_over(self.jobs.ports.clock.now()) {
             return Err(Halt::OutOfTime);
         }
+        self.hold_garbage().await;
         match self.run.phase.clone() {
             BackupPhase::Flush(flushing) => flush::flush(self, flushing).await?,
             BackupPhase::Plan(planning) => plan::plan(self, planning).await?,

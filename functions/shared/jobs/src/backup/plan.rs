@@ -3,7 +3,7 @@
 //! Collections come in the order of their ids, and the listings of their logs in the order of keys: so the plan is
 //! sorted as it is made, is compared with an earlier backup's objects side by side, and never is in memory whole.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use futures::{StreamExt, stream};
 use milvault_model::{
@@ -11,7 +11,11 @@ use milvault_model::{
     Planning, Progress, Reuse, SegmentCapture,
 };
 
-use super::{flush::Found, work::Work};
+use super::{
+    flush::Found,
+    metadata::{Known, Metadata},
+    work::Work,
+};
 use crate::{
     Error, Jobs,
     layout::PageKind,
@@ -26,8 +30,8 @@ const LISTINGS_IN_FLIGHT: usize = 16;
 
 /// The kinds of logs that hold a collection's data, in the order of their names.
 const KINDS: [&str; 2] = [DELTA, INSERT];
-const DELTA: &str = "delta_log";
-const INSERT: &str = "insert_log";
+pub(super) const DELTA: &str = "delta_log";
+pub(super) const INSERT: &str = "insert_log";
 
 /// Plans until all is planned or the time is over.
 pub(crate) async fn plan(work: &mut Work<'_>, planning: Planning) -> Step {
@@ -134,30 +138,26 @@ impl<'w, 'a> Planner<'w, 'a> {
 
     /// Adds the insert and delete logs of a collection's captured segments.
     async fn list(&mut self, collection: &CollectionCapture, logs: [Logs; 2]) -> Step {
-        let segments: HashSet<i64> = collection.segments.iter().map(|segment| segment.id).collect();
-        let mut expected = Expected::of(&collection.segments);
+        let mut metadata = Metadata::new(self.work.milvus().await?, collection);
+        let mut expected = Expected::of(collection, self.planning.after.as_ref());
         for mut logs in logs {
             loop {
                 let last = logs.listing.objects.last().map(|object| object.key.clone());
                 for object in std::mem::take(&mut logs.listing.objects) {
                     let Some(key) = ObjectKey::from_source(&object.key[self.root.len()..]) else { continue };
-                    let Some(segment) = segment_of(&key, logs.kind).filter(|id| segments.contains(id)) else {
+                    let Some(segment) = segment_of(&key, logs.kind) else { continue };
+                    if !expected.segments.contains(&segment) || metadata.knows(&key, segment).await? == Known::Orphan {
                         continue;
-                    };
+                    }
                     if logs.kind == INSERT {
-                        expected.find(segment);
+                        expected.see(segment, &mut metadata).await?;
                     }
                     // Listed again, because the page that it is in was begun again.
                     if self.planning.after.as_ref().is_some_and(|after| key <= *after) {
                         continue;
                     }
-                    let mut entry = ObjectEntry {
-                        key,
-                        size: object.size,
-                        source_etag: object.etag,
-                        etag: None,
-                        origin: Origin::Earlier,
-                    };
+                    let (size, source_etag) = (object.size, object.etag);
+                    let mut entry = ObjectEntry { key, size, source_etag, etag: None, origin: Origin::Earlier };
                     self.reuse(&mut entry).await?;
                     self.add(entry).await?;
                 }
@@ -167,8 +167,8 @@ impl<'w, 'a> Planner<'w, 'a> {
                 }
             }
         }
-        if let Some(segment) = expected.missing(self.planning.after.as_ref(), collection.id) {
-            tracing::info!(segment, collection = %collection.name, backup = %self.work.backup.id, "it has no insert logs");
+        if let Some(segment) = expected.missing(&mut metadata).await? {
+            tracing::info!(segment, collection = %collection.name, backup = %self.work.backup.id, "it lacks logs");
             self.planning.gone.insert(collection.id);
         }
         Ok(())
@@ -244,13 +244,13 @@ impl Logs {
         collection: &CollectionCapture,
         after: Option<&ObjectKey>,
     ) -> Result<[Self; 2], Error> {
+        let after = after.filter(|key| key.collection() == collection.id.to_string());
         let begin = async |kind: &'static str| {
             let prefix = format!("{root}{kind}/{}/", collection.id);
-            let after = after.filter(|key| key.collection() == collection.id.to_string());
             let after = after.and_then(|key| key.below(kind)).and_then(|rest| {
-                let segment: Vec<&str> = rest.splitn(3, '/').take(2).collect();
-                // A slash more would be the segment's first key; without it, it sorts before all of them.
-                (segment.len() == 2).then(|| format!("{prefix}{}", segment.join("/")))
+                let mut parts = rest.split('/');
+                // With a slash more it would be where the segment's keys begin; without, it sorts before them.
+                Some(format!("{prefix}{}/{}", parts.next()?, parts.next()?))
             });
             let listing = jobs.ports.objects.list(bucket, &prefix, after.as_deref()).await?;
             Ok::<_, Error>(Self { kind, prefix, listing })
@@ -272,24 +272,56 @@ fn segment_of(key: &ObjectKey, kind: &str) -> Option<i64> {
     key.below(kind)?.split('/').nth(1)?.parse().ok()
 }
 
-/// The segments with rows whose insert logs haven't been listed.
-struct Expected(HashMap<i64, i64>);
+/// What must be among a collection's listed logs.
+struct Expected {
+    segments: HashSet<i64>,
+    /// Segments with rows whose insert logs weren't listed yet.
+    unseen: HashSet<i64>,
+    /// The segment whose insert logs are being listed, and how many were.
+    current: Option<(i64, usize)>,
+    /// A segment that has been removed meanwhile.
+    missing: Option<i64>,
+}
 
 impl Expected {
-    fn of(segments: &[SegmentCapture]) -> Self {
-        let with_rows = segments.iter().filter(|segment| segment.rows > 0);
-        Self(with_rows.map(|segment| (segment.id, segment.partition_id)).collect())
+    /// Those that were listed before `after` was planned were there.
+    fn of(collection: &CollectionCapture, after: Option<&ObjectKey>) -> Self {
+        let path = |s: &SegmentCapture| format!("{}/{INSERT}/{}/{}/", collection.id, s.partition_id, s.id);
+        let is_ahead = |s: &SegmentCapture| {
+            after.is_none_or(|after| *after.as_str() < *path(s) || after.as_str().starts_with(&path(s)))
+        };
+        let unseen = collection.segments.iter().filter(|s| s.rows > 0 && is_ahead(s)).map(|s| s.id).collect();
+        let segments = collection.segments.iter().map(|segment| segment.id).collect();
+        Self { segments, unseen, current: None, missing: None }
     }
 
-    fn find(&mut self, segment: i64) {
-        self.0.remove(&segment);
+    /// An insert log of this segment was listed.
+    async fn see(&mut self, segment: i64, metadata: &mut Metadata) -> Result<(), Error> {
+        match &mut self.current {
+            Some((current, logs)) if *current == segment => *logs += 1,
+            _ => {
+                self.check(metadata).await?;
+                self.unseen.remove(&segment);
+                self.current = Some((segment, 1));
+            }
+        }
+        Ok(())
     }
 
-    /// A segment that has been removed meanwhile, if there is one. Those listed before `after` was planned were there.
-    fn missing(&self, after: Option<&ObjectKey>, collection: i64) -> Option<i64> {
-        let path = |segment: &i64, partition: &i64| format!("{collection}/{INSERT}/{partition}/{segment}/");
-        let is_missing = |path: String| after.is_none_or(|after| *after.as_str() < *path);
-        self.0.iter().find(|(segment, partition)| is_missing(path(segment, partition))).map(|(segment, _)| *segment)
+    /// Whether all insert logs of the segment that was listed last were there.
+    async fn check(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
+        if let Some((segment, logs)) = self.current.take()
+            && metadata.insert_logs(segment).await?.is_some_and(|all| all > logs)
+        {
+            self.missing = Some(segment);
+        }
+        Ok(())
+    }
+
+    /// A segment that lacks logs, if there is one.
+    async fn missing(mut self, metadata: &mut Metadata) -> Result<Option<i64>, Error> {
+        self.check(metadata).await?;
+        Ok(self.missing.or(self.unseen.into_iter().next()))
     }
 }
 

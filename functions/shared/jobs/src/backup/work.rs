@@ -1,6 +1,6 @@
 //! A worker's view of the backup that it works on, and its checkpoints.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use milvault_model::{
     Again, Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, FailureCode, Flushing, Instance, Planning,
@@ -10,13 +10,16 @@ use milvault_model::{
 use crate::{
     Error, Jobs, layout,
     pages::Folder,
-    ports::{Bucket, CatalogError, Deadline, Expect, Lease, Milvus, Write},
+    ports::{Bucket, CatalogError, Deadline, Expect, GarbageHold, Lease, Milvus, Write},
     slice::{Halt, MAX_SLICES, Step, fatal},
     snapshot,
 };
 
 /// How often a backup plans again because its source or what is stored changed under it, before it fails.
 const MAX_REPLANS: u32 = 5;
+
+/// The longest that a job waits for a worker: a sweep runs every fifteen minutes.
+const NEXT_SLICE: Duration = Duration::from_secs(20 * 60);
 
 pub(crate) struct Work<'a> {
     pub(crate) jobs: &'a Jobs,
@@ -26,6 +29,8 @@ pub(crate) struct Work<'a> {
     pub(crate) backup: Backup,
     pub(crate) run: BackupRun,
     version: u64,
+    /// How the server's garbage collection stands, once it was asked.
+    garbage: Option<GarbageHold>,
 }
 
 impl<'a> Work<'a> {
@@ -51,7 +56,8 @@ impl<'a> Work<'a> {
         if run.slices > MAX_SLICES && !clean {
             run.phase = BackupPhase::Clean(Ending::Failed(super::too_many_slices()));
         }
-        let mut work = Self { jobs, lease, deadline, instance, backup: found.value, run, version: found.version };
+        let mut work =
+            Self { jobs, lease, deadline, instance, backup: found.value, run, version: found.version, garbage: None };
         work.save().await?;
         Ok(work)
     }
@@ -145,6 +151,37 @@ impl<'a> Work<'a> {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Sees to it that the server keeps the files of dropped segments until everything is copied, where it can.
+    ///
+    /// Without that, it keeps them for hours by default, and a file that vanishes all the same is noticed.
+    pub(crate) async fn hold_garbage(&mut self) {
+        let needs_source =
+            matches!(self.run.phase, BackupPhase::Flush(_) | BackupPhase::Plan(_) | BackupPhase::Copy(_));
+        let done = match (needs_source, &self.garbage) {
+            (true, None) => self.hold().await,
+            (false, Some(hold)) => self.release(hold).await,
+            (true, Some(_)) | (false, None) => return,
+        };
+        match done {
+            Ok(hold) => self.garbage = hold,
+            Err(error) => {
+                self.garbage = needs_source.then_some(GarbageHold::NotOffered);
+                tracing::warn!(%error, backup = %self.backup.id, "the server's garbage collection isn't held as it should be");
+            }
+        }
+    }
+
+    /// For this slice, and until the next one begins even if a sweep has to start it: that one holds it anew.
+    async fn hold(&self) -> Result<Option<GarbageHold>, Error> {
+        let duration = self.deadline.left(self.jobs.ports.clock.now()) + NEXT_SLICE;
+        Ok(Some(self.milvus().await?.hold_garbage(duration).await?))
+    }
+
+    async fn release(&self, hold: &GarbageHold) -> Result<Option<GarbageHold>, Error> {
+        self.milvus().await?.release_garbage(hold).await?;
+        Ok(None)
     }
 
     pub(crate) async fn milvus(&self) -> Result<Arc<dyn Milvus>, Error> {

@@ -1,10 +1,10 @@
 //! IMPORT: the staged logs into the new collections, by jobs of the server's own.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use milvault_model::{
     CollectionCapture, CollectionName, CollectionRestore, CollectionStage, FailureCode, ImportState, ImportTask,
-    RestorePhase,
+    RestorePhase, SegmentCapture, SegmentLevel, StorageVersion,
 };
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     layout,
-    ports::{ImportRequest, ImportStatus, MilvusError},
+    ports::{ImportData, ImportRequest, ImportStatus, MilvusError},
     slice::{Step, fatal},
 };
 
@@ -158,14 +158,39 @@ async fn start(
 ) -> Step<i64> {
     let staging = layout::staging(&shared.restore.id);
     let partition = import.source_partition_id;
+    let storage = importable(capture, partition)?;
     let request = ImportRequest {
         collection: name,
         partition: &import.partition,
-        insert_prefix: &format!("{staging}insert_log/{source_id}/{partition}/"),
-        delta_prefix: &format!("{staging}delta_log/{source_id}/{partition}/"),
+        data: ImportData::Segments {
+            insert_prefix: &format!("{staging}insert_log/{source_id}/{partition}/"),
+            delta_prefix: &format!("{staging}delta_log/{source_id}/{partition}/"),
+            storage,
+        },
         end_timestamp: capture.flush_timestamp,
     };
     Ok(shared.milvus.import(request).await?)
+}
+
+/// The storage version of a partition's segments, all of which are imported at once.
+///
+/// Deletes in L0 segments of the partition are among its delta logs; those for all partitions aren't.
+fn importable(capture: &CollectionCapture, partition: i64) -> Step<StorageVersion> {
+    let refused = |reason: String| fatal(FailureCode::ImportFailed, format!("{}: {reason}", capture.name));
+    let is_of_all = |segment: &&SegmentCapture| segment.level == SegmentLevel::L0 && segment.partition_id < 0;
+    if let Some(segment) = capture.segments.iter().find(is_of_all) {
+        let id = segment.id;
+        return Err(refused(format!("segment {id} has deletes for all partitions, which can't be imported yet")));
+    }
+    let data = capture.segments.iter().filter(|segment| segment.level == SegmentLevel::Data);
+    let versions: BTreeSet<StorageVersion> =
+        data.filter(|segment| segment.partition_id == partition).map(|segment| segment.storage).collect();
+    match versions.len() {
+        0 | 1 => Ok(versions.first().copied().unwrap_or_default()),
+        _ => {
+            Err(refused("a partition has segments of several storage versions, which can't be imported yet".to_owned()))
+        }
+    }
 }
 
 /// The job that a worker started and died before it wrote it down: only one is ever between the two.

@@ -1,5 +1,7 @@
 //! The Milvus adapter against each line.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod world;
 
 use std::{collections::BTreeSet, time::Duration};

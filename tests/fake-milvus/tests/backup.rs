@@ -1,5 +1,7 @@
 //! Backups of every line, from the request to AVAILABLE, through the real adapter.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod world;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -9,14 +11,14 @@ use chrono::{TimeDelta, Utc};
 use milvault_fake_milvus::{DeleteFrom, Line, Loading};
 use milvault_jobs::{
     Jobs, Ports, Settings,
-    backup::{self, CreateBackup},
-    ports::{Bucket, Catalog, Clock, Continuation, ContinuationError, Deadline, Expect, Objects, Write},
+    backup::{self, CopyReport, CopyTask, CreateBackup},
+    ports::{Bucket, Catalog, Clock, Continuation, ContinuationError, CopyWorkers, Deadline, Expect, Objects, Write},
     snapshot,
 };
 use milvault_memory::{MemoryCatalog, SeededIds};
 use milvault_model::{
-    Backup, BackupKind, BackupState, CollectionCapture, FailureCode, JobRef, Loaded, RowCount, SegmentLevel, Snapshot,
-    StorageVersion, Time,
+    Backup, BackupId, BackupKind, BackupState, CollectionCapture, FailureCode, InstanceId, JobRef, Loaded, RowCount,
+    SegmentLevel, Snapshot, StorageVersion, Time,
 };
 use world::{ROOT, World};
 
@@ -34,13 +36,24 @@ impl Clock for RealClock {
     }
 }
 
-/// Whoever runs the job runs it again.
-struct NoContinuation;
+/// No other invocations: whoever runs the job runs it again.
+struct Alone;
 
 #[async_trait]
-impl Continuation for NoContinuation {
+impl Continuation for Alone {
     async fn resume(&self, _: &JobRef) -> Result<(), ContinuationError> {
         Ok(())
+    }
+
+    async fn verify(&self, _: &InstanceId, _: &BackupId) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CopyWorkers for Alone {
+    async fn copy(&self, _: &CopyTask) -> Result<CopyReport, ContinuationError> {
+        Err(ContinuationError("there are no others".to_owned()))
     }
 }
 
@@ -53,7 +66,8 @@ async fn jobs(world: &World) -> Jobs {
             catalog,
             objects: world.objects.clone(),
             milvus: world.connector.clone(),
-            continuation: Arc::new(NoContinuation),
+            continuation: Arc::new(Alone),
+            copy_workers: Arc::new(Alone),
             clock: Arc::new(RealClock),
             ids: Arc::new(SeededIds::new(1)),
         },

@@ -14,14 +14,18 @@ use super::{
     work::Work,
 };
 use crate::{
+    Error,
     layout::PageKind,
-    pages::COLLECTIONS_PER_PAGE,
+    pages::{COLLECTIONS_PER_PAGE, Folder},
     ports::Milvus,
     slice::{Halt, Step, before, fatal},
 };
 
 /// Collections flushed at once: each flush waits seconds for the server, which works on them side by side.
 const FLUSHES_IN_FLIGHT: usize = 8;
+
+/// The most collections that a message names.
+const NAMED: usize = 5;
 
 /// A line of a capture's pages: what FLUSH found.
 #[derive(Debug, Serialize, Deserialize)]
@@ -164,4 +168,25 @@ async fn recapture(work: &Work<'_>, lines: &mut [Found], collections: &BTreeSet<
         }
     }
     Ok(())
+}
+
+/// The names of some of the collections that are captured again, for people.
+pub(super) async fn names(folder: &Folder<'_>, again: &Again) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for number in 0..again.capture.count {
+        for line in folder.read(&PageKind::Capture.key(&again.capture, number)).await? {
+            match line {
+                Found::Collection(collection) if again.collections.contains(&collection.id) => {
+                    names.push(collection.name.to_string());
+                }
+                _ => {}
+            }
+        }
+        if names.len() >= NAMED {
+            names.truncate(NAMED);
+            names.push("others".to_owned());
+            break;
+        }
+    }
+    Ok(names)
 }

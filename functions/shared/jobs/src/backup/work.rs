@@ -7,6 +7,7 @@ use milvault_model::{
     Progress, SourceStorage,
 };
 
+use super::flush;
 use crate::{
     Error, Jobs, layout,
     pages::Folder,
@@ -103,8 +104,8 @@ impl<'a> Work<'a> {
 
     /// Captures, plans and copies some collections again, because their source isn't what was planned.
     pub(crate) async fn begin_again(&mut self, again: Again) -> Step {
-        let ids: Vec<String> = again.collections.iter().map(i64::to_string).collect();
-        let reason = format!("files of collections {} were gone before they were copied", ids.join(", "));
+        let names = flush::names(&self.folder(), &again).await?;
+        let reason = format!("files of {} were gone before they were copied", names.join(", "));
         let flushing = Flushing { again: Some(again), ..Flushing::default() };
         self.another_round(BackupPhase::Flush(flushing), reason).await
     }

@@ -76,6 +76,7 @@ async fn jobs(world: &World) -> Jobs {
             lease: TimeDelta::seconds(60),
             stall: TimeDelta::seconds(30),
             import_stall: TimeDelta::seconds(30),
+            objects_per_page: 3,
             copies_in_flight: 4,
         },
     }

@@ -11,8 +11,8 @@ use crate::{
     ports::{Bucket, Objects, PutMode},
 };
 
-/// The most entries in a page.
-pub(crate) const OBJECTS_PER_PAGE: usize = 10_000;
+/// The most objects in a page: some megabytes in memory, some hundred kilobytes stored.
+pub const OBJECTS_PER_PAGE: usize = 10_000;
 /// Collections are larger: a schema, indexes, hundreds of segments.
 pub(crate) const COLLECTIONS_PER_PAGE: usize = 500;
 

@@ -36,6 +36,8 @@ pub struct Settings {
     pub stall: TimeDelta,
     /// How long a started import may go without getting any further before its collection is built again.
     pub import_stall: TimeDelta,
+    /// How many objects are in a page of a backup's plan and manifest at most.
+    pub objects_per_page: usize,
     /// How many server-side copies an invocation has in flight at most.
     pub copies_in_flight: usize,
 }

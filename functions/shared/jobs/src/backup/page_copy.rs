@@ -71,10 +71,14 @@ pub async fn copy_page(jobs: &Jobs, task: CopyTask, deadline: Deadline) -> Resul
     let deadline = Deadline::at(task.until.min(deadline.time()));
     let shared = Shared::new(jobs, deadline);
     let lease = Lease { instance_id: instance.id.clone(), fence: task.fence };
-    let backup = task.backup_id.clone();
+    let (backup, page) = (task.backup_id.clone(), task.page);
     let copy = PageCopy::new(jobs, &instance, task)?;
     match select(pin!(copy.run(&shared)), pin!(watch(jobs, &lease, &backup, &shared))).await {
-        Either::Left((report, _)) => report,
+        Either::Left((report, _)) => {
+            let objects = report.as_ref().map_or(0, |report| report.copied.objects);
+            tracing::info!(instance = %instance.id, %backup, page, objects, "a page was copied for another invocation");
+            report
+        }
         Either::Right(((), _)) => Err(Error::LeaseLost),
     }
 }

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     Error, Jobs,
     layout::PageKind,
-    pages::OBJECTS_PER_PAGE,
     ports::{Bucket, Listing, PageRequest},
     slice::{Halt, Step},
     snapshot::{self, ObjectReader},
@@ -193,7 +192,7 @@ impl<'w, 'a> Planner<'w, 'a> {
 
     async fn add(&mut self, entry: ObjectEntry) -> Step {
         self.entries.push(entry);
-        if self.entries.len() < OBJECTS_PER_PAGE {
+        if self.entries.len() < self.work.jobs.settings.objects_per_page {
             return Ok(());
         }
         self.write_page().await?;

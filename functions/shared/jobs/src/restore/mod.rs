@@ -16,7 +16,7 @@ mod work;
 
 use milvault_model::{Ending, FailureCode, InstanceId, JobRef, Restore, RestoreId, RestorePhase, RestoreState};
 
-pub use create::{BackupSelector, CreateRestore, create};
+pub use create::{BackupSelector, CreateRestore, DamagedBackup, create};
 pub use requests::{cancel, rollback};
 
 use crate::{

@@ -174,7 +174,8 @@ async fn start(
 
 /// The storage version of a partition's segments, all of which are imported at once.
 ///
-/// Deletes in L0 segments of the partition are among its delta logs; those for all partitions aren't.
+/// Deletes in L0 segments of the partition are among its delta logs, all of which the server applies
+/// (`internal/util/importutilv2/binlog/reader.go`); those for all partitions aren't.
 fn importable(capture: &CollectionCapture, partition: i64) -> Step<StorageVersion> {
     let refused = |reason: String| fatal(FailureCode::ImportFailed, format!("{}: {reason}", capture.name));
     let is_of_all = |segment: &&SegmentCapture| segment.level == SegmentLevel::L0 && segment.partition_id < 0;

@@ -275,7 +275,7 @@ async fn rows_in_a_storage_version_that_cannot_be_imported_fail_the_backup_by_na
 
 #[tokio::test]
 async fn a_server_that_starts_is_waited_for() {
-    for line in Line::ALL {
+    let lines = Line::ALL.map(async |line| {
         let world = World::of(line).await;
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 10).await;
@@ -283,7 +283,8 @@ async fn a_server_that_starts_is_waited_for() {
         let backup = back_up(&jobs(&world).await, &world).await;
         available(&backup);
         assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
-    }
+    });
+    join_all(lines).await;
 }
 
 #[tokio::test]

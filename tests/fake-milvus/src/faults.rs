@@ -18,10 +18,24 @@ pub struct Faults {
     pub collect_after_listing: u32,
     /// So many listings of segments fail because one was dropped meanwhile.
     pub segment_lost_while_listing: u32,
+    /// Which segments a flush names.
+    pub flush_names: FlushNames,
+    /// The storage version of all segments, if not what its line writes.
+    pub storage_version: Option<i64>,
     /// What the management endpoint offers, if not what its line does.
     pub garbage: Option<Garbage>,
     /// The management endpoint wants the root's password.
     pub management_is_locked: Option<RootPassword>,
+}
+
+/// Which segments a flush names, L0 segments never.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FlushNames {
+    /// All others.
+    #[default]
+    All,
+    /// Those of level L1, as 2.4.0 did: not what a clustering compaction made or an older version left (issue 33055).
+    L1Only,
 }
 
 /// The password of the user `root`.

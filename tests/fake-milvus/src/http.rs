@@ -135,9 +135,20 @@ async fn pause(
         return r#"{"msg": "OK"}"#.into_response();
     }
     // Opaque, with characters that a query has to escape.
-    let ticket = BASE64_STANDARD.encode(format!("{{\"token\":\"{}>>\"}}", state.id()));
+    let collection = query.get("collection_id").map_or("", String::as_str);
+    let ticket =
+        BASE64_STANDARD.encode(json!({ "token": format!("{}>>", state.id()), "collection": collection }).to_string());
     state.holds.insert(ticket.clone());
     Json(json!({ "msg": "OK", "ticket": ticket })).into_response()
+}
+
+/// The server reads a collection's id out of the ticket, and fails if it is empty (pull request 53592).
+fn names_a_collection(ticket: &str) -> bool {
+    let read = || {
+        let ticket: Value = serde_json::from_slice(&BASE64_STANDARD.decode(ticket).ok()?).ok()?;
+        ticket.get("collection")?.as_str()?.parse::<i64>().ok()
+    };
+    read().is_some()
 }
 
 async fn resume(
@@ -152,6 +163,9 @@ async fn resume(
     match (garbage(&state), query.get("ticket")) {
         (Garbage::Ticketed, None) => {
             return (StatusCode::INTERNAL_SERVER_ERROR, r#"{"msg": "a ticket is needed"}"#).into_response();
+        }
+        (Garbage::Ticketed, Some(ticket)) if !names_a_collection(ticket) => {
+            return (StatusCode::INTERNAL_SERVER_ERROR, r#"{"msg": "parsing \"\": invalid syntax"}"#).into_response();
         }
         (Garbage::Ticketed, Some(ticket)) => drop(state.holds.remove(ticket)),
         _ => state.holds.clear(),

@@ -24,7 +24,7 @@ use milvus::proto::{
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
 use tonic::service::Routes;
 
-pub use faults::{Faults, RootPassword};
+pub use faults::{Faults, FlushNames, RootPassword};
 pub use line::{Garbage, Line};
 pub use state::DataBucket;
 use state::{Collection, Index, State};

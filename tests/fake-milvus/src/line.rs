@@ -49,13 +49,6 @@ impl Line {
         self >= Self::V2_4
     }
 
-    /// Whether a flush leaves out segments made by clustering compactions: it named only level L1 in the 2.4 line's
-    /// source and all but L0 in that of 2.5 (`Flush` in `internal/datacoord/services.go`). When that changed isn't
-    /// known, so this is the harder one.
-    pub fn names_l1_only(self) -> bool {
-        self == Self::V2_4
-    }
-
     /// Whether `POST /v2/vectordb/segments/describe` is there.
     pub fn has_segment_files(self) -> bool {
         self >= Self::V2_5_8

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tonic::{Request, Response};
 
 use crate::{
+    FlushNames,
     faults::strikes,
     state::{Collection, Index, State},
 };
@@ -276,13 +277,13 @@ impl MilvusService for Service {
         let sealed = state.seal(&database, name).await;
         let timestamp = state.timestamp();
         state.flushes += 1;
-        let (line, has_l0) = (state.line, state.line.has_l0());
+        let (names, has_l0) = (state.faults.flush_names, state.line.has_l0());
         let collection = known!(state, &database, name, api::FlushResponse);
         collection.in_flush = true;
         collection.flushed_since_listing = true;
         let is_named = |level: SegmentLevel| match level {
-            SegmentLevel::Legacy | SegmentLevel::L1 => true,
-            SegmentLevel::L2 => !line.names_l1_only(),
+            SegmentLevel::L1 => true,
+            SegmentLevel::Legacy | SegmentLevel::L2 => names == FlushNames::All,
             SegmentLevel::L0 => false,
         };
         let earlier = collection.segments.iter().filter(|s| is_named(s.level) && !sealed.contains(&s.id));
@@ -323,7 +324,7 @@ impl MilvusService for Service {
         }
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
-        let storage_version = state.line.storage_version();
+        let storage_version = state.faults.storage_version.unwrap_or_else(|| state.line.storage_version());
         let collection = known!(state, &database, name, api::GetPersistentSegmentInfoResponse);
         let infos = collection.segments.iter().map(|segment| api::PersistentSegmentInfo {
             segment_id: segment.id,

@@ -1,6 +1,5 @@
 //! The Milvus adapter against each line.
-
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
 mod world;
 

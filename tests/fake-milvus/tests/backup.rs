@@ -1,6 +1,5 @@
 //! Backups of every line, from the request to AVAILABLE, through the real adapter.
-
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
 
 mod world;
 
@@ -8,11 +7,15 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
-use milvault_fake_milvus::{DeleteFrom, Line, Loading};
+use futures::future::join_all;
+use milvault_fake_milvus::{DeleteFrom, FlushNames, Line, Loading};
 use milvault_jobs::{
     Jobs, Ports, Settings,
     backup::{self, CopyReport, CopyTask, CreateBackup},
-    ports::{Bucket, Catalog, Clock, Continuation, ContinuationError, CopyWorkers, Deadline, Expect, Objects, Write},
+    ports::{
+        Bucket, Catalog, Clock, Continuation, ContinuationError, CopyWorkers, Deadline, Expect, Objects, OnRateLimit,
+        Write,
+    },
     snapshot,
 };
 use milvault_memory::{MemoryCatalog, SeededIds};
@@ -20,7 +23,7 @@ use milvault_model::{
     Backup, BackupId, BackupKind, BackupState, CollectionCapture, FailureCode, InstanceId, JobRef, Loaded, RowCount,
     SegmentLevel, Snapshot, StorageVersion, Time,
 };
-use world::{ROOT, World};
+use world::{ROOT, World, name};
 
 /// The real time: the server is real enough to need some.
 struct RealClock;
@@ -176,20 +179,22 @@ async fn a_backup_of_every_line_has_exactly_its_insert_and_delta_logs() {
 
 #[tokio::test]
 async fn a_server_that_limits_flushes_is_backed_up_without_an_exact_count() {
-    for line in Line::ALL {
+    // Side by side, because each waits for its server.
+    let lines = Line::ALL.map(async |line| {
         let world = World::of(line).await;
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 100).await;
         world.fake.set(|faults| faults.flush_every = Some(Duration::from_secs(2))).await;
         let jobs = jobs(&world).await;
         // The server has just flushed it for somebody else.
-        world.milvus().await.flush(&world::name("items"), milvault_jobs::ports::OnRateLimit::Wait).await.unwrap();
+        world.milvus().await.flush(&name("items"), OnRateLimit::Wait).await.unwrap();
         let backup = back_up(&jobs, &world).await;
         available(&backup);
         assert_eq!(world.fake.flushes().await, 2, "{line:?}: theirs and one of ours");
         assert_eq!(collections(&jobs, &world, &backup).await[0].rows, RowCount::AtMost { rows: 100 });
         assert_eq!(copied(&world).await, world.fake.logs("items").await);
-    }
+    });
+    join_all(lines).await;
 }
 
 #[tokio::test]
@@ -250,9 +255,15 @@ async fn logs_that_vanish_again_and_again_fail_the_backup_by_name() {
 }
 
 #[tokio::test]
-async fn what_a_clustering_compaction_made_is_captured_where_a_flush_does_not_name_it() {
-    for line in Line::ALL.into_iter().filter(|line| line.has_l0()) {
+async fn what_a_clustering_compaction_made_is_captured_whether_a_flush_names_it_or_not() {
+    for (line, names) in [
+        (Line::V2_4, FlushNames::L1Only),
+        (Line::V2_4, FlushNames::All),
+        (Line::V2_5_8, FlushNames::All),
+        (Line::V2_6, FlushNames::All),
+    ] {
         let world = World::of(line).await;
+        world.fake.set(|faults| faults.flush_names = names).await;
         world.fake.add_collection("items", &[], Loading::Released).await;
         world.fake.insert("items", "_default", 60).await;
         world.fake.seal("items").await;
@@ -267,8 +278,20 @@ async fn what_a_clustering_compaction_made_is_captured_where_a_flush_does_not_na
 }
 
 #[tokio::test]
+async fn rows_in_a_storage_version_that_cannot_be_imported_fail_the_backup_by_name() {
+    let world = World::of(Line::V2_6).await;
+    world.fake.add_collection("items", &[], Loading::Released).await;
+    world.fake.insert("items", "_default", 60).await;
+    world.fake.set(|faults| faults.storage_version = Some(3)).await;
+    let backup = back_up(&jobs(&world).await, &world).await;
+    let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
+    assert_eq!(failure.code, FailureCode::EngineVersionUnsupported);
+    assert!(failure.message.contains("storage version 3"), "{}", failure.message);
+}
+
+#[tokio::test]
 async fn a_server_that_starts_is_waited_for() {
-    for line in Line::ALL {
+    let lines = Line::ALL.map(async |line| {
         let world = World::of(line).await;
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 10).await;
@@ -276,7 +299,8 @@ async fn a_server_that_starts_is_waited_for() {
         let backup = back_up(&jobs(&world).await, &world).await;
         available(&backup);
         assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
-    }
+    });
+    join_all(lines).await;
 }
 
 #[tokio::test]

@@ -77,3 +77,31 @@ pub(crate) fn by_code(code: i32, reason: String) -> MilvusError {
         _ => MilvusError::Refused(reason),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(deprecated, reason = "older servers answer with the old code")]
+    fn refusal(code: i32, old: i32, reason: &str) -> MilvusError {
+        let status = Status { error_code: old, code, reason: reason.to_owned(), ..Default::default() };
+        check(Some(&status), Some(&CollectionName::new("default", "items"))).unwrap_err()
+    }
+
+    #[test]
+    fn a_rate_limit_is_told_from_what_else_passes_by_either_code_and_by_its_words() {
+        for limit in [
+            refusal(8, 0, "rate"),
+            refusal(0, 49, "rate"),
+            refusal(65535, 1, "rate limit exceeded[rate=0.1]"),
+            transport(&tonic::Status::resource_exhausted("rate")),
+        ] {
+            assert!(matches!(limit, MilvusError::RateLimited(_)), "{limit:?}");
+        }
+        for passing in [refusal(1, 0, "not ready"), refusal(0, 56, "not ready"), refusal(600, 1, "segment not found")] {
+            assert!(matches!(passing, MilvusError::Unreachable(_)), "{passing:?}");
+        }
+        assert!(matches!(refusal(100, 4, "collection not found"), MilvusError::NoCollection(_)));
+        assert!(matches!(refusal(1100, 1, "invalid parameter"), MilvusError::Refused(_)));
+    }
+}

@@ -117,8 +117,10 @@ impl Rest {
         }
         let Some(management) = &self.management else { return Ok(GarbageHold::NotOffered) };
         let url = format!("{management}/management/datacoord/garbage_collection/pause");
-        let seconds = [("pause_seconds", duration.as_secs().to_string())];
-        match self.manage(self.client().await?.get(url).query(&seconds)).await? {
+        // Collection 0 is all of them. It is what a ticket without it lacks when it is given back: the server then can't
+        // read it (pull request 53592 tells how); milvus-backup names it always.
+        let query = [("pause_seconds", duration.as_secs().to_string()), ("collection_id", "0".to_owned())];
+        match self.manage(self.client().await?.get(url).query(&query)).await? {
             Some(response) => {
                 let held: Held = read(response).await?;
                 Ok(GarbageHold::Held { ticket: held.ticket.filter(|ticket| !ticket.is_empty()) })

@@ -41,7 +41,7 @@ const LARGEST_ANSWER: usize = 256 << 20;
 const FLUSH_LIMIT: Duration = Duration::from_secs(120);
 const FLUSH_POLL: Duration = Duration::from_millis(200);
 /// The first pause before a flush that came too early is tried again; it doubles up to the longest. By default, a
-/// collection may be flushed once in ten seconds (`quotaAndLimits.flushRate.collection.max` in `configs/milvus.yaml`).
+/// collection may be flushed once in ten seconds, from 2.3.9 on (`pkg/util/paramtable/quota_param.go`).
 const RATE_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_RATE_PAUSE: Duration = Duration::from_secs(8);
 
@@ -280,7 +280,7 @@ fn unexpected(what: &str) -> MilvusError {
 /// A segment as the jobs see it.
 ///
 /// One that is "flushing" counts as flushed, as it does when a flush is asked whether it is over: its logs are stored
-/// and in the metadata (`isFlushState` in `internal/datacoord/util.go`, used by `GetFlushState` in `services.go`).
+/// and in the metadata (`isFlushState` in `internal/datacoord/meta.go`, used by `GetFlushState` in `services.go`).
 fn segment(info: &api::PersistentSegmentInfo) -> Segment {
     Segment {
         id: info.segment_id,

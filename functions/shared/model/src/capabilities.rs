@@ -25,7 +25,10 @@ pub enum Capability {
     /// Import of L0 segments, option `l0_import`, with one path: the prefix of their delta logs.
     ///
     /// `internal/util/importutilv2/option.go` and `binlog/l0_reader.go`; milvus-backup: `internal/client/milvus/grpc.go`.
-    /// That 2.4.0 has it already couldn't be verified.
+    /// It came to the 2.4 line in June 2024 (pull request 33712): that 2.4.5 is the first release with it couldn't be
+    /// verified. From July 2026 on, a server refuses it unless it is set to allow it (pull request 51194,
+    /// `dataCoord.import.l0ImportDisabled`); in which release couldn't be verified either. Every line applies deletes
+    /// that lie below the delta prefix of the rows' own import, cut off at its end (`binlog/reader.go`).
     L0Import,
     /// `DescribeDatabase`.
     ///
@@ -33,23 +36,23 @@ pub enum Capability {
     DescribeDatabase,
     /// `BackupRBAC` and `RestoreRBAC`.
     ///
-    /// From the protocol's history; the version couldn't be verified in a public file.
+    /// Pull request 35513 to the 2.4 line, of August 2024; that 2.4.10 is the first release with it couldn't be verified.
     Rbac,
     /// REST `POST /v2/vectordb/segments/describe`: the log files of many segments, as the metadata has them.
     ///
     /// milvus-backup: `internal/client/milvus/restful.go` (address, request, answer) and `grpc.go` (the version); added
-    /// by the pull requests milvus-io/milvus 40464 and 40466.
+    /// by the pull requests 40464 and, to the 2.5 line, 40466.
     SegmentFiles,
     /// Storage v2: a "field" folder of insert logs may hold a group of columns. Such segments have to be imported apart
-    /// from others, with the option `storage_version=2`.
+    /// from others, with the option `storage_version=2`. Which segments are in it, each one tells.
     ///
     /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
     /// has one storage version).
     StorageV2,
     /// An import of L0 segments cuts deletes off after the end too: before, deletes after the point in time come along.
     ///
-    /// `internal/util/importutilv2/binlog/l0_reader.go`: the source of the 2.6 line filters, that of 2.5 doesn't. Whether
-    /// a late 2.5 does couldn't be verified.
+    /// `internal/util/importutilv2/binlog/l0_reader.go`, pull request 43747 of August 2025. Whether 2.6.0 or a late 2.5
+    /// has it too couldn't be verified.
     L0ImportEnd,
     /// Many L0 segments in one import job.
     ///
@@ -58,14 +61,15 @@ pub enum Capability {
     /// A hold of the garbage collection gives a ticket, may be for one collection (`collection_id`), and ends with its
     /// ticket only.
     ///
-    /// `internal/datacoord/garbage_collector.go` (`pause`, `resume`); milvus-backup: `internal/client/milvus/manage.go`
-    /// (parameters, answer) and `grpc.go` (the version).
+    /// `internal/datacoord/garbage_collector.go` (`pause`, `resume`), pull request 46201; milvus-backup:
+    /// `internal/client/milvus/manage.go` (parameters, answer) and `grpc.go` (the version).
     GarbageTicket,
     /// `FlushAll` of the whole cluster at one timestamp per channel.
     ///
     /// milvus-backup: `internal/client/milvus/grpc.go` (its table of features, `FlushAll`).
     FlushAll,
-    /// Storage v3 and snapshots of the server's own. A segment in storage v3 can't be imported from its logs.
+    /// Snapshots of the server's own, and storage v3. A segment in storage v3 can't be imported from its logs; 2.6 may be
+    /// set to write such segments too (pull request 46396), so each segment is asked for its version.
     ///
     /// `internal/util/importutilv2/option.go` (`ValidateSnapshotSourceOptions`); milvus-backup:
     /// `internal/client/milvus/grpc.go` (its table of features).
@@ -76,11 +80,13 @@ impl Capability {
     /// The first version with it, as `[major, minor, patch]`.
     fn since(self) -> [u32; 3] {
         match self {
-            Self::L0Segments | Self::HybridImportEnd | Self::L0Import => [2, 4, 0],
+            Self::L0Segments | Self::HybridImportEnd => [2, 4, 0],
             Self::DescribeDatabase => [2, 4, 3],
+            Self::L0Import => [2, 4, 5],
             Self::Rbac => [2, 4, 10],
             Self::SegmentFiles => [2, 5, 8],
-            Self::StorageV2 | Self::L0ImportEnd => [2, 6, 0],
+            Self::StorageV2 => [2, 6, 0],
+            Self::L0ImportEnd => [2, 6, 1],
             Self::L0ImportOfMany => [2, 6, 5],
             Self::GarbageTicket => [2, 6, 8],
             Self::FlushAll => [2, 6, 11],
@@ -133,8 +139,8 @@ mod tests {
     const ALL: [Capability; 12] = [
         L0Segments,
         HybridImportEnd,
-        L0Import,
         DescribeDatabase,
+        L0Import,
         Rbac,
         SegmentFiles,
         StorageV2,
@@ -154,15 +160,16 @@ mod tests {
     fn every_line_has_what_the_lines_before_it_have_and_more() {
         for (version, count) in [
             ("v2.3.5-lite", 0),
-            ("2.4.0", 3),
-            ("2.4.3", 4),
+            ("2.4.0", 2),
+            ("2.4.3", 3),
             ("2.4.9", 4),
             ("2.4.10", 5),
             ("2.4.22", 5),
             ("2.5.4", 5),
             ("2.5.7", 5),
             ("2.5.8", 6),
-            ("2.6.0", 8),
+            ("2.6.0", 7),
+            ("2.6.4", 8),
             ("2.6.5", 9),
             ("2.6.8", 10),
             ("2.6.10", 10),

@@ -133,7 +133,8 @@ pub enum ImportData<'a> {
         /// How the logs are laid out.
         storage: StorageVersion,
     },
-    /// One L0 segment's deletes, to be imported after the rows; their partition is "" if they are for all.
+    /// One L0 segment's deletes, to be imported after the rows; their partition is "" if they are for all. The newest
+    /// servers refuse it: deletes can as well be put below the delta prefix of the rows that they are for.
     Deletes {
         /// The delta logs' prefix, ending in a slash.
         delta_prefix: &'a str,

@@ -4,7 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use chrono::TimeDelta;
 use futures::future::{Either, select};
-use milvault_model::{Failure, FailureCode, InstanceId, JobRef};
+use milvault_model::{Ending, Failure, FailureCode, InstanceId, JobRef, Time};
 
 use crate::{
     Error, Jobs, SliceEnd,
@@ -115,6 +115,54 @@ where
         Err(error) => {
             jobs.ports.catalog.release(&lease, jobs.ports.clock.now() + HAND_OVER).await?;
             Err(error)
+        }
+    }
+}
+
+/// A job under way, step by step.
+pub(crate) trait Job {
+    /// Does the next step; `Some` when the slice is over.
+    async fn advance(&mut self) -> Step<Option<WorkEnd>>;
+
+    /// Whether it has got no further for too long.
+    fn is_stalled(&self, now: Time) -> bool;
+
+    /// Turns to the clean-up of a job that won't complete; `Some` if that is what can't go on.
+    async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error>;
+}
+
+/// Drives a job step by step until the slice is over, and waits out what will pass.
+pub(crate) async fn drive(jobs: &Jobs, deadline: Deadline, job: &mut impl Job) -> Result<WorkEnd, Error> {
+    let mut attempt = 0;
+    loop {
+        let halt = match job.advance().await {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) => {
+                attempt = 0;
+                continue;
+            }
+            Err(halt) => halt,
+        };
+        let now = jobs.ports.clock.now();
+        let ending = match halt {
+            Halt::OutOfTime => return Ok(WorkEnd::OutOfTime),
+            Halt::CancelRequested => Ending::Cancelled,
+            Halt::Fatal(failure) => Ending::Failed(failure),
+            Halt::Error(error) => match verdict(&error) {
+                Verdict::Stop => return Err(error),
+                Verdict::Fail(failure) => Ending::Failed(failure),
+                Verdict::Retry(failure) if job.is_stalled(now) => Ending::Failed(failure),
+                Verdict::Retry(_) if deadline.is_over(now) => return Ok(WorkEnd::OutOfTime),
+                Verdict::Retry(_) => {
+                    tracing::warn!(%error, attempt, "waiting before another try");
+                    jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(now))).await;
+                    attempt += 1;
+                    continue;
+                }
+            },
+        };
+        if let Some(end) = job.turn_back(ending).await? {
+            return Ok(end);
         }
     }
 }

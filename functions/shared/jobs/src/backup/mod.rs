@@ -15,7 +15,7 @@ mod work;
 
 use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, Ending, Failure, FailureCode, Instance, InstanceId, JobRef,
-    SourceStorage,
+    SourceStorage, Time,
 };
 
 pub use create::{CreateBackup, create};
@@ -26,7 +26,7 @@ pub use verify::verify;
 use crate::{
     Error, Jobs, SliceEnd,
     ports::{Bucket, Deadline, Lease, ObjectsError},
-    slice::{self, Halt, Step, Verdict, WorkEnd, backoff, verdict},
+    slice::{self, Halt, Job, Step, WorkEnd},
 };
 use work::Work;
 
@@ -40,7 +40,11 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline
         return Ok(SliceEnd::Ended);
     }
     let job = JobRef::Backup { instance_id: instance.clone(), backup_id: backup.clone() };
-    slice::run(jobs, &job, async |lease| slice_of(jobs, lease, backup, deadline).await).await
+    let work = async |lease: &Lease| {
+        let mut work = Work::begin(jobs, lease, backup, deadline).await?;
+        slice::drive(jobs, deadline, &mut work).await
+    };
+    slice::run(jobs, &job, work).await
 }
 
 pub(crate) async fn find(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Backup, Error> {
@@ -48,52 +52,7 @@ pub(crate) async fn find(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) 
     found.map(|found| found.value).ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))
 }
 
-async fn slice_of(jobs: &Jobs, lease: &Lease, backup: &BackupId, deadline: Deadline) -> Result<WorkEnd, Error> {
-    let mut work = Work::begin(jobs, lease, backup, deadline).await?;
-    let mut attempt = 0;
-    loop {
-        let halt = match work.advance().await {
-            Ok(Some(end)) => return Ok(end),
-            Ok(None) => {
-                attempt = 0;
-                continue;
-            }
-            Err(halt) => halt,
-        };
-        let ending = match halt {
-            Halt::OutOfTime => return Ok(WorkEnd::OutOfTime),
-            Halt::CancelRequested => Ending::Cancelled,
-            Halt::Fatal(failure) => Ending::Failed(failure),
-            Halt::Error(error) => match verdict(&error) {
-                Verdict::Stop => return Err(error),
-                Verdict::Fail(failure) => Ending::Failed(failure),
-                Verdict::Retry(failure) => {
-                    let now = jobs.ports.clock.now();
-                    if !work.run.is_stalled(now, jobs.settings.stall) {
-                        if deadline.is_over(now) {
-                            return Ok(WorkEnd::OutOfTime);
-                        }
-                        tracing::warn!(%error, attempt, backup = %backup, "waiting before another try");
-                        jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(now))).await;
-                        attempt += 1;
-                        continue;
-                    }
-                    Ending::Failed(failure)
-                }
-            },
-        };
-        // There is no other way out of CLEAN than through: what can't be removed now is removed later.
-        if matches!(work.run.phase, BackupPhase::Clean(_)) {
-            tracing::error!(?ending, backup = %backup, "the clean-up waits for the next sweep");
-            return Ok(WorkEnd::LeaveToSweep);
-        }
-        tracing::warn!(?ending, backup = %backup, phase = work.run.phase.name(), "the backup ends without a result");
-        work.enter(BackupPhase::Clean(ending)).await?;
-    }
-}
-
-impl Work<'_> {
-    /// Does the next step; `Some` when the slice is over.
+impl Job for Work<'_> {
     async fn advance(&mut self) -> Step<Option<WorkEnd>> {
         if self.backup.cancel_requested_at.is_some() && !matches!(self.run.phase, BackupPhase::Clean(_)) {
             return Err(Halt::CancelRequested);
@@ -116,6 +75,22 @@ impl Work<'_> {
                 return Ok(Some(WorkEnd::Over));
             }
         }
+        Ok(None)
+    }
+
+    fn is_stalled(&self, now: Time) -> bool {
+        self.run.is_stalled(now, self.jobs.settings.stall)
+    }
+
+    async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
+        let phase = self.run.phase.name();
+        // There is no other way out of CLEAN than through: what can't be removed now is removed later.
+        if matches!(self.run.phase, BackupPhase::Clean(_)) {
+            tracing::error!(?ending, backup = %self.backup.id, "the clean-up waits for the next sweep");
+            return Ok(Some(WorkEnd::LeaveToSweep));
+        }
+        tracing::warn!(?ending, backup = %self.backup.id, phase, "the backup ends without a result");
+        self.enter(BackupPhase::Clean(ending)).await?;
         Ok(None)
     }
 }

@@ -67,7 +67,12 @@ def test_a_backup_goes_on_over_many_invocations(short: Product) -> None:
 
     # Restored by functions that have more time: slices of a restore are another test's.
     short.call("DELETE", f"/backups/{backup['backupId']}").expect(200, 202)
-    poll(lambda: short.sweep() and short.call("GET", f"/backups/{backup['backupId']}").body["status"] == "DELETED", 60)
+
+    def is_deleted() -> bool:
+        short.sweep()
+        return short.call("GET", f"/backups/{backup['backupId']}").expect(200)["status"] == "DELETED"
+
+    assert poll(is_deleted, 60)
     assert sum(short.stored().values()) == again["sizeBytes"]
     checked = short.call("POST", f"/backups/{again['backupId']}/verify").expect(200, 202)
     assert checked["verification"]["missing"] == checked["verification"]["changed"] == []
@@ -125,7 +130,7 @@ def test_a_killed_function_costs_time_and_nothing_else(short: Product) -> None:
     last = {f"part_{number}": rows_of(f"part_{number}") for number in range(3)}
     for listed in short.call("GET", "/backups").expect(200)["items"][1:]:
         short.call("DELETE", f"/backups/{listed['backupId']}").expect(200, 202)
-    poll(lambda: short.sweep() and len(short.call("GET", "/backups").expect(200)["items"]) == 1, 60)
+    assert poll(lambda: short.sweep() and len(short.call("GET", "/backups").expect(200)["items"]) == 1, 60)
     [kept] = short.call("GET", "/backups").expect(200)["items"]
     assert sum(short.stored().values()) == kept["sizeBytes"]
     drop("part_1")

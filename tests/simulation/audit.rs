@@ -1,0 +1,381 @@
+//! The invariants, judged by what is stored and by what Milvus remembers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+
+use chrono::TimeDelta;
+use milvault_jobs::ports::{Bucket, Catalog, Lease, LeasePurpose, Objects, PageRequest, Write};
+use milvault_memory::{MemoryCatalog, MemoryObjects};
+use milvault_model::{
+    Backup, BackupId, BackupState, BackupStatus, CollectionName, CollectionPattern, FailureCode, InstanceId,
+};
+
+use crate::{
+    content,
+    format::{self, Stored},
+    ports::{Servers, at_once, locked},
+    world::{WorkerId, World},
+};
+
+/// Sees every effect on the catalog and the snapshot bucket.
+pub(crate) struct Audit {
+    world: Arc<World>,
+    catalog: Arc<MemoryCatalog>,
+    objects: Arc<MemoryObjects>,
+    servers: Servers,
+    bucket: Bucket,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The newest fence of each instance.
+    fences: BTreeMap<InstanceId, u64>,
+    /// What each worker was granted last.
+    leases: BTreeMap<WorkerId, Lease>,
+    backups: BTreeMap<BackupId, Followed>,
+    /// What was answered to each idempotency key.
+    answers: BTreeMap<String, BackupId>,
+}
+
+/// A backup as it was last seen.
+struct Followed {
+    status: BackupStatus,
+    /// Data objects that living backups had when it was first seen: none is added while it runs.
+    held_before: BTreeSet<String>,
+    living: Option<Living>,
+}
+
+/// What must be in the bucket while a backup lives.
+struct Living {
+    /// Documents' keys and SHA-256.
+    documents: BTreeMap<String, String>,
+    /// Data objects' keys, sizes and ETags.
+    data: BTreeMap<String, (u64, String)>,
+}
+
+/// An object as a listing shows it: size and ETag.
+type Shown = (u64, String);
+
+impl Audit {
+    pub(crate) fn new(
+        world: Arc<World>,
+        catalog: Arc<MemoryCatalog>,
+        objects: Arc<MemoryObjects>,
+        servers: Servers,
+        bucket: Bucket,
+    ) -> Self {
+        Self { world, catalog, objects, servers, bucket, seen: Mutex::default() }
+    }
+
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        at_once(self.objects.get(&self.bucket, key)).expect("the snapshot bucket is there")
+    }
+
+    fn list(&self, prefix: &str) -> BTreeMap<String, Shown> {
+        let mut found = BTreeMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let listing = at_once(self.objects.list(&self.bucket, prefix, after.as_deref())).expect("it is there");
+            after = listing.objects.last().map(|object| object.key.clone());
+            found.extend(listing.objects.into_iter().map(|object| (object.key, (object.size, object.etag))));
+            if !listing.more {
+                return found;
+            }
+        }
+    }
+
+    fn backups(&self, instance: &InstanceId) -> Vec<Backup> {
+        let page = PageRequest { after: None, limit: 10_000 };
+        let found = at_once(self.catalog.backups(instance, page)).expect("the catalog in memory answers");
+        found.items.into_iter().map(|backup| backup.value).collect()
+    }
+
+    /// A lease was granted.
+    pub(crate) fn granted(&self, lease: &Lease, worker: WorkerId) {
+        let mut seen = locked(&self.seen);
+        let newest = seen.fences.insert(lease.instance_id.clone(), lease.fence);
+        seen.leases.insert(worker, lease.clone());
+        if newest.is_some_and(|newest| newest >= lease.fence) {
+            self.world.violate(format!("fence {} came after {newest:?}", lease.fence));
+        }
+    }
+
+    fn requires_newest(&self, lease: &Lease, what: &str) {
+        let newest = locked(&self.seen).fences.get(&lease.instance_id).copied();
+        if newest != Some(lease.fence) {
+            self.world.violate(format!("a worker with fence {} {what} after {newest:?} was granted", lease.fence));
+        }
+    }
+
+    /// A lease was renewed.
+    pub(crate) fn renewed(&self, lease: &Lease) {
+        self.requires_newest(lease, "renewed its lease");
+    }
+
+    /// A worker is about to write into a bucket.
+    pub(crate) fn writes(&self, worker: WorkerId, bucket: &Bucket, key: &str) {
+        let seen = locked(&self.seen);
+        let Some(lease) = seen.leases.get(&worker).filter(|_| *bucket == self.bucket) else { return };
+        let newest = seen.fences.get(&lease.instance_id).copied();
+        if newest != Some(lease.fence) {
+            let fence = lease.fence;
+            drop(seen);
+            self.world.violate(format!("worker {worker} writes {key} under fence {fence}, now that it is {newest:?}"));
+        }
+    }
+
+    /// A commit took effect.
+    pub(crate) fn committed(&self, writes: &[Write]) {
+        let mut about = BTreeSet::new();
+        for write in writes {
+            match write {
+                Write::HoldLease(lease) | Write::ReleaseJob(lease) => {
+                    self.requires_newest(lease, "committed");
+                    about.insert(lease.instance_id.clone());
+                }
+                Write::Backup(backup, _) => drop(about.insert(backup.instance_id.clone())),
+                _ => {}
+            }
+        }
+        for instance in about {
+            self.follow(&instance);
+        }
+    }
+
+    /// A request for a backup was answered.
+    pub(crate) fn answered(&self, key: &str, backup: &BackupId) {
+        let first = locked(&self.seen).answers.entry(key.to_owned()).or_insert_with(|| backup.clone()).clone();
+        if first != *backup {
+            self.world.violate(format!("one request made two backups: {first} and {backup}"));
+        }
+    }
+
+    /// Compares an instance's records with what they were.
+    fn follow(&self, instance: &InstanceId) {
+        for backup in self.backups(instance) {
+            let status = backup.state.status();
+            let mut seen = locked(&self.seen);
+            let held: BTreeSet<String> = seen.held();
+            let followed = seen.backups.entry(backup.id.clone()).or_insert_with(|| Followed {
+                status: BackupStatus::Pending,
+                held_before: held.clone(),
+                living: None,
+            });
+            let before = std::mem::replace(&mut followed.status, status);
+            let held_before = followed.held_before.clone();
+            if !backup.is_living() {
+                followed.living = None;
+            }
+            drop(seen);
+            if !follows(before, status) {
+                self.world.violate(format!("{} was {before:?} and became {status:?}", backup.id));
+            }
+            if before != BackupStatus::Available && status == BackupStatus::Available {
+                match self.inspect(&backup, &held_before, &held) {
+                    Ok(living) => {
+                        if let Some(followed) = locked(&self.seen).backups.get_mut(&backup.id) {
+                            followed.living = Some(living);
+                        }
+                    }
+                    Err(what) => self.world.violate(format!("{} is AVAILABLE, but {what}", backup.id)),
+                }
+            }
+        }
+    }
+
+    /// Everything that is promised of a backup that became AVAILABLE.
+    fn inspect(
+        &self,
+        backup: &Backup,
+        held_before: &BTreeSet<String>,
+        held: &BTreeSet<String>,
+    ) -> Result<Living, String> {
+        let instance = backup.instance_id.as_str();
+        let stored = format::read(&format::folder(instance, backup.id.as_str()), |key| self.get(key))?;
+        let living = Living::of(instance, &stored);
+        living.is_whole(&self.list(""), |key| self.get(key))?;
+
+        let size: u64 = stored.entries.iter().map(|entry| entry.size).sum();
+        let of_record = backup.state.snapshot().map(|snapshot| snapshot.totals).unwrap_or_default();
+        if [stored.size_bytes, of_record.size_bytes] != [size; 2] {
+            return Err(format!("it has {size} bytes and claims {}, {}", stored.size_bytes, of_record.size_bytes));
+        }
+        // "Bytes that no earlier backup of the instance held": a backup that was deleted while this one ran may count as
+        // one that held them or not, because its objects stay until this one is over.
+        let not_in = |held: &BTreeSet<String>| -> u64 {
+            living.data.iter().filter(|(key, _)| !held.contains(*key)).map(|(_, (size, _))| size).sum()
+        };
+        let range = not_in(held_before)..=not_in(held);
+        if stored.added_bytes != of_record.added_bytes || !range.contains(&stored.added_bytes) {
+            let claimed = (stored.added_bytes, of_record.added_bytes);
+            return Err(format!("it added {range:?} bytes and claims {claimed:?}"));
+        }
+        self.is_complete(backup, &stored)?;
+        let servers = locked(&self.servers);
+        let server = servers.get(&backup.instance_id).ok_or("it is of no instance")?;
+        content::compare(&stored, server, |entry| self.get(&format::data_key(instance, entry)))?;
+        Ok(living)
+    }
+
+    /// Every selected collection that existed all the while is in it, and no other.
+    fn is_complete(&self, backup: &Backup, stored: &Stored) -> Result<(), String> {
+        let servers = locked(&self.servers);
+        let server = servers.get(&backup.instance_id).ok_or("it is of no instance")?;
+        for (id, life) in &server.lives {
+            let is_selected = CollectionPattern::selects(&backup.selection, &life.name);
+            let existed = life.created_at < backup.created_at && life.dropped_at.is_none();
+            let is_in = stored.collections.iter().any(|captured| captured.id == *id);
+            if is_selected && existed && !is_in {
+                return Err(format!("{} is not in it", life.name));
+            }
+        }
+        for captured in &stored.collections {
+            let name: CollectionName = captured.name.parse().map_err(|_| format!("{} is no name", captured.name))?;
+            if !CollectionPattern::selects(&backup.selection, &name) {
+                return Err(format!("{name} is in it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// These keys were written or removed.
+    pub(crate) fn touched(&self, bucket: &Bucket, keys: &[String]) {
+        if *bucket != self.bucket {
+            return;
+        }
+        let seen = locked(&self.seen);
+        let mut lost = None;
+        for key in keys {
+            for (backup, living) in seen.living() {
+                let is_whole = match (living.data.get(key), living.documents.get(key)) {
+                    (Some(object), _) => self.list(key).get(key) == Some(object),
+                    (_, Some(hash)) => self.get(key).is_some_and(|body| format::sha256(&body) == *hash),
+                    (None, None) => true,
+                };
+                if !is_whole {
+                    lost = Some(format!("{key} of the living {backup} is gone or changed"));
+                }
+            }
+        }
+        drop(seen);
+        if let Some(lost) = lost {
+            self.world.violate(lost);
+        }
+    }
+
+    /// Looks at everything that must be there now.
+    pub(crate) fn look(&self) {
+        let listed = self.list("");
+        let lost = locked(&self.seen).living().find_map(|(backup, living)| {
+            let lost = living.is_whole(&listed, |key| self.get(key)).err()?;
+            Some(format!("{backup} is AVAILABLE, but {lost}"))
+        });
+        if let Some(lost) = lost {
+            self.world.violate(lost);
+        }
+    }
+
+    /// When nothing is due any more, nothing may be left over.
+    pub(crate) fn at_rest(&self, instances: &[InstanceId], is_calm: bool) {
+        self.look();
+        let needed: BTreeSet<String> =
+            locked(&self.seen).living().flat_map(|(_, living)| living.keys().cloned().collect::<Vec<_>>()).collect();
+        let stored: BTreeSet<String> = self.list("").into_keys().collect();
+        if let Some(left) = stored.difference(&needed).next() {
+            let count = stored.difference(&needed).count();
+            self.world.violate(format!("{count} objects are left that no living backup needs, such as {left}"));
+        }
+        for instance in instances {
+            let now = self.world.now();
+            let lease = at_once(self.catalog.acquire(instance, &LeasePurpose::Garbage, now, TimeDelta::seconds(1)));
+            if !matches!(lease, Ok(Some(_))) {
+                self.world.violate(format!("the lease of {instance} isn't free: {lease:?}"));
+            }
+            for backup in self.backups(instance) {
+                if let Some(what) = self.is_unfinished(&backup, is_calm) {
+                    self.world.violate(format!("{} {what}", backup.id));
+                }
+            }
+        }
+    }
+
+    fn is_unfinished(&self, backup: &Backup, is_calm: bool) -> Option<String> {
+        let holder = at_once(self.catalog.backup_named(&backup.instance_id, &backup.name)).expect("it answers");
+        let has_name = holder.as_ref() == Some(&backup.id);
+        if has_name != backup.is_living() {
+            return Some(format!("is {:?}, and its name belongs to {holder:?}", backup.state.status()));
+        }
+        match &backup.state {
+            BackupState::Failed { failure, .. } => {
+                let is_of_the_source = matches!(
+                    failure.code,
+                    FailureCode::SourceChanged | FailureCode::CollectionDropped | FailureCode::MilvusRefused
+                );
+                let is_of_the_weather =
+                    matches!(failure.code, FailureCode::MilvusUnreachable | FailureCode::StorageUnreachable);
+                (!is_of_the_source && (is_calm || !is_of_the_weather)).then(|| format!("failed: {failure:?}"))
+            }
+            BackupState::Available(_) | BackupState::Cancelled { .. } | BackupState::Deleted { .. } => None,
+            other => Some(format!("is {:?} for ever", other.status())),
+        }
+    }
+}
+
+impl Seen {
+    fn living(&self) -> impl Iterator<Item = (&BackupId, &Living)> {
+        self.backups.iter().filter_map(|(id, followed)| Some((id, followed.living.as_ref()?)))
+    }
+
+    /// The data objects of living backups.
+    fn held(&self) -> BTreeSet<String> {
+        self.living().flat_map(|(_, living)| living.data.keys().cloned()).collect()
+    }
+}
+
+impl Living {
+    fn of(instance: &str, stored: &Stored) -> Self {
+        let data = stored.entries.iter();
+        Self {
+            documents: stored.documents.clone(),
+            data: data
+                .map(|entry| (format::data_key(instance, &entry.key), (entry.size, entry.etag.clone())))
+                .collect(),
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &String> {
+        self.documents.keys().chain(self.data.keys())
+    }
+
+    fn is_whole(&self, listed: &BTreeMap<String, Shown>, get: impl Fn(&str) -> Option<Vec<u8>>) -> Result<(), String> {
+        for (key, object) in &self.data {
+            match listed.get(key) {
+                None => return Err(format!("{key} is missing")),
+                Some(found) if found != object => return Err(format!("{key} is {found:?}, not {object:?}")),
+                Some(_) => {}
+            }
+        }
+        for (key, hash) in &self.documents {
+            if get(key).is_none_or(|body| format::sha256(&body) != *hash) {
+                return Err(format!("{key} is missing or changed"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a backup can go from one status to the other. Nobody harms what is stored, so none may be DAMAGED.
+fn follows(before: BackupStatus, after: BackupStatus) -> bool {
+    use BackupStatus::{Available, Cancelled, Deleted, Deleting, Failed, Pending, Running};
+    before == after
+        || matches!(
+            (before, after),
+            (Pending, Running)
+                | (Running, Available | Failed | Cancelled)
+                | (Available, Deleting)
+                | (Deleting, Deleted)
+        )
+}

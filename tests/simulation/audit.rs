@@ -16,8 +16,34 @@ use crate::{
     content,
     format::{self, Stored},
     ports::{Servers, at_once, locked},
+    rules::Rule,
     world::{WorkerId, World},
 };
+
+/// A rule that doesn't hold, and how.
+#[derive(Debug)]
+pub(crate) struct Breach {
+    rule: Rule,
+    what: String,
+}
+
+impl Breach {
+    pub(crate) fn new(rule: Rule, what: String) -> Self {
+        Self { rule, what }
+    }
+
+    /// Says of what.
+    pub(crate) fn of(self, what: &str) -> Self {
+        Self { what: format!("{what}: {}", self.what), ..self }
+    }
+}
+
+/// What can't be read isn't whole.
+impl From<String> for Breach {
+    fn from(what: String) -> Self {
+        Self::new(Rule::Whole, what)
+    }
+}
 
 /// Sees every effect on the catalog and the snapshot bucket.
 pub(crate) struct Audit {
@@ -99,14 +125,17 @@ impl Audit {
         let newest = seen.fences.insert(lease.instance_id.clone(), lease.fence);
         seen.leases.insert(worker, lease.clone());
         if newest.is_some_and(|newest| newest >= lease.fence) {
-            self.world.violate(format!("fence {} came after {newest:?}", lease.fence));
+            self.world.violate(Rule::Fence, format!("fence {} came after {newest:?}", lease.fence));
         }
     }
 
     fn requires_newest(&self, lease: &Lease, what: &str) {
         let newest = locked(&self.seen).fences.get(&lease.instance_id).copied();
         if newest != Some(lease.fence) {
-            self.world.violate(format!("a worker with fence {} {what} after {newest:?} was granted", lease.fence));
+            self.world.violate(
+                Rule::Fence,
+                format!("a worker with fence {} {what} after {newest:?} was granted", lease.fence),
+            );
         }
     }
 
@@ -123,7 +152,10 @@ impl Audit {
         if newest != Some(lease.fence) {
             let fence = lease.fence;
             drop(seen);
-            self.world.violate(format!("worker {worker} writes {key} under fence {fence}, now that it is {newest:?}"));
+            self.world.violate(
+                Rule::Fence,
+                format!("worker {worker} writes {key} under fence {fence}, now that it is {newest:?}"),
+            );
         }
     }
 
@@ -149,7 +181,7 @@ impl Audit {
     pub(crate) fn answered(&self, key: &str, backup: &BackupId) {
         let first = locked(&self.seen).answers.entry(key.to_owned()).or_insert_with(|| backup.clone()).clone();
         if first != *backup {
-            self.world.violate(format!("one request made two backups: {first} and {backup}"));
+            self.world.violate(Rule::Once, format!("one request made two backups: {first} and {backup}"));
         }
     }
 
@@ -171,7 +203,7 @@ impl Audit {
             }
             drop(seen);
             if !follows(before, status) {
-                self.world.violate(format!("{} was {before:?} and became {status:?}", backup.id));
+                self.world.violate(Rule::Status, format!("{} was {before:?} and became {status:?}", backup.id));
             }
             if before != BackupStatus::Available && status == BackupStatus::Available {
                 match self.inspect(&backup, &held_before, &held) {
@@ -180,7 +212,7 @@ impl Audit {
                             followed.living = Some(living);
                         }
                     }
-                    Err(what) => self.world.violate(format!("{} is AVAILABLE, but {what}", backup.id)),
+                    Err(breach) => self.report(breach.of(&format!("{} is AVAILABLE, but", backup.id))),
                 }
             }
         }
@@ -192,50 +224,50 @@ impl Audit {
         backup: &Backup,
         held_before: &BTreeSet<String>,
         held: &BTreeSet<String>,
-    ) -> Result<Living, String> {
+    ) -> Result<Living, Breach> {
         let instance = backup.instance_id.as_str();
         let stored = format::read(&format::folder(instance, backup.id.as_str()), |key| self.get(key))?;
         let living = Living::of(instance, &stored);
         living.is_whole(&self.list(""), |key| self.get(key))?;
-
-        let size: u64 = stored.entries.iter().map(|entry| entry.size).sum();
-        let of_record = backup.state.snapshot().map(|snapshot| snapshot.totals).unwrap_or_default();
-        if [stored.size_bytes, of_record.size_bytes] != [size; 2] {
-            return Err(format!("it has {size} bytes and claims {}, {}", stored.size_bytes, of_record.size_bytes));
+        let says = |breach: Breach| self.report(breach.of(&format!("{} is AVAILABLE, but", backup.id)));
+        for check in [
+            are_totals_right(backup, &stored),
+            is_added_right(backup, &stored, &living, held_before, held),
+            self.is_complete(backup, &stored),
+            self.is_its_content_right(backup, &stored),
+        ] {
+            check.unwrap_or_else(says);
         }
-        // "Bytes that no earlier backup of the instance held": a backup that was deleted while this one ran may count as
-        // one that held them or not, because its objects stay until this one is over.
-        let not_in = |held: &BTreeSet<String>| -> u64 {
-            living.data.iter().filter(|(key, _)| !held.contains(*key)).map(|(_, (size, _))| size).sum()
-        };
-        let range = not_in(held_before)..=not_in(held);
-        if stored.added_bytes != of_record.added_bytes || !range.contains(&stored.added_bytes) {
-            let claimed = (stored.added_bytes, of_record.added_bytes);
-            return Err(format!("it added {range:?} bytes and claims {claimed:?}"));
-        }
-        self.is_complete(backup, &stored)?;
-        let servers = locked(&self.servers);
-        let server = servers.get(&backup.instance_id).ok_or("it is of no instance")?;
-        content::compare(&stored, server, |entry| self.get(&format::data_key(instance, entry)))?;
         Ok(living)
     }
 
-    /// Every selected collection that existed all the while is in it, and no other.
-    fn is_complete(&self, backup: &Backup, stored: &Stored) -> Result<(), String> {
+    fn report(&self, breach: Breach) {
+        self.world.violate(breach.rule, breach.what);
+    }
+
+    fn is_its_content_right(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
         let servers = locked(&self.servers);
-        let server = servers.get(&backup.instance_id).ok_or("it is of no instance")?;
+        let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
+        let instance = backup.instance_id.as_str();
+        content::compare(stored, server, |entry| self.get(&format::data_key(instance, entry)))
+    }
+
+    /// Every selected collection that existed all the while is in it, and no other.
+    fn is_complete(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
+        let servers = locked(&self.servers);
+        let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
         for (id, life) in &server.lives {
             let is_selected = CollectionPattern::selects(&backup.selection, &life.name);
             let existed = life.created_at < backup.created_at && life.dropped_at.is_none();
             let is_in = stored.collections.iter().any(|captured| captured.id == *id);
             if is_selected && existed && !is_in {
-                return Err(format!("{} is not in it", life.name));
+                return Err(format!("{} is not in it", life.name).into());
             }
         }
         for captured in &stored.collections {
             let name: CollectionName = captured.name.parse().map_err(|_| format!("{} is no name", captured.name))?;
             if !CollectionPattern::selects(&backup.selection, &name) {
-                return Err(format!("{name} is in it"));
+                return Err(format!("{name} is in it").into());
             }
         }
         Ok(())
@@ -262,7 +294,7 @@ impl Audit {
         }
         drop(seen);
         if let Some(lost) = lost {
-            self.world.violate(lost);
+            self.world.violate(Rule::Whole, lost);
         }
     }
 
@@ -274,7 +306,7 @@ impl Audit {
             Some(format!("{backup} is AVAILABLE, but {lost}"))
         });
         if let Some(lost) = lost {
-            self.world.violate(lost);
+            self.world.violate(Rule::Whole, lost);
         }
     }
 
@@ -284,19 +316,22 @@ impl Audit {
         let needed: BTreeSet<String> =
             locked(&self.seen).living().flat_map(|(_, living)| living.keys().cloned().collect::<Vec<_>>()).collect();
         let stored: BTreeSet<String> = self.list("").into_keys().collect();
-        if let Some(left) = stored.difference(&needed).next() {
-            let count = stored.difference(&needed).count();
-            self.world.violate(format!("{count} objects are left that no living backup needs, such as {left}"));
+        let (data, documents): (Vec<&String>, Vec<&String>) =
+            stored.difference(&needed).partition(|key| format::is_data(key));
+        for (rule, left) in [(Rule::NoData, data), (Rule::NoDocuments, documents)] {
+            if let Some(one) = left.first() {
+                self.world.violate(rule, format!("{} objects are left that nobody needs, such as {one}", left.len()));
+            }
         }
         for instance in instances {
             let now = self.world.now();
             let lease = at_once(self.catalog.acquire(instance, &LeasePurpose::Garbage, now, TimeDelta::seconds(1)));
             if !matches!(lease, Ok(Some(_))) {
-                self.world.violate(format!("the lease of {instance} isn't free: {lease:?}"));
+                self.world.violate(Rule::Rest, format!("the lease of {instance} isn't free: {lease:?}"));
             }
             for backup in self.backups(instance) {
                 if let Some(what) = self.is_unfinished(&backup, is_calm) {
-                    self.world.violate(format!("{} {what}", backup.id));
+                    self.world.violate(Rule::Status, format!("{} {what}", backup.id));
                 }
             }
         }
@@ -365,6 +400,39 @@ impl Living {
         }
         Ok(())
     }
+}
+
+fn are_totals_right(backup: &Backup, stored: &Stored) -> Result<(), Breach> {
+    let size: u64 = stored.entries.iter().map(|entry| entry.size).sum();
+    let of_record = backup.state.snapshot().map(|snapshot| snapshot.totals).unwrap_or_default();
+    let claimed = [stored.size_bytes, of_record.size_bytes];
+    let is_right = claimed == [size; 2] && of_record.objects == stored.entries.len() as u64;
+    if is_right {
+        Ok(())
+    } else {
+        Err(Breach::new(Rule::Totals, format!("it has {size} bytes and claims {claimed:?}")))
+    }
+}
+
+/// "Bytes that no earlier backup of the instance held": one that was deleted while this one ran may count as one that
+/// held them or not, because its objects stay until this one is over.
+fn is_added_right(
+    backup: &Backup,
+    stored: &Stored,
+    living: &Living,
+    held_before: &BTreeSet<String>,
+    held: &BTreeSet<String>,
+) -> Result<(), Breach> {
+    let not_in = |held: &BTreeSet<String>| -> u64 {
+        living.data.iter().filter(|(key, _)| !held.contains(*key)).map(|(_, (size, _))| size).sum()
+    };
+    let range = not_in(held_before)..=not_in(held);
+    let of_record = backup.state.snapshot().map(|snapshot| snapshot.totals.added_bytes).unwrap_or_default();
+    if stored.added_bytes == of_record && range.contains(&of_record) {
+        return Ok(());
+    }
+    let claimed = (stored.added_bytes, of_record);
+    Err(Breach::new(Rule::Added, format!("it added {range:?} bytes and claims {claimed:?}")))
 }
 
 /// Whether a backup can go from one status to the other. Nobody harms what is stored, so none may be DAMAGED.

@@ -51,6 +51,8 @@ pub(crate) struct Faults {
     pub(crate) dies_after: u64,
     pub(crate) freezes: u64,
     pub(crate) slow: u64,
+    /// How many milliseconds a call takes at most, each way, unless it is slow.
+    pub(crate) pace: u64,
 }
 
 impl Faults {
@@ -58,19 +60,21 @@ impl Faults {
     pub(crate) fn draw(random: &mut Random) -> Self {
         let worst = *random.pick(&[0, 2, 8, 25]).unwrap_or(&0);
         let mut times = || random.below(worst + 1);
+        let [refused, answer_lost, late, dies_before, dies_after, freezes, slow] = [(); 7].map(|()| times());
         Self {
-            refused: times() * 2,
-            answer_lost: times(),
-            late: times(),
-            dies_before: times(),
-            dies_after: times(),
-            freezes: times(),
-            slow: times() * 2,
+            refused: refused * 2,
+            answer_lost,
+            late,
+            dies_before,
+            dies_after,
+            freezes,
+            slow: slow * 2,
+            pace: *random.pick(&[50, 400, 400, 2000]).unwrap_or(&50),
         }
     }
 
     pub(crate) fn are_none(&self) -> bool {
-        let Self { refused, answer_lost, late, dies_before, dies_after, freezes, slow } = *self;
+        let Self { refused, answer_lost, late, dies_before, dies_after, freezes, slow, pace: _ } = *self;
         refused + answer_lost + late + dies_before + dies_after + freezes + slow == 0
     }
 }
@@ -144,7 +148,7 @@ impl Network {
             let slow = random.permille(faults.slow);
             match (is_calm, slow) {
                 (true, _) => random.between(1_000, 30_000),
-                (false, false) => random.between(1_000, 400_000),
+                (false, false) => random.between(1_000, faults.pace * 1000),
                 (false, true) => random.between(400_000, 9_000_000),
             }
         });

@@ -4,21 +4,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    audit::Breach,
     format::{self, Captured, Stored},
+    rules::Rule,
     server::{Key, Mark, Server, decode},
 };
 
+fn whole(what: String) -> Breach {
+    Breach::new(Rule::Whole, what)
+}
+
 /// Compares a snapshot's contents with what the server remembers.
-pub(crate) fn compare(stored: &Stored, server: &Server, get: impl Fn(&str) -> Option<Vec<u8>>) -> Result<(), String> {
+pub(crate) fn compare(stored: &Stored, server: &Server, get: impl Fn(&str) -> Option<Vec<u8>>) -> Result<(), Breach> {
     let mut logs: BTreeMap<i64, Logs> = BTreeMap::new();
     for entry in &stored.entries {
         let source = format::source_key(&entry.key);
-        let body = get(&entry.key).ok_or_else(|| format!("{source} can't be read"))?;
+        let body = get(&entry.key).ok_or_else(|| whole(format!("{source} can't be read")))?;
         if server.written.get(source) != Some(&body) {
-            return Err(format!("{source} isn't what Milvus wrote"));
+            return Err(whole(format!("{source} isn't what Milvus wrote")));
         }
-        let place = Place::read(source).ok_or_else(|| format!("{source} is no insert or delete log"))?;
-        let marks = decode(&body).ok_or_else(|| format!("{source} can't be understood"))?;
+        let place = Place::read(source).ok_or_else(|| whole(format!("{source} is no insert or delete log")))?;
+        let marks = decode(&body).ok_or_else(|| whole(format!("{source} can't be understood")))?;
         let logs = logs.entry(place.collection).or_default();
         logs.bytes += entry.size;
         logs.segments.insert(place.segment);
@@ -29,10 +35,10 @@ pub(crate) fn compare(stored: &Stored, server: &Server, get: impl Fn(&str) -> Op
     }
     for captured in &stored.collections {
         let logs = logs.remove(&captured.id).unwrap_or_default();
-        logs.are_of(captured, server).map_err(|what| format!("{}: {what}", captured.name))?;
+        logs.are_of(captured, server).map_err(|breach| breach.of(&captured.name))?;
     }
     match logs.into_keys().next() {
-        Some(collection) => Err(format!("it has logs of collection {collection}, which it doesn't have")),
+        Some(collection) => Err(whole(format!("it has logs of collection {collection}, which it doesn't have"))),
         None => Ok(()),
     }
 }
@@ -69,36 +75,46 @@ struct Logs {
 }
 
 impl Logs {
-    fn are_of(&self, captured: &Captured, server: &Server) -> Result<(), String> {
+    fn are_of(&self, captured: &Captured, server: &Server) -> Result<(), Breach> {
         if self.bytes != captured.size_bytes {
-            return Err(format!("it has {} bytes and claims {}", self.bytes, captured.size_bytes));
+            return Err(Breach::new(
+                Rule::Totals,
+                format!("it has {} bytes and claims {}", self.bytes, captured.size_bytes),
+            ));
         }
         if self.segments != captured.segments.iter().copied().collect() {
-            return Err(format!("it has logs of {:?} and claims {:?}", self.segments, captured.segments));
+            return Err(Breach::new(
+                Rule::WholeSegments,
+                format!("it has logs of {:?} and claims {:?}", self.segments, captured.segments),
+            ));
         }
         let at = captured.flush_timestamp;
-        let truth = server.truth.get(&(captured.id, at)).ok_or("it was never flushed at its point in time")?;
+        let truth = server
+            .truth
+            .get(&(captured.id, at))
+            .ok_or_else(|| Breach::new(Rule::PointInTime, "it was never flushed then".to_owned()))?;
         let found = self.at(at)?;
         if found != *truth {
             let (lost, risen) = (truth.difference(&found).count(), found.difference(truth).count());
-            return Err(format!("of {} rows, {lost} are lost, and {risen} deleted ones are back", truth.len()));
+            let what = format!("of {} rows, {lost} are lost, and {risen} deleted ones are back", truth.len());
+            return Err(Breach::new(Rule::PointInTime, what));
         }
         let ((claimed, is_exact), rows) = (captured.rows, truth.len() as u64);
         if claimed < rows || (is_exact && claimed != rows) {
-            return Err(format!("it has {rows} rows and claims {claimed}"));
+            return Err(Breach::new(Rule::Totals, format!("it has {rows} rows and claims {claimed}")));
         }
         Ok(())
     }
 
     /// The rows as of this timestamp.
-    fn at(&self, timestamp: u64) -> Result<BTreeSet<Key>, String> {
+    fn at(&self, timestamp: u64) -> Result<BTreeSet<Key>, Breach> {
         let mut rows = BTreeSet::new();
         for (segment, fields) in &self.rows {
             let of_fields: Vec<BTreeSet<(Key, u64)>> =
                 fields.values().map(|marks| marks.iter().map(|mark| (mark.key, mark.timestamp)).collect()).collect();
             let Some(first) = of_fields.first() else { continue };
             if fields.len() != crate::server::FIELDS.len() || of_fields.iter().any(|field| field != first) {
-                return Err(format!("segment {segment} lacks logs of some fields"));
+                return Err(Breach::new(Rule::WholeSegments, format!("segment {segment} lacks logs of some fields")));
             }
             rows.extend(first.iter().filter(|(_, written)| *written <= timestamp).map(|(key, _)| *key));
         }

@@ -48,6 +48,11 @@ pub(crate) fn data_key(instance: &str, entry: &str) -> String {
     format!("{instance}/objects/{entry}")
 }
 
+/// Whether this key of the bucket is one of data.
+pub(crate) fn is_data(key: &str) -> bool {
+    key.split('/').nth(1) == Some("objects")
+}
+
 /// The object's key in the source, relative to Milvus's root path.
 pub(crate) fn source_key(entry: &str) -> &str {
     entry.split_once('/').map_or(entry, |(_, relative)| relative)

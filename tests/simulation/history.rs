@@ -25,6 +25,7 @@ use crate::{
     calls::{Faults, Network},
     ports::{Port, Servers, at_once, locked},
     random::Random,
+    rules::Rule,
     server::{Doomed, ROOT, Server},
     workers::Workers,
     world::{Blow, World},
@@ -59,6 +60,8 @@ pub(crate) enum Invocation {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) violation: Option<String>,
+    /// How often rules were broken of which that is known.
+    pub(crate) known: BTreeMap<Rule, u32>,
     /// Of all that happened.
     pub(crate) fingerprint: u64,
     /// How many backups ended how.
@@ -78,6 +81,7 @@ pub(crate) fn live(seed: u64, defect: Option<Defect>, is_shown: bool) -> Outcome
     let panicked = || Some("something panicked".to_owned());
     Outcome {
         violation: told.violation().or_else(|| if lived.is_err() { panicked() } else { None }),
+        known: told.known(),
         fingerprint: told.fingerprint(),
         endings: lived.unwrap_or_default(),
     }
@@ -202,7 +206,7 @@ impl History {
                 return self.audit.at_rest(&self.instances, self.network.has_been_calm());
             }
         }
-        self.world.violate(format!("work is left after {MOST_SWEEPS} sweeps"));
+        self.world.violate(Rule::Rest, format!("work is left after {MOST_SWEEPS} sweeps"));
     }
 
     fn is_at_rest(&self) -> bool {

@@ -24,6 +24,7 @@ use crate::{
     audit::Audit,
     calls::{Nature, Network},
     history::Invocation,
+    rules::Rule,
     server::Server,
     world::WorkerId,
 };
@@ -330,7 +331,7 @@ impl Connection {
 
     /// A call that no backup has any reason to make.
     fn unexpected<T>(&self, what: &str) -> Result<T, MilvusError> {
-        self.port.network.world.violate(format!("a backup called Milvus's {what}"));
+        self.port.network.world.violate(Rule::Calls, format!("a backup called Milvus's {what}"));
         Err(MilvusError::Refused(format!("{what} isn't simulated")))
     }
 }

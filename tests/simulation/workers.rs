@@ -12,7 +12,10 @@ use std::{
 
 use milvault_model::Time;
 
-use crate::world::{Blow, WorkerId, World};
+use crate::{
+    rules::Rule,
+    world::{Blow, WorkerId, World},
+};
 
 /// More polls than any future needs at one moment.
 const MOST_POLLS: u32 = 10_000;
@@ -73,7 +76,7 @@ impl Workers {
             let Some(id) = self.world.draw(|random| random.pick(&able).copied()) else { return };
             self.poll(id);
         }
-        self.world.violate("a worker runs in circles without waiting for anything");
+        self.world.violate(Rule::Rest, "a worker runs in circles without waiting for anything");
     }
 
     fn poll(&mut self, id: WorkerId) {

@@ -13,7 +13,11 @@ use std::{
 use chrono::{DateTime, TimeDelta};
 use milvault_model::Time;
 
-use crate::{history::Invocation, random::Random};
+use crate::{
+    history::Invocation,
+    random::Random,
+    rules::{Rule, is_known},
+};
 
 /// Something that is done to the world.
 pub(crate) type Effect = Box<dyn FnOnce() + Send>;
@@ -53,6 +57,7 @@ struct State {
     arrivals: Vec<Invocation>,
     blows: Vec<(WorkerId, Blow)>,
     violation: Option<String>,
+    known: BTreeMap<Rule, u32>,
     trace: Trace,
 }
 
@@ -74,6 +79,7 @@ impl World {
             arrivals: Vec::new(),
             blows: Vec::new(),
             violation: None,
+            known: BTreeMap::new(),
             trace: Trace { is_shown, fingerprint: 0xCBF2_9CE4_8422_2325 },
         })))
     }
@@ -148,7 +154,7 @@ impl World {
             }
             state.events += 1;
             if state.events > MOST_EVENTS {
-                state.violation.get_or_insert_with(|| format!("no rest after {MOST_EVENTS} events"));
+                state.violation.get_or_insert_with(|| format!("Rest: no end after {MOST_EVENTS} events"));
                 return false;
             }
             state.now = state.now.max(at);
@@ -185,12 +191,21 @@ impl World {
     }
 
     /// An invariant doesn't hold; the first one counts.
-    pub(crate) fn violate(&self, what: impl Into<String>) {
+    pub(crate) fn violate(&self, rule: Rule, what: impl Into<String>) {
         let what = what.into();
-        self.note(|| format!("VIOLATION {what}"));
+        self.note(|| format!("VIOLATION of {rule:?}: {what}"));
         let mut state = self.state();
+        if is_known(rule) {
+            *state.known.entry(rule).or_default() += 1;
+            return;
+        }
         let at = state.now.format("%d %H:%M:%S%.3f").to_string();
-        state.violation.get_or_insert_with(|| format!("at {at}: {what}"));
+        state.violation.get_or_insert_with(|| format!("{rule:?}: at {at}, {what}"));
+    }
+
+    /// How often which rule was broken of which that is known.
+    pub(crate) fn known(&self) -> BTreeMap<Rule, u32> {
+        self.state().known.clone()
     }
 
     pub(crate) fn violation(&self) -> Option<String> {

@@ -9,7 +9,8 @@ use milvault_jobs::ports::{
 };
 use milvault_memory::SeededIds;
 use milvault_model::{
-    Backup, BackupId, BackupName, BackupState, DueKind, InstanceId, JobRef, Previous, RestoreId, RestoreState, Time,
+    Backup, BackupId, BackupName, BackupState, DueKind, InstanceId, JobRef, Previous, RestoreId, RestoreState,
+    Snapshot, Time,
 };
 
 use super::{Case, case::cases, samples};
@@ -609,7 +610,9 @@ async fn a_lease_is_free_from_its_expiry_on(on: &CatalogFixture) {
     assert_eq!(on.acquire(&instance, &purpose, expiry - TimeDelta::milliseconds(1)).await, None);
     let second = on.acquire(&instance, &purpose, expiry).await.expect("it expires at this time");
     assert!(second.fence > first.fence);
+    assert_eq!(on.catalog.held_until(&first).await.unwrap(), None, "it is another's");
     assert!(on.catalog.renew(&second, expiry + MINUTE * 10).await.unwrap());
+    assert_eq!(on.catalog.held_until(&second).await.unwrap(), Some(expiry + MINUTE * 10));
     assert_eq!(on.acquire(&instance, &purpose, expiry + MINUTE * 9).await, None, "it was renewed");
     let third = on.acquire(&instance, &purpose, expiry + MINUTE * 10).await.expect("it expires at this time");
     assert!(third.fence > second.fence);
@@ -765,12 +768,17 @@ async fn every_kind_of_due_is_listed_apart(on: &CatalogFixture) {
     expiring.expires_at = Some(NOON);
     let mut deleting = on.backup(&instance);
     deleting.state = BackupState::Deleting { snapshot: samples::snapshot(NOON), since: NOON };
+    let mut verified = on.backup(&instance);
+    verified.verification = None;
+    let long_ago = NOON - TimeDelta::days(7);
+    verified.state = BackupState::Available(Snapshot { completed_at: long_ago, ..samples::snapshot(long_ago) });
     let mut restore = samples::restore(&instance, &on.restore_id(), &expiring.id, NOON);
     let previous = Previous::Kept { until: NOON };
     restore.state = RestoreState::Completed { started_at: NOON, completed_at: NOON, previous };
     on.commit([
         Write::Backup(Box::new(expiring.clone()), Expect::Absent),
         Write::Backup(Box::new(deleting.clone()), Expect::Absent),
+        Write::Backup(Box::new(verified.clone()), Expect::Absent),
         Write::Restore(Box::new(restore.clone()), Expect::Absent),
         Write::ClaimJob(on.job(&instance), NOON),
     ])
@@ -780,15 +788,18 @@ async fn every_kind_of_due_is_listed_apart(on: &CatalogFixture) {
             DueKind::Job => DueItem::Job(instance.clone()),
             DueKind::Expiry => DueItem::Backup(instance.clone(), expiring.id.clone()),
             DueKind::Deletion => DueItem::Backup(instance.clone(), deleting.id.clone()),
+            DueKind::Verification => DueItem::Backup(instance.clone(), verified.id.clone()),
             DueKind::RestoreLeftovers => DueItem::Restore(instance.clone(), restore.id.clone()),
         };
         on.expect_due(kind, NOON, &instance, &[expected]).await;
     }
     expiring.state = BackupState::Pending;
     deleting.state = BackupState::Deleted { snapshot: samples::snapshot(NOON), deleted_at: NOON };
+    verified.state = BackupState::Pending;
     restore.state = RestoreState::Pending;
     on.commit([
         Write::Backup(Box::new(expiring), Expect::Version(1)),
+        Write::Backup(Box::new(verified), Expect::Version(1)),
         Write::Backup(Box::new(deleting), Expect::Version(1)),
         Write::Restore(Box::new(restore), Expect::Version(1)),
     ])

@@ -65,6 +65,7 @@ impl ObjectsFixture {
             size: source.size,
             to: &self.destination,
             to_key,
+            stored_by: "first",
         };
         self.objects.copy(request).await
     }
@@ -232,12 +233,16 @@ async fn a_source_that_is_gone_or_another_is_not_copied(on: &ObjectsFixture) {
     assert_eq!(on.listed(&on.destination, &to).await, None);
 }
 
+fn there(etag: &str) -> CopyOutcome {
+    CopyOutcome::AlreadyThere { etag: etag.to_owned(), stored_by: Some("first".to_owned()) }
+}
+
 async fn a_repeated_copy_is_already_there(on: &ObjectsFixture) {
     let source = on.stored(&on.source, &on.key("repeat", "source"), b"rows").await;
     let to = on.key("repeat", "destination");
     let etag = on.copied(&source, &to).await;
     for _ in 0..2 {
-        assert_eq!(on.copy(&source, &to).await.unwrap(), CopyOutcome::AlreadyThere { etag: etag.clone() });
+        assert_eq!(on.copy(&source, &to).await.unwrap(), there(&etag));
     }
 }
 
@@ -246,7 +251,7 @@ async fn a_copy_whose_source_became_another_is_already_there(on: &ObjectsFixture
     let to = on.key("outlive", "destination");
     let etag = on.copied(&source, &to).await;
     on.stored(&on.source, &source.key, b"other rows").await;
-    assert_eq!(on.copy(&source, &to).await.unwrap(), CopyOutcome::AlreadyThere { etag });
+    assert_eq!(on.copy(&source, &to).await.unwrap(), there(&etag));
 }
 
 async fn another_object_at_the_destination_stays(on: &ObjectsFixture) {
@@ -284,8 +289,15 @@ async fn a_bucket_that_does_not_exist_is_named(on: &ObjectsFixture) {
     }
     let source = on.stored(&on.source, &key, b"x").await;
     for (from, to) in [(&on.missing, &on.destination), (&on.source, &on.missing)] {
-        let request =
-            CopyRequest { from, from_key: &key, from_etag: &source.etag, size: source.size, to, to_key: &key };
+        let request = CopyRequest {
+            from,
+            from_key: &key,
+            from_etag: &source.etag,
+            size: source.size,
+            to,
+            to_key: &key,
+            stored_by: "",
+        };
         let copied = on.objects.copy(request).await;
         let is_named = copied.as_ref().is_err_and(|error| error.to_string().contains(&on.missing.name));
         assert!(is_named, "{copied:?}");

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 use milvault_model::{
-    Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupRun, BackupState, CaptureMethod, CollectionName,
-    CollectionRestore, CollectionStage, Ending, Failure, FailureCode, ImportState, ImportTask, Instance, InstanceId,
-    Loaded, Previous, Progress, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState,
-    Snapshot, Storage, Swap, Time, Totals,
+    Again, Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupRun, BackupState, CaptureMethod,
+    CollectionName, CollectionRestore, CollectionStage, Copied, Copying, Ending, Failure, FailureCode, Flushing,
+    ImportState, ImportTask, Instance, InstanceId, Loaded, ObjectKey, PageSet, Planning, Previous, Progress, Reload,
+    Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, Snapshot, Storage, Swap, Time, Totals,
+    Verification, Verifying,
 };
 
 /// A time whose every digit counts.
@@ -24,6 +25,7 @@ pub(super) fn instance(id: &InstanceId, at: Time) -> Instance {
         storage: Some(Storage { bucket: "milvus-data".to_owned(), root_path: "files".to_owned() }),
         auth: None,
         management_endpoint: None,
+        copy_workers: 1,
         created_at: odd(at),
         reported_engine_version: Some(String::new()),
     }
@@ -43,6 +45,15 @@ pub(super) fn backup(instance: &InstanceId, id: &BackupId, name: &BackupName, at
         expires_at: None,
         cancel_requested_at: None,
         pins: BTreeSet::new(),
+        verification: Some(Verification {
+            started_at: at,
+            advanced_at: odd(at),
+            completed_at: None,
+            next: u32::MAX,
+            objects_checked: u64::MAX,
+            missing: vec!["a\"b".to_owned()],
+            changed: Vec::new(),
+        }),
         state: BackupState::Pending,
     }
 }
@@ -62,16 +73,41 @@ pub(super) fn snapshot(at: Time) -> Snapshot {
     }
 }
 
+fn pages() -> PageSet {
+    let mut pages = PageSet::default();
+    pages.push((1 << 53) + 1);
+    pages.push(u64::MAX);
+    pages
+}
+
 fn failure() -> Failure {
     Failure::new(FailureCode::SourceChanged, "a \"quoted\"\nmessage")
 }
 
 pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
     let phases = [
-        BackupPhase::Flush,
-        BackupPhase::Plan { capture: u64::MAX },
-        BackupPhase::Copy { plan: 1, pages: u32::MAX, next: 0, done_bytes: 0, added_bytes: u64::MAX },
-        BackupPhase::Verify { plan: (1 << 53) + 1, pages: 0, added_bytes: 0 },
+        BackupPhase::Flush(Flushing {
+            after: Some("45".to_owned()),
+            again: Some(Again {
+                capture: pages(),
+                plan: pages(),
+                collections: BTreeSet::from([i64::MIN, 0, i64::MAX]),
+            }),
+            ..Flushing::default()
+        }),
+        BackupPhase::Plan(Planning {
+            after: ObjectKey::from_source("insert_log/1/2/3/0/4"),
+            bytes: u64::MAX,
+            ..Planning::default()
+        }),
+        BackupPhase::Copy(Copying {
+            plan: pages(),
+            next: u32::MAX,
+            ahead: BTreeSet::from([0, u32::MAX]),
+            done: Copied { objects: (1 << 53) + 1, bytes: u64::MAX, added_bytes: 0 },
+            ..Copying::default()
+        }),
+        BackupPhase::Verify(Verifying { capture: pages(), ..Verifying::default() }),
         BackupPhase::Publish,
         BackupPhase::Clean(Ending::Cancelled),
         BackupPhase::Clean(Ending::Failed(failure())),

@@ -16,7 +16,9 @@ from product import Product
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
     # Short, so that the tests don't wait long for a dead worker's lease, and for an import that a killed Milvus forgot.
-    with LocalStack(parameters={"JobLeaseSeconds": 10, "ImportStallSeconds": 15}, report=print) as stack:
+    parameters = {"JobLeaseSeconds": 10, "ImportStallSeconds": 15}
+    # Small pages: even a test's few objects are more than one.
+    with LocalStack(parameters=parameters, environment={"OBJECTS_PER_PAGE": "40"}, report=print) as stack:
         connections.connect(uri=stack.milvus.uri)
         yield stack
         connections.disconnect("default")
@@ -34,7 +36,7 @@ def product(stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[Produ
     if name not in db.list_database():
         db.create_database(name)
     db.using_database(name)
-    product = Product(stack, name.replace("_", "-"), name)
+    product = Product(stack, name.replace("_", "-"), name, stack.deployment)
     product.register()
     yield product
     db.using_database("default")

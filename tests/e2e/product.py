@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stack.api import Answer
+from stack.deploy import Deployment
 from stack.local_stack import LocalStack
 from stack.process import poll
 
@@ -18,19 +19,20 @@ class Product:
     stack: LocalStack
     instance: str
     database: str
+    deployment: Deployment
 
     @property
     def path(self) -> str:
         return f"/instances/{self.instance}"
 
     def call(self, method: str, below: str = "", body: Any = None, **options: Any) -> Answer:
-        return self.stack.api.call(method, self.path + below, body, **options)
+        return self.deployment.api.call(method, self.path + below, body, **options)
 
     def register(self, **changes: Any) -> Any:
         body = {
             "name": self.instance,
             "endpoint": self.stack.milvus.uri,
-            "region": self.stack.api.region,
+            "region": self.deployment.api.region,
             "storage": {"bucket": self.stack.milvus_bucket, "rootPath": "files"},
         }
         return self.call("PUT", "", body | changes).expect(200, 201)
@@ -84,7 +86,7 @@ class Product:
         import json
 
         answer = self.stack.emulator.client("lambda").invoke(
-            FunctionName=self.stack.deployment.functions[function], Payload=json.dumps(event)
+            FunctionName=self.deployment.functions[function], Payload=json.dumps(event)
         )
         payload = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, payload
@@ -93,7 +95,7 @@ class Product:
     def stored(self, below: str = "objects/") -> dict[str, int]:
         """Keys and sizes of what the snapshot bucket holds for the instance."""
         pages = self.stack.emulator.client("s3").get_paginator("list_objects_v2").paginate(
-            Bucket=self.stack.deployment.snapshot_bucket, Prefix=f"{self.instance}/{below}"
+            Bucket=self.deployment.snapshot_bucket, Prefix=f"{self.instance}/{below}"
         )
         return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
 

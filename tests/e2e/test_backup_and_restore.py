@@ -169,5 +169,13 @@ def test_a_damaged_backup_is_found_and_refused_and_heals(product: Product) -> No
     refused = product.call("POST", "/restores", {"backupName": "precious"})
     assert refused.expect(409)["code"] == "BACKUP_NOT_AVAILABLE"
 
-    s3.put_object(Bucket=bucket, Key=victim, Body=body)
+    before = rows_of("items")
+    told = {"backupName": "precious", "allowDamaged": True}
+    failed = product.ended(f"/restores/{product.start_restore(**told)}", "FAILED")
+    assert failed["failure"]["code"] == "SNAPSHOT_DAMAGED" and victim.split("/", 3)[3] in failed["failure"]["message"]
+    assert rows_of("items") == before and product.staged() == []
+
+    # Not used for the next backup either: that one stores again what is missing.
+    again = product.backup("again")
+    assert again["addedBytes"] >= len(body) and victim in product.stored()
     assert product.call("POST", verify).expect(200)["status"] == "AVAILABLE"

@@ -3,7 +3,8 @@
 
 use chrono::TimeDelta;
 use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, Findings, Route, Status, find, patterns, wire::BackupView,
+    Answer, Call, Caller, Direct, Event, Findings, Route, Status, find, patterns,
+    wire::{BackupView, VerifiedView},
 };
 use milvault_jobs::{
     Error, FieldError, Jobs,
@@ -55,10 +56,11 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 }
 
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
-    if let Event::Resume(job) = &event {
-        return slice(jobs, job, invocation).await;
-    }
-    let call = Call::read(event, &ROUTES)?;
+    let call = match event {
+        Event::Resume(job) => return slice(jobs, &job, invocation).await,
+        Event::Copy(task) => return Ok(Answer::ok(backup::copy_page(jobs, task, invocation.deadline).await?)),
+        event => Call::read(event, &ROUTES)?,
+    };
     match call.action {
         Action::Create => create(jobs, call, invocation).await,
         Action::Verify => verify(jobs, call, invocation).await,
@@ -97,36 +99,14 @@ fn expiry(days: Option<u32>) -> Result<Option<TimeDelta>, FieldError> {
     }
 }
 
-/// A verification's answer: the backup as it stands now, with what was found.
-#[derive(Debug, Serialize)]
-struct Verified<'a> {
-    #[serde(flatten)]
-    backup: BackupView<'a>,
-    verification: Inspected<'a>,
-}
-
-/// What was found; of each list the first hundred keys.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Inspected<'a> {
-    objects_checked: u64,
-    missing: &'a [String],
-    changed: &'a [String],
-}
-
 async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
     let deadline = invocation.deadline_for(call.caller, jobs.ports.clock.now());
     call.nothing_more()?;
     find::backup(jobs, &instance, &id).await?;
-    let found = backup::verify(jobs, &instance, &id, deadline).await?;
-    Ok(Answer::ok(Verified {
-        backup: BackupView::of(&found.backup, jobs.ports.clock.now()),
-        verification: Inspected {
-            objects_checked: found.objects_checked,
-            missing: &found.missing,
-            changed: &found.changed,
-        },
-    }))
+    let backup = backup::verify(jobs, &instance, &id, deadline).await?;
+    let is_over = backup.verification.as_ref().is_none_or(|last| last.completed_at.is_some());
+    let view = VerifiedView::of(&backup, jobs.ports.clock.now());
+    Ok(if is_over { Answer::ok(view) } else { Answer::new(Status::Accepted, view).retry_after(10) })
 }

@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::{decided, endpoint, refuse_while_occupied, refuse_with_backups};
 
+/// One copies some thousand objects a second; an account has a thousand concurrent invocations for everything.
+const MOST_COPY_WORKERS: u8 = 32;
+
 /// The body of a registration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -20,6 +23,7 @@ pub(crate) struct Registration {
     storage: Option<Storage>,
     auth: Option<Auth>,
     management_endpoint: Option<String>,
+    copy_workers: Option<u8>,
 }
 
 /// Registers an instance, or replaces what is registered. Connects to nothing: an instance can be registered before it
@@ -72,6 +76,7 @@ impl Registration {
             storage: self.storage.clone(),
             auth: self.auth.clone(),
             management_endpoint: self.management_endpoint.clone(),
+            copy_workers: self.copy_workers.unwrap_or(1),
             created_at,
             reported_engine_version: None,
         }
@@ -87,6 +92,8 @@ impl Registration {
         if let Some(management) = &self.management_endpoint {
             wrong("/managementEndpoint", endpoint::check(management).err());
         }
+        let workers = self.copy_workers.is_some_and(|workers| !(1..=MOST_COPY_WORKERS).contains(&workers));
+        wrong("/copyWorkers", workers.then_some("is a number from 1 to 32"));
         if let Some(storage) = &self.storage {
             wrong("/storage/bucket", bucket(&storage.bucket, snapshot_bucket));
             wrong("/storage/rootPath", root_path(&storage.root_path));

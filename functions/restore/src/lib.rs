@@ -9,7 +9,7 @@ use milvault_gateway::{
 };
 use milvault_jobs::{
     Error, FieldError, Jobs,
-    restore::{self, BackupSelector, CreateRestore},
+    restore::{self, BackupSelector, CreateRestore, DamagedBackup},
 };
 use milvault_model::{BackupName, CollectionName, CollectionPattern, InstanceId, JobRef, Reload, Restore, RestoreMode};
 use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
@@ -49,6 +49,8 @@ struct Request {
     collections: Option<Vec<CollectionPattern>>,
     #[serde(default)]
     rename: BTreeMap<CollectionName, CollectionName>,
+    #[serde(default)]
+    allow_damaged: bool,
     #[serde(default)]
     mode: RestoreMode,
     #[serde(default)]
@@ -94,6 +96,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
 
     let source_instance_id = request.source_instance_id.unwrap_or_else(|| instance_id.clone());
     let backup = selector(&source_instance_id, request.backup_id, request.backup_name)?;
+    let damaged = if request.allow_damaged { DamagedBackup::Use } else { DamagedBackup::Refuse };
     let (mode, reload) = (request.mode, request.reload);
     let asked = CreateRestore {
         instance_id,
@@ -101,6 +104,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
         backup,
         selection,
         rename,
+        damaged,
         mode,
         reload,
         keep_previous_hours,

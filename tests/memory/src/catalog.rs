@@ -328,6 +328,10 @@ impl Catalog for MemoryCatalog {
         Ok(true)
     }
 
+    async fn held_until(&self, lease: &Lease) -> Result<Option<Time>, CatalogError> {
+        Ok(self.records().held(lease).and_then(|record| record.held_until))
+    }
+
     async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError> {
         if let Some(record) = self.records().held(lease) {
             record.held_until = None;

@@ -35,6 +35,8 @@ struct Object {
     etag: String,
     /// Of what it was copied from.
     source_etag: Option<String>,
+    /// For whom it was copied.
+    stored_by: Option<String>,
 }
 
 impl MemoryObjects {
@@ -107,13 +109,19 @@ impl Objects for MemoryObjects {
             let is_same = there.body.len() as u64 == request.size
                 && (there.source_etag.as_deref() == Some(request.from_etag) || there.etag == request.from_etag);
             let etag = there.etag.clone();
-            return Ok(if is_same { CopyOutcome::AlreadyThere { etag } } else { CopyOutcome::Occupied });
+            let stored_by = there.stored_by.clone();
+            return Ok(if is_same { CopyOutcome::AlreadyThere { etag, stored_by } } else { CopyOutcome::Occupied });
         }
         if source.etag != request.from_etag {
             return Ok(CopyOutcome::SourceGone);
         }
         let etag = format!("{}-1", source.etag);
-        let copy = Object { body: source.body, etag: etag.clone(), source_etag: Some(source.etag) };
+        let copy = Object {
+            body: source.body,
+            etag: etag.clone(),
+            source_etag: Some(source.etag),
+            stored_by: Some(request.stored_by.to_owned()),
+        };
         destination.insert(request.to_key.to_owned(), copy);
         Ok(CopyOutcome::Copied { etag })
     }
@@ -125,7 +133,7 @@ impl Objects for MemoryObjects {
             return Ok(PutOutcome::Occupied);
         }
         let etag = etag_of(&body);
-        objects.insert(key.to_owned(), Object { body, etag, source_etag: None });
+        objects.insert(key.to_owned(), Object { body, etag, source_etag: None, stored_by: None });
         Ok(PutOutcome::Stored)
     }
 

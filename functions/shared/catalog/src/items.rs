@@ -3,8 +3,9 @@
 use std::{collections::HashMap, fmt::Display};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::DateTime;
 use milvault_jobs::ports::{CatalogError, Idempotency, Versioned};
-use milvault_model::{Due, JobRef};
+use milvault_model::{Due, JobRef, Time};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -62,6 +63,16 @@ pub(crate) fn read_versioned<T: DeserializeOwned>(item: Item) -> Result<Versione
 pub(crate) fn read_text(item: &Item, attribute: &str) -> Result<String, CatalogError> {
     let value = item.get(attribute).and_then(|value| value.as_s().ok());
     value.cloned().ok_or_else(|| bad(attribute, &"missing"))
+}
+
+/// Until when the lease with this fence lasts; `None` if the lease item has another holder, or none.
+pub(crate) fn read_held_until(item: &Item, fence: u64) -> Result<Option<Time>, CatalogError> {
+    let holder = item.get("fence").and_then(|fence| fence.as_n().ok()).and_then(|fence| fence.parse().ok());
+    if holder != Some(fence) || !item.contains_key("heldUntil") {
+        return Ok(None);
+    }
+    let until = DateTime::parse_from_rfc3339(&read_text(item, "heldUntil")?);
+    until.map(|until| Some(until.to_utc())).map_err(|error| bad("heldUntil", &error))
 }
 
 pub(crate) fn idempotency_item(record: &Idempotency) -> Item {

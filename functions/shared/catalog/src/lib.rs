@@ -153,6 +153,11 @@ impl Catalog for DynamoCatalog {
         self.update_lease(lease, "SET heldUntil = :time, dueAt = :time", until).await
     }
 
+    async fn held_until(&self, lease: &Lease) -> Result<Option<Time>, CatalogError> {
+        let Some(item) = self.get(&Key::lease(&lease.instance_id)).await? else { return Ok(None) };
+        items::read_held_until(&item, lease.fence)
+    }
+
     async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError> {
         self.update_lease(lease, "SET dueAt = :time REMOVE heldUntil", due).await.map(drop)
     }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use milvault_jobs::Error;
+use milvault_jobs::{Error, backup::CopyTask};
 use milvault_model::JobRef;
 use serde_json::{Map, Value};
 
@@ -20,6 +20,8 @@ pub enum Event {
     Http(HttpRequest),
     /// A job's next slice.
     Resume(JobRef),
+    /// A page of a backup's plan, which another invocation asks for.
+    Copy(CopyTask),
     /// An EventBridge rule fired.
     Rule,
     /// Anything else: a call by hand, with path and body fields side by side.
@@ -80,6 +82,10 @@ impl Event {
             if let Ok(job) = serde_json::from_value(job.clone()) {
                 return Self::Resume(job);
             }
+        } else if let Some(task) = raw.get("copyPage") {
+            if let Ok(task) = serde_json::from_value(task.clone()) {
+                return Self::Copy(task);
+            }
         } else if raw.get("detail-type").is_some() && raw.get("source").is_some() {
             return Self::Rule;
         }
@@ -93,7 +99,7 @@ impl Caller {
         match event {
             Event::Http(_) => Self::Http,
             Event::Direct(_) => Self::Direct,
-            Event::Resume(_) | Event::Rule => Self::Background,
+            Event::Resume(_) | Event::Copy(_) | Event::Rule => Self::Background,
         }
     }
 }

@@ -6,7 +6,8 @@ use milvault_model::{Backup, CollectionCapture, Manifest, Restore};
 use crate::{
     Paging,
     wire::{
-        BackupDescription, BackupView, CollectionRestoreView, LeftOutView, RestoreDescription, RestoreView, databases,
+        BackupDescription, BackupView, CollectionRestoreView, LeftOutView, RestoreDescription, RestoreView,
+        VerificationView, databases,
     },
 };
 
@@ -16,7 +17,14 @@ use crate::{
 /// When the catalog or the snapshot can't be read.
 pub async fn backup<'a>(jobs: &Jobs, backup: &'a Backup, paging: &Paging) -> Result<BackupDescription<'a>, Error> {
     let view = BackupView::of(backup, jobs.ports.clock.now());
-    let mut shown = BackupDescription { backup: view, databases: Vec::new(), left_out: Vec::new(), next_cursor: None };
+    let verification = VerificationView::of(backup);
+    let mut shown = BackupDescription {
+        backup: view,
+        verification,
+        databases: Vec::new(),
+        left_out: Vec::new(),
+        next_cursor: None,
+    };
     if !backup.is_living() {
         return Ok(shown);
     }
@@ -24,15 +32,16 @@ pub async fn backup<'a>(jobs: &Jobs, backup: &'a Backup, paging: &Paging) -> Res
     let manifest = snapshot::manifest(objects, bucket, &backup.instance_id, &backup.id).await?;
     // A manifest never changes, so a collection's place in it is a sort key.
     let skip = paging.after.as_ref().and_then(|after| after.parse().ok()).unwrap_or(0);
-    let captures = captures(jobs, backup, &manifest, skip, paging.limit).await?;
+    let mut captures = captures(jobs, backup, &manifest, skip, paging.limit).await?;
     // What belongs to no collection is shown once, with the first of them.
     let mut names = Vec::new();
     if skip == 0 {
         names.extend(manifest.databases.iter().map(|database| database.name.clone()));
         shown.left_out = manifest.left_out.iter().map(LeftOutView::of).collect();
     }
-    shown.databases = databases(names, &captures);
     let end = skip.saturating_add(captures.len());
+    captures.sort_by(|a, b| a.name.cmp(&b.name));
+    shown.databases = databases(names, &captures);
     let all: usize = manifest.collection_pages.iter().map(|page| page.entries as usize).sum();
     shown.next_cursor = (end < all && !captures.is_empty()).then(|| paging.cursor(&end.to_string()));
     Ok(shown)

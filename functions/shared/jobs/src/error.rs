@@ -2,7 +2,7 @@
 
 use milvault_model::{BackupId, BackupName, BackupStatus, CollectionName, InstanceId, JobRef, RestoreId};
 
-use crate::ports::{CatalogError, MilvusError, ObjectsError};
+use crate::ports::{CatalogError, ContinuationError, MilvusError, ObjectsError};
 
 /// A field of a request that isn't right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,9 @@ pub enum Error {
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// Another invocation couldn't be had.
+    #[error(transparent)]
+    Invocation(#[from] ContinuationError),
     /// A stored document is missing or isn't what it was.
     #[error("stored document {key}: {reason}")]
     Document {

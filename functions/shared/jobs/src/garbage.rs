@@ -2,13 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use milvault_model::{BackupId, InstanceId, Manifest, ObjectEntry};
+use milvault_model::{BackupId, InstanceId, Manifest, ObjectEntry, ObjectKey};
 
-use crate::{
-    Error, Jobs, layout,
-    ports::PageRequest,
-    snapshot::{self, manifest_if_there},
-};
+use crate::{Error, Jobs, layout, ports::PageRequest, snapshot};
 
 /// The manifests of an instance's living backups, without `except`: what they name must stay.
 pub(crate) struct Protection {
@@ -37,14 +33,10 @@ impl Protection {
         }
     }
 
-    /// Also protects what this backup's own manifest names, if it is written.
-    pub(crate) async fn and_own(mut self, jobs: &Jobs, instance: &InstanceId, own: &BackupId) -> Result<Self, Error> {
-        let bucket = &jobs.settings.snapshot_bucket;
-        let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, own);
-        if let Some(manifest) = manifest_if_there(&folder).await? {
-            self.manifests.push((own.clone(), manifest));
-        }
-        Ok(self)
+    /// Also protects what this manifest names.
+    pub(crate) fn and(mut self, backup: BackupId, manifest: Manifest) -> Self {
+        self.manifests.push((backup, manifest));
+        self
     }
 
     /// Removes those of these objects, sorted by key, that nothing protects.
@@ -55,20 +47,22 @@ impl Protection {
         candidates: &[ObjectEntry],
     ) -> Result<(), Error> {
         let (Some(first), Some(last)) = (candidates.first(), candidates.last()) else { return Ok(()) };
-        let mut garbage: BTreeSet<&str> = candidates.iter().map(|entry| entry.key.as_str()).collect();
+        let mut garbage: BTreeSet<&ObjectKey> = candidates.iter().map(|entry| &entry.key).collect();
         let bucket = &jobs.settings.snapshot_bucket;
         for (backup, manifest) in &self.manifests {
             let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
-            let overlapping =
-                manifest.object_pages.iter().filter(|page| page.first <= last.key && page.last >= first.key);
+            let overlapping = manifest
+                .object_pages
+                .iter()
+                .filter(|page| *page.first <= *last.key.as_str() && *page.last >= *first.key.as_str());
             for page in overlapping {
                 for entry in folder.read_named::<ObjectEntry>(page).await? {
-                    garbage.remove(entry.key.as_str());
+                    garbage.remove(&entry.key);
                 }
             }
         }
         let data = layout::data(instance);
-        let keys: Vec<String> = garbage.into_iter().map(|key| format!("{data}{key}")).collect();
+        let keys: Vec<String> = garbage.into_iter().map(|key| format!("{data}{}", key.stored())).collect();
         for batch in keys.chunks(1000) {
             jobs.ports.objects.delete(bucket, batch).await?;
         }

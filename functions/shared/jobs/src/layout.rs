@@ -1,7 +1,7 @@
 //! Where things are in buckets.
 //!
 //! ```text
-//! {instance}/objects/{shard}/{source-relative key}     data, shared by the instance's backups
+//! {instance}/objects/{shard}/{object key}              data, shared by the instance's backups
 //! {instance}/snapshots/{backup}/capture/{fence}-…      working pages: collections as flushed
 //! {instance}/snapshots/{backup}/plan/{fence}-…         working pages: what to copy
 //! {instance}/snapshots/{backup}/collections/{fence}-…  pages of the manifest
@@ -9,7 +9,7 @@
 //! {instance}/snapshots/{backup}/manifest.json          written last
 //! ```
 
-use milvault_model::{BackupId, InstanceId, RestoreId};
+use milvault_model::{BackupId, InstanceId, PageSet, RestoreId};
 
 /// Where restores stage their data in an instance's own bucket: outside Milvus's root path.
 pub const STAGING_PREFIX: &str = "milvault-staging/";
@@ -57,8 +57,13 @@ impl PageKind {
         }
     }
 
-    /// The key of a page relative to the backup's prefix. Keys sort by fence, then by number.
-    pub(crate) fn key(self, fence: u64, number: u32) -> String {
+    /// The key of a set's page relative to the backup's prefix.
+    pub(crate) fn key(self, set: &PageSet, number: u32) -> String {
+        self.key_of(set.fence(number), number)
+    }
+
+    /// The key of a page that the worker with this fence writes.
+    pub(crate) fn key_of(self, fence: u64, number: u32) -> String {
         format!("{}{fence:010}-{number:05}.jsonl.zst", self.prefix())
     }
 }

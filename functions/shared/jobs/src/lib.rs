@@ -18,8 +18,10 @@ mod settings;
 mod slice;
 pub mod snapshot;
 pub mod sweep;
+mod throttle;
 
 pub use error::{Error, FieldError};
 pub use idempotency::IdempotencyKey;
 pub use layout::{STAGING_PREFIX, probe_key};
+pub use pages::OBJECTS_PER_PAGE;
 pub use settings::{Jobs, Ports, Settings, SliceEnd};

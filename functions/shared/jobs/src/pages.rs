@@ -1,5 +1,7 @@
 //! Pages: sorted entries as compressed JSON lines, so that a snapshot of any size is read and written in small pieces.
 
+use std::collections::BTreeSet;
+
 use milvault_model::{CollectionCapture, ObjectEntry, PageRef};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -9,25 +11,25 @@ use crate::{
     ports::{Bucket, Objects, PutMode},
 };
 
-/// The most entries in a page.
-pub(crate) const OBJECTS_PER_PAGE: usize = 10_000;
+/// The most objects in a page: some megabytes in memory, some hundred kilobytes stored.
+pub const OBJECTS_PER_PAGE: usize = 10_000;
 /// Collections are larger: a schema, indexes, hundreds of segments.
 pub(crate) const COLLECTIONS_PER_PAGE: usize = 500;
 
-/// Something that pages are sorted by.
+/// Something that a manifest's pages are sorted by.
 pub(crate) trait Entry: Serialize + DeserializeOwned {
     fn sort_key(&self) -> String;
 }
 
 impl Entry for ObjectEntry {
     fn sort_key(&self) -> String {
-        self.key.clone()
+        self.key.to_string()
     }
 }
 
 impl Entry for CollectionCapture {
     fn sort_key(&self) -> String {
-        self.name.to_string()
+        self.id.to_string()
     }
 }
 
@@ -41,7 +43,14 @@ pub(crate) struct Folder<'a> {
 
 impl Folder<'_> {
     /// Writes one page, whatever is there. The same entries make the same bytes.
-    pub(crate) async fn write<T: Entry>(&self, key: String, entries: &[T]) -> Result<PageRef, Error> {
+    pub(crate) async fn write<T: Serialize>(&self, key: &str, entries: &[T]) -> Result<(), Error> {
+        let body = encode(entries).map_err(|reason| self.bad(key, reason))?;
+        self.objects.put(self.bucket, &self.path(key), body, PutMode::Replace).await?;
+        Ok(())
+    }
+
+    /// Writes one page and makes its reference, for a manifest.
+    pub(crate) async fn write_with_ref<T: Entry>(&self, key: String, entries: &[T]) -> Result<PageRef, Error> {
         let body = encode(entries).map_err(|reason| self.bad(&key, reason))?;
         let page = page_ref(key, &body, entries);
         self.objects.put(self.bucket, &self.path(&page.key), body, PutMode::Replace).await?;
@@ -49,13 +58,12 @@ impl Folder<'_> {
     }
 
     /// Reads a page of which only the key is known.
-    pub(crate) async fn read<T: Entry>(&self, key: &str) -> Result<Vec<T>, Error> {
-        let body = self.bytes(key).await?.ok_or_else(|| self.bad(key, "is missing"))?;
-        decode(&body).map_err(|reason| self.bad(key, reason))
+    pub(crate) async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Vec<T>, Error> {
+        self.read_if_there(key).await?.ok_or_else(|| self.bad(key, "is missing"))
     }
 
     /// Reads a page of which only the key is known; `None` if there is none.
-    pub(crate) async fn read_if_there<T: Entry>(&self, key: &str) -> Result<Option<Vec<T>>, Error> {
+    pub(crate) async fn read_if_there<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Vec<T>>, Error> {
         let Some(body) = self.bytes(key).await? else { return Ok(None) };
         decode(&body).map(Some).map_err(|reason| self.bad(key, reason))
     }
@@ -98,15 +106,28 @@ impl Folder<'_> {
         Ok((keys, listing.more))
     }
 
+    /// Removes one document.
+    pub(crate) async fn remove(&self, key: &str) -> Result<(), Error> {
+        Ok(self.objects.delete(self.bucket, &[self.path(key)]).await?)
+    }
+
     /// Removes everything below a prefix.
     pub(crate) async fn remove_all(&self, below: &str) -> Result<(), Error> {
+        self.remove_all_but(below, &BTreeSet::new()).await
+    }
+
+    /// Removes everything below a prefix but these.
+    pub(crate) async fn remove_all_but(&self, below: &str, keep: &BTreeSet<&str>) -> Result<(), Error> {
+        let mut after: Option<String> = None;
         loop {
-            let listing = self.objects.list(self.bucket, &self.path(below), None).await?;
-            let keys: Vec<String> = listing.objects.into_iter().map(|object| object.key).collect();
-            if !keys.is_empty() {
-                self.objects.delete(self.bucket, &keys).await?;
+            let (keys, more) = self.keys(below, after.as_deref()).await?;
+            after = keys.last().cloned().or(after);
+            let gone = keys.iter().filter(|key| !keep.contains(key.as_str())).map(|key| self.path(key));
+            let gone: Vec<String> = gone.collect();
+            if !gone.is_empty() {
+                self.objects.delete(self.bucket, &gone).await?;
             }
-            if !listing.more {
+            if !more {
                 return Ok(());
             }
         }
@@ -135,7 +156,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn encode<T: Entry>(entries: &[T]) -> Result<Vec<u8>, String> {
+fn encode<T: Serialize>(entries: &[T]) -> Result<Vec<u8>, String> {
     let mut lines = Vec::new();
     for entry in entries {
         serde_json::to_writer(&mut lines, entry).map_err(|error| error.to_string())?;
@@ -144,7 +165,7 @@ fn encode<T: Entry>(entries: &[T]) -> Result<Vec<u8>, String> {
     zstd::encode_all(lines.as_slice(), 3).map_err(|error| error.to_string())
 }
 
-fn decode<T: Entry>(body: &[u8]) -> Result<Vec<T>, String> {
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, String> {
     let lines = zstd::decode_all(body).map_err(|error| format!("can't be decompressed: {error}"))?;
     serde_json::Deserializer::from_slice(&lines)
         .into_iter()
@@ -154,15 +175,15 @@ fn decode<T: Entry>(body: &[u8]) -> Result<Vec<T>, String> {
 
 #[cfg(test)]
 mod tests {
-    use milvault_model::object_key;
+    use milvault_model::{ObjectKey, Origin};
 
     use super::*;
 
     #[test]
     fn a_page_reads_back_what_was_written_and_the_same_entries_make_the_same_bytes() {
-        let entries: Vec<ObjectEntry> = (0..100)
-            .map(|n| ObjectEntry { key: object_key(&n.to_string()), size: n, source_etag: "e".into(), etag: None })
-            .collect();
+        let key = |n| ObjectKey::from_source(&format!("insert_log/1/2/{n}/0/1")).unwrap();
+        let entry = |n| ObjectEntry { key: key(n), size: n, source_etag: "e".into(), etag: None, origin: Origin::Own };
+        let entries: Vec<ObjectEntry> = (0..100).map(entry).collect();
         let body = encode(&entries).unwrap();
         assert_eq!(decode::<ObjectEntry>(&body).unwrap(), entries);
         assert_eq!(encode(&entries).unwrap(), body);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use crate::ports::{Bucket, Catalog, Clock, Connector, Continuation, IdSource, Objects};
+use crate::ports::{Bucket, Catalog, Clock, Connector, Continuation, CopyWorkers, IdSource, Objects};
 
 /// The world.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub struct Ports {
     pub milvus: Arc<dyn Connector>,
     /// The next invocation.
     pub continuation: Arc<dyn Continuation>,
+    /// Other invocations that help with a backup.
+    pub copy_workers: Arc<dyn CopyWorkers>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// New ids.
@@ -34,7 +36,9 @@ pub struct Settings {
     pub stall: TimeDelta,
     /// How long a started import may go without getting any further before its collection is built again.
     pub import_stall: TimeDelta,
-    /// How many server-side copies are in flight at once.
+    /// How many objects are in a page of a backup's plan and manifest at most.
+    pub objects_per_page: usize,
+    /// How many server-side copies an invocation has in flight at most.
     pub copies_in_flight: usize,
 }
 

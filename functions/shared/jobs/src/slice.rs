@@ -4,7 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use chrono::TimeDelta;
 use futures::future::{Either, select};
-use milvault_model::{Failure, FailureCode, InstanceId, JobRef};
+use milvault_model::{Ending, Failure, FailureCode, InstanceId, JobRef, Time};
 
 use crate::{
     Error, Jobs, SliceEnd,
@@ -70,7 +70,9 @@ pub(crate) enum Verdict {
 pub(crate) fn verdict(error: &Error) -> Verdict {
     let failure = |code| Failure::new(code, error.to_string());
     match error {
-        Error::Milvus(MilvusError::Unreachable(_)) => Verdict::Retry(failure(FailureCode::MilvusUnreachable)),
+        Error::Milvus(MilvusError::Unreachable(_) | MilvusError::RateLimited(_)) => {
+            Verdict::Retry(failure(FailureCode::MilvusUnreachable))
+        }
         Error::Milvus(MilvusError::NoCollection(_)) => Verdict::Fail(failure(FailureCode::CollectionDropped)),
         Error::Milvus(_) => Verdict::Fail(failure(FailureCode::MilvusRefused)),
         Error::Objects(ObjectsError::Unavailable(_)) => Verdict::Retry(failure(FailureCode::StorageUnreachable)),
@@ -117,6 +119,54 @@ where
     }
 }
 
+/// A job under way, step by step.
+pub(crate) trait Job {
+    /// Does the next step; `Some` when the slice is over.
+    async fn advance(&mut self) -> Step<Option<WorkEnd>>;
+
+    /// Whether it has got no further for too long.
+    fn is_stalled(&self, now: Time) -> bool;
+
+    /// Turns to the clean-up of a job that won't complete; `Some` if that is what can't go on.
+    async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error>;
+}
+
+/// Drives a job step by step until the slice is over, and waits out what will pass.
+pub(crate) async fn drive(jobs: &Jobs, deadline: Deadline, job: &mut impl Job) -> Result<WorkEnd, Error> {
+    let mut attempt = 0;
+    loop {
+        let halt = match job.advance().await {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) => {
+                attempt = 0;
+                continue;
+            }
+            Err(halt) => halt,
+        };
+        let now = jobs.ports.clock.now();
+        let ending = match halt {
+            Halt::OutOfTime => return Ok(WorkEnd::OutOfTime),
+            Halt::CancelRequested => Ending::Cancelled,
+            Halt::Fatal(failure) => Ending::Failed(failure),
+            Halt::Error(error) => match verdict(&error) {
+                Verdict::Stop => return Err(error),
+                Verdict::Fail(failure) => Ending::Failed(failure),
+                Verdict::Retry(failure) if job.is_stalled(now) => Ending::Failed(failure),
+                Verdict::Retry(_) if deadline.is_over(now) => return Ok(WorkEnd::OutOfTime),
+                Verdict::Retry(_) => {
+                    tracing::warn!(%error, attempt, "waiting before another try");
+                    jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(now))).await;
+                    attempt += 1;
+                    continue;
+                }
+            },
+        };
+        if let Some(end) = job.turn_back(ending).await? {
+            return Ok(end);
+        }
+    }
+}
+
 /// Takes the instance's lease, if it is free.
 pub(crate) async fn take(jobs: &Jobs, instance: &InstanceId, purpose: &LeasePurpose) -> Result<Option<Lease>, Error> {
     let now = jobs.ports.clock.now();
@@ -134,6 +184,9 @@ pub(crate) async fn resume_waiting_job(jobs: &Jobs, instance: &InstanceId) -> Re
 }
 
 /// Does `work` while renewing the lease; stops it when the lease is lost.
+///
+/// It counts as lost a third of its time before it ends: a request that is on its way by then has arrived, or never
+/// will, before another worker can take the lease.
 pub(crate) async fn keep<T>(
     jobs: &Jobs,
     lease: &Lease,
@@ -141,16 +194,18 @@ pub(crate) async fn keep<T>(
 ) -> Result<T, Error> {
     let renewing = async {
         let third = (jobs.settings.lease / 3).to_std().unwrap_or(Duration::from_secs(1));
-        let mut lasts_until = jobs.ports.clock.now() + jobs.settings.lease;
+        let safe = jobs.settings.lease * 2 / 3;
+        let mut safe_until = jobs.ports.clock.now() + safe;
         loop {
             jobs.ports.clock.sleep(third).await;
             let now = jobs.ports.clock.now();
-            match jobs.ports.catalog.renew(lease, now + jobs.settings.lease).await {
-                Ok(true) => lasts_until = now + jobs.settings.lease,
-                Ok(false) => return,
-                Err(error) => {
+            let renewal = jobs.ports.catalog.renew(lease, now + jobs.settings.lease);
+            match before(jobs, Deadline::at(safe_until), renewal).await {
+                Some(Ok(true)) => safe_until = now + safe,
+                Some(Ok(false)) | None => return,
+                Some(Err(error)) => {
                     tracing::warn!(%error, instance = %lease.instance_id, "the lease couldn't be renewed");
-                    if jobs.ports.clock.now() >= lasts_until {
+                    if jobs.ports.clock.now() >= safe_until {
                         return;
                     }
                 }
@@ -160,6 +215,15 @@ pub(crate) async fn keep<T>(
     match select(pin!(work), pin!(renewing)).await {
         Either::Left((result, _)) => result,
         Either::Right(((), _)) => Err(Error::LeaseLost),
+    }
+}
+
+/// What `work` gives if it is done before the deadline; `None` otherwise, and then it isn't done any further.
+pub(crate) async fn before<T>(jobs: &Jobs, deadline: Deadline, work: impl Future<Output = T>) -> Option<T> {
+    let left = deadline.left(jobs.ports.clock.now());
+    match select(pin!(work), pin!(jobs.ports.clock.sleep(left))).await {
+        Either::Left((result, _)) => Some(result),
+        Either::Right(((), _)) => None,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Reading a finished snapshot.
 
-use milvault_model::{BackupId, CollectionCapture, InstanceId, Manifest, ObjectEntry, PageRef};
+use milvault_model::{BackupId, CollectionCapture, InstanceId, Manifest, ObjectEntry, ObjectKey, PageRef, PageSet};
 
 use crate::{
-    Error, layout,
+    Error,
+    layout::{self, PageKind},
     pages::Folder,
     ports::{Bucket, Objects},
 };
@@ -52,37 +53,70 @@ pub async fn collections(
     folder(objects, bucket, instance, backup).read_named(page).await
 }
 
-/// Reads a manifest's objects in their order, one page in memory at a time.
+/// Reads sorted objects, one page in memory at a time.
 pub(crate) struct ObjectReader<'a> {
     folder: Folder<'a>,
-    pages: std::vec::IntoIter<PageRef>,
+    pages: Pages,
     entries: std::iter::Peekable<std::vec::IntoIter<ObjectEntry>>,
 }
 
+enum Pages {
+    /// Of a manifest.
+    Named(std::iter::Peekable<std::vec::IntoIter<PageRef>>),
+    /// Of a plan that was copied, except for what was gone.
+    Planned(PageSet, std::ops::Range<u32>),
+}
+
 impl<'a> ObjectReader<'a> {
-    pub(crate) fn new(folder: Folder<'a>, pages: Vec<PageRef>) -> Self {
-        Self { folder, pages: pages.into_iter(), entries: Vec::new().into_iter().peekable() }
+    /// Of a finished snapshot.
+    pub(crate) fn of_manifest(folder: Folder<'a>, manifest: Manifest) -> Self {
+        Self::new(folder, Pages::Named(manifest.object_pages.into_iter().peekable()))
     }
 
-    /// The next entry, without taking it.
-    pub(crate) async fn peek(&mut self) -> Result<Option<&ObjectEntry>, Error> {
-        while self.entries.peek().is_none() {
-            let Some(page) = self.pages.next() else { return Ok(None) };
-            self.entries = self.folder.read_named(&page).await?.into_iter().peekable();
-        }
-        Ok(self.entries.peek())
+    /// Of a plan, as far as it was copied.
+    pub(crate) fn of_plan(folder: Folder<'a>, plan: PageSet) -> Self {
+        let numbers = 0..plan.count;
+        Self::new(folder, Pages::Planned(plan, numbers))
+    }
+
+    fn new(folder: Folder<'a>, pages: Pages) -> Self {
+        Self { folder, pages, entries: Vec::new().into_iter().peekable() }
     }
 
     /// The entry of this key, if there is one; entries before it are passed over for good.
-    pub(crate) async fn seek(&mut self, key: &str) -> Result<Option<ObjectEntry>, Error> {
+    pub(crate) async fn seek(&mut self, key: &ObjectKey) -> Result<Option<ObjectEntry>, Error> {
+        self.pass_over(key.as_str()).await?;
+        Ok(self.entries.next_if(|entry| entry.key == *key))
+    }
+
+    /// The next entry of this collection, if there is one; entries of collections before it are passed over for good.
+    pub(crate) async fn next_of(&mut self, collection: &str) -> Result<Option<ObjectEntry>, Error> {
+        self.pass_over(&format!("{collection}/")).await?;
+        Ok(self.entries.next_if(|entry| entry.key.collection() == collection))
+    }
+
+    /// Passes over what sorts before `key`, without reading pages that hold nothing else.
+    async fn pass_over(&mut self, key: &str) -> Result<(), Error> {
         loop {
-            match self.peek().await? {
-                Some(entry) if entry.key.as_str() < key => {
-                    self.entries.next();
-                }
-                Some(entry) if entry.key == key => return Ok(self.entries.next()),
-                _ => return Ok(None),
+            while self.entries.next_if(|entry| entry.key.as_str() < key).is_some() {}
+            if self.entries.peek().is_some() {
+                return Ok(());
             }
+            let entries = match &mut self.pages {
+                Pages::Named(pages) => {
+                    while pages.next_if(|page| page.last.as_str() < key).is_some() {}
+                    let Some(page) = pages.next() else { return Ok(()) };
+                    self.folder.read_named(&page).await?
+                }
+                Pages::Planned(plan, numbers) => {
+                    let Some(number) = numbers.next() else { return Ok(()) };
+                    match self.folder.read_if_there(&PageKind::Objects.key(plan, number)).await? {
+                        Some(copied) => copied,
+                        None => self.folder.read(&PageKind::Plan.key(plan, number)).await?,
+                    }
+                }
+            };
+            self.entries = entries.into_iter().peekable();
         }
     }
 }

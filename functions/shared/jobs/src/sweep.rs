@@ -9,6 +9,10 @@ use crate::{
     ports::{Deadline, DueItem, PageRequest},
 };
 
+/// The most verifications that one sweep starts, each an invocation of its own; with a sweep every fifteen minutes, that
+/// is enough for more than ten thousand backups a week.
+const VERIFICATIONS: usize = 20;
+
 /// Whether the sweep acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SweepMode {
@@ -28,6 +32,8 @@ pub struct SweepReport {
     pub expired: Vec<SweptBackup>,
     /// Interrupted deletions, finished if nothing kept them from it.
     pub deletions: Vec<SweptBackup>,
+    /// Backups whose weekly verification began, or goes on.
+    pub verifications: Vec<SweptBackup>,
     /// Restores whose previous collections or leftovers are due to be dropped.
     pub restores: Vec<SweptRestore>,
     /// What went wrong; the next sweep tries again.
@@ -111,6 +117,14 @@ async fn look_at(
                 format!("{decision:?}")
             };
             report.expired.push(swept(instance, backup, outcome));
+        }
+        DueItem::Backup(instance, backup) if kind == DueKind::Verification => {
+            if report.verifications.len() < VERIFICATIONS {
+                if mode == SweepMode::Act {
+                    jobs.ports.continuation.verify(instance, backup).await?;
+                }
+                report.verifications.push(swept(instance, backup, "Verify".to_owned()));
+            }
         }
         DueItem::Backup(instance, backup) => {
             let record = match mode {

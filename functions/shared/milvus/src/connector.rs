@@ -6,17 +6,19 @@ use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use milvault_jobs::ports::{Connector, Milvus, MilvusError};
 use milvault_model::Instance;
-use serde::Deserialize;
 use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{ClientTlsConfig, Endpoint},
 };
 
-use crate::server::Server;
+use crate::{
+    rest::{Credentials, Rest},
+    server::Server,
+};
 
 /// A call that takes longer has gone wrong: what takes long in Milvus is asked for and then polled.
-const CALL: Duration = Duration::from_secs(20);
-const CONNECT: Duration = Duration::from_secs(5);
+pub(crate) const CALL: Duration = Duration::from_secs(20);
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 
 /// Where credentials are kept.
 #[async_trait]
@@ -39,35 +41,31 @@ impl MilvusConnector {
         Self { secrets }
     }
 
-    async fn authorization(&self, instance: &Instance) -> Result<Option<MetadataValue<Ascii>>, MilvusError> {
+    async fn credentials(&self, instance: &Instance) -> Result<Option<Credentials>, MilvusError> {
         let Some(auth) = &instance.auth else { return Ok(None) };
         let bad = |reason: &str| MilvusError::Unauthenticated(format!("secret {}: {reason}", auth.secret_arn));
         let text = self.secrets.secret(&auth.secret_arn).await.map_err(|reason| bad(&reason))?;
-        let secret: Secret = serde_json::from_str(&text)
+        let secret: Credentials = serde_json::from_str(&text)
             .map_err(|_| bad("is neither {\"username\": …, \"password\": …} nor {\"token\": …}"))?;
-        // The server decodes either form: `user:password`, or an API key.
-        let plain = match secret {
-            Secret::Password { username, password } => format!("{username}:{password}"),
-            Secret::Token { token } => token,
-        };
-        let mut value: MetadataValue<Ascii> =
-            BASE64_STANDARD.encode(plain).parse().map_err(|_| bad("can't be sent in a header"))?;
-        value.set_sensitive(true);
-        Ok(Some(value))
+        if header(&secret).is_none() {
+            return Err(bad("can't be sent in a header"));
+        }
+        Ok(Some(secret))
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Secret {
-    Password { username: String, password: String },
-    Token { token: String },
+/// The header of a gRPC call: the server decodes either form, `user:password` or an API key.
+fn header(credentials: &Credentials) -> Option<MetadataValue<Ascii>> {
+    let mut value: MetadataValue<Ascii> = BASE64_STANDARD.encode(credentials.token()).parse().ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 #[async_trait]
 impl Connector for MilvusConnector {
     async fn connect(&self, instance: &Instance) -> Result<Arc<dyn Milvus>, MilvusError> {
-        let authorization = self.authorization(instance).await?;
+        let credentials = self.credentials(instance).await?;
+        let authorization = credentials.as_ref().and_then(header);
         let bad = |error: tonic::transport::Error| MilvusError::Refused(format!("{}: {error}", instance.endpoint));
         let mut endpoint = Endpoint::from_shared(instance.endpoint.clone())
             .map_err(bad)?
@@ -77,6 +75,7 @@ impl Connector for MilvusConnector {
         if instance.endpoint.starts_with("https:") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(bad)?;
         }
-        Ok(Arc::new(Server::new(endpoint.connect_lazy(), authorization)))
+        let rest = Rest::new(&instance.endpoint, instance.management_endpoint.as_deref(), credentials);
+        Ok(Arc::new(Server::new(endpoint.connect_lazy(), authorization, rest)))
     }
 }

@@ -10,8 +10,8 @@ use milvus::proto::common::Status;
 /// Codes that a later try may not meet.
 fn passes(code: i32) -> bool {
     match code {
-        // Not ready, unavailable, too many requests, rate limit, no quota for writes now.
-        1 | 2 | 4 | 8 | 9
+        // Not ready, unavailable, too many requests, no quota for writes now.
+        1 | 2 | 4 | 9
         // A collection, a partition or a replica of them isn't loaded (again) yet: so for seconds after a restart.
         | 101 | 103 | 201 | 202 | 400 | 401
         // Channels, segments and nodes that are on their way from one node to another.
@@ -20,11 +20,16 @@ fn passes(code: i32) -> bool {
     }
 }
 
-/// The same among the old codes: rate limit, not ready.
-const PASSING_OLD: [i32; 2] = [49, 56];
+/// The same among the old codes: not ready.
+const PASSING_OLD: i32 = 56;
+const RATE_LIMIT: i32 = 8;
+const RATE_LIMIT_OLD: i32 = 49;
+/// Servers put it into reasons under other codes too (milvus-backup goes by it: `internal/client/milvus/grpc.go`).
+const RATE_LIMIT_REASON: &str = "rate limit exceeded";
+pub(crate) const SEGMENT_NOT_FOUND: i32 = 600;
 const COLLECTION_NOT_FOUND: i32 = 100;
 const COLLECTION_NOT_FOUND_OLD: i32 = 4;
-const NEEDS_AUTHENTICATION: [i32; 3] = [1400, 1401, 1402];
+pub(crate) const NEEDS_AUTHENTICATION: [i32; 3] = [1400, 1401, 1402];
 
 /// An answer that didn't come.
 pub(crate) fn transport(status: &tonic::Status) -> MilvusError {
@@ -35,6 +40,7 @@ pub(crate) fn transport(status: &tonic::Status) -> MilvusError {
         Code::InvalidArgument | Code::Unimplemented | Code::FailedPrecondition | Code::OutOfRange => {
             MilvusError::Refused(message)
         }
+        Code::ResourceExhausted => MilvusError::RateLimited(message),
         code => MilvusError::Unreachable(format!("{code:?}: {message}")),
     }
 }
@@ -55,8 +61,47 @@ pub(crate) fn check(status: Option<&Status>, name: Option<&CollectionName>) -> R
         || status.reason.contains("collection not found");
     Err(match name {
         Some(name) if missing => MilvusError::NoCollection(name.clone()),
-        _ if NEEDS_AUTHENTICATION.contains(&status.code) => MilvusError::Unauthenticated(reason),
-        _ if passes(status.code) || PASSING_OLD.contains(&old) => MilvusError::Unreachable(reason),
-        _ => MilvusError::Refused(reason),
+        _ if old == RATE_LIMIT_OLD => MilvusError::RateLimited(reason),
+        _ if old == PASSING_OLD => MilvusError::Unreachable(reason),
+        _ => by_code(status.code, reason),
     })
+}
+
+/// What a code of since 2.3 means, in an answer over REST too.
+pub(crate) fn by_code(code: i32, reason: String) -> MilvusError {
+    match code {
+        RATE_LIMIT => MilvusError::RateLimited(reason),
+        _ if reason.contains(RATE_LIMIT_REASON) => MilvusError::RateLimited(reason),
+        code if NEEDS_AUTHENTICATION.contains(&code) => MilvusError::Unauthenticated(reason),
+        code if passes(code) => MilvusError::Unreachable(reason),
+        _ => MilvusError::Refused(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(deprecated, reason = "older servers answer with the old code")]
+    fn refusal(code: i32, old: i32, reason: &str) -> MilvusError {
+        let status = Status { error_code: old, code, reason: reason.to_owned(), ..Default::default() };
+        check(Some(&status), Some(&CollectionName::new("default", "items"))).unwrap_err()
+    }
+
+    #[test]
+    fn a_rate_limit_is_told_from_what_else_passes_by_either_code_and_by_its_words() {
+        for limit in [
+            refusal(8, 0, "rate"),
+            refusal(0, 49, "rate"),
+            refusal(65535, 1, "rate limit exceeded[rate=0.1]"),
+            transport(&tonic::Status::resource_exhausted("rate")),
+        ] {
+            assert!(matches!(limit, MilvusError::RateLimited(_)), "{limit:?}");
+        }
+        for passing in [refusal(1, 0, "not ready"), refusal(0, 56, "not ready"), refusal(600, 1, "segment not found")] {
+            assert!(matches!(passing, MilvusError::Unreachable(_)), "{passing:?}");
+        }
+        assert!(matches!(refusal(100, 4, "collection not found"), MilvusError::NoCollection(_)));
+        assert!(matches!(refusal(1100, 1, "invalid parameter"), MilvusError::Refused(_)));
+    }
 }

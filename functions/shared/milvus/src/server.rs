@@ -5,23 +5,34 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use milvault_jobs::ports::{
-    CollectionDescription, FlushResult, ImportRequest, ImportStatus, Milvus, MilvusError, Segment,
+    CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, Milvus, MilvusError, OnRateLimit,
+    Segment, SegmentFiles,
 };
-use milvault_model::{CollectionCapture, CollectionName, EngineVersion, IndexCapture, Loaded, PartitionCapture};
+use milvault_model::{
+    Capabilities, Capability, CollectionCapture, CollectionName, IndexCapture, Loaded, PartitionCapture, SegmentLevel,
+    StorageVersion,
+};
 use milvus::proto::{
-    common::{ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState, Status},
+    common::{self, ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState, Status},
     milvus::{self as api, milvus_service_client::MilvusServiceClient},
     schema::{CollectionSchema, field_data, scalar_field},
 };
 use prost::Message;
-use tokio::sync::OnceCell;
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
 use tonic::{
     Request,
     metadata::{Ascii, MetadataValue},
     transport::Channel,
 };
 
-use crate::errors::{check, transport};
+use crate::{
+    errors::{SEGMENT_NOT_FOUND, check, transport},
+    imports::import_files,
+    rest::Rest,
+};
 
 /// A describe of 16,000 collections or of thousands of segments is larger than the 4 MB that gRPC allows by default.
 const LARGEST_ANSWER: usize = 256 << 20;
@@ -29,6 +40,14 @@ const LARGEST_ANSWER: usize = 256 << 20;
 /// A flush that takes longer is tried again as a whole.
 const FLUSH_LIMIT: Duration = Duration::from_secs(120);
 const FLUSH_POLL: Duration = Duration::from_millis(200);
+/// The first pause before a flush that came too early is tried again; it doubles up to the longest. By default, a
+/// collection may be flushed once in ten seconds, from 2.3.9 on (`pkg/util/paramtable/quota_param.go`).
+const RATE_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_RATE_PAUSE: Duration = Duration::from_secs(8);
+
+/// How often segments are asked for again because one was dropped while the answer was put together.
+const SEGMENT_TRIES: u32 = 20;
+const SEGMENT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The partition that every collection has.
 const DEFAULT_PARTITION: &str = "_default";
@@ -36,13 +55,14 @@ const DEFAULT_PARTITION: &str = "_default";
 pub(crate) struct Server {
     client: MilvusServiceClient<Channel>,
     authorization: Option<MetadataValue<Ascii>>,
+    rest: Rest,
     version: OnceCell<String>,
 }
 
 impl Server {
-    pub(crate) fn new(channel: Channel, authorization: Option<MetadataValue<Ascii>>) -> Self {
+    pub(crate) fn new(channel: Channel, authorization: Option<MetadataValue<Ascii>>, rest: Rest) -> Self {
         let client = MilvusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
-        Self { client, authorization, version: OnceCell::new() }
+        Self { client, authorization, rest, version: OnceCell::new() }
     }
 
     fn client(&self) -> MilvusServiceClient<Channel> {
@@ -123,6 +143,19 @@ impl Server {
         Ok(partitions)
     }
 
+    async fn persistent_segments(
+        &self,
+        name: &CollectionName,
+    ) -> Result<api::GetPersistentSegmentInfoResponse, MilvusError> {
+        let message = api::GetPersistentSegmentInfoRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().get_persistent_segment_info(self.request(&name.database, message)).await;
+        Ok(answer.map_err(|status| transport(&status))?.into_inner())
+    }
+
     async fn index_descriptions(&self, name: &CollectionName) -> Result<Vec<api::IndexDescription>, MilvusError> {
         /// `IndexNotFound`, and its old code.
         const NO_INDEX: i32 = 700;
@@ -174,10 +207,61 @@ impl Server {
         })
     }
 
-    /// The version, asked for once per connection.
-    async fn line(&self) -> Result<Option<[u32; 3]>, MilvusError> {
-        let version = self.version.get_or_try_init(|| self.version()).await?;
-        Ok(EngineVersion::parse(version).map(|version| version.milvus()))
+    /// What the server can do; its version is asked for once per connection.
+    async fn capabilities(&self) -> Result<Capabilities, MilvusError> {
+        Ok(Capabilities::of_reported(self.version.get_or_try_init(|| self.version()).await?))
+    }
+
+    /// Asks for a flush, and names what is to be in object storage before it is over.
+    async fn seal(&self, name: &CollectionName) -> Result<FlushResult, MilvusError> {
+        let message = api::FlushRequest {
+            db_name: name.database.clone(),
+            collection_names: vec![name.collection.clone()],
+            ..Default::default()
+        };
+        let answer = self.client().flush(self.request(&name.database, message)).await;
+        let mut answer = answer.map_err(|status| transport(&status))?.into_inner();
+        self.check_for(answer.status.as_ref(), name).await?;
+        // The moment up to which the named segments hold all rows (`internal/datacoord/services.go` and, in 2.6,
+        // `internal/proxy/task_flush_streaming.go`). `channel_cps`, from 2.4 on, are the channels' checkpoints of
+        // before the sealing: earlier, and of use only to go on reading the channels from there.
+        let timestamp = answer.coll_flush_ts.get(&name.collection).copied();
+        let timestamp = match timestamp.ok_or_else(|| unexpected("flush timestamp"))? {
+            // While data nodes of 2.2 are being replaced, by the same source.
+            0 => {
+                return Err(MilvusError::Unreachable("the flush has no timestamp: an upgrade is under way".to_owned()));
+            }
+            timestamp => timestamp,
+        };
+        let take = |ids: Option<milvus::proto::schema::LongArray>| ids.map(|ids| ids.data).unwrap_or_default();
+        let mut segments = take(answer.coll_seg_i_ds.remove(&name.collection));
+        segments.extend(take(answer.flush_coll_seg_i_ds.remove(&name.collection)));
+        Ok(FlushResult { timestamp, segments })
+    }
+
+    /// Waits until a flush is over: its segments are in object storage, and every channel has been read and stored up
+    /// to its timestamp, so that L0 segments with earlier deletes are there too.
+    async fn flushed(&self, name: &CollectionName, flush: &FlushResult) -> Result<(), MilvusError> {
+        let began = Instant::now();
+        loop {
+            let message = api::GetFlushStateRequest {
+                segment_i_ds: flush.segments.clone(),
+                flush_ts: flush.timestamp,
+                db_name: name.database.clone(),
+                collection_name: name.collection.clone(),
+            };
+            let answer = self.client().get_flush_state(self.request(&name.database, message)).await;
+            let answer = answer.map_err(|status| transport(&status))?.into_inner();
+            self.check_for(answer.status.as_ref(), name).await?;
+            if answer.flushed {
+                return Ok(());
+            }
+            if began.elapsed() > FLUSH_LIMIT {
+                let limit = FLUSH_LIMIT.as_secs();
+                return Err(MilvusError::Unreachable(format!("the flush of {name} isn't over after {limit} s")));
+            }
+            sleep(FLUSH_POLL).await;
+        }
     }
 }
 
@@ -193,12 +277,22 @@ fn unexpected(what: &str) -> MilvusError {
     MilvusError::Refused(format!("the server's answer has no {what}"))
 }
 
-/// The unit of an import's `end_ts`: hybrid timestamps from 2.4 on. 2.3 compares physical milliseconds and excludes
-/// the end at that grain (tried on 2.3.5: the hybrid one cuts off nothing, the millisecond itself everything).
-fn end_timestamp(line: Option<[u32; 3]>, hybrid: u64) -> u64 {
-    match line {
-        Some([2, 3, _]) => (hybrid >> 18) + 1,
-        _ => hybrid,
+/// A segment as the jobs see it.
+///
+/// One that is "flushing" counts as flushed, as it does when a flush is asked whether it is over: its logs are stored
+/// and in the metadata (`isFlushState` in `internal/datacoord/meta.go`, used by `GetFlushState` in `services.go`).
+fn segment(info: &api::PersistentSegmentInfo) -> Segment {
+    Segment {
+        id: info.segment_id,
+        partition_id: info.partition_id,
+        rows: u64::try_from(info.num_rows).unwrap_or_default(),
+        is_flushed: matches!(info.state(), SegmentState::Flushed | SegmentState::Flushing),
+        level: match info.level() {
+            common::SegmentLevel::L0 => SegmentLevel::L0,
+            // "Legacy" is what servers without levels answer.
+            common::SegmentLevel::Legacy | common::SegmentLevel::L1 | common::SegmentLevel::L2 => SegmentLevel::Data,
+        },
+        storage: StorageVersion::from(info.storage_version),
     }
 }
 
@@ -284,63 +378,56 @@ impl Milvus for Server {
         })
     }
 
-    async fn flush(&self, name: &CollectionName) -> Result<FlushResult, MilvusError> {
-        let message = api::FlushRequest {
-            db_name: name.database.clone(),
-            collection_names: vec![name.collection.clone()],
-            ..Default::default()
+    async fn flush(&self, name: &CollectionName, on_limit: OnRateLimit) -> Result<FlushResult, MilvusError> {
+        let began = Instant::now();
+        let mut pause = RATE_PAUSE;
+        let flush = loop {
+            match self.seal(name).await {
+                Err(MilvusError::RateLimited(_)) if on_limit == OnRateLimit::Wait && began.elapsed() < FLUSH_LIMIT => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_RATE_PAUSE);
+                }
+                result => break result?,
+            }
         };
-        let answer = self.client().flush(self.request(&name.database, message)).await;
-        let mut answer = answer.map_err(|status| transport(&status))?.into_inner();
-        self.check_for(answer.status.as_ref(), name).await?;
-        let timestamp = answer.coll_flush_ts.get(&name.collection).copied();
-        let timestamp = timestamp.ok_or_else(|| unexpected("flush timestamp"))?;
-        let take = |ids: Option<milvus::proto::schema::LongArray>| ids.map(|ids| ids.data).unwrap_or_default();
-        let mut segments = take(answer.coll_seg_i_ds.remove(&name.collection));
-        segments.extend(take(answer.flush_coll_seg_i_ds.remove(&name.collection)));
-
-        let began = tokio::time::Instant::now();
-        loop {
-            let message = api::GetFlushStateRequest {
-                segment_i_ds: segments.clone(),
-                flush_ts: timestamp,
-                db_name: name.database.clone(),
-                collection_name: name.collection.clone(),
-            };
-            let answer = self.client().get_flush_state(self.request(&name.database, message)).await;
-            let answer = answer.map_err(|status| transport(&status))?.into_inner();
-            self.check_for(answer.status.as_ref(), name).await?;
-            if answer.flushed {
-                return Ok(FlushResult { timestamp, segments });
-            }
-            if began.elapsed() > FLUSH_LIMIT {
-                let limit = FLUSH_LIMIT.as_secs();
-                return Err(MilvusError::Unreachable(format!("the flush of {name} isn't over after {limit} s")));
-            }
-            tokio::time::sleep(FLUSH_POLL).await;
-        }
+        self.flushed(name, &flush).await?;
+        Ok(flush)
     }
 
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
-        let message = api::GetPersistentSegmentInfoRequest {
-            db_name: name.database.clone(),
-            collection_name: name.collection.clone(),
-            ..Default::default()
-        };
-        let answer = self.client().get_persistent_segment_info(self.request(&name.database, message)).await;
-        let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        self.check_for(answer.status.as_ref(), name).await?;
-        Ok(answer
-            .infos
-            .into_iter()
-            .filter(|info| info.state() != SegmentState::Dropped)
-            .map(|info| Segment {
-                id: info.segment_id,
-                partition_id: info.partition_id,
-                rows: u64::try_from(info.num_rows).unwrap_or_default(),
-                is_flushed: info.state() == SegmentState::Flushed,
-            })
-            .collect())
+        for _ in 1..SEGMENT_TRIES {
+            let answer = self.persistent_segments(name).await?;
+            // The server first lists the ids and then looks each one up (`GetPersistentSegmentInfo` in
+            // `internal/proxy/impl.go`): one that is dropped in between fails the whole answer.
+            if answer.status.as_ref().is_some_and(|status| status.code == SEGMENT_NOT_FOUND) {
+                sleep(SEGMENT_PAUSE).await;
+                continue;
+            }
+            self.check_for(answer.status.as_ref(), name).await?;
+            let infos = answer.infos.iter().filter(|info| info.state() != SegmentState::Dropped);
+            return Ok(infos.map(segment).collect());
+        }
+        Err(MilvusError::Unreachable(format!("the segments of {name} change while they are listed")))
+    }
+
+    async fn segment_files(
+        &self,
+        name: &CollectionName,
+        segments: &[i64],
+    ) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
+        if !self.capabilities().await?.has(Capability::SegmentFiles) {
+            return Ok(None);
+        }
+        let collection = self.describe_raw(name).await?.collection_id;
+        self.rest.segment_files(&name.database, collection, segments).await
+    }
+
+    async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError> {
+        self.rest.hold_garbage(duration).await
+    }
+
+    async fn release_garbage(&self, hold: &GarbageHold) -> Result<(), MilvusError> {
+        self.rest.release_garbage(hold).await
     }
 
     async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError> {
@@ -423,13 +510,13 @@ impl Milvus for Server {
 
     async fn import(&self, request: ImportRequest<'_>) -> Result<i64, MilvusError> {
         let name = request.collection;
-        let end = end_timestamp(self.line().await?, request.end_timestamp);
+        let (files, options) = import_files(self.capabilities().await?, &request)?;
         let message = api::ImportRequest {
             db_name: name.database.clone(),
             collection_name: name.collection.clone(),
             partition_name: request.partition.to_owned(),
-            files: vec![request.insert_prefix.to_owned(), request.delta_prefix.to_owned()],
-            options: pairs(&[("backup".to_owned(), "true".to_owned()), ("end_ts".to_owned(), end.to_string())]),
+            files,
+            options,
             ..Default::default()
         };
         let answer = self.client().import(self.request(&name.database, message)).await;
@@ -585,17 +672,5 @@ impl Milvus for Server {
             api::DropAliasRequest { db_name: database.to_owned(), alias: alias.to_owned(), ..Default::default() };
         let answer = self.client().drop_alias(self.request(database, message)).await;
         check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_2_3_line_takes_the_end_of_an_import_in_milliseconds_and_excludes_it() {
-        let hybrid = (1_700_000_000_000 << 18) | 5;
-        assert_eq!(end_timestamp(Some([2, 3, 5]), hybrid), 1_700_000_000_001);
-        assert_eq!(end_timestamp(Some([2, 4, 22]), hybrid), hybrid);
     }
 }

@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, BackupName, CollectionPattern, Due, DueKind, Ending, Failure, InstanceId, Progress, Region, RestoreId,
-    Snapshot, Time,
+    BackupId, BackupName, CollectionPattern, Due, DueKind, Ending, Failure, InstanceId, ObjectKey, Progress, Region,
+    RestoreId, Snapshot, Time,
 };
 
 /// Who asked for a backup.
@@ -56,9 +56,38 @@ pub struct Backup {
     pub cancel_requested_at: Option<Time>,
     /// The restores that are reading it: it can't be deleted before they end.
     pub pins: BTreeSet<RestoreId>,
+    /// The last verification since it became available, or the one under way.
+    #[serde(default)]
+    pub verification: Option<Verification>,
     /// Where it stands.
     pub state: BackupState,
 }
+
+/// A comparison of a finished backup with what is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// When it began.
+    pub started_at: Time,
+    /// When it last got further.
+    pub advanced_at: Time,
+    /// When it was over; `None` while it is under way.
+    pub completed_at: Option<Time>,
+    /// The manifest's first page of objects that isn't compared.
+    pub next: u32,
+    /// How many objects were compared.
+    pub objects_checked: u64,
+    /// Keys of objects and documents that aren't there; the first hundred.
+    pub missing: Vec<String>,
+    /// Keys of objects and documents that aren't what was stored; the first hundred.
+    pub changed: Vec<String>,
+}
+
+/// Every finished backup is verified so often without anyone asking.
+const VERIFY_EVERY: TimeDelta = TimeDelta::days(7);
+
+/// A verification that hasn't got further for so long was interrupted: no invocation is given more than 15 minutes.
+const VERIFICATION_LOST: TimeDelta = TimeDelta::minutes(20);
 
 /// The states of a backup, each with what is known in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +151,7 @@ pub struct BackupRun {
     pub started_at: Time,
     /// How many invocations have worked on it.
     pub slices: u32,
-    /// How often it had to begin again because its source changed.
+    /// How often some of it had to be planned again because its source changed.
     pub replans: u32,
     /// Whether it takes objects over from an earlier backup.
     pub reuse: Reuse,
@@ -134,56 +163,166 @@ pub struct BackupRun {
     pub progress: Progress,
 }
 
-/// The steps of a backup. What a step needs from those before it is in its variant or in the backup's working pages,
-/// which carry the fence of the worker that wrote them: a worker that lost its lease can't spoil its successor's.
+/// The steps of a backup. What a step needs from those before it is in its variant or in the backup's working pages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BackupPhase {
     /// Flush every collection and write down what it is.
-    Flush,
-    /// Decide which objects the backup consists of.
-    #[serde(rename_all = "camelCase")]
-    Plan {
-        /// The fence under which the capture was written.
-        capture: u64,
-    },
-    /// Copy the plan's pages, in order.
-    #[serde(rename_all = "camelCase")]
-    Copy {
-        /// The fence under which the plan was written.
-        plan: u64,
-        /// How many pages it has.
-        pages: u32,
-        /// The first that isn't copied.
-        next: u32,
-        /// Bytes of the pages before it.
-        done_bytes: u64,
-        /// Bytes that this backup has stored anew.
-        added_bytes: u64,
-    },
+    Flush(Flushing),
+    /// Decide which objects the backup consists of, and which of them are to be copied.
+    Plan(Planning),
+    /// Copy the plan's pages.
+    Copy(Copying),
     /// Find every object of the plan at the destination, then write the manifest.
-    #[serde(rename_all = "camelCase")]
-    Verify {
-        /// The fence under which the plan was written.
-        plan: u64,
-        /// How many pages it has.
-        pages: u32,
-        /// Bytes that this backup has stored anew.
-        added_bytes: u64,
-    },
+    Verify(Verifying),
     /// The manifest is written: become AVAILABLE.
     Publish,
     /// Remove what was stored, then end.
     Clean(Ending),
 }
 
+/// How far the flush is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flushing {
+    /// Pages of what was found so far.
+    pub capture: PageSet,
+    /// The last collection that is done, by id; they are flushed in the order of [`crate::ObjectKey::collection`].
+    pub after: Option<String>,
+    /// What to do again, if this isn't the first time.
+    pub again: Option<Again>,
+}
+
+/// Some collections are captured and planned again: their source changed before all of it was copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Again {
+    /// What was captured before.
+    pub capture: PageSet,
+    /// What was planned before.
+    pub plan: PageSet,
+    /// The collections to do again, by id.
+    pub collections: BTreeSet<i64>,
+}
+
+/// How far the planning is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Planning {
+    /// What was captured.
+    pub capture: PageSet,
+    /// The page of the capture that is being planned.
+    pub page: u32,
+    /// The plan so far.
+    pub plan: PageSet,
+    /// Its last object.
+    pub after: Option<ObjectKey>,
+    /// How many objects it has.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Collections of which something wasn't there any more.
+    pub gone: BTreeSet<i64>,
+    /// What is planned again, if this isn't the first time.
+    pub again: Option<Again>,
+}
+
+/// How far the copying is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Copying {
+    /// What was captured.
+    pub capture: PageSet,
+    /// What to copy.
+    pub plan: PageSet,
+    /// The first page that isn't done.
+    pub next: u32,
+    /// Pages after it that are.
+    pub ahead: BTreeSet<u32>,
+    /// Of the pages that are done.
+    pub done: Copied,
+    /// Collections of which something wasn't there any more.
+    pub gone: BTreeSet<i64>,
+}
+
+/// Sums over copied pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Copied {
+    /// Objects that are stored, whoever stored them.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of those that this backup stored.
+    pub added_bytes: u64,
+}
+
+impl Copied {
+    /// Adds another sum.
+    pub fn add(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.added_bytes += other.added_bytes;
+    }
+}
+
+impl Copying {
+    /// A page is done.
+    pub fn finish(&mut self, page: u32, copied: Copied) {
+        self.done.add(copied);
+        self.ahead.insert(page);
+        while self.ahead.remove(&self.next) {
+            self.next += 1;
+        }
+    }
+}
+
+/// How far the verification is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verifying {
+    /// What was captured.
+    pub capture: PageSet,
+    /// What was copied.
+    pub plan: PageSet,
+    /// The first page that isn't compared.
+    pub next: u32,
+}
+
+/// Pages of one kind, written one after the other, by one worker after the other. Each carries the fence of the worker
+/// that wrote it: one that lost its lease can't spoil its successor's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageSet {
+    /// How many there are.
+    pub count: u32,
+    /// From which page on which fence, in order.
+    writers: Vec<(u32, u64)>,
+}
+
+impl PageSet {
+    /// The fence that the page of this number carries.
+    pub fn fence(&self, number: u32) -> u64 {
+        self.writers.iter().rfind(|(first, _)| *first <= number).map_or(0, |(_, fence)| *fence)
+    }
+
+    /// Adds a page that the worker with this fence writes.
+    pub fn push(&mut self, fence: u64) {
+        if self.writers.last().is_none_or(|(_, last)| *last != fence) {
+            self.writers.push((self.count, fence));
+        }
+        self.count += 1;
+    }
+}
+
 /// Whether a backup may take objects over from an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reuse {
-    /// From the newest available one.
+    /// From the newest that is available when the planning begins.
     Newest,
-    /// No: the newest one was found to lack something. Copying puts back what is missing.
+    /// From this one. It can't be removed before the job ends: both need the instance's lease.
+    From(BackupId),
+    /// No: there is none, or it was found to lack something. Copying puts back what is missing.
     Nothing,
 }
 
@@ -191,10 +330,10 @@ impl BackupPhase {
     /// The phase's name on the wire.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Flush => "FLUSH",
-            Self::Plan { .. } => "PLAN",
-            Self::Copy { .. } => "COPY",
-            Self::Verify { .. } => "VERIFY",
+            Self::Flush(_) => "FLUSH",
+            Self::Plan(_) => "PLAN",
+            Self::Copy(_) => "COPY",
+            Self::Verify(_) => "VERIFY",
             Self::Publish => "PUBLISH",
             Self::Clean(_) => "CLEAN",
         }
@@ -264,8 +403,17 @@ impl Backup {
     /// What the sweep has to do with it, if anything.
     pub fn due(&self) -> Option<Due> {
         match &self.state {
-            BackupState::Available(_) | BackupState::Damaged { .. } => {
-                self.expires_at.map(|at| Due { kind: DueKind::Expiry, at })
+            BackupState::Available(snapshot) | BackupState::Damaged { snapshot, .. } => {
+                let verify_at = match &self.verification {
+                    None => snapshot.completed_at + VERIFY_EVERY,
+                    Some(Verification { completed_at: Some(completed_at), .. }) => *completed_at + VERIFY_EVERY,
+                    Some(under_way) => under_way.advanced_at + VERIFICATION_LOST,
+                };
+                let expiry = self.expires_at.filter(|at| *at <= verify_at);
+                Some(match expiry {
+                    Some(at) => Due { kind: DueKind::Expiry, at },
+                    None => Due { kind: DueKind::Verification, at: verify_at },
+                })
             }
             BackupState::Deleting { since, .. } => Some(Due { kind: DueKind::Deletion, at: *since }),
             _ => None,
@@ -282,7 +430,7 @@ impl BackupRun {
             replans: 0,
             reuse: Reuse::Newest,
             advanced_at: now,
-            phase: BackupPhase::Flush,
+            phase: BackupPhase::Flush(Flushing::default()),
             progress: Progress::default(),
         }
     }
@@ -290,5 +438,20 @@ impl BackupRun {
     /// Whether it got no further for longer than `limit`.
     pub fn is_stalled(&self, now: Time, limit: TimeDelta) -> bool {
         now - self.advanced_at > limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_carries_the_fence_of_its_writer() {
+        let mut pages = PageSet::default();
+        for fence in [3, 3, 5, 9, 9] {
+            pages.push(fence);
+        }
+        assert_eq!(pages.count, 5);
+        assert_eq!((0..5).map(|number| pages.fence(number)).collect::<Vec<_>>(), [3, 3, 5, 9, 9]);
     }
 }

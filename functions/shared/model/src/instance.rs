@@ -91,6 +91,8 @@ pub struct Instance {
     pub auth: Option<Auth>,
     /// The management endpoint (port 9091 by default), if it can be reached.
     pub management_endpoint: Option<String>,
+    /// Over how many invocations the copying of a backup is spread; at least 1.
+    pub copy_workers: u8,
     /// When it was registered.
     pub created_at: Time,
     /// The version that the server reported when it was last asked.

@@ -140,6 +140,8 @@ pub enum DueKind {
     Job,
     /// A backup that has expired.
     Expiry,
+    /// A backup that hasn't been verified for long.
+    Verification,
     /// A backup whose deletion was asked for and isn't finished.
     Deletion,
     /// A finished restore that still keeps something of its own: a previous collection, or leftovers of a failure.
@@ -148,13 +150,14 @@ pub enum DueKind {
 
 impl DueKind {
     /// Every kind, in the order in which the sweep works.
-    pub const ALL: [Self; 4] = [Self::Job, Self::Expiry, Self::Deletion, Self::RestoreLeftovers];
+    pub const ALL: [Self; 5] = [Self::Job, Self::Expiry, Self::Deletion, Self::RestoreLeftovers, Self::Verification];
 
     /// The kind as the catalog's index spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Job => "JOB",
             Self::Expiry => "EXPIRY",
+            Self::Verification => "VERIFICATION",
             Self::Deletion => "DELETION",
             Self::RestoreLeftovers => "RESTORE_LEFTOVERS",
         }

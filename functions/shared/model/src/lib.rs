@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod backup;
+mod capabilities;
 mod engine;
 mod ids;
 mod instance;
@@ -14,7 +15,11 @@ mod restore;
 pub mod retention;
 mod snapshot;
 
-pub use backup::{Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Reuse};
+pub use backup::{
+    Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
+    Flushing, PageSet, Planning, Reuse, Verification, Verifying,
+};
+pub use capabilities::{Capabilities, Capability};
 pub use engine::{EngineVersion, Support};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
@@ -25,8 +30,9 @@ pub use restore::{
     RestoreRun, RestoreState, RestoreStatus, Swap, previous_name, rebuilt_name, restore_owns,
 };
 pub use snapshot::{
-    CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, PageRef,
-    PartitionCapture, RowCount, SegmentCapture, Snapshot, SourceStorage, Totals, object_key,
+    CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, ObjectKey, Origin,
+    PageRef, PartitionCapture, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion,
+    Totals,
 };
 
 /// A point in time with the grain of the catalog, in UTC.

@@ -1,38 +1,104 @@
 //! What a snapshot consists of: the manifest, its pages, and everything needed to rebuild a collection.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{BackupId, BackupName, CaptureMethod, CollectionName, InstanceId, Region, Time};
 
-/// The key of a data object below an instance's prefix, from its key in the source relative to Milvus's root path.
+/// Over how many prefixes an instance's data objects are spread.
 ///
-/// Two hexadecimal digits of the key's SHA-256 come first: S3's request rates are per prefix, and so one busy
-/// collection is spread over 256 of them.
-pub fn object_key(relative: &str) -> String {
-    let shard = Sha256::digest(relative.as_bytes())[0];
-    format!("{shard:02x}/{relative}")
+/// S3 takes 3,500 writes a second per prefix (its user guide, "Optimizing Amazon S3 performance"), and a listing of one
+/// prefix gives a thousand keys after the other: with sixteen, one busy collection is limited by neither.
+pub const SHARDS: usize = 16;
+
+/// The key of a data object in a snapshot: `{collection}/{kind}/{partition}/{segment}/…`, where Milvus, below its root
+/// path, has `{kind}/{collection}/{partition}/{segment}/…`. So the objects of a collection are neighbours, and one
+/// listing per kind and collection gives them in this order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ObjectKey(String);
+
+impl ObjectKey {
+    /// From a key relative to Milvus's root path; `None` if it isn't one of a collection's data.
+    pub fn from_source(relative: &str) -> Option<Self> {
+        let (kind, rest) = relative.split_once('/')?;
+        let (collection, rest) = rest.split_once('/')?;
+        Some(Self(format!("{collection}/{kind}/{rest}")))
+    }
+
+    /// The key relative to Milvus's root path.
+    pub fn source(&self) -> String {
+        let mut parts = self.0.splitn(3, '/');
+        let [collection, kind, rest] = std::array::from_fn(|_| parts.next().unwrap_or_default());
+        format!("{kind}/{collection}/{rest}")
+    }
+
+    /// The key below an instance's data prefix: `{shard}/{key}`.
+    pub fn stored(&self) -> String {
+        format!("{:x}/{}", self.shard(), self.0)
+    }
+
+    /// Which of the [`SHARDS`] it is in.
+    pub fn shard(&self) -> usize {
+        usize::from(Sha256::digest(self.0.as_bytes())[0]) % SHARDS
+    }
+
+    /// The collection's id in the source, in decimal. Keys are sorted by it first, in the order of text.
+    pub fn collection(&self) -> &str {
+        self.0.split('/').next().unwrap_or_default()
+    }
+
+    /// What follows the collection and, with a slash, its kind of log; `None` if it is of another kind.
+    pub fn below(&self, kind: &str) -> Option<&str> {
+        self.0.split_once('/')?.1.strip_prefix(kind)?.strip_prefix('/')
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
 }
 
 /// An object of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectEntry {
-    /// `{shard}/{key relative to the source's root path}`; entries of a snapshot are sorted by it.
-    pub key: String,
+    /// Entries of a snapshot are sorted by it.
+    pub key: ObjectKey,
     /// In bytes.
     pub size: u64,
     /// The source's ETag when it was planned.
     pub source_etag: String,
-    /// The ETag of what is stored; `None` in a plan, where nothing is stored yet.
+    /// The ETag of what is stored; `None` in a plan for what is yet to be copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// Who stored it.
+    #[serde(default, skip_serializing_if = "Origin::is_earlier")]
+    pub origin: Origin,
 }
 
-impl ObjectEntry {
-    /// The key relative to the source's root path.
-    pub fn relative_key(&self) -> &str {
-        self.key.split_once('/').map_or(self.key.as_str(), |(_, relative)| relative)
+/// Which backup stored an object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Origin {
+    /// An earlier one, or none yet.
+    #[default]
+    Earlier,
+    /// The one whose snapshot this is.
+    Own,
+}
+
+impl Origin {
+    fn is_earlier(&self) -> bool {
+        *self == Self::Earlier
     }
 }
 
@@ -80,7 +146,7 @@ pub struct Manifest {
     pub left_out: Vec<LeftOut>,
     /// Pages of [`ObjectEntry`], sorted by key through all of them.
     pub object_pages: Vec<PageRef>,
-    /// Pages of [`CollectionCapture`], sorted by name through all of them.
+    /// Pages of [`CollectionCapture`], sorted by id, as [`ObjectKey::collection`] is, through all of them.
     pub collection_pages: Vec<PageRef>,
 }
 
@@ -102,7 +168,7 @@ pub struct SourceStorage {
 pub struct Totals {
     /// Bytes of all its objects.
     pub size_bytes: u64,
-    /// Bytes that no earlier backup of the instance held.
+    /// Bytes that it stored anew.
     pub added_bytes: u64,
     /// How many objects.
     pub objects: u64,
@@ -227,16 +293,71 @@ pub enum Loaded {
     },
 }
 
-/// A segment: rows of one partition.
+/// A segment: rows of one partition, or deletes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentCapture {
     /// Its id in the source.
     pub id: i64,
-    /// Its partition's id in the source.
+    /// Its partition's id in the source; -1 for deletes in all partitions.
     pub partition_id: i64,
-    /// Rows in it, deleted ones included.
+    /// Rows in it, deleted ones included; 0 for deletes.
     pub rows: u64,
+    /// What it holds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub level: SegmentLevel,
+    /// How its logs are laid out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub storage: StorageVersion,
+}
+
+/// What a segment holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SegmentLevel {
+    /// Rows, in insert logs, and deletes of them, in delta logs.
+    #[default]
+    Data,
+    /// Deletes only, in delta logs, of rows in other segments.
+    L0,
+}
+
+/// How the logs of a segment are laid out, as Milvus numbers it. Segments of several versions can be in one
+/// collection, after an upgrade.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "i64", into = "i64")]
+pub enum StorageVersion {
+    /// One folder of insert logs for each field.
+    #[default]
+    V1,
+    /// One folder for each group of columns.
+    V2,
+    /// Another one; from 3 on, the logs alone can't be imported.
+    Other(i64),
+}
+
+impl From<i64> for StorageVersion {
+    fn from(number: i64) -> Self {
+        match number {
+            0 | 1 => Self::V1,
+            2 => Self::V2,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<StorageVersion> for i64 {
+    fn from(version: StorageVersion) -> i64 {
+        match version {
+            StorageVersion::V1 => 0,
+            StorageVersion::V2 => 2,
+            StorageVersion::Other(other) => other,
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How many rows a collection has, and how well that is known.
@@ -280,11 +401,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_key_spreads_by_hash_and_gives_its_source_back() {
-        let key = object_key("insert_log/1/2/3/100/5");
-        assert_eq!(key.as_bytes()[2], b'/');
-        let entry = ObjectEntry { key, size: 0, source_etag: String::new(), etag: None };
-        assert_eq!(entry.relative_key(), "insert_log/1/2/3/100/5");
+    fn an_object_key_gives_its_source_back_and_sorts_by_collection() {
+        let key = ObjectKey::from_source("insert_log/1/2/3/100/5").unwrap();
+        assert_eq!(key.as_str(), "1/insert_log/2/3/100/5");
+        assert_eq!(key.source(), "insert_log/1/2/3/100/5");
+        assert_eq!((key.collection(), key.below("insert_log")), ("1", Some("2/3/100/5")));
+        assert_eq!(key.below("delta_log"), None);
+        assert!(key.stored().ends_with("/1/insert_log/2/3/100/5"));
+        let other = ObjectKey::from_source("delta_log/11/-1/4/5").unwrap();
+        assert!(key < other && "1" < "11");
+        assert_eq!(ObjectKey::from_source("insert_log"), None);
+    }
+
+    #[test]
+    fn every_shard_is_used() {
+        let shards: std::collections::BTreeSet<usize> =
+            (0..1000).map(|n| ObjectKey::from_source(&format!("insert_log/1/2/{n}/0/1")).unwrap().shard()).collect();
+        assert_eq!(shards, (0..SHARDS).collect());
+    }
+
+    #[test]
+    fn a_segment_is_written_as_before_unless_it_is_of_another_kind() {
+        let read = |json: &str| serde_json::from_str::<SegmentCapture>(json).unwrap();
+        let plain = r#"{"id":1,"partitionId":2,"rows":3}"#;
+        assert_eq!(serde_json::to_string(&read(plain)).unwrap(), plain);
+        let l0 = r#"{"id":1,"partitionId":-1,"rows":0,"level":"l0","storage":2}"#;
+        assert_eq!((read(l0).level, read(l0).storage), (SegmentLevel::L0, StorageVersion::V2));
+        assert_eq!(serde_json::to_string(&read(l0)).unwrap(), l0);
     }
 
     #[test]

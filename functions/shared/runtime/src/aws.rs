@@ -13,7 +13,11 @@ use milvault_milvus::MilvusConnector;
 use milvault_model::Region;
 use milvault_snapshots::S3Objects;
 
-use crate::{Environment, RandomIds, SystemClock, continuation::LambdaContinuation, secrets::SecretsManager};
+use crate::{
+    Environment, RandomIds, SystemClock,
+    continuation::{LambdaContinuation, LambdaCopyWorkers},
+    secrets::SecretsManager,
+};
 
 const CONNECT: Duration = Duration::from_secs(3);
 /// What a small request may take, and what it may take with all its retries.
@@ -34,12 +38,15 @@ pub(crate) async fn jobs(environment: Environment) -> Jobs {
         create_backup_function: environment.create_backup_function,
         restore_function: environment.restore_function,
     };
+    let copy_workers =
+        LambdaCopyWorkers { client: waiting_client(&config), function: continuation.create_backup_function.clone() };
     let catalog = DynamoCatalog::new(aws_sdk_dynamodb::Client::new(&config), environment.catalog_table);
     let ports = Ports {
         catalog: Arc::new(catalog),
         objects: Arc::new(S3Objects::new(move |region: &Region| s3_client(&s3, region))),
         milvus: Arc::new(MilvusConnector::new(Arc::new(SecretsManager { config }))),
         continuation: Arc::new(continuation),
+        copy_workers: Arc::new(copy_workers),
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
     };
@@ -70,6 +77,13 @@ fn lambda_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
         .operation_timeout(INVOKE)
         .build();
     aws_sdk_lambda::Client::from_conf(aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts).build())
+}
+
+/// For invocations whose answer is waited for: each is given a time of its own to end in, and is not repeated.
+fn waiting_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(COPY_ATTEMPT).build();
+    let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts);
+    aws_sdk_lambda::Client::from_conf(config.retry_config(RetryConfig::disabled()).build())
 }
 
 fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {

@@ -1,12 +1,12 @@
 //! The deployment's settings, from the function's environment variables.
 
 use chrono::TimeDelta;
-use milvault_jobs::{Settings, ports::Bucket};
+use milvault_jobs::{OBJECTS_PER_PAGE, Settings, ports::Bucket};
 use milvault_model::Region;
 
-/// How many server-side copies are in flight at once. Each is one small request; S3 begins to push back at hundreds per
-/// prefix, and the keys are spread over 256 of those.
-const COPIES_IN_FLIGHT: usize = 64;
+/// How many server-side copies an invocation has in flight at most. Each is one small request on a connection of its
+/// own, and Lambda gives an invocation 1,024 file descriptors.
+const COPIES_IN_FLIGHT: usize = 500;
 
 /// The deployment's settings.
 #[derive(Debug, Clone)]
@@ -46,14 +46,16 @@ impl Environment {
     /// Naming the first variable that is missing or not usable.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, StartError> {
         let text = |name| variable(name).filter(|value| !value.is_empty()).ok_or(StartError::Missing(name));
-        let seconds = |name, default| match text(name) {
-            Err(_) => Ok(TimeDelta::seconds(default)),
-            Ok(value) => value
-                .parse::<u32>()
-                .ok()
-                .filter(|seconds| *seconds > 0)
-                .map(|seconds| TimeDelta::seconds(seconds.into()))
-                .ok_or(StartError::Unusable { name, value, wanted: "a number of seconds" }),
+        let number = |name, default, wanted| match text(name) {
+            Err(_) => Ok(default),
+            Ok(value) => match value.parse::<u32>() {
+                Ok(number) if number > 0 => Ok(number),
+                _ => Err(StartError::Unusable { name, value, wanted }),
+            },
+        };
+        let seconds = |name, default| {
+            let seconds = number(name, default, "a number of seconds")?;
+            Ok::<_, StartError>(TimeDelta::seconds(seconds.into()))
         };
         let region = text("AWS_REGION")?;
         let region: Region = region.parse().map_err(|_| StartError::Unusable {
@@ -70,6 +72,9 @@ impl Environment {
                 lease: seconds("JOB_LEASE_SECONDS", 60)?,
                 stall: seconds("JOB_STALL_SECONDS", 600)?,
                 import_stall: seconds("IMPORT_STALL_SECONDS", 300)?,
+                objects_per_page: number("OBJECTS_PER_PAGE", 10_000, "a number of objects")?
+                    .try_into()
+                    .map_or(OBJECTS_PER_PAGE, |objects: usize| objects.min(OBJECTS_PER_PAGE)),
                 copies_in_flight: COPIES_IN_FLIGHT,
             },
         })

@@ -41,6 +41,8 @@ impl Default for Parts {
 
 /// A copy carries its source's ETag, because its own may differ: under KMS, or when copied in parts.
 const SOURCE_ETAG: &str = "milvault-source-etag";
+/// And for whom it was made, because a copy whose answer got lost is found to be there already.
+const STORED_BY: &str = "milvault-stored-by";
 
 type ClientFactory = Box<dyn Fn(&Region) -> Client + Send + Sync>;
 
@@ -84,7 +86,8 @@ impl S3Objects {
         let source_etag = head.metadata().and_then(|metadata| metadata.get(SOURCE_ETAG));
         let same = size == Some(request.size)
             && (source_etag.is_some_and(|source| source == request.from_etag) || etag == request.from_etag);
-        Ok(Some(if same { CopyOutcome::AlreadyThere { etag } } else { CopyOutcome::Occupied }))
+        let stored_by = head.metadata().and_then(|metadata| metadata.get(STORED_BY)).cloned();
+        Ok(Some(if same { CopyOutcome::AlreadyThere { etag, stored_by } } else { CopyOutcome::Occupied }))
     }
 }
 
@@ -141,6 +144,7 @@ impl Objects for S3Objects {
             .if_none_match("*")
             .metadata_directive(MetadataDirective::Replace)
             .metadata(SOURCE_ETAG, request.from_etag)
+            .metadata(STORED_BY, request.stored_by)
             .send()
             .await;
         match copied {

@@ -4,7 +4,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use milvault_jobs::ports::{CopyOutcome, CopyRequest, ObjectsError};
 
 use crate::{
-    S3Objects, SOURCE_ETAG, copy_source,
+    S3Objects, SOURCE_ETAG, STORED_BY, copy_source,
     errors::{Answer, answer, plain_copy},
     quoted, unquoted,
 };
@@ -20,6 +20,7 @@ impl S3Objects {
             .bucket(&request.to.name)
             .key(request.to_key)
             .metadata(SOURCE_ETAG, request.from_etag)
+            .metadata(STORED_BY, request.stored_by)
             .send()
             .await
             .map_err(|error| plain_copy(answer(&error), request, &error))?;

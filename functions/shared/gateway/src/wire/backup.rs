@@ -69,14 +69,9 @@ impl<'a> BackupView<'a> {
                 view.phase = Some(run.phase.name());
                 view.progress = Some(ProgressView::of(&run.progress, run.started_at, now));
                 view.started_at = Some(run.started_at.into());
-                view.added_bytes = match run.phase {
-                    BackupPhase::Copy { added_bytes, .. } | BackupPhase::Verify { added_bytes, .. } => {
-                        Some(added_bytes)
-                    }
-                    BackupPhase::Flush | BackupPhase::Plan { .. } | BackupPhase::Publish | BackupPhase::Clean(_) => {
-                        None
-                    }
-                };
+                if let BackupPhase::Copy(copying) = &run.phase {
+                    view.added_bytes = Some(copying.done.added_bytes);
+                }
             }
             BackupState::Failed { started_at, ended_at, failure } => {
                 view.started_at = started_at.map(Timestamp::from);
@@ -97,6 +92,49 @@ impl<'a> BackupView<'a> {
     }
 }
 
+/// A backup with its last verification.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedView<'a> {
+    #[serde(flatten)]
+    backup: BackupView<'a>,
+    verification: Option<VerificationView<'a>>,
+}
+
+impl<'a> VerifiedView<'a> {
+    /// The object of a record, as of now.
+    pub fn of(backup: &'a Backup, now: Time) -> Self {
+        Self { backup: BackupView::of(backup, now), verification: VerificationView::of(backup) }
+    }
+}
+
+/// What was found; of each list the first hundred keys.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationView<'a> {
+    status: &'static str,
+    started_at: Timestamp,
+    completed_at: Option<Timestamp>,
+    objects_checked: u64,
+    missing: &'a [String],
+    changed: &'a [String],
+}
+
+impl<'a> VerificationView<'a> {
+    /// The object of a record's last verification, if there was one.
+    pub fn of(backup: &'a Backup) -> Option<Self> {
+        let last = backup.verification.as_ref()?;
+        Some(Self {
+            status: if last.completed_at.is_some() { "COMPLETED" } else { "RUNNING" },
+            started_at: last.started_at.into(),
+            completed_at: last.completed_at.map(Timestamp::from),
+            objects_checked: last.objects_checked,
+            missing: &last.missing,
+            changed: &last.changed,
+        })
+    }
+}
+
 /// A backup with a page of its collections.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -104,6 +142,8 @@ pub struct BackupDescription<'a> {
     /// What lists show.
     #[serde(flatten)]
     pub backup: BackupView<'a>,
+    /// Its last verification.
+    pub verification: Option<VerificationView<'a>>,
     /// Its databases, with those of their collections that are on this page.
     pub databases: Vec<DatabaseView>,
     /// What was there and isn't in it.
@@ -167,7 +207,7 @@ pub fn databases(names: impl IntoIterator<Item = String>, captures: &[Collection
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use milvault_model::{BackupRun, FailureCode, Progress, Snapshot, Totals};
+    use milvault_model::{BackupRun, Copied, Copying, FailureCode, Progress, Snapshot, Totals};
     use serde_json::{Value, json};
 
     use super::*;
@@ -190,6 +230,7 @@ mod tests {
             expires_at: None,
             cancel_requested_at: None,
             pins: Default::default(),
+            verification: None,
             state,
         };
         serde_json::to_value(BackupView::of(&backup, at(20))).unwrap()
@@ -198,7 +239,10 @@ mod tests {
     #[test]
     fn a_running_backup_shows_phase_and_progress_and_nulls_for_what_is_not_known_yet() {
         let run = BackupRun {
-            phase: BackupPhase::Copy { plan: 1, pages: 3, next: 1, done_bytes: 50, added_bytes: 45 },
+            phase: BackupPhase::Copy(Copying {
+                done: Copied { objects: 400, bytes: 50, added_bytes: 45 },
+                ..Copying::default()
+            }),
             progress: Progress { objects_done: 420, objects_total: 1000, bytes_done: 50, bytes_total: 100 },
             ..BackupRun::begin(at(10))
         };

@@ -19,6 +19,7 @@ pub struct InstanceView<'a> {
     auth: Option<&'a Auth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     management_endpoint: Option<&'a str>,
+    copy_workers: u8,
     created_at: Timestamp,
     reported_engine_version: Option<&'a str>,
 }
@@ -34,6 +35,7 @@ impl<'a> InstanceView<'a> {
             storage: instance.storage.as_ref(),
             auth: instance.auth.as_ref(),
             management_endpoint: instance.management_endpoint.as_deref(),
+            copy_workers: instance.copy_workers,
             created_at: instance.created_at.into(),
             reported_engine_version: instance.reported_engine_version.as_deref(),
         }

@@ -8,7 +8,9 @@ use chrono::SecondsFormat;
 use milvault_model::{Progress, Time};
 use serde::{Serialize, Serializer};
 
-pub use backup::{BackupDescription, BackupView, CollectionView, DatabaseView, LeftOutView, databases};
+pub use backup::{
+    BackupDescription, BackupView, CollectionView, DatabaseView, LeftOutView, VerificationView, VerifiedView, databases,
+};
 pub use instance::InstanceView;
 pub use restore::{CollectionRestoreView, RestoreDescription, RestoreView};
 

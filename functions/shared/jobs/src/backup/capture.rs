@@ -4,10 +4,13 @@ use std::collections::HashSet;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::DateTime;
-use milvault_model::{CollectionCapture, CollectionName, FailureCode, Loaded, RowCount, SegmentCapture, Time};
+use milvault_model::{
+    CollectionCapture, CollectionName, FailureCode, Loaded, RowCount, SegmentCapture, SegmentLevel, StorageVersion,
+    Time,
+};
 
 use crate::{
-    ports::{CollectionDescription, Milvus, MilvusError, Segment},
+    ports::{CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment},
     slice::{Step, fatal},
 };
 
@@ -29,12 +32,20 @@ pub(super) async fn capture(milvus: &dyn Milvus, name: &CollectionName) -> Step<
             FailureCode::SourceChanged,
             format!("{name}: its segments were compacted during each of {MAX_FLUSHES} flushes"),
         )),
+        Err(Flushing::Storage(segment, version)) => Err(fatal(
+            FailureCode::EngineVersionUnsupported,
+            format!(
+                "{name}: segment {segment} is in Milvus's storage version {version}, whose logs can't be imported: \
+                 only versions 1 and 2 can be backed up"
+            ),
+        )),
     }
 }
 
 enum Flushing {
     Dropped,
     Unsettled,
+    Storage(i64, i64),
     Error(MilvusError),
 }
 
@@ -50,26 +61,49 @@ impl From<MilvusError> for Flushing {
 async fn describe_and_flush(milvus: &dyn Milvus, name: &CollectionName) -> Result<CollectionCapture, Flushing> {
     for _ in 0..MAX_FLUSHES {
         let description = milvus.describe(name).await?;
-        let countable = matches!(description.loaded, Loaded::Whole { .. });
-        let before = if countable { Some(observe(milvus, name).await?) } else { None };
-        let flushed = milvus.flush(name).await?;
+        let earlier = data_of(&milvus.segments(name).await?);
+        let moment = flush(milvus, name, matches!(description.loaded, Loaded::Whole { .. })).await?;
         let segments = milvus.segments(name).await?;
-        // A compaction writes a new segment, which may lack rows deleted after the point in time: only the very
-        // segments that the flush named hold the rows of its moment.
-        let found: HashSet<i64> = segments.iter().filter(|s| s.is_flushed).map(|s| s.id).collect();
-        let of_the_flush: HashSet<i64> = flushed.segments.iter().copied().collect();
-        if !of_the_flush.is_subset(&found) {
+        // A compaction writes a new segment, which may lack rows deleted after the point in time: only segments of
+        // before it hold the rows of its moment. These are those that the flush names, and, in case it doesn't name
+        // all (2.4.0 left out what isn't of level L1: milvus-io/milvus 33055), those that were flushed already.
+        let of_the_flush: HashSet<i64> = moment.flushed.segments.iter().copied().chain(earlier).collect();
+        if !of_the_flush.is_subset(&data_of(&segments)) {
             continue;
         }
-        let segments: Vec<Segment> =
-            segments.into_iter().filter(|s| of_the_flush.contains(&s.id) && s.rows > 0).collect();
-        let rows = match before {
-            Some(before) => count_rows(milvus, name, before, &of_the_flush).await?,
+        let rows = match &moment.before {
+            Some(before) => count_rows(milvus, name, before, &moment.flushed).await?,
             None => None,
         };
-        return Ok(assemble(description, flushed.timestamp, segments, rows));
+        let segments: Vec<Segment> = segments
+            .into_iter()
+            .filter(|segment| match segment.level {
+                SegmentLevel::Data => of_the_flush.contains(&segment.id) && segment.rows > 0,
+                // No flush names them: deletes after the point in time are cut off when they are imported, and deletes
+                // that are in the rows' own delta logs by now may well be applied twice.
+                SegmentLevel::L0 => segment.is_flushed,
+            })
+            .collect();
+        for segment in &segments {
+            if let (SegmentLevel::Data, StorageVersion::Other(version)) = (segment.level, segment.storage) {
+                return Err(Flushing::Storage(segment.id, version));
+            }
+        }
+        return Ok(assemble(description, moment.flushed.timestamp, segments, rows));
     }
     Err(Flushing::Unsettled)
+}
+
+/// The ids of the segments with rows that are in object storage.
+fn data_of(segments: &[Segment]) -> HashSet<i64> {
+    let data = segments.iter().filter(|segment| segment.is_flushed && segment.level == SegmentLevel::Data);
+    data.map(|segment| segment.id).collect()
+}
+
+/// A point in time, and what was seen just before it.
+struct Moment {
+    flushed: FlushResult,
+    before: Option<Observation>,
 }
 
 /// Rows that queries see, and the segments that held all of them just before.
@@ -78,9 +112,24 @@ struct Observation {
     segments: HashSet<i64>,
 }
 
-async fn observe(milvus: &dyn Milvus, name: &CollectionName) -> Result<Observation, MilvusError> {
-    let segments = milvus.flush(name).await?.segments.into_iter().collect();
-    Ok(Observation { rows: milvus.count(name).await?, segments })
+/// Flushes; twice, with a count between, where rows can be counted.
+///
+/// From 2.3.9 on, a server takes one flush in ten seconds of each collection by default. Nobody has to wait for an exact
+/// count: if the server won't have the second flush yet, the first one is the point in time, and an upper bound is known.
+async fn flush(milvus: &dyn Milvus, name: &CollectionName, countable: bool) -> Result<Moment, MilvusError> {
+    let first = milvus.flush(name, OnRateLimit::Wait).await?;
+    if !countable {
+        return Ok(Moment { flushed: first, before: None });
+    }
+    let rows = milvus.count(name).await?;
+    match milvus.flush(name, OnRateLimit::GiveUp).await {
+        Ok(second) => {
+            let segments = first.segments.into_iter().collect();
+            Ok(Moment { flushed: second, before: Some(Observation { rows, segments }) })
+        }
+        Err(MilvusError::RateLimited(_)) => Ok(Moment { flushed: first, before: None }),
+        Err(error) => Err(error),
+    }
 }
 
 /// The rows at the point in time, if that can be known: Milvus counts only the present.
@@ -91,14 +140,21 @@ async fn observe(milvus: &dyn Milvus, name: &CollectionName) -> Result<Observati
 async fn count_rows(
     milvus: &dyn Milvus,
     name: &CollectionName,
-    before: Observation,
-    of_the_flush: &HashSet<i64>,
+    before: &Observation,
+    flushed: &FlushResult,
 ) -> Result<Option<u64>, MilvusError> {
-    if before.segments != *of_the_flush || milvus.count(name).await? != before.rows {
+    let of_the_flush: HashSet<i64> = flushed.segments.iter().copied().collect();
+    if before.segments != of_the_flush || milvus.count(name).await? != before.rows {
         return Ok(None);
     }
-    let after: HashSet<i64> = milvus.flush(name).await?.segments.into_iter().collect();
-    Ok((after == *of_the_flush).then_some(before.rows))
+    match milvus.flush(name, OnRateLimit::GiveUp).await {
+        Ok(after) => {
+            let after: HashSet<i64> = after.segments.into_iter().collect();
+            Ok((after == of_the_flush).then_some(before.rows))
+        }
+        Err(MilvusError::RateLimited(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn assemble(
@@ -109,7 +165,9 @@ fn assemble(
 ) -> CollectionCapture {
     let rows = match counted {
         Some(rows) => RowCount::Exactly { rows },
-        None => RowCount::AtMost { rows: segments.iter().map(|segment| segment.rows).sum() },
+        None => {
+            RowCount::AtMost { rows: segments.iter().filter(|s| s.level == SegmentLevel::Data).map(|s| s.rows).sum() }
+        }
     };
     CollectionCapture {
         name: description.name,
@@ -130,7 +188,16 @@ fn assemble(
         size_bytes: 0,
         segments: segments
             .into_iter()
-            .map(|segment| SegmentCapture { id: segment.id, partition_id: segment.partition_id, rows: segment.rows })
+            .map(|segment| SegmentCapture {
+                id: segment.id,
+                partition_id: segment.partition_id,
+                rows: match segment.level {
+                    SegmentLevel::Data => segment.rows,
+                    SegmentLevel::L0 => 0,
+                },
+                level: segment.level,
+                storage: segment.storage,
+            })
             .collect(),
     }
 }

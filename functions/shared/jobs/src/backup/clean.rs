@@ -1,6 +1,6 @@
 //! CLEAN: a backup that won't be finished leaves nothing behind.
 
-use milvault_model::{BackupState, Ending, ObjectEntry};
+use milvault_model::{BackupState, Ending, ObjectEntry, Origin};
 
 use super::work::Work;
 use crate::{
@@ -25,28 +25,25 @@ pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
     Ok(work.end(state, vec![release]).await?)
 }
 
-/// Removes the objects that any of this backup's plans had copied and that nothing protects, then the plans.
-///
-/// The plans go last: as long as an object of theirs may be stored, they say so.
+/// Removes the objects that any of this backup's plans had copied and that nothing protects, each page's before the page:
+/// as long as an object of it may be stored, it says so.
 pub(crate) async fn remove_planned(work: &Work<'_>, protection: &Protection) -> Step {
     let folder = work.folder();
-    let mut after: Option<String> = None;
     loop {
-        let (keys, more) = folder.keys(PageKind::Plan.prefix(), after.as_deref()).await?;
+        let (keys, more) = folder.keys(PageKind::Plan.prefix(), None).await?;
         for key in &keys {
             if work.deadline.is_over(work.jobs.ports.clock.now()) {
                 return Err(Halt::OutOfTime);
             }
             let planned: Vec<ObjectEntry> = folder.read(key).await?;
-            // What has an ETag in a plan was taken over from a backup that was living then.
-            let copied: Vec<ObjectEntry> = planned.into_iter().filter(|entry| entry.etag.is_none()).collect();
-            protection.remove_unprotected(work.jobs, &work.instance.id, &copied).await?;
+            // What was stored when it was planned, by an earlier backup, is not ours to remove.
+            let own = |entry: &ObjectEntry| entry.etag.is_none() || entry.origin == Origin::Own;
+            let own: Vec<ObjectEntry> = planned.into_iter().filter(own).collect();
+            protection.remove_unprotected(work.jobs, &work.instance.id, &own).await?;
+            folder.remove(key).await?;
         }
-        after = keys.last().cloned();
         if !more {
-            break;
+            return Ok(());
         }
     }
-    folder.remove_all(PageKind::Plan.prefix()).await?;
-    Ok(folder.remove_all(PageKind::Capture.prefix()).await?)
 }

@@ -1,95 +1,183 @@
-//! COPY: one page of the plan after the other, by server-side copies.
+//! COPY: the plan's pages, by server-side copies; several pages at once, some of them by other invocations.
 
-use futures::{StreamExt, stream};
-use milvault_model::{BackupPhase, FailureCode, ObjectEntry, Progress};
-
-use super::work::Work;
-use crate::{
-    layout::PageKind,
-    pages::OBJECTS_PER_PAGE,
-    ports::{CopyOutcome, CopyRequest},
-    slice::{SHOW_PROGRESS, Step, fatal},
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-/// How far the copying is.
-pub(crate) struct Copying {
-    pub(crate) plan: u64,
-    pub(crate) pages: u32,
-    pub(crate) next: u32,
-    pub(crate) done_bytes: u64,
-    pub(crate) added_bytes: u64,
+use chrono::TimeDelta;
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, Either, select},
+    stream::FuturesUnordered,
+};
+use milvault_model::{Again, BackupPhase, Copied, Copying, PageSet, Verifying};
+
+use super::{
+    page_copy::{CopyEnd, CopyReport, CopyTask, PageCopy},
+    work::Work,
+};
+use crate::{
+    Error, Jobs,
+    ports::Deadline,
+    slice::{Halt, SHOW_PROGRESS, Step},
+    throttle::Throttle,
+};
+
+/// Pages that this invocation copies at once: while the last objects of one are on their way, the next begins.
+const PAGES_IN_FLIGHT: usize = 2;
+
+/// The longest that another invocation is given for its page. Lambda keeps a caller waiting on a silent connection,
+/// which networks cut after minutes.
+const TASK: TimeDelta = TimeDelta::seconds(120);
+
+/// What the pages in flight share.
+pub(super) struct Shared {
+    pub(super) throttle: Throttle,
+    deadline: Deadline,
+    is_stopped: AtomicBool,
+    /// How far the pages in flight are.
+    pages: Mutex<BTreeMap<u32, Copied>>,
 }
 
-pub(crate) async fn copy_page(work: &mut Work<'_>, at: Copying) -> Step {
-    let Copying { plan, pages, next, done_bytes, mut added_bytes } = at;
-    if next == pages {
-        return Ok(work.enter(BackupPhase::Verify { plan, pages, added_bytes }).await?);
+impl Shared {
+    pub(super) fn new(jobs: &Jobs, deadline: Deadline) -> Self {
+        Self {
+            throttle: Throttle::new(jobs.settings.copies_in_flight),
+            deadline,
+            is_stopped: AtomicBool::new(false),
+            pages: Mutex::default(),
+        }
     }
-    let folder = work.folder();
-    let entries: Vec<ObjectEntry> = folder.read(&PageKind::Plan.key(plan, next)).await?;
-    let (source, storage) = work.source()?;
-    let data = work.data_prefix();
 
-    let jobs = work.jobs;
-    let copies = entries.into_iter().map(|mut entry| {
-        let (source, data, root) = (&source, &data, &storage.root_path);
-        async move {
-            if entry.etag.is_some() {
-                return Ok((entry, CopyOutcome::AlreadyThere { etag: String::new() }));
-            }
-            let request = CopyRequest {
-                from: source,
-                from_key: &format!("{root}/{}", entry.relative_key()),
-                from_etag: &entry.source_etag,
-                size: entry.size,
-                to: &jobs.settings.snapshot_bucket,
-                to_key: &format!("{data}{}", entry.key),
-            };
-            let outcome = jobs.ports.objects.copy(request).await?;
-            if let CopyOutcome::Copied { etag } | CopyOutcome::AlreadyThere { etag } = &outcome {
-                entry.etag = Some(etag.clone());
-            }
-            Ok::<_, crate::Error>((entry, outcome))
+    /// No copy begins from here on.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self, jobs: &Jobs) -> bool {
+        self.is_stopped.load(Ordering::Relaxed) || self.deadline.is_over(jobs.ports.clock.now())
+    }
+
+    /// Counts what is stored of a page.
+    pub(super) fn count(&self, page: u32, copied: Copied) {
+        self.pages().entry(page).or_default().add(copied);
+    }
+
+    fn pages(&self) -> MutexGuard<'_, BTreeMap<u32, Copied>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who copies a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// This invocation.
+    Here,
+    /// Another one.
+    Elsewhere,
+}
+
+/// Copies until all pages are done or the time is over.
+pub(crate) async fn copy(work: &mut Work<'_>, mut copying: Copying) -> Step {
+    let shared = Shared::new(work.jobs, work.deadline);
+    copy_pages(work, &mut copying, &shared).await?;
+    if copying.next < copying.plan.count {
+        // What was copied of the pages in flight is marked in them; the rest is for the next slice.
+        return Err(Halt::OutOfTime);
+    }
+    let Copying { capture, plan, gone, .. } = copying;
+    if gone.is_empty() {
+        return Ok(work.enter(BackupPhase::Verify(Verifying { capture, plan, next: 0 })).await?);
+    }
+    work.begin_again(Again { capture, plan, collections: gone }).await
+}
+
+async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared) -> Step {
+    let mut pages: VecDeque<u32> =
+        (copying.next..copying.plan.count).filter(|page| !copying.ahead.contains(page)).collect();
+    // Those at the end are taken first: here, until it is busy.
+    let others = work.instance.copy_workers.saturating_sub(1) as usize;
+    let mut idle = [vec![Lane::Elsewhere; others], vec![Lane::Here; PAGES_IN_FLIGHT]].concat();
+    let mut flying = FuturesUnordered::new();
+    let mut failure = None;
+    loop {
+        while !pages.is_empty()
+            && !shared.is_over(work.jobs)
+            && let Some(lane) = idle.pop()
+        {
+            let Some(page) = pages.pop_front() else { break };
+            let copied = copy_one(work, &copying.plan, page, lane, shared)?;
+            flying.push(async move { (lane, page, copied.await) });
         }
-    });
-    let mut copies = stream::iter(copies).buffered(jobs.settings.copies_in_flight);
-    let mut copied = Vec::new();
-    // From the checkpoint, not from what was shown last: a page that is begun again is counted from its beginning.
-    let mut progress = Progress {
-        objects_done: u64::from(next) * OBJECTS_PER_PAGE as u64,
-        bytes_done: done_bytes,
-        ..work.run.progress
-    };
-    let mut shown_at = jobs.ports.clock.now();
-    while let Some(result) = copies.next().await {
-        let (entry, outcome) = result?;
-        match outcome {
-            // Also counts what an earlier try of this page has stored: no other backup refers to it yet.
-            CopyOutcome::Copied { .. } => added_bytes += entry.size,
-            CopyOutcome::AlreadyThere { etag } if !etag.is_empty() => added_bytes += entry.size,
-            CopyOutcome::AlreadyThere { .. } => {}
-            CopyOutcome::SourceGone => {
-                let reason = format!("{} is gone from the source", entry.relative_key());
-                drop(copies);
-                return work.replan(reason).await;
+        let tick = work.jobs.ports.clock.sleep(SHOW_PROGRESS.to_std().unwrap_or_default());
+        match select(flying.next(), pin!(tick)).await {
+            Either::Left((None, _)) => break,
+            Either::Left((Some((lane, page, Ok(report))), _)) => {
+                idle.push(lane);
+                shared.pages().remove(&page);
+                copying.gone.extend(report.gone);
+                match report.end {
+                    CopyEnd::Whole => copying.finish(page, report.copied),
+                    CopyEnd::Part => shared.count(page, report.copied),
+                    CopyEnd::Failed(cause) => failure = Some(Halt::Fatal(cause)),
+                }
             }
-            CopyOutcome::Occupied => {
-                return Err(fatal(FailureCode::SnapshotDamaged, format!("another object is stored as {}", entry.key)));
+            // The invocation is done without, and its page is copied by another.
+            Either::Left((Some((Lane::Elsewhere, page, Err(error))), _)) => {
+                tracing::warn!(%error, page, backup = %work.backup.id, "another invocation couldn't copy a page");
+                pages.push_front(page);
+            }
+            Either::Left((Some((Lane::Here, _, Err(error))), _)) => failure = failure.or(Some(error.into())),
+            Either::Right(_) => {}
+        }
+        let mut copied = copying.done;
+        shared.pages().values().for_each(|page| copied.add(*page));
+        let phase = BackupPhase::Copy(copying.clone());
+        if copied.objects > work.run.progress.objects_done || phase != work.run.phase {
+            work.run.progress.objects_done = copied.objects;
+            work.run.progress.bytes_done = copied.bytes;
+            work.run.phase = phase;
+            if let Err(error) = work.checkpoint().await {
+                failure = failure.or(Some(error.into()));
             }
         }
-        progress.objects_done += 1;
-        progress.bytes_done += entry.size;
-        copied.push(entry);
-        let now = jobs.ports.clock.now();
-        if now - shown_at > SHOW_PROGRESS {
-            shown_at = now;
-            work.run.progress = progress;
-            work.checkpoint().await?;
+        if work.backup.cancel_requested_at.is_some() {
+            failure = failure.or(Some(Halt::CancelRequested));
+        }
+        if failure.is_some() {
+            shared.stop();
         }
     }
-    drop(copies);
-    folder.write(PageKind::Objects.key(plan, next), &copied).await?;
-    work.run.phase = BackupPhase::Copy { plan, pages, next: next + 1, done_bytes: progress.bytes_done, added_bytes };
-    work.run.progress = progress;
-    Ok(work.checkpoint().await?)
+    failure.map_or(Ok(()), Err)
+}
+
+/// The copying of one page.
+fn copy_one<'a>(
+    work: &Work<'a>,
+    plan: &PageSet,
+    page: u32,
+    lane: Lane,
+    shared: &'a Shared,
+) -> Step<BoxFuture<'a, Result<CopyReport, Error>>> {
+    let jobs = work.jobs;
+    let task = CopyTask {
+        instance_id: work.instance.id.clone(),
+        backup_id: work.backup.id.clone(),
+        fence: work.lease.fence,
+        plan: plan.fence(page),
+        page,
+        until: (jobs.ports.clock.now() + TASK).min(work.deadline.time()),
+    };
+    Ok(match lane {
+        Lane::Here => {
+            let copy = PageCopy::new(jobs, &work.instance, task)?;
+            async move { copy.run(shared).await }.boxed()
+        }
+        Lane::Elsewhere => async move { Ok(jobs.ports.copy_workers.copy(&task).await?) }.boxed(),
+    })
 }

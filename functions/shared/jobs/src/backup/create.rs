@@ -74,6 +74,7 @@ async fn attempt(jobs: &Jobs, request: &CreateBackup) -> Result<Option<Backup>, 
         expires_at: request.expires_in.map(|after| now + after),
         cancel_requested_at: None,
         pins: Default::default(),
+        verification: None,
         state: BackupState::Pending,
     };
     let job = JobRef::Backup { instance_id: instance_id.clone(), backup_id: backup.id.clone() };

@@ -1,78 +1,192 @@
-//! FLUSH: every collection at a stated point in time.
+//! FLUSH: every collection at a stated point in time, a page of them after the other.
 
-use futures::{StreamExt, TryStreamExt, stream};
-use milvault_model::{BackupPhase, CollectionName, CollectionPattern, FailureCode, LeftOut, restore_owns};
+use std::{collections::BTreeSet, pin::pin};
+
+use futures::{StreamExt, stream};
+use milvault_model::{
+    Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, FailureCode, Flushing,
+    LeftOut, Planning, restore_owns,
+};
+use serde::{Deserialize, Serialize};
 
 use super::{
     capture::{Captured, capture},
     work::Work,
 };
 use crate::{
+    Error,
     layout::PageKind,
-    pages::COLLECTIONS_PER_PAGE,
-    ports::PutMode,
-    slice::{Step, fatal},
+    pages::{COLLECTIONS_PER_PAGE, Folder},
+    ports::Milvus,
+    slice::{Halt, Step, before, fatal},
 };
 
 /// Collections flushed at once: each flush waits seconds for the server, which works on them side by side.
-const FLUSHES_IN_FLIGHT: usize = 4;
+const FLUSHES_IN_FLIGHT: usize = 8;
 
-/// What FLUSH found beside the collections, kept until the manifest is written.
-#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Survey {
-    pub(crate) databases: Vec<String>,
-    pub(crate) left_out: Vec<LeftOut>,
+/// The most collections that a message names.
+const NAMED: usize = 5;
+
+/// A line of a capture's pages: what FLUSH found.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Found {
+    Database(DatabaseCapture),
+    Collection(Box<CollectionCapture>),
+    LeftOut(LeftOut),
 }
 
-/// The survey's key in the backup's folder.
-pub(crate) fn survey_key(capture: u64) -> String {
-    format!("{}{capture:010}-survey.json", PageKind::Capture.prefix())
+/// Captures one more page of collections.
+pub(crate) async fn flush(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
+    match flushing.again.take() {
+        None => flush_next(work, flushing).await,
+        Some(again) => flush_again(work, flushing, again).await,
+    }
 }
 
-pub(crate) async fn flush(work: &mut Work<'_>) -> Step {
+async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     let milvus = work.milvus().await?;
-    let mut survey = Survey::default();
-    let mut wanted = Vec::new();
-    for database in milvus.databases().await? {
-        for (collection, _) in milvus.collections(&database).await? {
-            let name = CollectionName::new(&database, collection);
-            if restore_owns(&name.collection) {
-                let reason = "made by a restore: being rebuilt, or kept for a rollback".to_owned();
-                survey.left_out.push(LeftOut { collection: name, reason });
-            } else if CollectionPattern::selects(&work.backup.selection, &name) {
-                wanted.push(name);
+    let mut survey = survey(work, milvus.as_ref()).await?;
+    let mut lines = Vec::new();
+    match &flushing.after {
+        None if flushing.capture.count == 0 => lines.append(&mut survey.beside),
+        None => {}
+        Some(after) => survey.wanted.retain(|(id, _)| id > after),
+    }
+    let rest = survey.wanted.split_off(survey.wanted.len().min(COLLECTIONS_PER_PAGE));
+
+    let captures = stream::iter(&survey.wanted).map(|(id, name)| {
+        let milvus = milvus.as_ref();
+        async move { (id, capture(milvus, name).await) }
+    });
+    let mut captures = pin!(captures.buffered(FLUSHES_IN_FLIGHT));
+    let mut in_time = true;
+    loop {
+        match before(work.jobs, work.deadline, captures.next()).await {
+            Some(Some((id, captured))) => {
+                lines.push(match captured? {
+                    Captured::Whole(collection) => Found::Collection(collection),
+                    Captured::DroppedBefore(name) => left_out(name, "dropped before its flush"),
+                });
+                flushing.after = Some(id.clone());
+            }
+            Some(None) => break,
+            None => {
+                in_time = false;
+                break;
             }
         }
-        survey.databases.push(database);
+    }
+    if !lines.is_empty() {
+        work.folder().write(&PageKind::Capture.key_of(work.lease.fence, flushing.capture.count), &lines).await?;
+        flushing.capture.push(work.lease.fence);
+    }
+    if !in_time {
+        work.enter(BackupPhase::Flush(flushing)).await?;
+        return Err(Halt::OutOfTime);
+    }
+    let phase = match rest.is_empty() {
+        true => BackupPhase::Plan(Planning { capture: flushing.capture, ..Planning::default() }),
+        false => BackupPhase::Flush(flushing),
+    };
+    Ok(work.enter(phase).await?)
+}
+
+/// What there is to capture.
+struct Survey {
+    /// By id, in the order of its text.
+    wanted: Vec<(String, CollectionName)>,
+    /// The databases, and what is left out.
+    beside: Vec<Found>,
+}
+
+async fn survey(work: &Work<'_>, milvus: &dyn Milvus) -> Step<Survey> {
+    let mut wanted = Vec::new();
+    let mut beside = Vec::new();
+    for database in milvus.databases().await? {
+        for (collection, id) in milvus.collections(&database).await? {
+            let name = CollectionName::new(&database, collection);
+            if restore_owns(&name.collection) {
+                beside.push(left_out(name, "made by a restore: being rebuilt, or kept for a rollback"));
+            } else if CollectionPattern::selects(&work.backup.selection, &name) {
+                wanted.push((id.to_string(), name));
+            }
+        }
+        beside.push(Found::Database(DatabaseCapture { name: database }));
     }
     for pattern in &work.backup.selection {
-        if !wanted.iter().any(|name| pattern.matches(name)) {
+        if !wanted.iter().any(|(_, name)| pattern.matches(name)) {
             return Err(fatal(FailureCode::MilvusRefused, format!("nothing matches '{pattern}': no such collection")));
         }
     }
     wanted.sort();
+    Ok(Survey { wanted, beside })
+}
 
-    let captures: Vec<Captured> = stream::iter(&wanted)
-        .map(|name| capture(milvus.as_ref(), name))
-        .buffered(FLUSHES_IN_FLIGHT)
-        .try_collect()
-        .await?;
-    let mut collections = Vec::with_capacity(captures.len());
-    for captured in captures {
+fn left_out(collection: CollectionName, reason: &str) -> Found {
+    Found::LeftOut(LeftOut { collection, reason: reason.to_owned() })
+}
+
+/// Copies the next page of the earlier capture, with the collections captured anew whose source changed.
+async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) -> Step {
+    let number = flushing.capture.count;
+    if number == again.capture.count {
+        let planning = Planning { capture: flushing.capture, again: Some(again), ..Planning::default() };
+        return Ok(work.enter(BackupPhase::Plan(planning)).await?);
+    }
+    let mut lines: Vec<Found> = work.folder().read(&PageKind::Capture.key(&again.capture, number)).await?;
+    let flushes = recapture(work, &mut lines, &again.collections);
+    before(work.jobs, work.deadline, flushes).await.ok_or(Halt::OutOfTime)??;
+    work.folder().write(&PageKind::Capture.key_of(work.lease.fence, number), &lines).await?;
+    flushing.capture.push(work.lease.fence);
+    flushing.again = Some(again);
+    Ok(work.enter(BackupPhase::Flush(flushing)).await?)
+}
+
+async fn recapture(work: &Work<'_>, lines: &mut [Found], collections: &BTreeSet<i64>) -> Step {
+    for line in lines {
+        let Found::Collection(earlier) = line else { continue };
+        if !collections.contains(&earlier.id) {
+            continue;
+        }
+        let milvus = work.milvus().await?;
+        // Under the name that it has by now.
+        let names = milvus.collections(&earlier.name.database).await?;
+        let name = names.into_iter().find(|(_, id)| *id == earlier.id);
+        let name = name.map(|(name, _)| CollectionName::new(&earlier.name.database, name));
+        let captured = match &name {
+            Some(name) => Some(capture(milvus.as_ref(), name).await?),
+            None => None,
+        };
         match captured {
-            Captured::Whole(collection) => collections.push(*collection),
-            Captured::DroppedBefore(name) => {
-                survey.left_out.push(LeftOut { collection: name, reason: "dropped before its flush".to_owned() });
+            Some(Captured::Whole(again)) if again.id == earlier.id => *earlier = again,
+            _ => {
+                let message =
+                    format!("{} was dropped after its point in time, before all of it was copied", earlier.name);
+                return Err(fatal(FailureCode::CollectionDropped, message));
             }
         }
     }
+    Ok(())
+}
 
-    let fence = work.lease.fence;
-    let folder = work.folder();
-    for (number, page) in (0..).zip(collections.chunks(COLLECTIONS_PER_PAGE)) {
-        folder.write(PageKind::Capture.key(fence, number), page).await?;
+/// The names of some of the collections that are captured again, for people.
+pub(super) async fn names(folder: &Folder<'_>, again: &Again) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for number in 0..again.capture.count {
+        for line in folder.read(&PageKind::Capture.key(&again.capture, number)).await? {
+            match line {
+                Found::Collection(collection) if again.collections.contains(&collection.id) => {
+                    names.push(collection.name.to_string());
+                }
+                _ => {}
+            }
+        }
+        if names.len() >= NAMED {
+            names.truncate(NAMED);
+            names.push("others".to_owned());
+            break;
+        }
     }
-    let body = serde_json::to_vec(&survey).map_err(|error| folder.bad("survey", error.to_string()))?;
-    folder.objects.put(folder.bucket, &folder.path(&survey_key(fence)), body, PutMode::Replace).await?;
-    Ok(work.enter(BackupPhase::Plan { capture: fence }).await?)
+    Ok(names)
 }

@@ -5,26 +5,30 @@ mod clean;
 mod copy;
 mod create;
 mod flush;
+mod inspection;
+mod metadata;
+mod page_copy;
 mod plan;
 mod publish;
 mod verify;
 mod work;
 
-use milvault_model::{Backup, BackupId, BackupPhase, BackupState, Ending, Failure, FailureCode, InstanceId, JobRef};
+use milvault_model::{
+    Backup, BackupId, BackupPhase, BackupState, Ending, Failure, FailureCode, Instance, InstanceId, JobRef,
+    SourceStorage, Time,
+};
 
 pub use create::{CreateBackup, create};
 pub(crate) use create::{check_source, gate};
-pub use verify::{Verification, verify};
+pub use page_copy::{CopyEnd, CopyReport, CopyTask, copy_page};
+pub use verify::verify;
 
 use crate::{
     Error, Jobs, SliceEnd,
-    ports::{Deadline, Lease},
-    slice::{self, Halt, Step, Verdict, WorkEnd, backoff, verdict},
+    ports::{Bucket, Deadline, Lease, ObjectsError},
+    slice::{self, Halt, Job, Step, WorkEnd},
 };
 use work::Work;
-
-/// How often a backup begins again because its source changed under it, before it fails.
-const MAX_REPLANS: u32 = 3;
 
 /// Works on a backup until it is over or the time is.
 ///
@@ -36,7 +40,11 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline
         return Ok(SliceEnd::Ended);
     }
     let job = JobRef::Backup { instance_id: instance.clone(), backup_id: backup.clone() };
-    slice::run(jobs, &job, async |lease| slice_of(jobs, lease, backup, deadline).await).await
+    let work = async |lease: &Lease| {
+        let mut work = Work::begin(jobs, lease, backup, deadline).await?;
+        slice::drive(jobs, deadline, &mut work).await
+    };
+    slice::run(jobs, &job, work).await
 }
 
 pub(crate) async fn find(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Backup, Error> {
@@ -44,52 +52,7 @@ pub(crate) async fn find(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) 
     found.map(|found| found.value).ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))
 }
 
-async fn slice_of(jobs: &Jobs, lease: &Lease, backup: &BackupId, deadline: Deadline) -> Result<WorkEnd, Error> {
-    let mut work = Work::begin(jobs, lease, backup, deadline).await?;
-    let mut attempt = 0;
-    loop {
-        let halt = match work.advance().await {
-            Ok(Some(end)) => return Ok(end),
-            Ok(None) => {
-                attempt = 0;
-                continue;
-            }
-            Err(halt) => halt,
-        };
-        let ending = match halt {
-            Halt::OutOfTime => return Ok(WorkEnd::OutOfTime),
-            Halt::CancelRequested => Ending::Cancelled,
-            Halt::Fatal(failure) => Ending::Failed(failure),
-            Halt::Error(error) => match verdict(&error) {
-                Verdict::Stop => return Err(error),
-                Verdict::Fail(failure) => Ending::Failed(failure),
-                Verdict::Retry(failure) => {
-                    let now = jobs.ports.clock.now();
-                    if !work.run.is_stalled(now, jobs.settings.stall) {
-                        if deadline.is_over(now) {
-                            return Ok(WorkEnd::OutOfTime);
-                        }
-                        tracing::warn!(%error, attempt, backup = %backup, "waiting before another try");
-                        jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(now))).await;
-                        attempt += 1;
-                        continue;
-                    }
-                    Ending::Failed(failure)
-                }
-            },
-        };
-        // There is no other way out of CLEAN than through: what can't be removed now is removed later.
-        if matches!(work.run.phase, BackupPhase::Clean(_)) {
-            tracing::error!(?ending, backup = %backup, "the clean-up waits for the next sweep");
-            return Ok(WorkEnd::LeaveToSweep);
-        }
-        tracing::warn!(?ending, backup = %backup, phase = work.run.phase.name(), "the backup ends without a result");
-        work.enter(BackupPhase::Clean(ending)).await?;
-    }
-}
-
-impl Work<'_> {
-    /// Does the next step; `Some` when the slice is over.
+impl Job for Work<'_> {
     async fn advance(&mut self) -> Step<Option<WorkEnd>> {
         if self.backup.cancel_requested_at.is_some() && !matches!(self.run.phase, BackupPhase::Clean(_)) {
             return Err(Halt::CancelRequested);
@@ -97,15 +60,12 @@ impl Work<'_> {
         if self.deadline.is_over(self.jobs.ports.clock.now()) {
             return Err(Halt::OutOfTime);
         }
+        self.hold_garbage().await;
         match self.run.phase.clone() {
-            BackupPhase::Flush => flush::flush(self).await?,
-            BackupPhase::Plan { capture } => plan::plan(self, capture).await?,
-            BackupPhase::Copy { plan, pages, next, done_bytes, added_bytes } => {
-                copy::copy_page(self, copy::Copying { plan, pages, next, done_bytes, added_bytes }).await?;
-            }
-            BackupPhase::Verify { plan, pages, added_bytes } => {
-                publish::verify_and_seal(self, plan, pages, added_bytes).await?;
-            }
+            BackupPhase::Flush(flushing) => flush::flush(self, flushing).await?,
+            BackupPhase::Plan(planning) => plan::plan(self, planning).await?,
+            BackupPhase::Copy(copying) => copy::copy(self, copying).await?,
+            BackupPhase::Verify(verifying) => publish::verify(self, verifying).await?,
             BackupPhase::Publish => {
                 publish::publish(self).await?;
                 return Ok(Some(WorkEnd::Over));
@@ -118,15 +78,35 @@ impl Work<'_> {
         Ok(None)
     }
 
-    /// Begins again from the flush, because the source isn't what was planned.
-    async fn replan(&mut self, reason: String) -> Step {
-        if self.run.replans >= MAX_REPLANS {
-            return Err(slice::fatal(FailureCode::SourceChanged, format!("after {MAX_REPLANS} more tries, {reason}")));
-        }
-        tracing::info!(reason, backup = %self.backup.id, "planning again");
-        self.run.replans += 1;
-        Ok(self.enter(BackupPhase::Flush).await?)
+    fn is_stalled(&self, now: Time) -> bool {
+        self.run.is_stalled(now, self.jobs.settings.stall)
     }
+
+    async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
+        let phase = self.run.phase.name();
+        // There is no other way out of CLEAN than through: what can't be removed now is removed later.
+        if matches!(self.run.phase, BackupPhase::Clean(_)) {
+            tracing::error!(?ending, backup = %self.backup.id, "the clean-up waits for the next sweep");
+            return Ok(Some(WorkEnd::LeaveToSweep));
+        }
+        tracing::warn!(?ending, backup = %self.backup.id, phase, "the backup ends without a result");
+        self.enter(BackupPhase::Clean(ending)).await?;
+        Ok(None)
+    }
+}
+
+/// Where an instance's data comes from.
+///
+/// # Errors
+/// When it is registered without its object storage.
+fn source(instance: &Instance) -> Result<(Bucket, SourceStorage), Error> {
+    let storage = instance.storage.as_ref().ok_or_else(|| ObjectsError::Bucket {
+        bucket: "(none)".to_owned(),
+        reason: "the instance is registered without its object storage".to_owned(),
+    })?;
+    let (region, bucket, root_path) = (instance.region.clone(), storage.bucket.clone(), storage.root_path.clone());
+    let source = SourceStorage { region: region.clone(), bucket: bucket.clone(), root_path };
+    Ok((Bucket { region, name: bucket }, source))
 }
 
 /// A failure that says the job used up its invocations.

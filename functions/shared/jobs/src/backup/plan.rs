@@ -1,119 +1,330 @@
 //! PLAN: which objects the backup consists of, and which of them are stored already.
+//!
+//! Collections come in the order of their ids, and the listings of their logs in the order of keys: so the plan is
+//! sorted as it is made, is compared with an earlier backup's objects side by side, and never is in memory whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashSet};
 
-use milvault_model::{BackupPhase, BackupState, CollectionCapture, InstanceId, ObjectEntry, Reuse, object_key};
+use futures::{StreamExt, stream};
+use milvault_model::{
+    BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, InstanceId, ObjectEntry, ObjectKey, Origin,
+    Planning, Progress, Reuse, SegmentCapture,
+};
 
-use super::work::Work;
+use super::{
+    flush::Found,
+    metadata::{Known, Metadata},
+    work::Work,
+};
 use crate::{
     Error, Jobs,
     layout::PageKind,
-    pages::OBJECTS_PER_PAGE,
-    ports::{Bucket, PageRequest},
-    slice::Step,
+    ports::{Bucket, Listing, PageRequest},
+    slice::{Halt, Step},
     snapshot::{self, ObjectReader},
 };
 
-pub(crate) async fn plan(work: &mut Work<'_>, capture: u64) -> Step {
-    let (bucket, source) = work.source()?;
-    let root = format!("{}/", source.root_path);
-    let folder = work.folder();
-    let fence = work.lease.fence;
+/// Collections whose listings are begun before it is their turn: most have less than one page of it.
+const LISTINGS_IN_FLIGHT: usize = 16;
 
-    let mut entries = Vec::new();
-    for number in 0.. {
-        let key = PageKind::Capture.key(capture, number);
-        let Some(mut page) = folder.read_if_there::<CollectionCapture>(&key).await? else { break };
-        for collection in &mut page {
-            let before = entries.len();
-            if let Err(missing) = objects_of(work.jobs, &bucket, &root, collection, &mut entries).await? {
-                return work.replan(missing).await;
-            }
-            collection.size_bytes = entries[before..].iter().map(|entry| entry.size).sum();
-        }
-        folder.write(PageKind::Collections.key(fence, number), &page).await?;
-    }
-    entries.sort_by(|a, b| a.key.cmp(&b.key));
+/// The kinds of logs that hold a collection's data, in the order of their names.
+const KINDS: [&str; 2] = [DELTA, INSERT];
+pub(super) const DELTA: &str = "delta_log";
+pub(super) const INSERT: &str = "insert_log";
+
+/// Plans until all is planned or the time is over.
+pub(crate) async fn plan(work: &mut Work<'_>, planning: Planning) -> Step {
     if work.run.reuse == Reuse::Newest {
-        reuse(work, &mut entries).await?;
+        work.run.reuse = match newest_available(work.jobs, &work.instance.id).await? {
+            Some(base) => Reuse::From(base),
+            None => Reuse::Nothing,
+        };
+        // Durable before it is used: another worker has to go on with the same one.
+        work.checkpoint().await?;
     }
-
-    let mut pages = 0;
-    for page in entries.chunks(OBJECTS_PER_PAGE) {
-        folder.write(PageKind::Plan.key(fence, pages), page).await?;
-        pages += 1;
+    let capture = planning.capture.clone();
+    match Planner::plan(work, planning).await {
+        // Of the earlier backup something can't be read: do without it.
+        Err(Halt::Error(Error::Document { key, reason })) if matches!(work.run.reuse, Reuse::From(_)) => {
+            tracing::warn!(key, reason, backup = %work.backup.id, "planning again, without the earlier backup");
+            work.run.reuse = Reuse::Nothing;
+            let reason = format!("the earlier backup's {key} can't be read");
+            work.plan_again(Planning { capture, ..Planning::default() }, reason).await
+        }
+        result => result,
     }
-    work.enter(BackupPhase::Copy { plan: fence, pages, next: 0, done_bytes: 0, added_bytes: 0 }).await?;
-    work.run.progress.objects_total = entries.len() as u64;
-    work.run.progress.bytes_total = entries.iter().map(|entry| entry.size).sum();
-    Ok(work.checkpoint().await?)
 }
 
-/// Adds the insert and delete logs of a collection's captured segments; the inner error says what isn't there.
-async fn objects_of(
-    jobs: &Jobs,
-    bucket: &Bucket,
-    root: &str,
-    collection: &CollectionCapture,
-    entries: &mut Vec<ObjectEntry>,
-) -> Result<Result<(), String>, Error> {
-    // Insert logs per segment: a segment with rows and without any has been removed meanwhile.
-    let mut logs: HashMap<i64, u32> = collection.segments.iter().map(|segment| (segment.id, 0)).collect();
-    for kind in ["insert_log", "delta_log"] {
-        let prefix = format!("{root}{kind}/{}/", collection.id);
-        let mut after = None;
-        loop {
-            let listing = jobs.ports.objects.list(bucket, &prefix, after.as_deref()).await?;
-            for object in &listing.objects {
-                let Some(count) = segment_of(&object.key[prefix.len()..]).and_then(|id| logs.get_mut(&id)) else {
-                    continue;
-                };
-                if kind == "insert_log" {
-                    *count += 1;
-                }
-                entries.push(ObjectEntry {
-                    key: object_key(&object.key[root.len()..]),
-                    size: object.size,
-                    source_etag: object.etag.clone(),
-                    etag: None,
-                });
+struct Planner<'w, 'a> {
+    work: &'w mut Work<'a>,
+    planning: Planning,
+    /// The present page's objects.
+    entries: Vec<ObjectEntry>,
+    /// What the earlier backup has.
+    base: Option<ObjectReader<'a>>,
+    /// What this backup's earlier plan has, if it plans again.
+    earlier: Option<ObjectReader<'a>>,
+    bucket: Bucket,
+    root: String,
+}
+
+impl<'w, 'a> Planner<'w, 'a> {
+    async fn plan(work: &'w mut Work<'a>, planning: Planning) -> Step {
+        let (bucket, source) = work.source()?;
+        let root = format!("{}/", source.root_path);
+        let base = match &work.run.reuse {
+            Reuse::From(base) => {
+                let (objects, bucket) = (work.jobs.ports.objects.as_ref(), &work.jobs.settings.snapshot_bucket);
+                let manifest = snapshot::manifest(objects, bucket, &work.instance.id, base).await?;
+                let folder = snapshot::folder(objects, bucket, &work.instance.id, base);
+                Some(ObjectReader::of_manifest(folder, manifest))
             }
-            after = listing.objects.last().map(|object| object.key.clone());
-            if !listing.more {
-                break;
+            Reuse::Newest | Reuse::Nothing => None,
+        };
+        let earlier = planning.again.as_ref().map(|again| ObjectReader::of_plan(work.folder(), again.plan.clone()));
+        let entries = Vec::new();
+        let mut planner = Planner { work, planning, entries, base, earlier, bucket, root };
+        planner.collections().await?;
+        planner.end().await
+    }
+
+    async fn collections(&mut self) -> Step {
+        let after = self.planning.after.as_ref().map(|key| key.collection().to_owned());
+        while self.planning.page < self.planning.capture.count {
+            let key = PageKind::Capture.key(&self.planning.capture, self.planning.page);
+            let lines: Vec<Found> = self.work.folder().read(&key).await?;
+            let collections = lines.into_iter().filter_map(|line| match line {
+                Found::Collection(collection) => Some(collection),
+                Found::Database(_) | Found::LeftOut(_) => None,
+            });
+            let collections = collections.filter(|c| after.as_ref().is_none_or(|after| c.id.to_string() >= *after));
+            let (jobs, bucket, root) = (self.work.jobs, self.bucket.clone(), self.root.clone());
+            let (after, again) = (self.planning.after.clone(), self.planning.again.clone());
+            let mut begun = stream::iter(collections)
+                .map(async |collection| {
+                    let is_kept = again.as_ref().is_some_and(|again| !again.collections.contains(&collection.id));
+                    let logs = match is_kept {
+                        true => None,
+                        false => Some(Logs::begin(jobs, &bucket, &root, &collection, after.as_ref()).await?),
+                    };
+                    Ok::<_, Error>((collection, logs))
+                })
+                .buffered(LISTINGS_IN_FLIGHT);
+            while let Some(begun) = begun.next().await {
+                match begun? {
+                    (collection, Some(logs)) => self.list(&collection, logs).await?,
+                    (collection, None) => self.keep(&collection).await?,
+                }
+            }
+            drop(begun);
+            self.planning.page += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes a collection over from the earlier plan.
+    async fn keep(&mut self, collection: &CollectionCapture) -> Step {
+        let Some(mut earlier) = self.earlier.take() else { return Ok(()) };
+        let id = collection.id.to_string();
+        while let Some(entry) = earlier.next_of(&id).await? {
+            if self.planning.after.as_ref().is_none_or(|after| entry.key > *after) {
+                self.add(entry).await?;
             }
         }
+        self.earlier = Some(earlier);
+        Ok(())
     }
-    Ok(match logs.iter().find(|(_, count)| **count == 0) {
-        Some((segment, _)) => Err(format!("{}: segment {segment} has no insert logs", collection.name)),
-        None => Ok(()),
-    })
+
+    /// Adds the insert and delete logs of a collection's captured segments.
+    async fn list(&mut self, collection: &CollectionCapture, logs: [Logs; 2]) -> Step {
+        let mut metadata = Metadata::new(self.work.milvus().await?, collection);
+        let mut expected = Expected::of(collection, self.planning.after.as_ref());
+        for mut logs in logs {
+            loop {
+                let last = logs.listing.objects.last().map(|object| object.key.clone());
+                for object in std::mem::take(&mut logs.listing.objects) {
+                    let Some(key) = ObjectKey::from_source(&object.key[self.root.len()..]) else { continue };
+                    let Some(segment) = segment_of(&key, logs.kind) else { continue };
+                    if !expected.segments.contains(&segment) || metadata.knows(&key, segment).await? == Known::Orphan {
+                        continue;
+                    }
+                    if logs.kind == INSERT {
+                        expected.see(segment, &mut metadata).await?;
+                    }
+                    // Listed again, because the page that it is in was begun again.
+                    if self.planning.after.as_ref().is_some_and(|after| key <= *after) {
+                        continue;
+                    }
+                    let (size, source_etag) = (object.size, object.etag);
+                    let mut entry = ObjectEntry { key, size, source_etag, etag: None, origin: Origin::Earlier };
+                    self.reuse(&mut entry).await?;
+                    self.add(entry).await?;
+                }
+                match last {
+                    Some(last) if logs.listing.more => logs.next(self.work.jobs, &self.bucket, last).await?,
+                    _ => break,
+                }
+            }
+        }
+        if let Some(segment) = expected.missing(&mut metadata).await? {
+            tracing::info!(segment, collection = %collection.name, backup = %self.work.backup.id, "it lacks logs");
+            self.planning.gone.insert(collection.id);
+        }
+        Ok(())
+    }
+
+    /// Marks what is stored already.
+    async fn reuse(&mut self, entry: &mut ObjectEntry) -> Result<(), Error> {
+        for (reader, is_own) in [(&mut self.earlier, true), (&mut self.base, false)] {
+            let Some(reader) = reader else { continue };
+            if let Some(found) = reader.seek(&entry.key).await?
+                && found.etag.is_some()
+                && found.size == entry.size
+                && found.source_etag == entry.source_etag
+            {
+                entry.etag = found.etag;
+                entry.origin = if is_own { found.origin } else { Origin::Earlier };
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn add(&mut self, entry: ObjectEntry) -> Step {
+        self.entries.push(entry);
+        if self.entries.len() < self.work.jobs.settings.objects_per_page {
+            return Ok(());
+        }
+        self.write_page().await?;
+        let progress =
+            Progress { objects_total: self.planning.objects, bytes_total: self.planning.bytes, ..Progress::default() };
+        self.work.advance_to(BackupPhase::Plan(self.planning.clone()), progress).await?;
+        match self.work.deadline.is_over(self.work.jobs.ports.clock.now()) {
+            true => Err(Halt::OutOfTime),
+            false => Ok(()),
+        }
+    }
+
+    async fn write_page(&mut self) -> Step {
+        let Some(last) = self.entries.last() else { return Ok(()) };
+        self.planning.after = Some(last.key.clone());
+        self.planning.objects += self.entries.len() as u64;
+        self.planning.bytes += self.entries.iter().map(|entry| entry.size).sum::<u64>();
+        let fence = self.work.lease.fence;
+        let key = PageKind::Plan.key_of(fence, self.planning.plan.count);
+        self.work.folder().write(&key, &self.entries).await?;
+        self.planning.plan.push(fence);
+        self.entries.clear();
+        Ok(())
+    }
+
+    async fn end(mut self) -> Step {
+        self.write_page().await?;
+        let Planning { capture, plan, objects, bytes, gone, .. } = self.planning;
+        let progress = Progress { objects_total: objects, bytes_total: bytes, ..Progress::default() };
+        let copying = Copying { capture, plan, next: 0, ahead: BTreeSet::new(), done: Copied::default(), gone };
+        Ok(self.work.advance_to(BackupPhase::Copy(copying), progress).await?)
+    }
+}
+
+/// A listing of one kind of a collection's logs.
+struct Logs {
+    kind: &'static str,
+    prefix: String,
+    listing: Listing,
+}
+
+impl Logs {
+    /// The beginnings of both listings, from the segment of the last planned object on.
+    async fn begin(
+        jobs: &Jobs,
+        bucket: &Bucket,
+        root: &str,
+        collection: &CollectionCapture,
+        after: Option<&ObjectKey>,
+    ) -> Result<[Self; 2], Error> {
+        let after = after.filter(|key| key.collection() == collection.id.to_string());
+        let begin = async |kind: &'static str| {
+            let prefix = format!("{root}{kind}/{}/", collection.id);
+            let after = after.and_then(|key| key.below(kind)).and_then(|rest| {
+                let mut parts = rest.split('/');
+                // With a slash more it would be where the segment's keys begin; without, it sorts before them.
+                Some(format!("{prefix}{}/{}", parts.next()?, parts.next()?))
+            });
+            let listing = jobs.ports.objects.list(bucket, &prefix, after.as_deref()).await?;
+            Ok::<_, Error>(Self { kind, prefix, listing })
+        };
+        let (delta, insert) = futures::try_join!(begin(KINDS[0]), begin(KINDS[1]))?;
+        Ok([delta, insert])
+    }
+}
+
+impl Logs {
+    async fn next(&mut self, jobs: &Jobs, bucket: &Bucket, after: String) -> Result<(), Error> {
+        self.listing = jobs.ports.objects.list(bucket, &self.prefix, Some(&after)).await?;
+        Ok(())
+    }
 }
 
 /// `{partition}/{segment}/…`
-fn segment_of(below_collection: &str) -> Option<i64> {
-    below_collection.split('/').nth(1)?.parse().ok()
+fn segment_of(key: &ObjectKey, kind: &str) -> Option<i64> {
+    key.below(kind)?.split('/').nth(1)?.parse().ok()
 }
 
-/// Marks what the newest available backup of the instance holds as stored.
-async fn reuse(work: &Work<'_>, entries: &mut [ObjectEntry]) -> Result<(), Error> {
-    let Some(base) = newest_available(work.jobs, &work.instance.id).await? else { return Ok(()) };
-    let objects = work.jobs.ports.objects.as_ref();
-    let folder = snapshot::folder(objects, &work.jobs.settings.snapshot_bucket, &work.instance.id, &base);
-    let Some(manifest) = snapshot::manifest_if_there(&folder).await? else { return Ok(()) };
-    let mut stored = ObjectReader::new(folder, manifest.object_pages);
-    for entry in entries {
-        if let Some(found) = stored.seek(&entry.key).await?
-            && found.size == entry.size
-            && found.source_etag == entry.source_etag
-        {
-            entry.etag = found.etag;
-        }
+/// What must be among a collection's listed logs.
+struct Expected {
+    segments: HashSet<i64>,
+    /// Segments with rows whose insert logs weren't listed yet.
+    unseen: HashSet<i64>,
+    /// The segment whose insert logs are being listed, and how many were.
+    current: Option<(i64, usize)>,
+    /// A segment that has been removed meanwhile.
+    missing: Option<i64>,
+}
+
+impl Expected {
+    /// Those that were listed before `after` was planned were there.
+    fn of(collection: &CollectionCapture, after: Option<&ObjectKey>) -> Self {
+        let path = |s: &SegmentCapture| format!("{}/{INSERT}/{}/{}/", collection.id, s.partition_id, s.id);
+        let is_ahead = |s: &SegmentCapture| {
+            after.is_none_or(|after| *after.as_str() < *path(s) || after.as_str().starts_with(&path(s)))
+        };
+        let unseen = collection.segments.iter().filter(|s| s.rows > 0 && is_ahead(s)).map(|s| s.id).collect();
+        let segments = collection.segments.iter().map(|segment| segment.id).collect();
+        Self { segments, unseen, current: None, missing: None }
     }
-    Ok(())
+
+    /// An insert log of this segment was listed.
+    async fn see(&mut self, segment: i64, metadata: &mut Metadata) -> Result<(), Error> {
+        match &mut self.current {
+            Some((current, logs)) if *current == segment => *logs += 1,
+            _ => {
+                self.check(metadata).await?;
+                self.unseen.remove(&segment);
+                self.current = Some((segment, 1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all insert logs of the segment that was listed last were there.
+    async fn check(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
+        if let Some((segment, logs)) = self.current.take()
+            && metadata.insert_logs(segment).await?.is_some_and(|all| all > logs)
+        {
+            self.missing = Some(segment);
+        }
+        Ok(())
+    }
+
+    /// A segment that lacks logs, if there is one.
+    async fn missing(mut self, metadata: &mut Metadata) -> Result<Option<i64>, Error> {
+        self.check(metadata).await?;
+        Ok(self.missing.or(self.unseen.into_iter().next()))
+    }
 }
 
-async fn newest_available(jobs: &Jobs, instance: &InstanceId) -> Result<Option<milvault_model::BackupId>, Error> {
+async fn newest_available(jobs: &Jobs, instance: &InstanceId) -> Result<Option<BackupId>, Error> {
     let mut after = None;
     loop {
         let page = jobs.ports.catalog.backups(instance, PageRequest { after, limit: 100 }).await?;

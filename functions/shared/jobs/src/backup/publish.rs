@@ -1,17 +1,24 @@
 //! VERIFY and PUBLISH: AVAILABLE only when every object was found at the destination, the manifest written last.
 
+use std::{collections::BTreeSet, iter::Peekable, vec::IntoIter};
+
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use milvault_model::{
-    BackupPhase, BackupState, CollectionCapture, DatabaseCapture, Manifest, ObjectEntry, PageRef, Reuse, Snapshot,
-    Totals,
+    BackupPhase, BackupState, CollectionCapture, Manifest, ObjectEntry, Origin, PageRef, Planning, Reuse, Snapshot,
+    Time, Totals, Verifying,
 };
 
 use super::{
     clean::remove_planned,
-    flush::{Survey, survey_key},
-    verify::{Finding, Inspection},
+    flush::Found,
+    inspection::{Finding, Inspection},
     work::Work,
 };
 use crate::{
+    Error,
     garbage::Protection,
     layout::{self, PageKind},
     ports::{PutMode, PutOutcome},
@@ -19,63 +26,44 @@ use crate::{
     snapshot,
 };
 
+/// Pages read at once, each some megabytes in memory.
+const PAGES_IN_FLIGHT: usize = 4;
+
 /// Compares the plan's pages with a listing of the destination, then writes the manifest.
-pub(crate) async fn verify_and_seal(work: &mut Work<'_>, plan: u64, pages: u32, added_bytes: u64) -> Step {
+pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Step {
     let folder = work.folder();
-    let mut object_pages = Vec::new();
-    let mut totals = Totals { added_bytes, ..Totals::default() };
     let mut inspection = Inspection::new(work.jobs, work.data_prefix());
-    for number in 0..pages {
+    while verifying.next < verifying.plan.count {
         if work.deadline.is_over(work.jobs.ports.clock.now()) {
             return Err(Halt::OutOfTime);
         }
-        let (entries, page) = folder.read_with_ref::<ObjectEntry>(&PageKind::Objects.key(plan, number)).await?;
+        let entries: Vec<ObjectEntry> = folder.read(&PageKind::Objects.key(&verifying.plan, verifying.next)).await?;
         for entry in &entries {
             if let Some(finding) = inspection.check(entry).await? {
                 // An object taken over from an earlier backup, or lost since it was copied: copy what is missing.
-                work.run.reuse = Reuse::Nothing;
                 let what = match finding {
                     Finding::Missing => "is missing",
                     Finding::Changed => "is not what was copied",
                 };
-                return work.replan(format!("the stored object {} {what}", entry.key)).await;
+                tracing::warn!(key = %entry.key, backup = %work.backup.id, "a stored object {what}: planning again");
+                work.run.reuse = Reuse::Nothing;
+                let planning = Planning { capture: verifying.capture, ..Planning::default() };
+                return work.plan_again(planning, format!("the stored object {} {what}", entry.key)).await;
             }
-            totals.size_bytes += entry.size;
         }
-        totals.objects += entries.len() as u64;
-        object_pages.push(page);
+        verifying.next += 1;
+        work.run.phase = BackupPhase::Verify(verifying.clone());
+        work.checkpoint().await?;
     }
-    let manifest = manifest(work, plan, object_pages, totals).await?;
-    let body = serde_json::to_vec_pretty(&manifest).map_err(|error| folder.bad(layout::MANIFEST, error.to_string()))?;
-    let key = folder.path(layout::MANIFEST);
-    let put = folder.objects.put(folder.bucket, &key, body, PutMode::IfAbsent).await?;
-    // A worker that died right here has written it already.
-    if put == PutOutcome::Occupied && snapshot::manifest_if_there(&folder).await?.as_ref() != Some(&manifest) {
-        return Err(folder.bad(layout::MANIFEST, "another one is there").into());
-    }
+    seal(work, &verifying).await?;
     Ok(work.enter(BackupPhase::Publish).await?)
 }
 
-async fn manifest(work: &Work<'_>, plan: u64, object_pages: Vec<PageRef>, mut totals: Totals) -> Step<Manifest> {
+/// Writes the manifest's pages of collections, with their sizes, and the manifest.
+async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
     let folder = work.folder();
     let (_, source) = work.source()?;
-    let mut collection_pages = Vec::new();
-    let mut point_in_time = None;
-    for number in 0.. {
-        let key = PageKind::Collections.key(plan, number);
-        if folder.bytes(&key).await?.is_none() {
-            break;
-        }
-        let (collections, page) = folder.read_with_ref::<CollectionCapture>(&key).await?;
-        for collection in &collections {
-            totals.collections += 1;
-            totals.entities += collection.rows.rows();
-            point_in_time = point_in_time.into_iter().chain([collection.point_in_time]).min();
-        }
-        collection_pages.push(page);
-    }
-    let survey = survey(work).await?;
-    Ok(Manifest {
+    let mut manifest = Manifest {
         format: 1,
         backup_id: work.backup.id.clone(),
         instance_id: work.instance.id.clone(),
@@ -84,23 +72,92 @@ async fn manifest(work: &Work<'_>, plan: u64, object_pages: Vec<PageRef>, mut to
         engine_version: work.backup.engine_version.clone(),
         source,
         // An instance without collections is captured as of when the backup began.
-        point_in_time: point_in_time.unwrap_or(work.run.started_at),
-        totals,
-        databases: survey.databases.into_iter().map(|name| DatabaseCapture { name }).collect(),
-        left_out: survey.left_out,
-        object_pages,
-        collection_pages,
-    })
+        point_in_time: work.run.started_at,
+        totals: Totals::default(),
+        databases: Vec::new(),
+        left_out: Vec::new(),
+        object_pages: Vec::new(),
+        collection_pages: Vec::new(),
+    };
+    let mut earliest: Option<Time> = None;
+    let mut sizes = Sizes::new(work, verified);
+    for number in 0..verified.capture.count {
+        let mut collections = Vec::new();
+        for line in folder.read(&PageKind::Capture.key(&verified.capture, number)).await? {
+            match line {
+                Found::Database(database) => manifest.databases.push(database),
+                Found::LeftOut(left_out) => manifest.left_out.push(left_out),
+                Found::Collection(mut collection) => {
+                    collection.size_bytes = sizes.of(&collection, &mut manifest).await?;
+                    manifest.totals.entities += collection.rows.rows();
+                    earliest = earliest.into_iter().chain([collection.point_in_time]).min();
+                    collections.push(*collection);
+                }
+            }
+        }
+        if !collections.is_empty() {
+            manifest.totals.collections += collections.len() as u64;
+            let key = PageKind::Collections.key(&verified.capture, number);
+            manifest.collection_pages.push(folder.write_with_ref(key, &collections).await?);
+        }
+    }
+    if sizes.is_more(&mut manifest).await? {
+        return Err(folder.bad(PageKind::Objects.prefix(), "an object belongs to no collection").into());
+    }
+    manifest.point_in_time = earliest.unwrap_or(work.run.started_at);
+
+    let body = serde_json::to_vec_pretty(&manifest).map_err(|error| folder.bad(layout::MANIFEST, error.to_string()))?;
+    let key = folder.path(layout::MANIFEST);
+    let put = folder.objects.put(folder.bucket, &key, body, PutMode::IfAbsent).await?;
+    // A worker that died right here has written it already.
+    if put == PutOutcome::Occupied && snapshot::manifest_if_there(&folder).await?.as_ref() != Some(&manifest) {
+        return Err(folder.bad(layout::MANIFEST, "another one is there").into());
+    }
+    Ok(())
 }
 
-/// The newest survey: every flush writes one, and the last one led to this plan.
-async fn survey(work: &Work<'_>) -> Step<Survey> {
-    let folder = work.folder();
-    let (keys, _) = folder.keys(PageKind::Capture.prefix(), None).await?;
-    let newest = keys.iter().rfind(|key| key.ends_with("-survey.json"));
-    let key = newest.cloned().unwrap_or_else(|| survey_key(0));
-    let body = folder.bytes(&key).await?.ok_or_else(|| folder.bad(&key, "is missing"))?;
-    Ok(serde_json::from_slice(&body).map_err(|error| folder.bad(&key, error.to_string()))?)
+/// The objects' pages, read once, in the order of the collections.
+struct Sizes<'a> {
+    pages: BoxStream<'a, Result<(Vec<ObjectEntry>, PageRef), Error>>,
+    entries: Peekable<IntoIter<ObjectEntry>>,
+}
+
+impl<'a> Sizes<'a> {
+    fn new(work: &Work<'a>, verified: &Verifying) -> Self {
+        let (folder, plan) = (work.folder(), verified.plan.clone());
+        let pages = stream::iter(0..plan.count).map(move |number| {
+            let (folder, key) = (folder.clone(), PageKind::Objects.key(&plan, number));
+            async move { folder.read_with_ref(&key).await }
+        });
+        Self { pages: pages.buffered(PAGES_IN_FLIGHT).boxed(), entries: Vec::new().into_iter().peekable() }
+    }
+
+    /// The bytes of this collection, which must sort after the one before it; the manifest is told of what is passed.
+    async fn of(&mut self, collection: &CollectionCapture, manifest: &mut Manifest) -> Result<u64, Error> {
+        let id = collection.id.to_string();
+        let mut bytes = 0;
+        while self.is_more(manifest).await?
+            && let Some(entry) = self.entries.next_if(|entry| entry.key.collection() == id)
+        {
+            bytes += entry.size;
+            manifest.totals.objects += 1;
+            manifest.totals.size_bytes += entry.size;
+            if entry.origin == Origin::Own {
+                manifest.totals.added_bytes += entry.size;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Whether there is another entry; names the pages in the manifest as they come.
+    async fn is_more(&mut self, manifest: &mut Manifest) -> Result<bool, Error> {
+        while self.entries.peek().is_none() {
+            let Some((entries, page)) = self.pages.try_next().await? else { return Ok(false) };
+            manifest.object_pages.push(page);
+            self.entries = entries.into_iter().peekable();
+        }
+        Ok(true)
+    }
 }
 
 /// The manifest is written: tidy up and become AVAILABLE.
@@ -109,9 +166,19 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
     let objects = work.jobs.ports.objects.as_ref();
     let manifest = snapshot::manifest(objects, bucket, &work.instance.id, &work.backup.id).await?;
     // An earlier plan may have copied objects that the last one doesn't have.
-    let protection = Protection::read(work.jobs, &work.instance.id, &work.backup.id).await?;
-    let protection = protection.and_own(work.jobs, &work.instance.id, &work.backup.id).await?;
-    remove_planned(work, &protection).await?;
+    if work.run.replans > 0 {
+        let protection = Protection::read(work.jobs, &work.instance.id, &work.backup.id).await?;
+        let protection = protection.and(work.backup.id.clone(), manifest.clone());
+        remove_planned(work, &protection).await?;
+        let pages = manifest.object_pages.iter().chain(&manifest.collection_pages);
+        let named: BTreeSet<&str> = pages.map(|page| page.key.as_str()).collect();
+        for kind in [PageKind::Objects, PageKind::Collections] {
+            work.folder().remove_all_but(kind.prefix(), &named).await?;
+        }
+    }
+    for kind in [PageKind::Plan, PageKind::Capture] {
+        work.folder().remove_all(kind.prefix()).await?;
+    }
     let snapshot = Snapshot {
         started_at: work.run.started_at,
         completed_at: work.jobs.ports.clock.now(),

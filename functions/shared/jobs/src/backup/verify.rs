@@ -1,164 +1,154 @@
-//! Comparing what is stored with what must be, by listing: before a backup becomes AVAILABLE, and ever after.
+//! Comparing a finished backup with what is stored, as often as anyone asks and once a week without.
 
-use std::vec::IntoIter;
+use milvault_model::{
+    Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, Manifest, ObjectEntry,
+    Verification,
+};
 
-use milvault_model::{Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, ObjectEntry};
-
+use super::inspection::{Finding, Inspection};
 use crate::{
-    Error, Jobs,
-    ports::{CatalogError, Deadline, Expect, ObjectMeta, ObjectsError, Write},
+    Error, Jobs, layout,
+    ports::{CatalogError, Deadline, Expect, Versioned, Write},
     snapshot,
 };
 
 /// The most keys that a verification names.
 const NAMED: usize = 100;
 
-/// What is wrong with an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Finding {
-    Missing,
-    Changed,
-}
-
-/// A listing of an instance's stored objects, walked along with sorted entries.
-pub(crate) struct Inspection<'a> {
-    jobs: &'a Jobs,
-    prefix: String,
-    listed: std::iter::Peekable<IntoIter<ObjectMeta>>,
-    after: Option<String>,
-    more: bool,
-}
-
-impl<'a> Inspection<'a> {
-    pub(crate) fn new(jobs: &'a Jobs, prefix: String) -> Self {
-        Self { jobs, prefix, listed: Vec::new().into_iter().peekable(), after: None, more: true }
-    }
-
-    /// What is wrong with this entry, which must sort after the one before it.
-    pub(crate) async fn check(&mut self, entry: &ObjectEntry) -> Result<Option<Finding>, Error> {
-        let key = format!("{}{}", self.prefix, entry.key);
-        loop {
-            match self.listed.peek() {
-                Some(object) if object.key < key => {
-                    self.listed.next();
-                }
-                Some(object) if object.key == key => {
-                    let right = object.size == entry.size && Some(&object.etag) == entry.etag.as_ref();
-                    return Ok((!right).then_some(Finding::Changed));
-                }
-                Some(_) => return Ok(Some(Finding::Missing)),
-                None if self.more => {
-                    let bucket = &self.jobs.settings.snapshot_bucket;
-                    let listing = self.jobs.ports.objects.list(bucket, &self.prefix, self.after.as_deref()).await?;
-                    self.after = listing.objects.last().map(|object| object.key.clone()).or(self.after.take());
-                    self.more = listing.more;
-                    self.listed = listing.objects.into_iter().peekable();
-                }
-                None => return Ok(Some(Finding::Missing)),
-            }
-        }
-    }
-}
-
-/// What a verification found.
-#[derive(Debug, Clone)]
-pub struct Verification {
-    /// The backup as it stands afterwards.
-    pub backup: Backup,
-    /// How many objects were compared.
-    pub objects_checked: u64,
-    /// Keys of objects and documents that aren't there; the first hundred.
-    pub missing: Vec<String>,
-    /// Keys of objects and documents that aren't what was stored; the first hundred.
-    pub changed: Vec<String>,
-}
-
-/// Compares a backup's objects with a listing, and marks it DAMAGED if one is missing or changed; marks it AVAILABLE
-/// again if it was DAMAGED and nothing is wrong any more.
+/// Compares a backup's objects and documents with what is stored, by listing; goes on with a verification that is under
+/// way. Marks the backup DAMAGED if something is missing or changed, and AVAILABLE again if nothing is any more.
+///
+/// The answer is the backup as it stands then; its verification isn't completed if the time wasn't enough, and then
+/// another invocation goes on with it.
 ///
 /// # Errors
-/// [`Error::NotAvailable`] for a backup that isn't finished or is over; [`Error::Objects`] also if the time isn't
-/// enough.
+/// [`Error::NotAvailable`] for a backup that isn't finished or is over.
 pub async fn verify(
     jobs: &Jobs,
     instance: &InstanceId,
     backup: &BackupId,
     deadline: Deadline,
-) -> Result<Verification, Error> {
-    let found = jobs.ports.catalog.backup(instance, backup).await?;
-    let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
-    if !found.value.is_living() {
-        return Err(Error::NotAvailable(backup.clone(), found.value.state.status()));
-    }
-    let mut result = Verification { backup: found.value, objects_checked: 0, missing: Vec::new(), changed: Vec::new() };
-    inspect(jobs, &mut result, deadline).await?;
-
-    let wrong = result.missing.first().or(result.changed.first());
-    let state = match (&result.backup.state, wrong) {
-        (BackupState::Available(snapshot), Some(key)) => Some(BackupState::Damaged {
-            snapshot: snapshot.clone(),
-            failure: Failure::new(FailureCode::SnapshotDamaged, format!("{key} is missing or changed")),
-        }),
-        (BackupState::Damaged { snapshot, .. }, None) => Some(BackupState::Available(snapshot.clone())),
-        _ => None,
-    };
-    if let Some(state) = state {
-        result.backup.state = state;
-        let put = Write::Backup(Box::new(result.backup.clone()), Expect::Version(found.version));
-        match jobs.ports.catalog.commit(vec![put]).await {
-            Ok(()) => {}
-            // It was deleted, pinned or verified meanwhile: what was found still holds, what it is now is told.
-            Err(CatalogError::Conflict(_)) => result.backup = super::find(jobs, instance, backup).await?,
-            Err(error) => return Err(error.into()),
+) -> Result<Backup, Error> {
+    let mut found = living(jobs, instance, backup).await?;
+    let now = jobs.ports.clock.now();
+    let under_way = found.value.verification.take().filter(|last| last.completed_at.is_none());
+    let mut verification = under_way.unwrap_or_else(|| Verification {
+        started_at: now,
+        advanced_at: now,
+        completed_at: None,
+        next: 0,
+        objects_checked: 0,
+        missing: Vec::new(),
+        changed: Vec::new(),
+    });
+    compare(jobs, instance, backup, &mut verification, deadline).await?;
+    let backup = save(jobs, found, verification).await?;
+    if backup.is_living() && backup.verification.as_ref().is_some_and(|last| last.completed_at.is_none()) {
+        // A lost invocation only costs time: the sweep goes on with what stands still.
+        if let Err(error) = jobs.ports.continuation.verify(instance, &backup.id).await {
+            tracing::warn!(%error, backup = %backup.id, "the sweep will go on with the verification");
         }
     }
-    Ok(result)
+    Ok(backup)
 }
 
-async fn inspect(jobs: &Jobs, result: &mut Verification, deadline: Deadline) -> Result<(), Error> {
-    let (instance, backup) = (&result.backup.instance_id, &result.backup.id);
+async fn living(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Versioned<Backup>, Error> {
+    let found = jobs.ports.catalog.backup(instance, backup).await?;
+    let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
+    match found.value.is_living() {
+        true => Ok(found),
+        false => Err(Error::NotAvailable(backup.clone(), found.value.state.status())),
+    }
+}
+
+/// Writes down how far the verification is, whatever else happens to the record meanwhile.
+async fn save(jobs: &Jobs, mut found: Versioned<Backup>, mut verification: Verification) -> Result<Backup, Error> {
+    verification.advanced_at = jobs.ports.clock.now();
+    loop {
+        let mut backup = found.value;
+        if verification.completed_at.is_some() {
+            backup.state = judged(backup.state, &verification);
+        }
+        backup.verification = Some(verification.clone());
+        let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
+        match jobs.ports.catalog.commit(vec![put]).await {
+            Ok(()) => return Ok(backup),
+            // It was deleted, pinned or verified meanwhile.
+            Err(CatalogError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        found = living(jobs, &backup.instance_id, &backup.id).await?;
+    }
+}
+
+/// The state of a backup of which this was found.
+fn judged(state: BackupState, found: &Verification) -> BackupState {
+    match (state, found.missing.first().or(found.changed.first())) {
+        (BackupState::Available(snapshot) | BackupState::Damaged { snapshot, .. }, Some(key)) => BackupState::Damaged {
+            snapshot,
+            failure: Failure::new(FailureCode::SnapshotDamaged, format!("{key} is missing or changed")),
+        },
+        (BackupState::Damaged { snapshot, .. }, None) => BackupState::Available(snapshot),
+        (state, _) => state,
+    }
+}
+
+async fn compare(
+    jobs: &Jobs,
+    instance: &InstanceId,
+    backup: &BackupId,
+    verification: &mut Verification,
+    deadline: Deadline,
+) -> Result<(), Error> {
     let bucket = &jobs.settings.snapshot_bucket;
     let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
-    let manifest = match snapshot::manifest(folder.objects, bucket, instance, backup).await {
+    let manifest: Manifest = match snapshot::manifest(folder.objects, bucket, instance, backup).await {
         Ok(manifest) => manifest,
         Err(Error::Document { key, .. }) => {
-            result.missing.push(key);
+            name(&mut verification.missing, key);
+            verification.completed_at = Some(jobs.ports.clock.now());
             return Ok(());
         }
         Err(error) => return Err(error),
     };
-    let prefix = crate::layout::data(instance);
-    let mut inspection = Inspection::new(jobs, prefix.clone());
-    for page in &manifest.collection_pages {
-        match folder.read_named::<CollectionCapture>(page).await {
-            Ok(_) => {}
-            Err(Error::Document { key, .. }) => result.changed.push(key),
-            Err(error) => return Err(error),
+    if verification.next == 0 {
+        for page in &manifest.collection_pages {
+            match folder.read_named::<CollectionCapture>(page).await {
+                Ok(_) => {}
+                Err(Error::Document { key, .. }) => name(&mut verification.changed, key),
+                Err(error) => return Err(error),
+            }
         }
     }
-    for page in &manifest.object_pages {
+    let data = layout::data(instance);
+    let mut inspection = Inspection::new(jobs, data.clone());
+    for page in manifest.object_pages.iter().skip(verification.next as usize) {
         if deadline.is_over(jobs.ports.clock.now()) {
-            return Err(ObjectsError::Unavailable("there was not enough time to list it all".into()).into());
+            return Ok(());
         }
-        let entries = match folder.read_named::<ObjectEntry>(page).await {
-            Ok(entries) => entries,
-            Err(Error::Document { key, .. }) => {
-                result.changed.push(key);
-                continue;
+        match folder.read_named::<ObjectEntry>(page).await {
+            Ok(entries) => {
+                for entry in &entries {
+                    let list = match inspection.check(entry).await? {
+                        None => continue,
+                        Some(Finding::Missing) => &mut verification.missing,
+                        Some(Finding::Changed) => &mut verification.changed,
+                    };
+                    name(list, format!("{data}{}", entry.key.stored()));
+                }
+                verification.objects_checked += entries.len() as u64;
             }
+            Err(Error::Document { key, .. }) => name(&mut verification.changed, key),
             Err(error) => return Err(error),
-        };
-        for entry in &entries {
-            result.objects_checked += 1;
-            let list = match inspection.check(entry).await? {
-                None => continue,
-                Some(Finding::Missing) => &mut result.missing,
-                Some(Finding::Changed) => &mut result.changed,
-            };
-            if list.len() < NAMED {
-                list.push(format!("{prefix}{}", entry.key));
-            }
         }
+        verification.next += 1;
     }
+    verification.completed_at = Some(jobs.ports.clock.now());
     Ok(())
+}
+
+fn name(list: &mut Vec<String>, key: String) {
+    if list.len() < NAMED {
+        list.push(key);
+    }
 }

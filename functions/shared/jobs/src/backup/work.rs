@@ -1,18 +1,26 @@
 //! A worker's view of the backup that it works on, and its checkpoints.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use milvault_model::{
-    Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, Instance, Progress, SourceStorage,
+    Again, Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, FailureCode, Flushing, Instance, Planning,
+    Progress, SourceStorage,
 };
 
+use super::flush;
 use crate::{
     Error, Jobs, layout,
     pages::Folder,
-    ports::{Bucket, CatalogError, Deadline, Expect, Lease, Milvus, Write},
-    slice::{MAX_SLICES, Step, fatal},
+    ports::{Bucket, CatalogError, Deadline, Expect, GarbageHold, Lease, Milvus, Write},
+    slice::{Halt, MAX_SLICES, Step, fatal},
     snapshot,
 };
+
+/// How often a backup plans again because its source or what is stored changed under it, before it fails.
+const MAX_REPLANS: u32 = 5;
+
+/// The longest that a job waits for a worker: a sweep runs every fifteen minutes.
+const NEXT_SLICE: Duration = Duration::from_secs(20 * 60);
 
 pub(crate) struct Work<'a> {
     pub(crate) jobs: &'a Jobs,
@@ -22,6 +30,8 @@ pub(crate) struct Work<'a> {
     pub(crate) backup: Backup,
     pub(crate) run: BackupRun,
     version: u64,
+    /// How the server's garbage collection stands, once it was asked.
+    garbage: Option<GarbageHold>,
 }
 
 impl<'a> Work<'a> {
@@ -47,7 +57,8 @@ impl<'a> Work<'a> {
         if run.slices > MAX_SLICES && !clean {
             run.phase = BackupPhase::Clean(Ending::Failed(super::too_many_slices()));
         }
-        let mut work = Self { jobs, lease, deadline, instance, backup: found.value, run, version: found.version };
+        let mut work =
+            Self { jobs, lease, deadline, instance, backup: found.value, run, version: found.version, garbage: None };
         work.save().await?;
         Ok(work)
     }
@@ -81,9 +92,38 @@ impl<'a> Work<'a> {
 
     /// Goes on with this phase, durably.
     pub(crate) async fn enter(&mut self, phase: BackupPhase) -> Result<(), Error> {
+        self.advance_to(phase, Progress::default()).await
+    }
+
+    /// Goes on with this phase, this far, durably.
+    pub(crate) async fn advance_to(&mut self, phase: BackupPhase, progress: Progress) -> Result<(), Error> {
         self.run.phase = phase;
-        self.run.progress = Progress::default();
+        self.run.progress = progress;
         self.checkpoint().await
+    }
+
+    /// Captures, plans and copies some collections again, because their source isn't what was planned.
+    pub(crate) async fn begin_again(&mut self, again: Again) -> Step {
+        let names = flush::names(&self.folder(), &again).await?;
+        let reason = format!("files of {} were gone before they were copied", names.join(", "));
+        let flushing = Flushing { again: Some(again), ..Flushing::default() };
+        self.another_round(BackupPhase::Flush(flushing), reason).await
+    }
+
+    /// Plans again what was captured.
+    pub(crate) async fn plan_again(&mut self, planning: Planning, reason: String) -> Step {
+        self.another_round(BackupPhase::Plan(planning), reason).await
+    }
+
+    async fn another_round(&mut self, phase: BackupPhase, reason: String) -> Step {
+        if self.run.replans >= MAX_REPLANS {
+            return Err(fatal(FailureCode::SourceChanged, format!("after {MAX_REPLANS} more tries, {reason}")));
+        }
+        tracing::info!(reason, backup = %self.backup.id, "planning again");
+        self.run.replans += 1;
+        self.enter(phase).await?;
+        // The pages of the new round need another fence than those of this one: the next slice goes on.
+        Err(Halt::OutOfTime)
     }
 
     /// Writes down that the job got further.
@@ -114,6 +154,37 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Sees to it that the server keeps the files of dropped segments until everything is copied, where it can.
+    ///
+    /// Without that, it keeps them for hours by default, and a file that vanishes all the same is noticed.
+    pub(crate) async fn hold_garbage(&mut self) {
+        let needs_source =
+            matches!(self.run.phase, BackupPhase::Flush(_) | BackupPhase::Plan(_) | BackupPhase::Copy(_));
+        let done = match (needs_source, &self.garbage) {
+            (true, None) => self.hold().await,
+            (false, Some(hold)) => self.release(hold).await,
+            (true, Some(_)) | (false, None) => return,
+        };
+        match done {
+            Ok(hold) => self.garbage = hold,
+            Err(error) => {
+                self.garbage = needs_source.then_some(GarbageHold::NotOffered);
+                tracing::warn!(%error, backup = %self.backup.id, "the server's garbage collection isn't held as it should be");
+            }
+        }
+    }
+
+    /// For this slice, and until the next one begins even if a sweep has to start it: that one holds it anew.
+    async fn hold(&self) -> Result<Option<GarbageHold>, Error> {
+        let duration = self.deadline.left(self.jobs.ports.clock.now()) + NEXT_SLICE;
+        Ok(Some(self.milvus().await?.hold_garbage(duration).await?))
+    }
+
+    async fn release(&self, hold: &GarbageHold) -> Result<Option<GarbageHold>, Error> {
+        self.milvus().await?.release_garbage(hold).await?;
+        Ok(None)
+    }
+
     pub(crate) async fn milvus(&self) -> Result<Arc<dyn Milvus>, Error> {
         Ok(self.jobs.ports.milvus.connect(&self.instance).await?)
     }
@@ -130,19 +201,7 @@ impl<'a> Work<'a> {
     }
 
     /// Where the data comes from.
-    pub(crate) fn source(&self) -> Step<(Bucket, SourceStorage)> {
-        let Some(storage) = &self.instance.storage else {
-            return Err(fatal(
-                milvault_model::FailureCode::StorageUnreachable,
-                "the instance is registered without its object storage",
-            ));
-        };
-        let region = self.instance.region.clone();
-        let source = SourceStorage {
-            region: region.clone(),
-            bucket: storage.bucket.clone(),
-            root_path: storage.root_path.clone(),
-        };
-        Ok((Bucket { region, name: storage.bucket.clone() }, source))
+    pub(crate) fn source(&self) -> Result<(Bucket, SourceStorage), Error> {
+        super::source(&self.instance)
     }
 }

@@ -179,6 +179,9 @@ pub trait Catalog: Send + Sync {
     /// Makes our lease last until `until`; `false` if it is no longer ours.
     async fn renew(&self, lease: &Lease, until: Time) -> Result<bool, CatalogError>;
 
+    /// Until when a lease lasts; `None` if it is over.
+    async fn held_until(&self, lease: &Lease) -> Result<Option<Time>, CatalogError>;
+
     /// Gives our lease up, keeping the job, which the sweep drives from `due` on; nothing happens if it isn't ours.
     async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError>;
 

@@ -1,9 +1,12 @@
 //! Milvus, as far as backup and restore need it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use milvault_model::{CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture};
+use milvault_model::{
+    CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, SegmentLevel, StorageVersion,
+};
+use serde::{Deserialize, Serialize};
 
 /// Everything about a collection but its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +42,60 @@ pub struct CollectionDescription {
 pub struct Segment {
     /// Its id.
     pub id: i64,
-    /// Its partition's id.
+    /// Its partition's id; -1 for deletes in all partitions.
     pub partition_id: i64,
     /// Rows in it, deleted ones included.
     pub rows: u64,
     /// Whether all of it is in object storage.
     pub is_flushed: bool,
+    /// What it holds.
+    pub level: SegmentLevel,
+    /// How its logs are laid out.
+    pub storage: StorageVersion,
+}
+
+/// The logs of a segment, as the server's metadata has them. Anything else in its folders is left from writes that
+/// were tried again: importing it too would load rows twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentFiles {
+    /// Of which segment.
+    pub segment: i64,
+    /// Insert logs: `{root}/insert_log/{collection}/{partition}/{segment}/{folder}/{log}`, where the folder is a field
+    /// or, in storage v2, a group of columns.
+    pub insert_logs: Vec<InsertLog>,
+    /// Delta logs: `{root}/delta_log/{collection}/{partition}/{segment}/{log}`.
+    pub delta_logs: Vec<i64>,
+}
+
+/// An insert log's place in its segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InsertLog {
+    /// The field or group of columns.
+    pub folder: i64,
+    /// The log.
+    pub log: i64,
+}
+
+/// What to do about a server that takes flushes only now and then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRateLimit {
+    /// Wait for it, for up to two minutes.
+    Wait,
+    /// Do without the flush: [`MilvusError::RateLimited`].
+    GiveUp,
+}
+
+/// How the server's garbage collection stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "garbage", rename_all = "camelCase")]
+pub enum GarbageHold {
+    /// It is held, until the time asked for is over or [`Milvus::release_garbage`] is given this.
+    Held {
+        /// The hold's own ticket, from servers that give one (2.6.8): without it, it can't be ended early.
+        ticket: Option<String>,
+    },
+    /// The server can't be asked to hold it, or not by us.
+    NotOffered,
 }
 
 /// What a flush did.
@@ -64,12 +115,30 @@ pub struct ImportRequest<'a> {
     pub collection: &'a CollectionName,
     /// Into which partition.
     pub partition: &'a str,
-    /// The insert logs' prefix in the instance's own bucket, ending in a slash.
-    pub insert_prefix: &'a str,
-    /// The delta logs' prefix, ending in a slash; there may be none below it.
-    pub delta_prefix: &'a str,
+    /// What of.
+    pub data: ImportData<'a>,
     /// The hybrid timestamp after which rows are cut off.
     pub end_timestamp: u64,
+}
+
+/// What an import reads, from the instance's own bucket.
+#[derive(Debug, Clone, Copy)]
+pub enum ImportData<'a> {
+    /// Segments of one partition and one storage version.
+    Segments {
+        /// The insert logs' prefix, ending in a slash.
+        insert_prefix: &'a str,
+        /// The delta logs' prefix, ending in a slash; there may be none below it.
+        delta_prefix: &'a str,
+        /// How the logs are laid out.
+        storage: StorageVersion,
+    },
+    /// One L0 segment's deletes, to be imported after the rows; their partition is "" if they are for all. The newest
+    /// servers refuse it: deletes can as well be put below the delta prefix of the rows that they are for.
+    Deletes {
+        /// The delta logs' prefix, ending in a slash.
+        delta_prefix: &'a str,
+    },
 }
 
 /// How an import job stands.
@@ -98,6 +167,9 @@ pub enum MilvusError {
     /// effect.
     #[error("Milvus doesn't answer: {0}")]
     Unreachable(String),
+    /// The server takes such calls only now and then: worth trying again, after a while. Nothing was done.
+    #[error("Milvus limits the rate of such calls: {0}")]
+    RateLimited(String),
     /// No such collection.
     #[error("Milvus has no collection {0}")]
     NoCollection(CollectionName),
@@ -140,11 +212,30 @@ pub trait Milvus: Send + Sync {
     /// Everything about a collection.
     async fn describe(&self, name: &CollectionName) -> Result<CollectionDescription, MilvusError>;
 
-    /// Seals what is growing and waits until it is in object storage.
-    async fn flush(&self, name: &CollectionName) -> Result<FlushResult, MilvusError>;
+    /// Seals what is growing and waits until it is in object storage, deletes included.
+    async fn flush(&self, name: &CollectionName, on_limit: OnRateLimit) -> Result<FlushResult, MilvusError>;
 
-    /// The persistent segments, those of dropped rows excepted.
+    /// The persistent segments, L0 segments included, those of dropped rows excepted.
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError>;
+
+    /// The logs of these segments, as the metadata has them; `None` if the server can't say, or not to us (before
+    /// 2.5.8, or without its REST API).
+    ///
+    /// A segment that the server no longer knows, because it was compacted since, isn't in the answer: its logs are in
+    /// object storage until garbage is collected, and only a listing tells them.
+    async fn segment_files(
+        &self,
+        name: &CollectionName,
+        segments: &[i64],
+    ) -> Result<Option<Vec<SegmentFiles>>, MilvusError>;
+
+    /// Has the server keep the files of dropped segments for so long (whole seconds). To hold it for longer, hold it
+    /// again and then release the former hold: where holds have tickets, the longest of them counts, and a server takes
+    /// 64 of them.
+    async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError>;
+
+    /// Ends a hold before its time. Where holds have no tickets, it ends everybody's.
+    async fn release_garbage(&self, hold: &GarbageHold) -> Result<(), MilvusError>;
 
     /// Rows that a strongly consistent query sees now. The collection must be loaded.
     async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError>;

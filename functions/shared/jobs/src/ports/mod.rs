@@ -9,7 +9,8 @@ pub use catalog::{
     Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 pub use milvus::{
-    CollectionDescription, Connector, FlushResult, ImportRequest, ImportStatus, Milvus, MilvusError, Segment,
+    CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, InsertLog,
+    Milvus, MilvusError, OnRateLimit, Segment, SegmentFiles,
 };
 pub use objects::{Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome};
-pub use world::{Clock, Continuation, ContinuationError, Deadline, IdSource};
+pub use world::{Clock, Continuation, ContinuationError, CopyWorkers, Deadline, IdSource};

@@ -47,6 +47,8 @@ pub struct CopyRequest<'a> {
     pub to: &'a Bucket,
     /// The destination's key.
     pub to_key: &'a str,
+    /// Remembered with the copy: for whom it was made.
+    pub stored_by: &'a str,
 }
 
 /// How a copy ended.
@@ -61,6 +63,8 @@ pub enum CopyOutcome {
     AlreadyThere {
         /// Of the destination.
         etag: String,
+        /// For whom it was made, if that was remembered.
+        stored_by: Option<String>,
     },
     /// The source is gone or is another object than planned.
     SourceGone,

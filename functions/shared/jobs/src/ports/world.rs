@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use milvault_model::{JobRef, Time};
+use milvault_model::{BackupId, InstanceId, JobRef, Time};
 use ulid::Ulid;
+
+use crate::backup::{CopyReport, CopyTask};
 
 /// The time, and waiting for it to pass.
 #[async_trait]
@@ -31,6 +33,22 @@ pub trait Continuation: Send + Sync {
     /// # Errors
     /// When the invocation wasn't accepted. The sweep finds the job all the same, only later.
     async fn resume(&self, job: &JobRef) -> Result<(), ContinuationError>;
+
+    /// Has a worker begin a backup's verification, or go on with it, without waiting for it.
+    ///
+    /// # Errors
+    /// When the invocation wasn't accepted. The sweep does the same, only later.
+    async fn verify(&self, instance: &InstanceId, backup: &BackupId) -> Result<(), ContinuationError>;
+}
+
+/// Other invocations, which copy pages of a backup's plan.
+#[async_trait]
+pub trait CopyWorkers: Send + Sync {
+    /// Has an invocation copy a page, as [`crate::backup::copy_page`] does, and waits for it.
+    ///
+    /// # Errors
+    /// When the invocation wasn't accepted or failed. It may be at work all the same, until the task's time is over.
+    async fn copy(&self, task: &CopyTask) -> Result<CopyReport, ContinuationError>;
 }
 
 /// An invocation that wasn't accepted.
@@ -46,6 +64,11 @@ impl Deadline {
     /// At this time.
     pub fn at(time: Time) -> Self {
         Self(time)
+    }
+
+    /// The time.
+    pub fn time(&self) -> Time {
+        self.0
     }
 
     /// Whether it is reached.

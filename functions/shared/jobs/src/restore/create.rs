@@ -35,6 +35,8 @@ pub struct CreateRestore {
     pub selection: Vec<CollectionPattern>,
     /// Other names for some of them.
     pub rename: BTreeMap<CollectionName, CollectionName>,
+    /// What to do about a backup that is damaged.
+    pub damaged: DamagedBackup,
     /// What to do about collections that exist.
     pub mode: RestoreMode,
     /// What to do about loading.
@@ -43,6 +45,15 @@ pub struct CreateRestore {
     pub keep_previous_hours: u32,
     /// The caller's key for this request.
     pub idempotency: Option<IdempotencyKey>,
+}
+
+/// What to do about a backup of which something is missing or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DamagedBackup {
+    /// Don't restore from it.
+    Refuse,
+    /// Restore what is whole: a restore that needs what is missing fails, and changes nothing.
+    Use,
 }
 
 /// What a restore will bring back: the backup's name of each collection and the name that it gets, by the former.
@@ -174,6 +185,7 @@ async fn select(jobs: &Jobs, request: &CreateRestore) -> Result<Versioned<Backup
     let found = found.ok_or_else(|| Error::BackupNotFound(source.clone(), id.to_string()))?;
     match &found.value.state {
         BackupState::Available(_) => Ok(found),
+        BackupState::Damaged { .. } if request.damaged == DamagedBackup::Use => Ok(found),
         state => Err(Error::NotAvailable(id, state.status())),
     }
 }

@@ -1,10 +1,10 @@
 //! IMPORT: the staged logs into the new collections, by jobs of the server's own.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use milvault_model::{
     CollectionCapture, CollectionName, CollectionRestore, CollectionStage, FailureCode, ImportState, ImportTask,
-    RestorePhase,
+    RestorePhase, SegmentCapture, SegmentLevel, StorageVersion,
 };
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     layout,
-    ports::{ImportRequest, ImportStatus, MilvusError},
+    ports::{ImportData, ImportRequest, ImportStatus, MilvusError},
     slice::{Step, fatal},
 };
 
@@ -158,14 +158,40 @@ async fn start(
 ) -> Step<i64> {
     let staging = layout::staging(&shared.restore.id);
     let partition = import.source_partition_id;
+    let storage = importable(capture, partition)?;
     let request = ImportRequest {
         collection: name,
         partition: &import.partition,
-        insert_prefix: &format!("{staging}insert_log/{source_id}/{partition}/"),
-        delta_prefix: &format!("{staging}delta_log/{source_id}/{partition}/"),
+        data: ImportData::Segments {
+            insert_prefix: &format!("{staging}insert_log/{source_id}/{partition}/"),
+            delta_prefix: &format!("{staging}delta_log/{source_id}/{partition}/"),
+            storage,
+        },
         end_timestamp: capture.flush_timestamp,
     };
     Ok(shared.milvus.import(request).await?)
+}
+
+/// The storage version of a partition's segments, all of which are imported at once.
+///
+/// Deletes in L0 segments of the partition are among its delta logs, all of which the server applies
+/// (`internal/util/importutilv2/binlog/reader.go`); those for all partitions aren't.
+fn importable(capture: &CollectionCapture, partition: i64) -> Step<StorageVersion> {
+    let refused = |reason: String| fatal(FailureCode::ImportFailed, format!("{}: {reason}", capture.name));
+    let is_of_all = |segment: &&SegmentCapture| segment.level == SegmentLevel::L0 && segment.partition_id < 0;
+    if let Some(segment) = capture.segments.iter().find(is_of_all) {
+        let id = segment.id;
+        return Err(refused(format!("segment {id} has deletes for all partitions, which can't be imported yet")));
+    }
+    let data = capture.segments.iter().filter(|segment| segment.level == SegmentLevel::Data);
+    let versions: BTreeSet<StorageVersion> =
+        data.filter(|segment| segment.partition_id == partition).map(|segment| segment.storage).collect();
+    match versions.len() {
+        0 | 1 => Ok(versions.first().copied().unwrap_or_default()),
+        _ => {
+            Err(refused("a partition has segments of several storage versions, which can't be imported yet".to_owned()))
+        }
+    }
 }
 
 /// The job that a worker started and died before it wrote it down: only one is ever between the two.
@@ -179,4 +205,61 @@ async fn unrecorded(shared: &Shared<'_>, name: &CollectionName, imports: &[Impor
         .collect();
     let known = shared.milvus.import_tasks(name).await?;
     Ok(known.into_iter().find(|task| !recorded.contains(task)))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use milvault_model::{Loaded, RowCount};
+
+    use super::*;
+    use crate::slice::Halt;
+
+    fn segment(partition_id: i64, level: SegmentLevel, storage: StorageVersion) -> SegmentCapture {
+        SegmentCapture { id: 7, partition_id, rows: 1, level, storage }
+    }
+
+    fn of(segments: Vec<SegmentCapture>) -> Result<StorageVersion, String> {
+        let capture = CollectionCapture {
+            name: CollectionName::new("default", "items"),
+            id: 1,
+            schema: String::new(),
+            primary_key: "id".to_owned(),
+            shards: 1,
+            consistency_level: 0,
+            properties: Vec::new(),
+            partitions: Vec::new(),
+            has_partition_key: false,
+            indexes: Vec::new(),
+            aliases: Vec::new(),
+            loaded: Loaded::No,
+            flush_timestamp: 0,
+            point_in_time: DateTime::UNIX_EPOCH,
+            rows: RowCount::AtMost { rows: 1 },
+            size_bytes: 0,
+            segments,
+        };
+        importable(&capture, 2).map_err(|halt| match halt {
+            Halt::Fatal(failure) => failure.message,
+            other => format!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn a_partition_is_imported_in_its_segments_storage_version() {
+        let (v1, v2) = (StorageVersion::V1, StorageVersion::V2);
+        assert_eq!(of(Vec::new()), Ok(v1));
+        let elsewhere = segment(3, SegmentLevel::Data, v1);
+        let deletes = segment(2, SegmentLevel::L0, v1);
+        assert_eq!(of(vec![segment(2, SegmentLevel::Data, v2), elsewhere, deletes]), Ok(v2));
+    }
+
+    #[test]
+    fn what_an_import_would_leave_out_or_misread_is_refused() {
+        let data = |storage| segment(2, SegmentLevel::Data, storage);
+        assert!(of(vec![data(StorageVersion::V1), data(StorageVersion::V2)]).unwrap_err().contains("several storage"));
+        assert!(
+            of(vec![segment(-1, SegmentLevel::L0, StorageVersion::V1)]).unwrap_err().contains("for all partitions")
+        );
+    }
 }

@@ -14,15 +14,15 @@ mod undo;
 mod verify;
 mod work;
 
-use milvault_model::{Ending, FailureCode, InstanceId, JobRef, Restore, RestoreId, RestorePhase, RestoreState};
+use milvault_model::{Ending, FailureCode, InstanceId, JobRef, Restore, RestoreId, RestorePhase, RestoreState, Time};
 
-pub use create::{BackupSelector, CreateRestore, create};
+pub use create::{BackupSelector, CreateRestore, DamagedBackup, create};
 pub use requests::{cancel, rollback};
 
 use crate::{
     Error, Jobs, SliceEnd,
     ports::{Deadline, Lease, Versioned},
-    slice::{self, Halt, Step, Verdict, WorkEnd, backoff, fatal, verdict},
+    slice::{self, Halt, Job, Step, WorkEnd, fatal},
 };
 use work::Work;
 
@@ -41,7 +41,11 @@ pub async fn run(
         return clean::leftovers(jobs, record).await;
     }
     let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
-    slice::run(jobs, &job, async |lease| slice_of(jobs, lease, restore, deadline).await).await
+    let work = async |lease: &Lease| {
+        let mut work = Work::begin(jobs, lease, restore, deadline).await?;
+        slice::drive(jobs, deadline, &mut work).await
+    };
+    slice::run(jobs, &job, work).await
 }
 
 pub(crate) async fn find(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> Result<Versioned<Restore>, Error> {
@@ -49,56 +53,7 @@ pub(crate) async fn find(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId
     found.ok_or_else(|| Error::RestoreNotFound(instance.clone(), restore.to_string()))
 }
 
-async fn slice_of(jobs: &Jobs, lease: &Lease, restore: &RestoreId, deadline: Deadline) -> Result<WorkEnd, Error> {
-    let mut work = Work::begin(jobs, lease, restore, deadline).await?;
-    let mut attempt = 0;
-    loop {
-        let halt = match work.advance().await {
-            Ok(Some(end)) => return Ok(end),
-            Ok(None) => {
-                attempt = 0;
-                continue;
-            }
-            Err(halt) => halt,
-        };
-        let now = jobs.ports.clock.now();
-        let stalled = work.run.is_stalled(now, jobs.settings.stall);
-        let ending = match halt {
-            Halt::OutOfTime => return Ok(WorkEnd::OutOfTime),
-            Halt::CancelRequested => Ending::Cancelled,
-            Halt::Fatal(failure) => Ending::Failed(failure),
-            Halt::Error(error) => match verdict(&error) {
-                Verdict::Stop => return Err(error),
-                Verdict::Fail(failure) => Ending::Failed(failure),
-                Verdict::Retry(failure) if stalled => Ending::Failed(failure),
-                Verdict::Retry(_) => {
-                    if deadline.is_over(now) {
-                        return Ok(WorkEnd::OutOfTime);
-                    }
-                    tracing::warn!(%error, attempt, restore = %restore, "waiting before another try");
-                    jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(now))).await;
-                    attempt += 1;
-                    continue;
-                }
-            },
-        };
-        match &work.run.phase {
-            // There is no other way out of these than through.
-            RestorePhase::Undo(_) | RestorePhase::Rollback { .. } | RestorePhase::Clean => {
-                tracing::error!(?ending, restore = %restore, "the clean-up waits for the next sweep");
-                let ended = stalled && work.give_up_cleaning(now).await?;
-                return Ok(if ended { WorkEnd::Over } else { WorkEnd::LeaveToSweep });
-            }
-            phase => {
-                tracing::warn!(?ending, restore = %restore, phase = phase.name(), "the restore is undone");
-                work.enter(RestorePhase::Undo(ending)).await?;
-            }
-        }
-    }
-}
-
-impl Work<'_> {
-    /// Does the next step; `Some` when the slice is over.
+impl Job for Work<'_> {
     async fn advance(&mut self) -> Step<Option<WorkEnd>> {
         if self.deadline.is_over(self.jobs.ports.clock.now()) {
             return Err(Halt::OutOfTime);
@@ -132,6 +87,27 @@ impl Work<'_> {
             }
         }
         Ok(None)
+    }
+
+    fn is_stalled(&self, now: Time) -> bool {
+        self.run.is_stalled(now, self.jobs.settings.stall)
+    }
+
+    async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
+        match &self.run.phase {
+            // There is no other way out of these than through.
+            RestorePhase::Undo(_) | RestorePhase::Rollback { .. } | RestorePhase::Clean => {
+                tracing::error!(?ending, restore = %self.restore.id, "the clean-up waits for the next sweep");
+                let now = self.jobs.ports.clock.now();
+                let ended = self.is_stalled(now) && self.give_up_cleaning(now).await?;
+                Ok(Some(if ended { WorkEnd::Over } else { WorkEnd::LeaveToSweep }))
+            }
+            phase => {
+                tracing::warn!(?ending, restore = %self.restore.id, phase = phase.name(), "the restore is undone");
+                self.enter(RestorePhase::Undo(ending)).await?;
+                Ok(None)
+            }
+        }
     }
 }
 

@@ -1,15 +1,18 @@
 //! STAGE: the ledger, then the snapshot's objects into the instance's own bucket, by server-side copies.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
-use milvault_model::{CollectionCapture, CollectionRestore, CollectionStage, FailureCode, ObjectEntry, RestorePhase};
+use milvault_model::{
+    CollectionCapture, CollectionRestore, CollectionStage, FailureCode, ObjectEntry, PageRef, RestorePhase,
+};
 
 use super::{create::targets, work::Work};
 use crate::{
     Error, layout,
     ports::{CatalogError, CopyOutcome, CopyRequest, Write},
     slice::{Halt, Step, fatal},
+    throttle::Throttle,
 };
 
 /// Lines per commit; a commit has room for a hundred writes.
@@ -63,73 +66,82 @@ pub(crate) async fn stage_page(work: &mut Work<'_>, next: u32) -> Step {
         return Ok(work.enter(RestorePhase::Build).await?);
     };
     let wanted = wanted(work).await?;
-    let entries: Vec<ObjectEntry> = work.snapshot().read_named(page).await?;
+    let entries = match holds_any(page, &wanted) {
+        true => work.snapshot().read_named::<ObjectEntry>(page).await?,
+        false => Vec::new(),
+    };
     let own = work.own_bucket()?;
     let staging = layout::staging(&work.restore.id);
     let data = layout::data(&work.restore.source_instance_id);
 
-    let copies =
-        entries.into_iter().filter(|entry| collection_of(entry).is_some_and(|id| wanted.contains(&id))).map(|entry| {
-            let (jobs, own, staging, data) = (work.jobs, &own, &staging, &data);
-            async move {
-                let etag = entry.etag.as_deref().unwrap_or_default();
-                let outcome = jobs
-                    .ports
-                    .objects
-                    .copy(CopyRequest {
-                        from: &jobs.settings.snapshot_bucket,
-                        from_key: &format!("{data}{}", entry.key),
-                        from_etag: etag,
-                        size: entry.size,
-                        to: own,
-                        to_key: &format!("{staging}{}", entry.relative_key()),
-                    })
-                    .await?;
-                Ok::<_, Error>((entry, outcome))
-            }
-        });
+    let throttle = Throttle::new(work.jobs.settings.copies_in_flight);
+    let copies = entries.into_iter().filter(|entry| wanted.contains(entry.key.collection())).map(|entry| {
+        let (jobs, deadline, restore) = (work.jobs, work.deadline, &work.restore.id);
+        let (own, staging, data, throttle) = (&own, &staging, &data, &throttle);
+        async move {
+            let etag = entry.etag.as_deref().unwrap_or_default();
+            let request = CopyRequest {
+                from: &jobs.settings.snapshot_bucket,
+                from_key: &format!("{data}{}", entry.key.stored()),
+                from_etag: etag,
+                size: entry.size,
+                to: own,
+                to_key: &format!("{staging}{}", entry.key.source()),
+                stored_by: restore.as_str(),
+            };
+            let outcome = throttle.copy(jobs, request, || deadline.is_over(jobs.ports.clock.now())).await?;
+            Ok::<_, Error>((entry, outcome))
+        }
+    });
     let mut copies = stream::iter(copies).buffer_unordered(work.jobs.settings.copies_in_flight);
+    let mut in_time = true;
     let mut progress = work.run.progress;
     progress.objects_total = manifest.totals.objects;
     progress.bytes_total = manifest.totals.size_bytes;
     while let Some(result) = copies.next().await {
         let (entry, outcome) = result?;
         match outcome {
-            CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. } => {
+            None => in_time = false,
+            Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => {
                 progress.objects_done += 1;
                 progress.bytes_done += entry.size;
             }
-            CopyOutcome::SourceGone => {
+            Some(CopyOutcome::SourceGone) => {
                 let message = format!("the backup's object {} is missing or changed", entry.key);
                 return Err(fatal(FailureCode::SnapshotDamaged, message));
             }
-            CopyOutcome::Occupied => {
-                let message = format!("another object is in the way of {staging}{}", entry.relative_key());
+            Some(CopyOutcome::Occupied) => {
+                let message = format!("another object is in the way of {staging}{}", entry.key.source());
                 return Err(fatal(FailureCode::StorageUnreachable, message));
             }
         }
     }
     drop(copies);
+    if !in_time {
+        // What is copied is found to be there already by the next slice.
+        return Err(Halt::OutOfTime);
+    }
     work.run.phase = RestorePhase::Stage { next: Some(next + 1) };
     work.run.progress = progress;
     Ok(work.checkpoint().await?)
 }
 
 /// The source ids of the collections in the ledger.
-async fn wanted(work: &Work<'_>) -> Result<HashSet<i64>, Halt> {
-    let mut wanted = HashSet::new();
+async fn wanted(work: &Work<'_>) -> Result<BTreeSet<String>, Halt> {
+    let mut wanted = BTreeSet::new();
     let mut after = None;
     loop {
         let page = work.lines(after).await?;
         after = page.items.last().map(super::work::line_key);
-        wanted.extend(page.items.iter().map(|line| line.source_id));
+        wanted.extend(page.items.iter().map(|line| line.source_id.to_string()));
         if !page.more {
             return Ok(wanted);
         }
     }
 }
 
-/// `{kind}_log/{collection}/…`
-fn collection_of(entry: &ObjectEntry) -> Option<i64> {
-    entry.relative_key().split('/').nth(1)?.parse().ok()
+/// Whether a page, which is sorted by collection, may hold objects of one of these.
+fn holds_any(page: &PageRef, collections: &BTreeSet<String>) -> bool {
+    let collection = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
+    collections.range(collection(&page.first)..=collection(&page.last)).next().is_some()
 }

@@ -1,0 +1,106 @@
+//! What the server's metadata says of the files that a listing shows.
+//!
+//! A listing may show logs of writes that were tried again, which no segment has: an import would load their rows twice.
+//! And it may lack logs that were collected as garbage a moment ago. Where the server tells which files a segment has
+//! (from 2.5.8 on), a plan has exactly those; elsewhere the listing is all there is.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use milvault_model::{CollectionCapture, CollectionName, ObjectKey};
+
+use super::plan::{DELTA, INSERT};
+use crate::{
+    Error,
+    ports::{InsertLog, Milvus, MilvusError, SegmentFiles},
+};
+
+/// Segments asked for at once.
+const BATCH: usize = 100;
+
+/// The files of a collection's segments, a batch of them in memory at a time.
+pub(super) struct Metadata {
+    milvus: Arc<dyn Milvus>,
+    collection: CollectionName,
+    /// In the order in which a listing shows them.
+    segments: Vec<i64>,
+    places: HashMap<i64, usize>,
+    /// The batch, by its first place.
+    batch: Option<(usize, HashMap<i64, Files>)>,
+    is_offered: bool,
+}
+
+struct Files {
+    insert_logs: HashSet<InsertLog>,
+    delta_logs: HashSet<i64>,
+}
+
+/// What the metadata says of a listed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It is the segment's.
+    Listed,
+    /// No segment has it.
+    Orphan,
+    /// The server can't say.
+    Unknown,
+}
+
+impl Metadata {
+    pub(super) fn new(milvus: Arc<dyn Milvus>, collection: &CollectionCapture) -> Self {
+        let mut segments: Vec<(String, i64)> =
+            collection.segments.iter().map(|s| (format!("{}/{}/", s.partition_id, s.id), s.id)).collect();
+        segments.sort();
+        let segments: Vec<i64> = segments.into_iter().map(|(_, id)| id).collect();
+        let places = segments.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+        Self { milvus, collection: collection.name.clone(), segments, places, batch: None, is_offered: true }
+    }
+
+    /// What it says of one of the collection's files.
+    pub(super) async fn knows(&mut self, key: &ObjectKey, segment: i64) -> Result<Known, Error> {
+        let Some(files) = self.files(segment).await? else { return Ok(Known::Unknown) };
+        let parts: Vec<i64> = key.as_str().split('/').skip(2).filter_map(|part| part.parse().ok()).collect();
+        let is_listed = match parts.as_slice() {
+            [_, _, folder, log] if key.below(INSERT).is_some() => {
+                files.insert_logs.contains(&InsertLog { folder: *folder, log: *log })
+            }
+            [_, _, log] if key.below(DELTA).is_some() => files.delta_logs.contains(log),
+            _ => false,
+        };
+        Ok(if is_listed { Known::Listed } else { Known::Orphan })
+    }
+
+    /// How many insert logs the segment has, if that is known. They don't change, while delta logs are added.
+    pub(super) async fn insert_logs(&mut self, segment: i64) -> Result<Option<usize>, Error> {
+        Ok(self.files(segment).await?.map(|files| files.insert_logs.len()))
+    }
+
+    async fn files(&mut self, segment: i64) -> Result<Option<&Files>, Error> {
+        let Some(place) = self.places.get(&segment).copied() else { return Ok(None) };
+        let first = place - place % BATCH;
+        if self.is_offered && self.batch.as_ref().is_none_or(|(loaded, _)| *loaded != first) {
+            let batch = &self.segments[first..(first + BATCH).min(self.segments.len())];
+            match self.milvus.segment_files(&self.collection, batch).await {
+                Ok(Some(files)) => {
+                    let files = files.into_iter().map(|files| (files.segment, Files::from(files))).collect();
+                    self.batch = Some((first, files));
+                }
+                // Not this server; or the collection has another name by now, or is gone: its files are what they were.
+                Ok(None) | Err(MilvusError::NoCollection(_)) => self.is_offered = false,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.batch.as_ref().filter(|_| self.is_offered).and_then(|(_, files)| files.get(&segment)))
+    }
+}
+
+impl From<SegmentFiles> for Files {
+    fn from(files: SegmentFiles) -> Self {
+        Self {
+            insert_logs: files.insert_logs.into_iter().collect(),
+            delta_logs: files.delta_logs.into_iter().collect(),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! One page of a plan, copied: by the invocation that works on the backup, or by another one on its behalf.
+
+use std::{collections::BTreeSet, pin::pin, time::Duration};
+
+use futures::{
+    StreamExt,
+    future::{Either, select},
+    stream,
+};
+use milvault_model::{BackupId, Copied, Failure, FailureCode, Instance, InstanceId, ObjectEntry, Origin, Time};
+use serde::{Deserialize, Serialize};
+
+use super::copy::Shared;
+use crate::{
+    Error, Jobs,
+    layout::{self, PageKind},
+    ports::{Bucket, CopyOutcome, CopyRequest, Deadline, Lease, ObjectsError},
+    slice::before,
+    snapshot,
+};
+
+/// A page to copy, as one invocation hands it to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyTask {
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// Of which backup.
+    pub backup_id: BackupId,
+    /// The fence of the worker that asks for it: once its lease is over, so is the task.
+    pub fence: u64,
+    /// The fence that the plan's page carries.
+    pub plan: u64,
+    /// The page's number.
+    pub page: u32,
+    /// When it has to be over.
+    pub until: Time,
+}
+
+/// What became of a page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CopyReport {
+    /// How far it came.
+    pub end: CopyEnd,
+    /// What of the page is stored.
+    pub copied: Copied,
+    /// Collections of which something is gone from the source.
+    pub gone: BTreeSet<i64>,
+}
+
+/// How far the copying of a page came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CopyEnd {
+    /// All of it, except for what is gone.
+    Whole,
+    /// Some of it, marked in the plan.
+    Part,
+    /// It can't be copied.
+    Failed(Failure),
+}
+
+/// Copies a page for another invocation, for as long as that one has the instance's lease and nobody cancels.
+///
+/// # Errors
+/// [`Error::LeaseLost`] when the lease is over; what keeps it from copying. The page is then as it was, or further.
+pub async fn copy_page(jobs: &Jobs, task: CopyTask, deadline: Deadline) -> Result<CopyReport, Error> {
+    let instance = jobs.ports.catalog.instance(&task.instance_id).await?;
+    let instance = instance.ok_or_else(|| Error::InstanceNotFound(task.instance_id.clone()))?.value;
+    let deadline = Deadline::at(task.until.min(deadline.time()));
+    let shared = Shared::new(jobs, deadline);
+    let lease = Lease { instance_id: instance.id.clone(), fence: task.fence };
+    let (backup, page) = (task.backup_id.clone(), task.page);
+    let copy = PageCopy::new(jobs, &instance, task)?;
+    match select(pin!(copy.run(&shared)), pin!(watch(jobs, &lease, &backup, &shared))).await {
+        Either::Left((report, _)) => {
+            let objects = report.as_ref().map_or(0, |report| report.copied.objects);
+            tracing::info!(instance = %instance.id, %backup, page, objects, "a page was copied for another invocation");
+            report
+        }
+        Either::Right(((), _)) => Err(Error::LeaseLost),
+    }
+}
+
+/// Returns when the lease is over, or soon will be; sees to it that no copy begins once the backup is cancelled.
+async fn watch(jobs: &Jobs, lease: &Lease, backup: &BackupId, shared: &Shared) {
+    let catalog = jobs.ports.catalog.as_ref();
+    // As for its holder: see `slice::keep`.
+    let margin = jobs.settings.lease / 3;
+    let mut safe_until = jobs.ports.clock.now() + margin;
+    loop {
+        match before(jobs, Deadline::at(safe_until), catalog.held_until(lease)).await {
+            Some(Ok(Some(held))) => safe_until = held - margin,
+            Some(Err(error)) => tracing::warn!(%error, %backup, "the lease can't be watched"),
+            Some(Ok(None)) | None => return,
+        }
+        if jobs.ports.clock.now() >= safe_until {
+            return;
+        }
+        if let Ok(Some(backup)) = catalog.backup(&lease.instance_id, backup).await
+            && backup.value.cancel_requested_at.is_some()
+        {
+            shared.stop();
+        }
+        jobs.ports.clock.sleep((margin / 2).to_std().unwrap_or(Duration::from_secs(1))).await;
+    }
+}
+
+/// The copying of one page.
+pub(super) struct PageCopy<'a> {
+    jobs: &'a Jobs,
+    task: CopyTask,
+    source: Bucket,
+    root: String,
+    data: String,
+}
+
+impl<'a> PageCopy<'a> {
+    /// # Errors
+    /// When the instance is registered without its object storage.
+    pub(super) fn new(jobs: &'a Jobs, instance: &Instance, task: CopyTask) -> Result<Self, Error> {
+        let (source, storage) = super::source(instance)?;
+        Ok(Self { jobs, task, source, root: storage.root_path, data: layout::data(&instance.id) })
+    }
+
+    /// Copies what isn't stored yet, until all is or no copy may begin any more.
+    pub(super) async fn run(&self, shared: &Shared) -> Result<CopyReport, Error> {
+        let (jobs, task) = (self.jobs, &self.task);
+        let bucket = &jobs.settings.snapshot_bucket;
+        let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, &task.instance_id, &task.backup_id);
+        let planned = PageKind::Plan.key_of(task.plan, task.page);
+        let mut entries: Vec<ObjectEntry> = folder.read(&planned).await?;
+        let mut report = CopyReport { end: CopyEnd::Whole, copied: Copied::default(), gone: BTreeSet::new() };
+        entries.iter().for_each(|entry| report.copied.add(stored(entry)));
+        shared.count(task.page, report.copied);
+
+        let missing: Vec<usize> = (0..entries.len()).filter(|place| entries[*place].etag.is_none()).collect();
+        let planned_entries = &entries;
+        let copies =
+            missing.into_iter().map(|place| async move { (place, self.copy(&planned_entries[place], shared).await) });
+        // As many as could ever be in flight wait for their turn; the throttle decides.
+        let mut copies = stream::iter(copies).buffer_unordered(jobs.settings.copies_in_flight);
+        let mut outcomes = Vec::new();
+        let mut failure = None;
+        while let Some((place, outcome)) = copies.next().await {
+            let entry = &entries[place];
+            match outcome {
+                Ok(Some(CopyOutcome::Copied { etag })) => outcomes.push((place, etag, Origin::Own)),
+                Ok(Some(CopyOutcome::AlreadyThere { etag, stored_by })) => {
+                    let is_own = stored_by.is_some_and(|id| id == task.backup_id.as_str());
+                    outcomes.push((place, etag, if is_own { Origin::Own } else { Origin::Earlier }));
+                }
+                Ok(Some(CopyOutcome::SourceGone)) => {
+                    tracing::info!(key = %entry.key, backup = %task.backup_id, "gone from the source");
+                    report.gone.extend(entry.key.collection().parse::<i64>());
+                    continue;
+                }
+                Ok(Some(CopyOutcome::Occupied)) => {
+                    let message = format!("another object is stored as {}", entry.key);
+                    report.end = CopyEnd::Failed(Failure::new(FailureCode::SnapshotDamaged, message));
+                    continue;
+                }
+                Ok(None) => {
+                    report.end = if report.end == CopyEnd::Whole { CopyEnd::Part } else { report.end };
+                    continue;
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    shared.stop();
+                    continue;
+                }
+            }
+            let one = Copied { objects: 1, bytes: entry.size, added_bytes: 0 };
+            shared.count(task.page, one);
+        }
+        drop(copies);
+        for (place, etag, origin) in outcomes {
+            let entry = &mut entries[place];
+            (entry.etag, entry.origin) = (Some(etag), origin);
+            report.copied.add(stored(entry));
+        }
+        // Whole without anything gone: what the manifest will name. Otherwise the plan remembers what is stored.
+        let key = match report.end == CopyEnd::Whole && failure.is_none() && report.gone.is_empty() {
+            true => PageKind::Objects.key_of(task.plan, task.page),
+            false => planned,
+        };
+        folder.write(&key, &entries).await?;
+        failure.map_or(Ok(report), |error| Err(error.into()))
+    }
+
+    /// Copies one object; `None` if there is no time for it any more.
+    async fn copy(&self, entry: &ObjectEntry, shared: &Shared) -> Result<Option<CopyOutcome>, ObjectsError> {
+        let jobs = self.jobs;
+        let (from_key, to_key) =
+            (format!("{}/{}", self.root, entry.key.source()), self.data.clone() + &entry.key.stored());
+        let request = CopyRequest {
+            from: &self.source,
+            from_key: &from_key,
+            from_etag: &entry.source_etag,
+            size: entry.size,
+            to: &jobs.settings.snapshot_bucket,
+            to_key: &to_key,
+            stored_by: self.task.backup_id.as_str(),
+        };
+        shared.throttle.copy(jobs, request, || shared.is_over(jobs)).await
+    }
+}
+
+/// What of an entry is stored.
+fn stored(entry: &ObjectEntry) -> Copied {
+    match (&entry.etag, entry.origin) {
+        (None, _) => Copied::default(),
+        (Some(_), Origin::Earlier) => Copied { objects: 1, bytes: entry.size, added_bytes: 0 },
+        (Some(_), Origin::Own) => Copied { objects: 1, bytes: entry.size, added_bytes: entry.size },
+    }
+}

@@ -1,0 +1,87 @@
+//! How an import is asked for, line by line.
+
+use milvault_jobs::ports::{ImportData, ImportRequest, MilvusError};
+use milvault_model::{Capabilities, Capability, StorageVersion};
+use milvus::proto::common::KeyValuePair;
+
+/// The paths and the options of an import. The options' names are those of `internal/util/importutilv2/option.go`.
+///
+/// # Errors
+/// [`MilvusError::Refused`] when the server can't import such data.
+pub(crate) fn import_files(
+    capabilities: Capabilities,
+    request: &ImportRequest<'_>,
+) -> Result<(Vec<String>, Vec<KeyValuePair>), MilvusError> {
+    let lacking = |what: &str| Err(MilvusError::Refused(format!("it can't import {what}: an older version")));
+    let option = |key: &str, value: String| KeyValuePair { key: key.to_owned(), value };
+    let mut options = vec![option("end_ts", capabilities.import_end(request.end_timestamp).to_string())];
+    let files = match request.data {
+        ImportData::Segments { insert_prefix, delta_prefix, storage } => {
+            options.push(option("backup", "true".to_owned()));
+            match storage {
+                StorageVersion::V1 => {}
+                StorageVersion::V2 if capabilities.has(Capability::StorageV2) => {
+                    options.push(option("storage_version", i64::from(storage).to_string()));
+                }
+                StorageVersion::V2 => return lacking("storage version 2"),
+                StorageVersion::Other(other) => return lacking(&format!("logs of storage version {other}")),
+            }
+            vec![insert_prefix.to_owned(), delta_prefix.to_owned()]
+        }
+        ImportData::Deletes { delta_prefix } => {
+            if !capabilities.has(Capability::L0Import) {
+                return lacking("L0 segments");
+            }
+            options.push(option("l0_import", "true".to_owned()));
+            vec![delta_prefix.to_owned()]
+        }
+    };
+    Ok((files, options))
+}
+
+#[cfg(test)]
+mod tests {
+    use milvault_model::CollectionName;
+
+    use super::*;
+
+    type Pairs = Vec<(String, String)>;
+
+    fn import(version: &str, data: ImportData<'_>) -> Result<(Vec<String>, Pairs), MilvusError> {
+        let collection = CollectionName::new("default", "items");
+        let request = ImportRequest { collection: &collection, partition: "_default", data, end_timestamp: 5 << 18 };
+        let (files, options) = import_files(Capabilities::of_reported(version), &request)?;
+        Ok((files, options.into_iter().map(|pair| (pair.key, pair.value)).collect()))
+    }
+
+    fn segments(storage: StorageVersion) -> ImportData<'static> {
+        ImportData::Segments { insert_prefix: "i/", delta_prefix: "d/", storage }
+    }
+
+    fn owned(pairs: &[(&str, &str)]) -> Pairs {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_options_of_an_import_are_those_of_the_servers_line() {
+        let (files, options) = import("v2.3.5-lite", segments(StorageVersion::V1)).unwrap();
+        assert_eq!(files, ["i/", "d/"]);
+        assert_eq!(options, owned(&[("end_ts", "6"), ("backup", "true")]));
+        let (_, options) = import("2.6.4", segments(StorageVersion::V2)).unwrap();
+        assert_eq!(options, owned(&[("end_ts", "1310720"), ("backup", "true"), ("storage_version", "2")]));
+        let (files, options) = import("2.4.22", ImportData::Deletes { delta_prefix: "d/" }).unwrap();
+        assert_eq!(files, ["d/"]);
+        assert_eq!(options, owned(&[("end_ts", "1310720"), ("l0_import", "true")]));
+    }
+
+    #[test]
+    fn what_a_server_cannot_import_it_is_not_asked_to() {
+        for (version, data) in [
+            ("2.3.5", ImportData::Deletes { delta_prefix: "d/" }),
+            ("2.5.8", segments(StorageVersion::V2)),
+            ("3.0.0", segments(StorageVersion::Other(3))),
+        ] {
+            assert!(matches!(import(version, data), Err(MilvusError::Refused(_))), "{version} {data:?}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What the server offers over HTTP only: the REST API on its gRPC port, and the management endpoint.
+
+use std::time::Duration;
+
+use milvault_jobs::ports::{GarbageHold, InsertLog, MilvusError, SegmentFiles};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::sync::OnceCell;
+
+use crate::{
+    connector::{CALL, CONNECT},
+    errors::{NEEDS_AUTHENTICATION, SEGMENT_NOT_FOUND, by_code},
+};
+
+/// Segments in one call: a segment of a wide schema has hundreds of logs.
+const SEGMENTS_PER_CALL: usize = 100;
+
+/// Who we are to the server.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Credentials {
+    Password { username: String, password: String },
+    Token { token: String },
+}
+
+impl Credentials {
+    /// One text for either, as gRPC (in base64) and REST (`Bearer`) take it.
+    pub(crate) fn token(&self) -> String {
+        match self {
+            Self::Password { username, password } => format!("{username}:{password}"),
+            Self::Token { token } => token.clone(),
+        }
+    }
+}
+
+pub(crate) struct Rest {
+    /// Made when it is first used: reading the trusted certificates takes a while.
+    client: OnceCell<Client>,
+    endpoint: String,
+    management: Option<String>,
+    credentials: Option<Credentials>,
+}
+
+impl Rest {
+    /// `endpoint` is the gRPC endpoint: its port serves REST too (milvus-backup: `restfulBaseURL` in
+    /// `internal/client/milvus/restful.go`).
+    pub(crate) fn new(endpoint: &str, management: Option<&str>, credentials: Option<Credentials>) -> Self {
+        let base = |url: &str| url.trim_end_matches('/').to_owned();
+        Self { client: OnceCell::new(), endpoint: base(endpoint), management: management.map(base), credentials }
+    }
+
+    async fn client(&self) -> Result<&Client, MilvusError> {
+        self.client
+            .get_or_try_init(async || {
+                let builder = Client::builder().timeout(CALL).connect_timeout(CONNECT).no_proxy();
+                builder.build().map_err(|error| MilvusError::Refused(format!("no HTTP client: {error}")))
+            })
+            .await
+    }
+
+    /// See [`Milvus::segment_files`](milvault_jobs::ports::Milvus::segment_files).
+    pub(crate) async fn segment_files(
+        &self,
+        database: &str,
+        collection: i64,
+        segments: &[i64],
+    ) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
+        let mut found = Vec::with_capacity(segments.len());
+        let mut groups: Vec<&[i64]> = segments.chunks(SEGMENTS_PER_CALL).collect();
+        while let Some(group) = groups.pop() {
+            match self.describe(&DescribeSegments { database, collection, segments: group }).await? {
+                Described::Segments(described) => found.extend(described),
+                // It doesn't say which one.
+                Described::OneIsMissing if group.len() > 1 => {
+                    groups.extend(<[_; 2]>::from(group.split_at(group.len() / 2)))
+                }
+                Described::OneIsMissing => {}
+                Described::NotOffered => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
+
+    async fn describe(&self, body: &DescribeSegments<'_>) -> Result<Described, MilvusError> {
+        let mut request =
+            self.client().await?.post(format!("{}/v2/vectordb/segments/describe", self.endpoint)).json(body);
+        if let Some(credentials) = &self.credentials {
+            request = request.bearer_auth(credentials.token());
+        }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_timeout() || error.is_connect() => return Err(unreachable(&error)),
+            // A port, or a balancer before it, that speaks nothing but gRPC.
+            Err(_) => return Ok(Described::NotOffered),
+        };
+        match response.status() {
+            StatusCode::OK => {}
+            status if passes(status) => return Err(refusal(response).await),
+            // Unknown there, or not ours to ask.
+            _ => return Ok(Described::NotOffered),
+        }
+        let answer: Answer = read(response).await?;
+        match answer.code {
+            0 => Ok(Described::Segments(answer.data.segments.into_iter().map(SegmentFiles::from).collect())),
+            SEGMENT_NOT_FOUND => Ok(Described::OneIsMissing),
+            code if NEEDS_AUTHENTICATION.contains(&code) => Ok(Described::NotOffered),
+            code => Err(by_code(code, format!("{} (code {code})", answer.message))),
+        }
+    }
+
+    /// Holds the garbage collection of the whole server: a hold of one collection doesn't keep files that are in no
+    /// segment's metadata, such as those of a segment that was just dropped (`internal/datacoord/garbage_collector.go`).
+    pub(crate) async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError> {
+        #[derive(Deserialize)]
+        struct Held {
+            ticket: Option<String>,
+        }
+        let Some(management) = &self.management else { return Ok(GarbageHold::NotOffered) };
+        let url = format!("{management}/management/datacoord/garbage_collection/pause");
+        // Collection 0 is all of them. It is what a ticket without it lacks when it is given back: the server then can't
+        // read it (pull request 53592 tells how); milvus-backup names it always.
+        let query = [("pause_seconds", duration.as_secs().to_string()), ("collection_id", "0".to_owned())];
+        match self.manage(self.client().await?.get(url).query(&query)).await? {
+            Some(response) => {
+                let held: Held = read(response).await?;
+                Ok(GarbageHold::Held { ticket: held.ticket.filter(|ticket| !ticket.is_empty()) })
+            }
+            None => Ok(GarbageHold::NotOffered),
+        }
+    }
+
+    pub(crate) async fn release_garbage(&self, hold: &GarbageHold) -> Result<(), MilvusError> {
+        let (GarbageHold::Held { ticket }, Some(management)) = (hold, &self.management) else { return Ok(()) };
+        let mut request =
+            self.client().await?.get(format!("{management}/management/datacoord/garbage_collection/resume"));
+        if let Some(ticket) = ticket {
+            request = request.query(&[("ticket", ticket)]);
+        }
+        self.manage(request).await.map(drop)
+    }
+
+    /// An answer of the management endpoint; `None` if it doesn't know the address.
+    ///
+    /// Newer servers can be set to want the root's password here (`internal/http`, "admin auth"): only those that ask
+    /// for one get one.
+    async fn manage(&self, request: RequestBuilder) -> Result<Option<Response>, MilvusError> {
+        let again = request.try_clone();
+        let mut response = request.send().await.map_err(|error| unreachable(&error))?;
+        if let (StatusCode::UNAUTHORIZED, Some(again), Some(Credentials::Password { username, password })) =
+            (response.status(), again, &self.credentials)
+        {
+            let again = again.basic_auth(username, Some(password));
+            response = again.send().await.map_err(|error| unreachable(&error))?;
+        }
+        match response.status() {
+            StatusCode::OK => Ok(Some(response)),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(refusal(response).await),
+        }
+    }
+}
+
+/// How a call for segments' files went.
+enum Described {
+    Segments(Vec<SegmentFiles>),
+    /// A segment among those asked for isn't known any more.
+    OneIsMissing,
+    NotOffered,
+}
+
+#[derive(Serialize)]
+struct DescribeSegments<'a> {
+    #[serde(rename = "dbName")]
+    database: &'a str,
+    #[serde(rename = "collectionId")]
+    collection: i64,
+    #[serde(rename = "segmentIds")]
+    segments: &'a [i64],
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    code: i32,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    data: Data,
+}
+
+#[derive(Default, Deserialize)]
+struct Data {
+    #[serde(rename = "segmentInfos", default)]
+    segments: Vec<Info>,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    #[serde(rename = "segmentID")]
+    id: Number,
+    #[serde(rename = "insertLogs", default)]
+    insert: Option<Vec<Logs>>,
+    #[serde(rename = "deltaLogs", default)]
+    delta: Option<Vec<Logs>>,
+}
+
+#[derive(Deserialize)]
+struct Logs {
+    #[serde(rename = "fieldID", default)]
+    folder: Number,
+    #[serde(rename = "logIDs", default)]
+    logs: Option<Vec<Number>>,
+}
+
+/// An id; some answers of REST have ids as text, because JavaScript would round them.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
+struct Number(i64);
+
+impl TryFrom<serde_json::Value> for Number {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, String> {
+        let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+        number.map(Self).ok_or_else(|| format!("{value} is not an id"))
+    }
+}
+
+impl From<Info> for SegmentFiles {
+    fn from(info: Info) -> Self {
+        let logs = |logs: Option<Vec<Logs>>| {
+            let logs = logs.unwrap_or_default().into_iter();
+            logs.flat_map(|logs| logs.logs.unwrap_or_default().into_iter().map(move |log| (logs.folder.0, log.0)))
+        };
+        Self {
+            segment: info.id.0,
+            insert_logs: logs(info.insert).map(|(folder, log)| InsertLog { folder, log }).collect(),
+            delta_logs: logs(info.delta).map(|(_, log)| log).collect(),
+        }
+    }
+}
+
+fn passes(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+fn unreachable(error: &reqwest::Error) -> MilvusError {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        reason = format!("{reason}: {error}");
+        source = error.source();
+    }
+    MilvusError::Unreachable(reason)
+}
+
+async fn read<T: DeserializeOwned>(response: Response) -> Result<T, MilvusError> {
+    response.json().await.map_err(|error| match error.is_decode() {
+        true => MilvusError::Refused(format!("its answer can't be read: {error}")),
+        false => unreachable(&error),
+    })
+}
+
+/// What an answer that isn't one says.
+async fn refusal(response: Response) -> MilvusError {
+    /// Of the answer's text: more is somebody's web page.
+    const SHOWN: usize = 300;
+    let status = response.status();
+    let text: String = response.text().await.unwrap_or_default().chars().take(SHOWN).collect();
+    let reason = format!("HTTP {status}: {text}");
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => MilvusError::Unauthenticated(reason),
+        StatusCode::TOO_MANY_REQUESTS => MilvusError::RateLimited(reason),
+        status if passes(status) => MilvusError::Unreachable(reason),
+        _ => MilvusError::Refused(reason),
+    }
+}

@@ -1,0 +1,200 @@
+//! What differs between Milvus's versions, decided in one place.
+//!
+//! Each rule names the public file that it comes from: a path in the repository `milvus-io/milvus`, or, after
+//! "milvus-backup:", in `zilliztech/milvus-backup`, whose table of features is by version too.
+
+use crate::EngineVersion;
+
+/// Something that a server can do from some version on.
+///
+/// What can be asked of the server itself isn't in here: that it collects no garbage for a while, for instance, is
+/// tried, and a 404 means that it isn't offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// Deletes may be kept in segments of their own (level L0), of one partition or of all (partition -1). A flush
+    /// doesn't name them; they are among the persistent segments, without insert logs.
+    ///
+    /// `internal/datacoord/services.go` (`Flush` leaves their level out); milvus-backup: `core/backup/coll_dml_task.go`.
+    L0Segments,
+    /// An import cuts rows off after a hybrid timestamp, inclusive. Before, it takes the physical part of one, and
+    /// cuts off from it on.
+    ///
+    /// `internal/util/importutilv2/option.go` (`ParseTimeRange`) and `binlog/filter.go` beside it; before,
+    /// `internal/util/importutil/import_options.go` (`ParseTSFromOptions`). That 2.3 excludes the end was tried out.
+    HybridImportEnd,
+    /// Import of L0 segments, option `l0_import`, with one path: the prefix of their delta logs.
+    ///
+    /// `internal/util/importutilv2/option.go` and `binlog/l0_reader.go`; milvus-backup: `internal/client/milvus/grpc.go`.
+    /// It came to the 2.4 line in June 2024 (pull request 33712): that 2.4.5 is the first release with it couldn't be
+    /// verified. From July 2026 on, a server refuses it unless it is set to allow it (pull request 51194,
+    /// `dataCoord.import.l0ImportDisabled`); in which release couldn't be verified either. Every line applies deletes
+    /// that lie below the delta prefix of the rows' own import, cut off at its end (`binlog/reader.go`).
+    L0Import,
+    /// `DescribeDatabase`.
+    ///
+    /// milvus-backup: `internal/client/milvus/grpc.go` (its table of features).
+    DescribeDatabase,
+    /// `BackupRBAC` and `RestoreRBAC`.
+    ///
+    /// Pull request 35513 to the 2.4 line, of August 2024; that 2.4.10 is the first release with it couldn't be verified.
+    Rbac,
+    /// REST `POST /v2/vectordb/segments/describe`: the log files of many segments, as the metadata has them.
+    ///
+    /// milvus-backup: `internal/client/milvus/restful.go` (address, request, answer) and `grpc.go` (the version); added
+    /// by the pull requests 40464 and, to the 2.5 line, 40466.
+    SegmentFiles,
+    /// Storage v2: a "field" folder of insert logs may hold a group of columns. Such segments have to be imported apart
+    /// from others, with the option `storage_version=2`. Which segments are in it, each one tells.
+    ///
+    /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
+    /// has one storage version).
+    StorageV2,
+    /// An import of L0 segments cuts deletes off after the end too: before, deletes after the point in time come along.
+    ///
+    /// `internal/util/importutilv2/binlog/l0_reader.go`, pull request 43747 of August 2025. Whether 2.6.0 or a late 2.5
+    /// has it too couldn't be verified.
+    L0ImportEnd,
+    /// Many L0 segments in one import job.
+    ///
+    /// milvus-backup: `internal/client/milvus/grpc.go` (its table of features).
+    L0ImportOfMany,
+    /// A hold of the garbage collection gives a ticket, may be for one collection (`collection_id`), and ends with its
+    /// ticket only.
+    ///
+    /// `internal/datacoord/garbage_collector.go` (`pause`, `resume`), pull request 46201; milvus-backup:
+    /// `internal/client/milvus/manage.go` (parameters, answer) and `grpc.go` (the version).
+    GarbageTicket,
+    /// `FlushAll` of the whole cluster at one timestamp per channel.
+    ///
+    /// milvus-backup: `internal/client/milvus/grpc.go` (its table of features, `FlushAll`).
+    FlushAll,
+    /// Snapshots of the server's own, and storage v3. A segment in storage v3 can't be imported from its logs; 2.6 may be
+    /// set to write such segments too (pull request 46396), so each segment is asked for its version.
+    ///
+    /// `internal/util/importutilv2/option.go` (`ValidateSnapshotSourceOptions`); milvus-backup:
+    /// `internal/client/milvus/grpc.go` (its table of features).
+    StorageV3,
+}
+
+impl Capability {
+    /// The first version with it, as `[major, minor, patch]`.
+    fn since(self) -> [u32; 3] {
+        match self {
+            Self::L0Segments | Self::HybridImportEnd => [2, 4, 0],
+            Self::DescribeDatabase => [2, 4, 3],
+            Self::L0Import => [2, 4, 5],
+            Self::Rbac => [2, 4, 10],
+            Self::SegmentFiles => [2, 5, 8],
+            Self::StorageV2 => [2, 6, 0],
+            Self::L0ImportEnd => [2, 6, 1],
+            Self::L0ImportOfMany => [2, 6, 5],
+            Self::GarbageTicket => [2, 6, 8],
+            Self::FlushAll => [2, 6, 11],
+            Self::StorageV3 => [3, 0, 0],
+        }
+    }
+}
+
+/// What a server can do, from the version that it reports.
+///
+/// A pre-release counts as its release, and a managed build such as `2.5.4-0.1.1_3.2` as the Milvus that it is made
+/// from: what it may have beyond that can't be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    milvus: [u32; 3],
+}
+
+impl Capabilities {
+    /// Those of a version.
+    pub fn of(version: &EngineVersion) -> Self {
+        Self { milvus: version.milvus() }
+    }
+
+    /// Those of what a server reports; of a build without a version number, those of the newest, because that is what
+    /// such a build is made from (milvus-backup does the same: `internal/client/milvus/grpc.go`).
+    pub fn of_reported(reported: &str) -> Self {
+        EngineVersion::parse(reported).map_or(Self { milvus: [u32::MAX; 3] }, |version| Self::of(&version))
+    }
+
+    /// Whether the server can do this.
+    pub fn has(&self, capability: Capability) -> bool {
+        self.milvus >= capability.since()
+    }
+
+    /// The value of an import's `end_ts` that keeps the rows up to and including this hybrid timestamp.
+    ///
+    /// 2.3 compares physical milliseconds, and excludes the end: one more keeps the rows of the same millisecond too.
+    pub fn import_end(&self, hybrid: u64) -> u64 {
+        match self.has(Capability::HybridImportEnd) {
+            true => hybrid,
+            false => (hybrid >> 18) + 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Capability::*, *};
+
+    const ALL: [Capability; 12] = [
+        L0Segments,
+        HybridImportEnd,
+        DescribeDatabase,
+        L0Import,
+        Rbac,
+        SegmentFiles,
+        StorageV2,
+        L0ImportEnd,
+        L0ImportOfMany,
+        GarbageTicket,
+        FlushAll,
+        StorageV3,
+    ];
+
+    fn capabilities(version: &str) -> Vec<Capability> {
+        let capabilities = Capabilities::of_reported(version);
+        ALL.into_iter().filter(|capability| capabilities.has(*capability)).collect()
+    }
+
+    #[test]
+    fn every_line_has_what_the_lines_before_it_have_and_more() {
+        for (version, count) in [
+            ("v2.3.5-lite", 0),
+            ("2.4.0", 2),
+            ("2.4.3", 3),
+            ("2.4.9", 4),
+            ("2.4.10", 5),
+            ("2.4.22", 5),
+            ("2.5.4", 5),
+            ("2.5.7", 5),
+            ("2.5.8", 6),
+            ("2.6.0", 7),
+            ("2.6.4", 8),
+            ("2.6.5", 9),
+            ("2.6.8", 10),
+            ("2.6.10", 10),
+            ("2.6.11", 11),
+            ("3.0.0", 12),
+        ] {
+            assert_eq!(capabilities(version), ALL[..count], "{version}");
+        }
+    }
+
+    #[test]
+    fn a_managed_build_counts_as_its_milvus_and_a_pre_release_as_its_release() {
+        assert_eq!(capabilities("2.5.4-0.1.1_3.2"), capabilities("2.5.4"));
+        assert_eq!(capabilities("2.6.0-rc1"), capabilities("v2.6.0"));
+    }
+
+    #[test]
+    fn a_build_without_a_version_counts_as_the_newest() {
+        assert_eq!(capabilities("master-20260226-abcdef"), ALL);
+    }
+
+    #[test]
+    fn the_2_3_line_takes_the_end_of_an_import_in_milliseconds_and_excludes_it() {
+        let hybrid = (1_700_000_000_000 << 18) | 5;
+        assert_eq!(Capabilities::of_reported("2.3.5").import_end(hybrid), 1_700_000_000_001);
+        assert_eq!(Capabilities::of_reported("2.4.22").import_end(hybrid), hybrid);
+    }
+}

@@ -1,0 +1,334 @@
+//! Backups of every line, from the request to AVAILABLE, through the real adapter.
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
+
+mod world;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use chrono::{TimeDelta, Utc};
+use futures::future::join_all;
+use milvault_fake_milvus::{DeleteFrom, FlushNames, Line, Loading};
+use milvault_jobs::{
+    Jobs, Ports, Settings,
+    backup::{self, CopyReport, CopyTask, CreateBackup},
+    ports::{
+        Bucket, Catalog, Clock, Continuation, ContinuationError, CopyWorkers, Deadline, Expect, Objects, OnRateLimit,
+        Write,
+    },
+    snapshot,
+};
+use milvault_memory::{MemoryCatalog, SeededIds};
+use milvault_model::{
+    Backup, BackupId, BackupKind, BackupState, CollectionCapture, FailureCode, InstanceId, JobRef, Loaded, RowCount,
+    SegmentLevel, Snapshot, StorageVersion, Time,
+};
+use world::{ROOT, World, name};
+
+/// The real time: the server is real enough to need some.
+struct RealClock;
+
+#[async_trait]
+impl Clock for RealClock {
+    fn now(&self) -> Time {
+        Utc::now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// No other invocations: whoever runs the job runs it again.
+struct Alone;
+
+#[async_trait]
+impl Continuation for Alone {
+    async fn resume(&self, _: &JobRef) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+
+    async fn verify(&self, _: &InstanceId, _: &BackupId) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CopyWorkers for Alone {
+    async fn copy(&self, _: &CopyTask) -> Result<CopyReport, ContinuationError> {
+        Err(ContinuationError("there are no others".to_owned()))
+    }
+}
+
+async fn jobs(world: &World) -> Jobs {
+    let catalog = Arc::new(MemoryCatalog::new());
+    let register = Write::Instance(Box::new(world.instance.clone()), Expect::Absent);
+    catalog.commit(vec![register]).await.unwrap();
+    Jobs {
+        ports: Ports {
+            catalog,
+            objects: world.objects.clone(),
+            milvus: world.connector.clone(),
+            continuation: Arc::new(Alone),
+            copy_workers: Arc::new(Alone),
+            clock: Arc::new(RealClock),
+            ids: Arc::new(SeededIds::new(1)),
+        },
+        settings: Settings {
+            snapshot_bucket: world.snapshots.clone(),
+            lease: TimeDelta::seconds(60),
+            stall: TimeDelta::seconds(30),
+            import_stall: TimeDelta::seconds(30),
+            objects_per_page: 3,
+            copies_in_flight: 4,
+        },
+    }
+}
+
+/// Takes a backup of everything, until it is over.
+async fn back_up(jobs: &Jobs, world: &World) -> Backup {
+    let request = CreateBackup {
+        instance_id: world.instance.id.clone(),
+        name: "nightly".parse().unwrap(),
+        kind: BackupKind::Manual,
+        selection: Vec::new(),
+        expires_in: None,
+        idempotency: None,
+    };
+    let accepted = backup::create(jobs, request).await.unwrap();
+    loop {
+        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
+        backup::run(jobs, &world.instance.id, &accepted.id, deadline).await.unwrap();
+        let found = jobs.ports.catalog.backup(&world.instance.id, &accepted.id).await.unwrap().unwrap().value;
+        if !matches!(found.state, BackupState::Pending | BackupState::Running(_)) {
+            return found;
+        }
+    }
+}
+
+fn available(backup: &Backup) -> &Snapshot {
+    match &backup.state {
+        BackupState::Available(snapshot) => snapshot,
+        state => panic!("the backup is {state:?}"),
+    }
+}
+
+async fn collections(jobs: &Jobs, world: &World, backup: &Backup) -> Vec<CollectionCapture> {
+    let (objects, bucket, instance) = (world.objects.as_ref(), &world.snapshots, &world.instance.id);
+    let manifest = snapshot::manifest(objects, bucket, instance, &backup.id).await.unwrap();
+    assert_eq!(jobs.settings.snapshot_bucket, *bucket);
+    let mut collections = Vec::new();
+    for page in &manifest.collection_pages {
+        collections.extend(snapshot::collections(objects, bucket, instance, &backup.id, page).await.unwrap());
+    }
+    collections
+}
+
+async fn keys(objects: &dyn Objects, bucket: &Bucket) -> Vec<String> {
+    let listing = objects.list(bucket, "", None).await.unwrap();
+    assert!(!listing.more, "a test's bucket is small");
+    listing.objects.into_iter().map(|object| object.key).collect()
+}
+
+/// The source keys of the logs that the snapshot bucket has copies of, by what is in them: whatever they are called
+/// there.
+async fn copied(world: &World) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for key in keys(world.objects.as_ref(), &world.snapshots).await {
+        let body = world.objects.get(&world.snapshots, &key).await.unwrap().unwrap();
+        if let Some(source) = body.strip_prefix(b"the content of ") {
+            assert!(found.insert(String::from_utf8(source.to_vec()).unwrap()), "{key} is there twice");
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_backup_of_every_line_has_exactly_its_insert_and_delta_logs() {
+    for line in Line::ALL {
+        let world = World::of(line).await;
+        world.fake.add_collection("items", &["new"], Loading::Loaded).await;
+        world.fake.add_collection("cold", &[], Loading::Released).await;
+        world.fake.insert("items", "_default", 100).await;
+        world.fake.insert("items", "new", 20).await;
+        world.fake.seal("items").await;
+        world.fake.delete("items", DeleteFrom::Partition("new"), 5).await;
+        world.fake.delete("items", DeleteFrom::All, 2).await;
+        world.fake.insert("cold", "_default", 7).await;
+        let jobs = jobs(&world).await;
+        let backup = back_up(&jobs, &world).await;
+        let snapshot = available(&backup);
+
+        let expected: BTreeSet<String> = &world.fake.logs("items").await | &world.fake.logs("cold").await;
+        assert_eq!(copied(&world).await, expected, "{line:?}");
+        assert_eq!(snapshot.totals.objects, expected.len() as u64, "{line:?}");
+        assert!(expected.iter().any(|key| key.contains("/-1/")) == line.has_l0());
+
+        let captured = collections(&jobs, &world, &backup).await;
+        let of = |name: &str| captured.iter().find(|collection| collection.name.collection == name).unwrap();
+        assert_eq!(of("items").rows, RowCount::Exactly { rows: 113 }, "{line:?}");
+        assert_eq!(of("items").loaded, Loaded::Whole { replicas: 1 });
+        assert_eq!(of("cold").rows, RowCount::AtMost { rows: 7 });
+        let segments = &of("items").segments;
+        let deletes = segments.iter().filter(|segment| segment.level == SegmentLevel::L0);
+        assert_eq!(deletes.count(), if line.has_l0() { 2 } else { 0 }, "{line:?}");
+        let storage = if line == Line::V2_6 { StorageVersion::V2 } else { StorageVersion::V1 };
+        assert!(segments.iter().all(|segment| segment.storage == storage));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_limits_flushes_is_backed_up_without_an_exact_count() {
+    // Side by side, because each waits for its server.
+    let lines = Line::ALL.map(async |line| {
+        let world = World::of(line).await;
+        world.fake.add_collection("items", &[], Loading::Loaded).await;
+        world.fake.insert("items", "_default", 100).await;
+        world.fake.set(|faults| faults.flush_every = Some(Duration::from_secs(2))).await;
+        let jobs = jobs(&world).await;
+        // The server has just flushed it for somebody else.
+        world.milvus().await.flush(&name("items"), OnRateLimit::Wait).await.unwrap();
+        let backup = back_up(&jobs, &world).await;
+        available(&backup);
+        assert_eq!(world.fake.flushes().await, 2, "{line:?}: theirs and one of ours");
+        assert_eq!(collections(&jobs, &world, &backup).await[0].rows, RowCount::AtMost { rows: 100 });
+        assert_eq!(copied(&world).await, world.fake.logs("items").await);
+    });
+    join_all(lines).await;
+}
+
+#[tokio::test]
+async fn a_compaction_between_flush_and_segments_leads_to_another_flush() {
+    for line in Line::ALL {
+        let world = World::of(line).await;
+        world.fake.add_collection("items", &[], Loading::Released).await;
+        world.fake.insert("items", "_default", 60).await;
+        world.fake.seal("items").await;
+        world.fake.insert("items", "_default", 40).await;
+        world.fake.delete("items", DeleteFrom::Partition("_default"), 10).await;
+        world.fake.set(|faults| faults.compact_after_flush = 2).await;
+        let backup = back_up(&jobs(&world).await, &world).await;
+        available(&backup);
+        assert_eq!(world.fake.flushes().await, 3, "{line:?}");
+        assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_compacts_without_end_fails_the_backup_by_name() {
+    let world = World::of(Line::V2_5_4).await;
+    world.fake.add_collection("items", &[], Loading::Released).await;
+    world.fake.insert("items", "_default", 60).await;
+    world.fake.set(|faults| faults.compact_after_flush = u32::MAX).await;
+    let backup = back_up(&jobs(&world).await, &world).await;
+    let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
+    assert_eq!(failure.code, FailureCode::SourceChanged);
+    assert!(failure.message.contains("default.items"), "{}", failure.message);
+    assert_eq!(copied(&world).await, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn a_log_that_vanishes_before_it_is_copied_leads_to_another_flush() {
+    for line in Line::ALL {
+        let world = World::of(line).await;
+        world.fake.add_collection("items", &[], Loading::Released).await;
+        world.fake.insert("items", "_default", 60).await;
+        world.fake.delete("items", DeleteFrom::All, 10).await;
+        world.fake.set(|faults| faults.collect_after_listing = 1).await;
+        let backup = back_up(&jobs(&world).await, &world).await;
+        available(&backup);
+        assert!(world.fake.flushes().await >= 2, "{line:?}");
+        assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn logs_that_vanish_again_and_again_fail_the_backup_by_name() {
+    let world = World::of(Line::V2_6).await;
+    world.fake.add_collection("items", &[], Loading::Released).await;
+    world.fake.insert("items", "_default", 60).await;
+    world.fake.set(|faults| faults.collect_after_listing = u32::MAX).await;
+    let backup = back_up(&jobs(&world).await, &world).await;
+    let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
+    assert_eq!(failure.code, FailureCode::SourceChanged);
+    assert!(failure.message.contains("default.items"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn what_a_clustering_compaction_made_is_captured_whether_a_flush_names_it_or_not() {
+    for (line, names) in [
+        (Line::V2_4, FlushNames::L1Only),
+        (Line::V2_4, FlushNames::All),
+        (Line::V2_5_8, FlushNames::All),
+        (Line::V2_6, FlushNames::All),
+    ] {
+        let world = World::of(line).await;
+        world.fake.set(|faults| faults.flush_names = names).await;
+        world.fake.add_collection("items", &[], Loading::Released).await;
+        world.fake.insert("items", "_default", 60).await;
+        world.fake.seal("items").await;
+        world.fake.cluster("items").await;
+        world.fake.insert("items", "_default", 5).await;
+        let jobs = jobs(&world).await;
+        let backup = back_up(&jobs, &world).await;
+        available(&backup);
+        assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
+        assert_eq!(collections(&jobs, &world, &backup).await[0].rows, RowCount::AtMost { rows: 65 });
+    }
+}
+
+#[tokio::test]
+async fn rows_in_a_storage_version_that_cannot_be_imported_fail_the_backup_by_name() {
+    let world = World::of(Line::V2_6).await;
+    world.fake.add_collection("items", &[], Loading::Released).await;
+    world.fake.insert("items", "_default", 60).await;
+    world.fake.set(|faults| faults.storage_version = Some(3)).await;
+    let backup = back_up(&jobs(&world).await, &world).await;
+    let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
+    assert_eq!(failure.code, FailureCode::EngineVersionUnsupported);
+    assert!(failure.message.contains("storage version 3"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn a_server_that_starts_is_waited_for() {
+    let lines = Line::ALL.map(async |line| {
+        let world = World::of(line).await;
+        world.fake.add_collection("items", &[], Loading::Loaded).await;
+        world.fake.insert("items", "_default", 10).await;
+        world.fake.set(|faults| faults.not_ready = 3).await;
+        let backup = back_up(&jobs(&world).await, &world).await;
+        available(&backup);
+        assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
+    });
+    join_all(lines).await;
+}
+
+#[tokio::test]
+async fn a_second_backup_takes_over_what_the_first_one_has() {
+    for line in Line::ALL {
+        let world = World::of(line).await;
+        world.fake.add_collection("items", &[], Loading::Released).await;
+        world.fake.insert("items", "_default", 10).await;
+        let jobs = jobs(&world).await;
+        let first = back_up(&jobs, &world).await;
+        world.fake.delete("items", DeleteFrom::All, 1).await;
+        let request = CreateBackup {
+            instance_id: world.instance.id.clone(),
+            name: "later".parse().unwrap(),
+            kind: BackupKind::Manual,
+            selection: Vec::new(),
+            expires_in: None,
+            idempotency: None,
+        };
+        let second = backup::create(&jobs, request).await.unwrap();
+        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
+        backup::run(&jobs, &world.instance.id, &second.id, deadline).await.unwrap();
+        let found = jobs.ports.catalog.backup(&world.instance.id, &second.id).await.unwrap().unwrap().value;
+        let (before, after) = (available(&first).totals, available(&found).totals);
+        // The deletes' one log, and nothing else.
+        assert_eq!(after.objects, before.objects + 1, "{line:?}");
+        assert_eq!(after.size_bytes - before.size_bytes, after.added_bytes, "{line:?}");
+        let source = keys(world.objects.as_ref(), &world.data).await;
+        assert!(source.iter().all(|key| key.starts_with(ROOT)));
+    }
+}

@@ -14,7 +14,7 @@ use milvault_model::{
 
 use crate::{
     content,
-    format::{self, Stored},
+    format::{self, Entry, Stored},
     ports::{Servers, at_once, locked},
     rules::Rule,
     world::{WorkerId, World},
@@ -62,6 +62,8 @@ struct Seen {
     /// What each worker was granted last.
     leases: BTreeMap<WorkerId, Lease>,
     backups: BTreeMap<BackupId, Followed>,
+    /// For which backup each data object was copied.
+    copied_for: BTreeMap<String, String>,
     /// What was answered to each idempotency key.
     answers: BTreeMap<String, BackupId>,
 }
@@ -69,8 +71,6 @@ struct Seen {
 /// A backup as it was last seen.
 struct Followed {
     status: BackupStatus,
-    /// Data objects that living backups had when it was first seen: none is added while it runs.
-    held_before: BTreeSet<String>,
     living: Option<Living>,
 }
 
@@ -127,6 +127,16 @@ impl Audit {
         if newest.is_some_and(|newest| newest >= lease.fence) {
             self.world.violate(Rule::Fence, format!("fence {} came after {newest:?}", lease.fence));
         }
+    }
+
+    /// A worker works under another one's lease.
+    pub(crate) fn lent(&self, lease: &Lease, worker: WorkerId) {
+        locked(&self.seen).leases.insert(worker, lease.clone());
+    }
+
+    /// A copy was made.
+    pub(crate) fn copied(&self, key: &str, stored_by: &str) {
+        locked(&self.seen).copied_for.insert(key.to_owned(), stored_by.to_owned());
     }
 
     fn requires_newest(&self, lease: &Lease, what: &str) {
@@ -190,14 +200,11 @@ impl Audit {
         for backup in self.backups(instance) {
             let status = backup.state.status();
             let mut seen = locked(&self.seen);
-            let held: BTreeSet<String> = seen.held();
-            let followed = seen.backups.entry(backup.id.clone()).or_insert_with(|| Followed {
-                status: BackupStatus::Pending,
-                held_before: held.clone(),
-                living: None,
-            });
+            let followed = seen
+                .backups
+                .entry(backup.id.clone())
+                .or_insert_with(|| Followed { status: BackupStatus::Pending, living: None });
             let before = std::mem::replace(&mut followed.status, status);
-            let held_before = followed.held_before.clone();
             if !backup.is_living() {
                 followed.living = None;
             }
@@ -206,7 +213,7 @@ impl Audit {
                 self.world.violate(Rule::Status, format!("{} was {before:?} and became {status:?}", backup.id));
             }
             if before != BackupStatus::Available && status == BackupStatus::Available {
-                match self.inspect(&backup, &held_before, &held) {
+                match self.inspect(&backup) {
                     Ok(living) => {
                         if let Some(followed) = locked(&self.seen).backups.get_mut(&backup.id) {
                             followed.living = Some(living);
@@ -219,12 +226,7 @@ impl Audit {
     }
 
     /// Everything that is promised of a backup that became AVAILABLE.
-    fn inspect(
-        &self,
-        backup: &Backup,
-        held_before: &BTreeSet<String>,
-        held: &BTreeSet<String>,
-    ) -> Result<Living, Breach> {
+    fn inspect(&self, backup: &Backup) -> Result<Living, Breach> {
         let instance = backup.instance_id.as_str();
         let stored = format::read(&format::folder(instance, backup.id.as_str()), |key| self.get(key))?;
         let living = Living::of(instance, &stored);
@@ -232,7 +234,7 @@ impl Audit {
         let says = |breach: Breach| self.report(breach.of(&format!("{} is AVAILABLE, but", backup.id)));
         for check in [
             are_totals_right(backup, &stored),
-            is_added_right(backup, &stored, &living, held_before, held),
+            self.is_added_right(backup, &stored),
             self.is_complete(backup, &stored),
             self.is_its_content_right(backup, &stored),
         ] {
@@ -243,6 +245,24 @@ impl Audit {
 
     fn report(&self, breach: Breach) {
         self.world.violate(breach.rule, breach.what);
+    }
+
+    /// What it added is what copies were made for it of, whoever heard of them.
+    fn is_added_right(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
+        let seen = locked(&self.seen);
+        let is_own = |entry: &&Entry| {
+            let key = format::data_key(backup.instance_id.as_str(), &entry.key);
+            seen.copied_for.get(&key).is_some_and(|by| by == backup.id.as_str())
+        };
+        let added: u64 = stored.entries.iter().filter(is_own).map(|entry| entry.size).sum();
+        let of_record = backup.state.snapshot().map(|snapshot| snapshot.totals.added_bytes).unwrap_or_default();
+        let claimed = [stored.added_bytes, of_record];
+        let is_right = claimed == [added; 2];
+        if is_right {
+            Ok(())
+        } else {
+            Err(Breach::new(Rule::Added, format!("it added {added} bytes and claims {claimed:?}")))
+        }
     }
 
     fn is_its_content_right(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
@@ -318,7 +338,12 @@ impl Audit {
         let stored: BTreeSet<String> = self.list("").into_keys().collect();
         let (data, documents): (Vec<&String>, Vec<&String>) =
             stored.difference(&needed).partition(|key| format::is_data(key));
-        for (rule, left) in [(Rule::NoData, data), (Rule::NoDocuments, documents)] {
+        let of_the_living = |key: &&String| locked(&self.seen).living().any(|(id, _)| key.contains(id.as_str()));
+        let (superfluous, documents) = documents.into_iter().partition(of_the_living);
+        for (rule, left) in
+            [(Rule::NoData, data), (Rule::NoDocuments, documents), (Rule::OnlyNamedDocuments, superfluous)]
+        {
+            let left: Vec<&String> = left;
             if let Some(one) = left.first() {
                 self.world.violate(rule, format!("{} objects are left that nobody needs, such as {one}", left.len()));
             }
@@ -362,11 +387,6 @@ impl Audit {
 impl Seen {
     fn living(&self) -> impl Iterator<Item = (&BackupId, &Living)> {
         self.backups.iter().filter_map(|(id, followed)| Some((id, followed.living.as_ref()?)))
-    }
-
-    /// The data objects of living backups.
-    fn held(&self) -> BTreeSet<String> {
-        self.living().flat_map(|(_, living)| living.data.keys().cloned()).collect()
     }
 }
 
@@ -412,27 +432,6 @@ fn are_totals_right(backup: &Backup, stored: &Stored) -> Result<(), Breach> {
     } else {
         Err(Breach::new(Rule::Totals, format!("it has {size} bytes and claims {claimed:?}")))
     }
-}
-
-/// "Bytes that no earlier backup of the instance held": one that was deleted while this one ran may count as one that
-/// held them or not, because its objects stay until this one is over.
-fn is_added_right(
-    backup: &Backup,
-    stored: &Stored,
-    living: &Living,
-    held_before: &BTreeSet<String>,
-    held: &BTreeSet<String>,
-) -> Result<(), Breach> {
-    let not_in = |held: &BTreeSet<String>| -> u64 {
-        living.data.iter().filter(|(key, _)| !held.contains(*key)).map(|(_, (size, _))| size).sum()
-    };
-    let range = not_in(held_before)..=not_in(held);
-    let of_record = backup.state.snapshot().map(|snapshot| snapshot.totals.added_bytes).unwrap_or_default();
-    if stored.added_bytes == of_record && range.contains(&of_record) {
-        return Ok(());
-    }
-    let claimed = (stored.added_bytes, of_record);
-    Err(Breach::new(Rule::Added, format!("it added {range:?} bytes and claims {claimed:?}")))
 }
 
 /// Whether a backup can go from one status to the other. Nobody harms what is stored, so none may be DAMAGED.

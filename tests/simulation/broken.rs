@@ -53,7 +53,7 @@ struct BrokenCatalog {
 impl BrokenCatalog {
     fn publishes(mut backup: Box<Backup>) -> Box<Backup> {
         if let BackupState::Running(run) = &backup.state
-            && matches!(run.phase, BackupPhase::Copy { .. })
+            && matches!(run.phase, BackupPhase::Copy(_))
         {
             let at = run.started_at;
             let snapshot = Snapshot { started_at: at, completed_at: at, point_in_time: at, totals: Totals::default() };
@@ -148,6 +148,10 @@ impl Catalog for BrokenCatalog {
 
     async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError> {
         self.sound.release(lease, due).await
+    }
+
+    async fn held_until(&self, lease: &Lease) -> Result<Option<Time>, CatalogError> {
+        self.sound.held_until(lease).await
     }
 
     async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError> {

@@ -20,10 +20,10 @@ pub(crate) fn compare(stored: &Stored, server: &Server, get: impl Fn(&str) -> Op
     for entry in &stored.entries {
         let source = format::source_key(&entry.key);
         let body = get(&entry.key).ok_or_else(|| whole(format!("{source} can't be read")))?;
-        if server.written.get(source) != Some(&body) {
+        if server.written.get(&source) != Some(&body) {
             return Err(whole(format!("{source} isn't what Milvus wrote")));
         }
-        let place = Place::read(source).ok_or_else(|| whole(format!("{source} is no insert or delete log")))?;
+        let place = Place::read(&source).ok_or_else(|| whole(format!("{source} is no insert or delete log")))?;
         let marks = decode(&body).ok_or_else(|| whole(format!("{source} can't be understood")))?;
         let logs = logs.entry(place.collection).or_default();
         logs.bytes += entry.size;

@@ -45,7 +45,8 @@ pub(crate) fn folder(instance: &str, backup: &str) -> String {
 
 /// Where a snapshot's object is in the bucket.
 pub(crate) fn data_key(instance: &str, entry: &str) -> String {
-    format!("{instance}/objects/{entry}")
+    let shard = Sha256::digest(entry.as_bytes())[0] % 16;
+    format!("{instance}/objects/{shard:x}/{entry}")
 }
 
 /// Whether this key of the bucket is one of data.
@@ -54,8 +55,11 @@ pub(crate) fn is_data(key: &str) -> bool {
 }
 
 /// The object's key in the source, relative to Milvus's root path.
-pub(crate) fn source_key(entry: &str) -> &str {
-    entry.split_once('/').map_or(entry, |(_, relative)| relative)
+pub(crate) fn source_key(entry: &str) -> String {
+    match entry.splitn(3, '/').collect::<Vec<_>>()[..] {
+        [collection, kind, rest] => format!("{kind}/{collection}/{rest}"),
+        _ => entry.to_owned(),
+    }
 }
 
 pub(crate) fn sha256(body: &[u8]) -> String {
@@ -78,8 +82,8 @@ pub(crate) fn read(folder: &str, get: impl Fn(&str) -> Option<Vec<u8>>) -> Resul
                 return Err(format!("page {key} isn't the one that the manifest names"));
             }
             let found = decode(&body).map_err(|error| format!("page {key}: {error}"))?;
-            let ends = [found.first(), found.last()].map(|line| line.map(|line| line[sort_key].clone()));
-            if [ends[0].as_ref(), ends[1].as_ref()] != [Some(&page["first"]), Some(&page["last"])] {
+            let ends = [found.first(), found.last()].map(|line| line.map(|line| as_text(&line[sort_key])));
+            if ends != [Some(text(page, "first")?), Some(text(page, "last")?)] {
                 return Err(format!("page {key} isn't from its first to its last"));
             }
             if Some(found.len() as u64) != page["entries"].as_u64() {
@@ -88,13 +92,13 @@ pub(crate) fn read(folder: &str, get: impl Fn(&str) -> Option<Vec<u8>>) -> Resul
             documents.insert(key, sha256(&body));
             lines.extend(found);
         }
-        if !lines.is_sorted_by(|a, b| a[sort_key].as_str() < b[sort_key].as_str()) {
+        if !lines.is_sorted_by(|a, b| as_text(&a[sort_key]) < as_text(&b[sort_key])) {
             return Err(format!("the {kind} aren't sorted, or name something twice"));
         }
         Ok(lines)
     };
     let entries = pages("objectPages", "key")?.iter().map(entry).collect::<Result<_, _>>()?;
-    let collections = pages("collectionPages", "name")?.iter().map(captured).collect::<Result<_, _>>()?;
+    let collections = pages("collectionPages", "id")?.iter().map(captured).collect::<Result<_, _>>()?;
     let totals = &manifest["totals"];
     let (size_bytes, added_bytes) = (number(totals, "sizeBytes")?, number(totals, "addedBytes")?);
     Ok(Stored { documents, entries, collections, size_bytes, added_bytes })
@@ -103,6 +107,11 @@ pub(crate) fn read(folder: &str, get: impl Fn(&str) -> Option<Vec<u8>>) -> Resul
 fn decode(body: &[u8]) -> Result<Vec<Value>, String> {
     let lines = zstd::decode_all(body).map_err(|error| error.to_string())?;
     serde_json::Deserializer::from_slice(&lines).into_iter().collect::<Result<_, _>>().map_err(|e| e.to_string())
+}
+
+/// Numbers are sorted as text, too.
+fn as_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn text(of: &Value, field: &str) -> Result<String, String> {

@@ -9,9 +9,9 @@ use std::{
 use chrono::TimeDelta;
 use milvault_jobs::{
     IdempotencyKey, Jobs, Ports, Settings,
-    backup::{self, CreateBackup},
+    backup::{self, CopyTask, CreateBackup},
     deletion,
-    ports::{Bucket, Catalog, Deadline, Expect, Objects, PageRequest, Write},
+    ports::{Bucket, Catalog, Deadline, Expect, Lease, Objects, PageRequest, Write},
     sweep::{SweepMode, sweep},
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
@@ -23,10 +23,10 @@ use crate::{
     audit::Audit,
     broken::Defect,
     calls::{Faults, Network},
-    ports::{Port, Servers, at_once, locked},
+    ports::{Port, Report, Servers, at_once, locked},
     random::Random,
     rules::Rule,
-    server::{Doomed, ROOT, Server},
+    server::{Doomed, Habits, ROOT, Server},
     workers::Workers,
     world::{Blow, World},
 };
@@ -48,6 +48,8 @@ pub(crate) enum Invocation {
     Create(CreateBackup),
     /// Of `create-backup`, by itself or the sweep.
     Run(JobRef),
+    /// Of `create-backup`, by itself, to copy a page.
+    Copy(CopyTask, Report),
     /// Of `create-backup`, to verify a backup.
     Verify(InstanceId, BackupId),
     /// Of `delete`.
@@ -125,7 +127,7 @@ impl History {
         let sources: Vec<Bucket> = instances.iter().map(|id| bucket(&format!("milvus-{id}"))).collect();
         let objects = Arc::new(MemoryObjects::new(sources.iter().chain([&snapshots])));
         let catalog = Arc::new(MemoryCatalog::new());
-        let gc_tolerance = world.draw(|random| *random.pick(&[3 * 3600, 600, 30]).unwrap_or(&0));
+        let habits = world.draw(Habits::draw);
         let mut servers = BTreeMap::new();
         for (id, source) in instances.iter().zip(&sources) {
             let instance = Instance {
@@ -135,13 +137,14 @@ impl History {
                 region: source.region.clone(),
                 storage: Some(Storage { bucket: source.name.clone(), root_path: ROOT.to_owned() }),
                 auth: None,
-                management_endpoint: None,
+                management_endpoint: Some(format!("http://{id}:9091")),
+                copy_workers: world.draw(|random| u8::try_from(random.between(1, 3)).unwrap_or(1)),
                 created_at: world.now(),
                 reported_engine_version: None,
             };
             let put = Write::Instance(Box::new(instance), Expect::Absent);
             at_once(catalog.commit(vec![put])).expect("there is none");
-            let mut server = Server::new(source.clone(), objects.clone(), TimeDelta::seconds(gc_tolerance));
+            let mut server = Server::new(source.clone(), objects.clone(), habits);
             let now = world.now();
             world.draw(|random| {
                 for name in COLLECTIONS.iter().take(random.between(1, 3).try_into().unwrap_or(1)) {
@@ -154,10 +157,16 @@ impl History {
         let servers: Servers = Arc::new(Mutex::new(servers));
         let (lease, stall) = (TimeDelta::seconds(60), TimeDelta::seconds(600));
         let copies_in_flight = world.draw(|random| random.between(1, 4)).try_into().unwrap_or(1);
-        let settings =
-            Settings { snapshot_bucket: snapshots.clone(), lease, stall, import_stall: stall, copies_in_flight };
+        let settings = Settings {
+            snapshot_bucket: snapshots.clone(),
+            lease,
+            stall,
+            import_stall: stall,
+            objects_per_page: world.draw(|random| random.between(1, 12)).try_into().unwrap_or(1),
+            copies_in_flight,
+        };
         let audit = Arc::new(Audit::new(world.clone(), catalog.clone(), objects.clone(), servers.clone(), snapshots));
-        world.note(|| format!("{faults:?}, garbage collection after {gc_tolerance} s"));
+        world.note(|| format!("{faults:?}, {habits:?}"));
         Self {
             network: Arc::new(Network::new(world.clone(), faults)),
             workers: Workers::new(world.clone()),
@@ -253,6 +262,7 @@ impl History {
             objects: port.clone(),
             milvus: port.clone(),
             continuation: port.clone(),
+            copy_workers: port.clone(),
             clock: port.clone(),
             ids: self.ids.clone(),
         };
@@ -336,9 +346,15 @@ impl History {
         let (what, doomed) = doomed;
         self.world.note(|| format!("Milvus of {instance}: {what}"));
         for (at, key) in doomed {
-            let (objects, bucket) = (self.objects.clone(), bucket.clone());
-            let remove = move || drop(at_once(objects.delete(&bucket, &[key])));
-            self.world.at(at, Box::new(remove));
+            let garbage = Garbage {
+                world: self.world.clone(),
+                servers: self.servers.clone(),
+                instance: instance.clone(),
+                objects: self.objects.clone(),
+                bucket: bucket.clone(),
+                key,
+            };
+            garbage.goes(at);
         }
     }
 
@@ -382,6 +398,33 @@ fn churn(server: &mut Server, name: &CollectionName, random: &mut Random, now: T
     }
 }
 
+/// A file that a server's garbage collection is to remove.
+struct Garbage {
+    world: Arc<World>,
+    servers: Servers,
+    instance: InstanceId,
+    objects: Arc<MemoryObjects>,
+    bucket: Bucket,
+    key: String,
+}
+
+impl Garbage {
+    /// It goes at that time, or later if garbage is held then.
+    fn goes(self, at: Time) {
+        let world = self.world.clone();
+        world.at(
+            at,
+            Box::new(move || {
+                let held_until = locked(&self.servers).get(&self.instance).map(|server| server.held_until);
+                match held_until.filter(|until| *until > self.world.now()) {
+                    Some(until) => self.goes(until),
+                    None => drop(at_once(self.objects.delete(&self.bucket, &[self.key]))),
+                }
+            }),
+        );
+    }
+}
+
 /// What a function does with its event.
 async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invocation, deadline: Deadline) {
     let worker = port.worker;
@@ -396,9 +439,17 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
             end.map(|end| format!("{end:?}"))
         }
         Invocation::Run(JobRef::Restore { .. }) => Ok("no restores yet".to_owned()),
+        Invocation::Copy(task, report) => {
+            let lease = Lease { instance_id: task.instance_id.clone(), fence: task.fence };
+            port.audit.lent(&lease, worker);
+            let done = backup::copy_page(&jobs, task.clone(), deadline).await;
+            let shown = format!("{done:?}");
+            *locked(&report.0) = Some(done.map_err(|error| error.to_string()));
+            Ok(shown)
+        }
         Invocation::Verify(instance, id) => {
             let found = backup::verify(&jobs, instance, id, deadline).await;
-            found.map(|found| format!("missing {:?}, changed {:?}", found.missing, found.changed))
+            found.map(|found| format!("{:?}", found.verification))
         }
         Invocation::Delete(instance, id) => {
             let deleted = deletion::delete(&jobs, instance, id, deadline).await;

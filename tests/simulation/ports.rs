@@ -9,11 +9,12 @@ use std::{
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use futures::FutureExt;
+use milvault_jobs::backup::{CopyReport, CopyTask};
 use milvault_jobs::ports::{
     Bucket, Catalog, CatalogError, Clock, CollectionDescription, Connector, Continuation, ContinuationError,
-    CopyOutcome, CopyRequest, DueItem, FlushResult, Idempotency, ImportRequest, ImportStatus, Lease, LeasePurpose,
-    Listing, Milvus, MilvusError, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Segment, Versioned,
-    Write,
+    CopyOutcome, CopyRequest, CopyWorkers, DueItem, FlushResult, GarbageHold, Idempotency, ImportRequest, ImportStatus,
+    Lease, LeasePurpose, Listing, Milvus, MilvusError, Objects, ObjectsError, OnRateLimit, Page, PageRequest, PutMode,
+    PutOutcome, Segment, SegmentFiles, Versioned, Write,
 };
 use milvault_model::{
     Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind, IndexCapture,
@@ -31,6 +32,10 @@ use crate::{
 
 /// Milvus servers by the instance that each is registered as.
 pub(crate) type Servers = Arc<Mutex<BTreeMap<InstanceId, Server>>>;
+
+/// Where an invocation leaves its answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Report(pub(crate) Arc<Mutex<Option<Result<CopyReport, String>>>>);
 
 /// What an invocation is given, whatever the port.
 #[derive(Clone)]
@@ -203,6 +208,11 @@ impl Catalog for Port {
         self.network.call(self.worker, Nature::Guarded, name, effect, no_catalog).await
     }
 
+    async fn held_until(&self, lease: &Lease) -> Result<Option<Time>, CatalogError> {
+        let lease = lease.clone();
+        self.look(format!("held until {}", lease.fence), move |catalog| at_once(catalog.held_until(&lease))).await
+    }
+
     async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError> {
         self.look(format!("due {kind:?}"), move |catalog| at_once(catalog.due(kind, now, page))).await
     }
@@ -222,13 +232,23 @@ impl Objects for Port {
         let (objects, audit) = (self.objects.clone(), self.audit.clone());
         let (from, to) = (request.from.clone(), request.to.clone());
         let (from_key, from_etag) = (request.from_key.to_owned(), request.from_etag.to_owned());
-        let (to_key, size) = (request.to_key.to_owned(), request.size);
+        let (to_key, size, stored_by) = (request.to_key.to_owned(), request.size, request.stored_by.to_owned());
         audit.writes(self.worker, &to, &to_key);
         let name = format!("copy {to_key}");
         let effect = move || {
-            let request =
-                CopyRequest { from: &from, from_key: &from_key, from_etag: &from_etag, size, to: &to, to_key: &to_key };
+            let request = CopyRequest {
+                from: &from,
+                from_key: &from_key,
+                from_etag: &from_etag,
+                size,
+                to: &to,
+                to_key: &to_key,
+                stored_by: &stored_by,
+            };
             let result = at_once(objects.copy(request));
+            if let Ok(CopyOutcome::Copied { .. }) = &result {
+                audit.copied(&to_key, &stored_by);
+            }
             audit.touched(&to, std::slice::from_ref(&to_key));
             result
         };
@@ -283,11 +303,11 @@ impl Clock for Port {
     }
 }
 
-#[async_trait]
-impl Continuation for Port {
-    async fn resume(&self, job: &JobRef) -> Result<(), ContinuationError> {
-        let (network, job) = (self.network.clone(), job.clone());
-        let name = format!("resume {job:?}");
+impl Port {
+    /// Has a function invoked that nobody waits for.
+    async fn start(&self, invocation: Invocation) -> Result<(), ContinuationError> {
+        let network = self.network.clone();
+        let name = format!("start {invocation:?}");
         let effect = move || {
             // At least once: a second delivery is Lambda's right, and an accepted one that gets lost does happen.
             let faults = network.faults();
@@ -297,12 +317,48 @@ impl Continuation for Port {
                 _ => 1,
             });
             for _ in 0..times {
-                network.world.invoke(Invocation::Run(job.clone()));
+                network.world.invoke(invocation.clone());
             }
             Ok(())
         };
-        let failed = |reason| Err(ContinuationError(reason));
-        self.network.call(self.worker, Nature::Guarded, name, effect, failed).await
+        self.network.call(self.worker, Nature::Guarded, name, effect, no_invocation).await
+    }
+}
+
+fn no_invocation<T>(reason: String) -> Result<T, ContinuationError> {
+    Err(ContinuationError(reason))
+}
+
+#[async_trait]
+impl Continuation for Port {
+    async fn resume(&self, job: &JobRef) -> Result<(), ContinuationError> {
+        self.start(Invocation::Run(job.clone())).await
+    }
+
+    async fn verify(&self, instance: &InstanceId, backup: &BackupId) -> Result<(), ContinuationError> {
+        self.start(Invocation::Verify(instance.clone(), backup.clone())).await
+    }
+}
+
+#[async_trait]
+impl CopyWorkers for Port {
+    async fn copy(&self, task: &CopyTask) -> Result<CopyReport, ContinuationError> {
+        let (world, report) = (self.network.world.clone(), Report::default());
+        let invocation = Invocation::Copy(task.clone(), report.clone());
+        let name = format!("have page {} copied", task.page);
+        let effect = move || {
+            world.invoke(invocation);
+            Ok(())
+        };
+        // It isn't retried: whoever asked for it has given it up by then.
+        self.network.call(self.worker, Nature::Read, name, effect, no_invocation).await?;
+        while self.now() < task.until {
+            self.network.world.pause(TimeDelta::milliseconds(250)).await;
+            if let Some(report) = locked(&report.0).take() {
+                return report.map_err(ContinuationError);
+            }
+        }
+        no_invocation("it takes too long".to_owned())
     }
 }
 
@@ -363,12 +419,34 @@ impl Milvus for Connection {
         self.about("describe", name, |server, name, _| server.describe(name)).await
     }
 
-    async fn flush(&self, name: &CollectionName) -> Result<FlushResult, MilvusError> {
+    async fn flush(&self, name: &CollectionName, _: OnRateLimit) -> Result<FlushResult, MilvusError> {
         self.about("flush", name, |server, name, now| server.flush(name, now)).await
     }
 
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
         self.about("segments", name, |server, name, _| server.segments(name)).await
+    }
+
+    async fn segment_files(
+        &self,
+        name: &CollectionName,
+        segments: &[i64],
+    ) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
+        let segments = segments.to_vec();
+        self.about("files of", name, move |server, name, _| server.segment_files(name, &segments)).await
+    }
+
+    async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError> {
+        let ask = move |server: &mut Server, now| Ok(server.hold_garbage(duration, now));
+        self.port.ask(&self.instance, "hold garbage".to_owned(), ask).await
+    }
+
+    async fn release_garbage(&self, _: &GarbageHold) -> Result<(), MilvusError> {
+        let ask = |server: &mut Server, now| {
+            server.held_until = now;
+            Ok(())
+        };
+        self.port.ask(&self.instance, "release garbage".to_owned(), ask).await
     }
 
     async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError> {

@@ -11,7 +11,7 @@ pub(crate) enum Rule {
     PointInTime,
     /// Sums and counts are right.
     Totals,
-    /// `addedBytes` is what no other living backup held.
+    /// `addedBytes` is what was copied for the backup.
     Added,
     /// Nobody makes progress once a newer fence was granted.
     Fence,
@@ -21,8 +21,10 @@ pub(crate) enum Rule {
     Rest,
     /// No data is left that no living backup needs.
     NoData,
-    /// No document is left that no living backup needs.
+    /// No document of a backup that is over is left.
     NoDocuments,
+    /// No document of a living backup is left that its manifest doesn't name.
+    OnlyNamedDocuments,
     /// A request that is delivered twice has one effect.
     Once,
     /// A backup only asks Milvus for what it needs.

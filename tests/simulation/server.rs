@@ -5,13 +5,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use chrono::TimeDelta;
 use futures::FutureExt;
-use milvault_jobs::ports::{Bucket, CollectionDescription, FlushResult, MilvusError, Objects, PutMode, Segment};
+use milvault_jobs::ports::{
+    Bucket, CollectionDescription, FlushResult, GarbageHold, InsertLog, MilvusError, Objects, PutMode, Segment,
+    SegmentFiles,
+};
 use milvault_memory::MemoryObjects;
-use milvault_model::{CollectionName, IndexCapture, Loaded, PartitionCapture, Time};
+use milvault_model::{CollectionName, IndexCapture, Loaded, PartitionCapture, SegmentLevel, StorageVersion, Time};
 
 use crate::random::Random;
 
@@ -53,10 +57,27 @@ pub(crate) fn decode(body: &[u8]) -> Option<Vec<Mark>> {
 
 struct Stored {
     id: i64,
+    level: SegmentLevel,
     partition: i64,
     rows: Vec<Mark>,
     deletes: Vec<Mark>,
     logs: Vec<String>,
+}
+
+impl Stored {
+    fn files(&self) -> SegmentFiles {
+        let mut files = SegmentFiles { segment: self.id, insert_logs: Vec::new(), delta_logs: Vec::new() };
+        for log in &self.logs {
+            let parts: Vec<&str> = log.split('/').collect();
+            let number = |from_end: usize| parts[parts.len() - from_end].parse().expect("a number");
+            match parts[1] {
+                "insert_log" => files.insert_logs.push(InsertLog { folder: number(2), log: number(1) }),
+                "delta_log" => files.delta_logs.push(number(1)),
+                _ => {}
+            }
+        }
+        files
+    }
 }
 
 struct Collection {
@@ -81,11 +102,37 @@ pub(crate) struct Life {
 /// Objects that garbage collection removes, and when.
 pub(crate) type Doomed = Vec<(Time, String)>;
 
+/// What a server does one way or the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// How long the files of dropped segments stay.
+    pub(crate) gc_tolerance: TimeDelta,
+    /// Whether deletes are kept in segments of their own until they are compacted.
+    pub(crate) has_l0: bool,
+    /// Whether it tells the files of segments.
+    pub(crate) tells_files: bool,
+    /// Whether its garbage collection can be held.
+    pub(crate) can_hold: bool,
+}
+
+impl Habits {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        Self {
+            gc_tolerance: TimeDelta::seconds(*random.pick(&[3 * 3600, 120, 10]).unwrap_or(&0)),
+            has_l0: random.permille(400),
+            tells_files: random.permille(500),
+            can_hold: random.permille(300),
+        }
+    }
+}
+
 /// One server.
 pub(crate) struct Server {
     pub(crate) bucket: Bucket,
+    habits: Habits,
+    /// Until when nothing is removed.
+    pub(crate) held_until: Time,
     objects: Arc<MemoryObjects>,
-    gc_tolerance: TimeDelta,
     collections: BTreeMap<CollectionName, Collection>,
     next_id: i64,
     next_key: Key,
@@ -98,11 +145,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(bucket: Bucket, objects: Arc<MemoryObjects>, gc_tolerance: TimeDelta) -> Self {
+    pub(crate) fn new(bucket: Bucket, objects: Arc<MemoryObjects>, habits: Habits) -> Self {
         Self {
             bucket,
             objects,
-            gc_tolerance,
+            habits,
+            held_until: Time::default(),
             collections: BTreeMap::new(),
             next_id: 449_000_000_000_000_000,
             next_key: 1,
@@ -195,6 +243,26 @@ impl Server {
             }
         }
         let deletes = std::mem::take(&mut collection.buffered_deletes);
+        if self.habits.has_l0 {
+            if !deletes.is_empty() {
+                let segment = self.write_deletes(collection.id, deletes);
+                collection.stored.push(segment);
+            }
+        } else {
+            self.add_deletes(&mut collection, &deletes);
+        }
+        self.collections.insert(name.clone(), collection);
+    }
+
+    /// A segment of deletes in any partition.
+    fn write_deletes(&mut self, collection: i64, deletes: Vec<Mark>) -> Stored {
+        let (id, log) = (self.id(), self.id());
+        let logs = vec![self.write_log(&format!("delta_log/{collection}/-1/{id}/{log}"), 0, &deletes)];
+        Stored { id, level: SegmentLevel::L0, partition: -1, rows: Vec::new(), deletes, logs }
+    }
+
+    /// Writes deletes to the segments that have the rows.
+    fn add_deletes(&mut self, collection: &mut Collection, deletes: &[Mark]) {
         for segment in &mut collection.stored {
             let of_segment: Vec<Mark> =
                 deletes.iter().filter(|delete| segment.rows.iter().any(|row| row.key == delete.key)).copied().collect();
@@ -205,7 +273,6 @@ impl Server {
                 segment.deletes.extend(of_segment);
             }
         }
-        self.collections.insert(name.clone(), collection);
     }
 
     fn write_segment(&mut self, collection: i64, partition: i64, rows: Vec<Mark>) -> Stored {
@@ -221,7 +288,7 @@ impl Server {
         // Statistics aren't part of a backup.
         let place = format!("stats_log/{collection}/{partition}/{id}/100/1");
         logs.push(self.write_log(&place, 100, &rows));
-        Stored { id, partition, rows, deletes: Vec::new(), logs }
+        Stored { id, level: SegmentLevel::Data, partition, rows, deletes: Vec::new(), logs }
     }
 
     fn write_log(&mut self, place: &str, field: i64, marks: &[Mark]) -> String {
@@ -235,9 +302,21 @@ impl Server {
     /// Merges segments of a partition into a new one, without the rows that are deleted by now.
     pub(crate) fn compact(&mut self, name: &CollectionName, random: &mut Random, now: Time) -> Doomed {
         let Some(mut collection) = self.collections.remove(name) else { return Vec::new() };
+        // Deletes in segments of their own first go to the segments that have the rows.
+        let (l0, rest): (Vec<Stored>, Vec<Stored>) =
+            collection.stored.into_iter().partition(|segment| segment.level == SegmentLevel::L0);
+        collection.stored = rest;
+        if !l0.is_empty() && random.permille(600) {
+            for segment in &l0 {
+                self.add_deletes(&mut collection, &segment.deletes);
+            }
+            self.collections.insert(name.clone(), collection);
+            return l0.iter().flat_map(|segment| self.doom(segment, random, now)).collect();
+        }
         let partition = random.pick(&collection.partitions).copied().unwrap_or_default();
         let (merged, kept) = collection.stored.into_iter().partition(|s| s.partition == partition);
         collection.stored = kept;
+        collection.stored.extend(l0);
         let merged: Vec<Stored> = merged;
         let is_deleted = |row: &Mark| merged.iter().any(|s| s.deletes.iter().any(|delete| delete.key == row.key));
         let rows: Vec<Mark> = merged.iter().flat_map(|s| &s.rows).filter(|row| !is_deleted(row)).copied().collect();
@@ -251,7 +330,7 @@ impl Server {
 
     /// The logs of a dropped segment go one by one, in no order.
     fn doom(&self, segment: &Stored, random: &mut Random, now: Time) -> Doomed {
-        let begins = now + self.gc_tolerance;
+        let begins = now + self.habits.gc_tolerance;
         let mut later = || TimeDelta::milliseconds(random.below(20_000).cast_signed());
         segment.logs.iter().map(|key| (begins + later(), key.clone())).collect()
     }
@@ -281,7 +360,8 @@ impl Server {
         self.seal(name);
         let timestamp = self.timestamp(now);
         let collection = self.found(name)?;
-        let segments = collection.stored.iter().map(|segment| segment.id).collect();
+        let data = collection.stored.iter().filter(|segment| segment.level == SegmentLevel::Data);
+        let segments = data.map(|segment| segment.id).collect();
         let (id, live) = (collection.id, collection.live.clone());
         self.truth.insert((id, timestamp), live);
         Ok(FlushResult { timestamp, segments })
@@ -295,8 +375,31 @@ impl Server {
                 partition_id: segment.partition,
                 rows: segment.rows.len() as u64,
                 is_flushed: true,
+                level: segment.level,
+                storage: StorageVersion::V1,
             })
             .collect())
+    }
+
+    /// The logs of segments that aren't dropped, if the server tells.
+    pub(crate) fn segment_files(
+        &mut self,
+        name: &CollectionName,
+        wanted: &[i64],
+    ) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
+        if !self.habits.tells_files {
+            return Ok(None);
+        }
+        let stored = self.found(name)?.stored.iter().filter(|segment| wanted.contains(&segment.id));
+        Ok(Some(stored.map(Stored::files).collect()))
+    }
+
+    pub(crate) fn hold_garbage(&mut self, duration: Duration, now: Time) -> GarbageHold {
+        if !self.habits.can_hold {
+            return GarbageHold::NotOffered;
+        }
+        self.held_until = now + TimeDelta::from_std(duration).unwrap_or_default();
+        GarbageHold::Held { ticket: None }
     }
 
     pub(crate) fn count(&mut self, name: &CollectionName) -> Result<u64, MilvusError> {

@@ -1,0 +1,448 @@
+//! The invariants, judged by what is stored and by what Milvus remembers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+
+use chrono::TimeDelta;
+use milvault_jobs::ports::{Bucket, Catalog, Lease, LeasePurpose, Objects, PageRequest, Write};
+use milvault_memory::{MemoryCatalog, MemoryObjects};
+use milvault_model::{
+    Backup, BackupId, BackupState, BackupStatus, CollectionName, CollectionPattern, FailureCode, InstanceId,
+};
+
+use crate::{
+    content,
+    format::{self, Entry, Stored},
+    ports::{Servers, at_once, locked},
+    rules::Rule,
+    world::{WorkerId, World},
+};
+
+/// A rule that doesn't hold, and how.
+#[derive(Debug)]
+pub(crate) struct Breach {
+    rule: Rule,
+    what: String,
+}
+
+impl Breach {
+    pub(crate) fn new(rule: Rule, what: String) -> Self {
+        Self { rule, what }
+    }
+
+    /// Says of what.
+    pub(crate) fn of(self, what: &str) -> Self {
+        Self { what: format!("{what}: {}", self.what), ..self }
+    }
+}
+
+/// What can't be read isn't whole.
+impl From<String> for Breach {
+    fn from(what: String) -> Self {
+        Self::new(Rule::Whole, what)
+    }
+}
+
+/// Sees every effect on the catalog and the snapshot bucket.
+pub(crate) struct Audit {
+    world: Arc<World>,
+    catalog: Arc<MemoryCatalog>,
+    objects: Arc<MemoryObjects>,
+    servers: Servers,
+    bucket: Bucket,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The newest fence of each instance.
+    fences: BTreeMap<InstanceId, u64>,
+    /// What each worker was granted last.
+    leases: BTreeMap<WorkerId, Lease>,
+    backups: BTreeMap<BackupId, Followed>,
+    /// For which backup each data object was copied.
+    copied_for: BTreeMap<String, String>,
+    /// What was answered to each idempotency key.
+    answers: BTreeMap<String, BackupId>,
+}
+
+/// A backup as it was last seen.
+struct Followed {
+    status: BackupStatus,
+    living: Option<Living>,
+}
+
+/// What must be in the bucket while a backup lives.
+struct Living {
+    /// Documents' keys and SHA-256.
+    documents: BTreeMap<String, String>,
+    /// Data objects' keys, sizes and ETags.
+    data: BTreeMap<String, (u64, String)>,
+}
+
+/// An object as a listing shows it: size and ETag.
+type Shown = (u64, String);
+
+impl Audit {
+    pub(crate) fn new(
+        world: Arc<World>,
+        catalog: Arc<MemoryCatalog>,
+        objects: Arc<MemoryObjects>,
+        servers: Servers,
+        bucket: Bucket,
+    ) -> Self {
+        Self { world, catalog, objects, servers, bucket, seen: Mutex::default() }
+    }
+
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        at_once(self.objects.get(&self.bucket, key)).expect("the snapshot bucket is there")
+    }
+
+    fn list(&self, prefix: &str) -> BTreeMap<String, Shown> {
+        let mut found = BTreeMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let listing = at_once(self.objects.list(&self.bucket, prefix, after.as_deref())).expect("it is there");
+            after = listing.objects.last().map(|object| object.key.clone());
+            found.extend(listing.objects.into_iter().map(|object| (object.key, (object.size, object.etag))));
+            if !listing.more {
+                return found;
+            }
+        }
+    }
+
+    fn backups(&self, instance: &InstanceId) -> Vec<Backup> {
+        let page = PageRequest { after: None, limit: 10_000 };
+        let found = at_once(self.catalog.backups(instance, page)).expect("the catalog in memory answers");
+        found.items.into_iter().map(|backup| backup.value).collect()
+    }
+
+    /// A lease was granted.
+    pub(crate) fn granted(&self, lease: &Lease, worker: WorkerId) {
+        let mut seen = locked(&self.seen);
+        let newest = seen.fences.insert(lease.instance_id.clone(), lease.fence);
+        seen.leases.insert(worker, lease.clone());
+        if newest.is_some_and(|newest| newest >= lease.fence) {
+            self.world.violate(Rule::Fence, format!("fence {} came after {newest:?}", lease.fence));
+        }
+    }
+
+    /// A worker works under another one's lease.
+    pub(crate) fn lent(&self, lease: &Lease, worker: WorkerId) {
+        locked(&self.seen).leases.insert(worker, lease.clone());
+    }
+
+    /// A copy was made.
+    pub(crate) fn copied(&self, key: &str, stored_by: &str) {
+        locked(&self.seen).copied_for.insert(key.to_owned(), stored_by.to_owned());
+    }
+
+    fn requires_newest(&self, lease: &Lease, what: &str) {
+        let newest = locked(&self.seen).fences.get(&lease.instance_id).copied();
+        if newest != Some(lease.fence) {
+            self.world.violate(
+                Rule::Fence,
+                format!("a worker with fence {} {what} after {newest:?} was granted", lease.fence),
+            );
+        }
+    }
+
+    /// A lease was renewed.
+    pub(crate) fn renewed(&self, lease: &Lease) {
+        self.requires_newest(lease, "renewed its lease");
+    }
+
+    /// A worker is about to write into a bucket.
+    pub(crate) fn writes(&self, worker: WorkerId, bucket: &Bucket, key: &str) {
+        let seen = locked(&self.seen);
+        let Some(lease) = seen.leases.get(&worker).filter(|_| *bucket == self.bucket) else { return };
+        let newest = seen.fences.get(&lease.instance_id).copied();
+        if newest != Some(lease.fence) {
+            let fence = lease.fence;
+            drop(seen);
+            self.world.violate(
+                Rule::Fence,
+                format!("worker {worker} writes {key} under fence {fence}, now that it is {newest:?}"),
+            );
+        }
+    }
+
+    /// A commit took effect.
+    pub(crate) fn committed(&self, writes: &[Write]) {
+        let mut about = BTreeSet::new();
+        for write in writes {
+            match write {
+                Write::HoldLease(lease) | Write::ReleaseJob(lease) => {
+                    self.requires_newest(lease, "committed");
+                    about.insert(lease.instance_id.clone());
+                }
+                Write::Backup(backup, _) => drop(about.insert(backup.instance_id.clone())),
+                _ => {}
+            }
+        }
+        for instance in about {
+            self.follow(&instance);
+        }
+    }
+
+    /// A request for a backup was answered.
+    pub(crate) fn answered(&self, key: &str, backup: &BackupId) {
+        let first = locked(&self.seen).answers.entry(key.to_owned()).or_insert_with(|| backup.clone()).clone();
+        if first != *backup {
+            self.world.violate(Rule::Once, format!("one request made two backups: {first} and {backup}"));
+        }
+    }
+
+    /// Compares an instance's records with what they were.
+    fn follow(&self, instance: &InstanceId) {
+        for backup in self.backups(instance) {
+            let status = backup.state.status();
+            let mut seen = locked(&self.seen);
+            let followed = seen
+                .backups
+                .entry(backup.id.clone())
+                .or_insert_with(|| Followed { status: BackupStatus::Pending, living: None });
+            let before = std::mem::replace(&mut followed.status, status);
+            if !backup.is_living() {
+                followed.living = None;
+            }
+            drop(seen);
+            if !follows(before, status) {
+                self.world.violate(Rule::Status, format!("{} was {before:?} and became {status:?}", backup.id));
+            }
+            if before != BackupStatus::Available && status == BackupStatus::Available {
+                match self.inspect(&backup) {
+                    Ok(living) => {
+                        if let Some(followed) = locked(&self.seen).backups.get_mut(&backup.id) {
+                            followed.living = Some(living);
+                        }
+                    }
+                    Err(breach) => self.report(breach.of(&format!("{} is AVAILABLE, but", backup.id))),
+                }
+            }
+        }
+    }
+
+    /// Everything that is promised of a backup that became AVAILABLE.
+    fn inspect(&self, backup: &Backup) -> Result<Living, Breach> {
+        let instance = backup.instance_id.as_str();
+        let stored = format::read(&format::folder(instance, backup.id.as_str()), |key| self.get(key))?;
+        let living = Living::of(instance, &stored);
+        living.is_whole(&self.list(""), |key| self.get(key))?;
+        let says = |breach: Breach| self.report(breach.of(&format!("{} is AVAILABLE, but", backup.id)));
+        for check in [
+            are_totals_right(backup, &stored),
+            self.is_added_right(backup, &stored),
+            self.is_complete(backup, &stored),
+            self.is_its_content_right(backup, &stored),
+        ] {
+            check.unwrap_or_else(says);
+        }
+        Ok(living)
+    }
+
+    fn report(&self, breach: Breach) {
+        self.world.violate(breach.rule, breach.what);
+    }
+
+    /// What it added is what copies were made for it of, whoever heard of them.
+    fn is_added_right(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
+        let seen = locked(&self.seen);
+        let is_own = |entry: &&Entry| {
+            let key = format::data_key(backup.instance_id.as_str(), &entry.key);
+            seen.copied_for.get(&key).is_some_and(|by| by == backup.id.as_str())
+        };
+        let added: u64 = stored.entries.iter().filter(is_own).map(|entry| entry.size).sum();
+        let of_record = backup.state.snapshot().map(|snapshot| snapshot.totals.added_bytes).unwrap_or_default();
+        let claimed = [stored.added_bytes, of_record];
+        let is_right = claimed == [added; 2];
+        if is_right {
+            Ok(())
+        } else {
+            Err(Breach::new(Rule::Added, format!("it added {added} bytes and claims {claimed:?}")))
+        }
+    }
+
+    fn is_its_content_right(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
+        let servers = locked(&self.servers);
+        let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
+        let instance = backup.instance_id.as_str();
+        content::compare(stored, server, |entry| self.get(&format::data_key(instance, entry)))
+    }
+
+    /// Every selected collection that existed all the while is in it, and no other.
+    fn is_complete(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
+        let servers = locked(&self.servers);
+        let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
+        for (id, life) in &server.lives {
+            let is_selected = CollectionPattern::selects(&backup.selection, &life.name);
+            let existed = life.created_at < backup.created_at && life.dropped_at.is_none();
+            let is_in = stored.collections.iter().any(|captured| captured.id == *id);
+            if is_selected && existed && !is_in {
+                return Err(format!("{} is not in it", life.name).into());
+            }
+        }
+        for captured in &stored.collections {
+            let name: CollectionName = captured.name.parse().map_err(|_| format!("{} is no name", captured.name))?;
+            if !CollectionPattern::selects(&backup.selection, &name) {
+                return Err(format!("{name} is in it").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// These keys were written or removed.
+    pub(crate) fn touched(&self, bucket: &Bucket, keys: &[String]) {
+        if *bucket != self.bucket {
+            return;
+        }
+        let seen = locked(&self.seen);
+        let mut lost = None;
+        for key in keys {
+            for (backup, living) in seen.living() {
+                let is_whole = match (living.data.get(key), living.documents.get(key)) {
+                    (Some(object), _) => self.list(key).get(key) == Some(object),
+                    (_, Some(hash)) => self.get(key).is_some_and(|body| format::sha256(&body) == *hash),
+                    (None, None) => true,
+                };
+                if !is_whole {
+                    lost = Some(format!("{key} of the living {backup} is gone or changed"));
+                }
+            }
+        }
+        drop(seen);
+        if let Some(lost) = lost {
+            self.world.violate(Rule::Whole, lost);
+        }
+    }
+
+    /// Looks at everything that must be there now.
+    pub(crate) fn look(&self) {
+        let listed = self.list("");
+        let lost = locked(&self.seen).living().find_map(|(backup, living)| {
+            let lost = living.is_whole(&listed, |key| self.get(key)).err()?;
+            Some(format!("{backup} is AVAILABLE, but {lost}"))
+        });
+        if let Some(lost) = lost {
+            self.world.violate(Rule::Whole, lost);
+        }
+    }
+
+    /// When nothing is due any more, nothing may be left over.
+    pub(crate) fn at_rest(&self, instances: &[InstanceId], is_calm: bool) {
+        self.look();
+        let needed: BTreeSet<String> =
+            locked(&self.seen).living().flat_map(|(_, living)| living.keys().cloned().collect::<Vec<_>>()).collect();
+        let stored: BTreeSet<String> = self.list("").into_keys().collect();
+        let (data, documents): (Vec<&String>, Vec<&String>) =
+            stored.difference(&needed).partition(|key| format::is_data(key));
+        let of_the_living = |key: &&String| locked(&self.seen).living().any(|(id, _)| key.contains(id.as_str()));
+        let (superfluous, documents) = documents.into_iter().partition(of_the_living);
+        for (rule, left) in
+            [(Rule::NoData, data), (Rule::NoDocuments, documents), (Rule::OnlyNamedDocuments, superfluous)]
+        {
+            let left: Vec<&String> = left;
+            if let Some(one) = left.first() {
+                self.world.violate(rule, format!("{} objects are left that nobody needs, such as {one}", left.len()));
+            }
+        }
+        for instance in instances {
+            let now = self.world.now();
+            let lease = at_once(self.catalog.acquire(instance, &LeasePurpose::Garbage, now, TimeDelta::seconds(1)));
+            if !matches!(lease, Ok(Some(_))) {
+                self.world.violate(Rule::Rest, format!("the lease of {instance} isn't free: {lease:?}"));
+            }
+            for backup in self.backups(instance) {
+                if let Some(what) = self.is_unfinished(&backup, is_calm) {
+                    self.world.violate(Rule::Status, format!("{} {what}", backup.id));
+                }
+            }
+        }
+    }
+
+    fn is_unfinished(&self, backup: &Backup, is_calm: bool) -> Option<String> {
+        let holder = at_once(self.catalog.backup_named(&backup.instance_id, &backup.name)).expect("it answers");
+        let has_name = holder.as_ref() == Some(&backup.id);
+        if has_name != backup.is_living() {
+            return Some(format!("is {:?}, and its name belongs to {holder:?}", backup.state.status()));
+        }
+        match &backup.state {
+            BackupState::Failed { failure, .. } => {
+                let is_of_the_source = matches!(
+                    failure.code,
+                    FailureCode::SourceChanged | FailureCode::CollectionDropped | FailureCode::MilvusRefused
+                );
+                let is_of_the_weather =
+                    matches!(failure.code, FailureCode::MilvusUnreachable | FailureCode::StorageUnreachable);
+                (!is_of_the_source && (is_calm || !is_of_the_weather)).then(|| format!("failed: {failure:?}"))
+            }
+            BackupState::Available(_) | BackupState::Cancelled { .. } | BackupState::Deleted { .. } => None,
+            other => Some(format!("is {:?} for ever", other.status())),
+        }
+    }
+}
+
+impl Seen {
+    fn living(&self) -> impl Iterator<Item = (&BackupId, &Living)> {
+        self.backups.iter().filter_map(|(id, followed)| Some((id, followed.living.as_ref()?)))
+    }
+}
+
+impl Living {
+    fn of(instance: &str, stored: &Stored) -> Self {
+        let data = stored.entries.iter();
+        Self {
+            documents: stored.documents.clone(),
+            data: data
+                .map(|entry| (format::data_key(instance, &entry.key), (entry.size, entry.etag.clone())))
+                .collect(),
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &String> {
+        self.documents.keys().chain(self.data.keys())
+    }
+
+    fn is_whole(&self, listed: &BTreeMap<String, Shown>, get: impl Fn(&str) -> Option<Vec<u8>>) -> Result<(), String> {
+        for (key, object) in &self.data {
+            match listed.get(key) {
+                None => return Err(format!("{key} is missing")),
+                Some(found) if found != object => return Err(format!("{key} is {found:?}, not {object:?}")),
+                Some(_) => {}
+            }
+        }
+        for (key, hash) in &self.documents {
+            if get(key).is_none_or(|body| format::sha256(&body) != *hash) {
+                return Err(format!("{key} is missing or changed"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn are_totals_right(backup: &Backup, stored: &Stored) -> Result<(), Breach> {
+    let size: u64 = stored.entries.iter().map(|entry| entry.size).sum();
+    let of_record = backup.state.snapshot().map(|snapshot| snapshot.totals).unwrap_or_default();
+    let claimed = [stored.size_bytes, of_record.size_bytes];
+    let is_right = claimed == [size; 2] && of_record.objects == stored.entries.len() as u64;
+    if is_right {
+        Ok(())
+    } else {
+        Err(Breach::new(Rule::Totals, format!("it has {size} bytes and claims {claimed:?}")))
+    }
+}
+
+/// Whether a backup can go from one status to the other. Nobody harms what is stored, so none may be DAMAGED.
+fn follows(before: BackupStatus, after: BackupStatus) -> bool {
+    use BackupStatus::{Available, Cancelled, Deleted, Deleting, Failed, Pending, Running};
+    before == after
+        || matches!(
+            (before, after),
+            (Pending, Running)
+                | (Running, Available | Failed | Cancelled)
+                | (Available, Deleting)
+                | (Deleting, Deleted)
+        )
+}

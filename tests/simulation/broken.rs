@@ -1,0 +1,201 @@
+//! Ports with a defect that each undoes one of the system's guarantees: a simulation that doesn't notice is worth nothing.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use milvault_jobs::ports::{
+    Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueItem, Idempotency, Lease, LeasePurpose, Listing,
+    ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned, Write,
+};
+use milvault_memory::{MemoryCatalog, MemoryObjects};
+use milvault_model::{
+    Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore, DueKind, Instance, InstanceId, JobRef,
+    Restore, RestoreId, Snapshot, Time, Totals,
+};
+
+use crate::ports::locked;
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// The garbage rule: the oldest living backup is overlooked.
+    OverlooksABackup,
+    /// The fence: a commit needs no lease.
+    NeedsNoLease,
+    /// The order of publishing: AVAILABLE once everything is planned.
+    PublishesThePlan,
+    /// The verification: copies that never happened are taken to be there.
+    BelievesCopies,
+}
+
+/// A catalog, with the defect if it is one of a catalog.
+pub(crate) fn catalog(defect: Option<Defect>, sound: Arc<MemoryCatalog>) -> Arc<dyn Catalog> {
+    match defect {
+        None | Some(Defect::BelievesCopies) => sound,
+        Some(defect) => Arc::new(BrokenCatalog { sound, defect }),
+    }
+}
+
+/// Object storage, with the defect if it is one of object storage.
+pub(crate) fn objects(defect: Option<Defect>, sound: Arc<MemoryObjects>) -> Arc<dyn Objects> {
+    match defect {
+        Some(Defect::BelievesCopies) => Arc::new(BelievingObjects { sound, believed: Mutex::default() }),
+        _ => sound,
+    }
+}
+
+struct BrokenCatalog {
+    sound: Arc<MemoryCatalog>,
+    defect: Defect,
+}
+
+impl BrokenCatalog {
+    fn publishes(mut backup: Box<Backup>) -> Box<Backup> {
+        if let BackupState::Running(run) = &backup.state
+            && matches!(run.phase, BackupPhase::Copy(_))
+        {
+            let at = run.started_at;
+            let snapshot = Snapshot { started_at: at, completed_at: at, point_in_time: at, totals: Totals::default() };
+            backup.state = BackupState::Available(snapshot);
+        }
+        backup
+    }
+}
+
+#[async_trait]
+impl Catalog for BrokenCatalog {
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), CatalogError> {
+        match self.defect {
+            Defect::NeedsNoLease => {
+                let (held, rest): (Vec<Write>, Vec<Write>) =
+                    writes.into_iter().partition(|write| matches!(write, Write::HoldLease(_)));
+                self.sound.commit(rest).await.map_err(|error| match error {
+                    CatalogError::Conflict(place) => CatalogError::Conflict(place + held.len()),
+                    other => other,
+                })
+            }
+            Defect::PublishesThePlan => {
+                let publish = |write| match write {
+                    Write::Backup(backup, expect) => Write::Backup(Self::publishes(backup), expect),
+                    other => other,
+                };
+                self.sound.commit(writes.into_iter().map(publish).collect()).await
+            }
+            Defect::OverlooksABackup | Defect::BelievesCopies => self.sound.commit(writes).await,
+        }
+    }
+
+    async fn backups(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Versioned<Backup>>, CatalogError> {
+        let mut found = self.sound.backups(instance, page).await?;
+        if self.defect == Defect::OverlooksABackup
+            && let Some(oldest) = found.items.iter().rposition(|backup| backup.value.is_living())
+        {
+            found.items.remove(oldest);
+        }
+        Ok(found)
+    }
+
+    async fn instance(&self, id: &InstanceId) -> Result<Option<Versioned<Instance>>, CatalogError> {
+        self.sound.instance(id).await
+    }
+
+    async fn instances(&self, page: PageRequest) -> Result<Page<Instance>, CatalogError> {
+        self.sound.instances(page).await
+    }
+
+    async fn job(&self, instance: &InstanceId) -> Result<Option<JobRef>, CatalogError> {
+        self.sound.job(instance).await
+    }
+
+    async fn backup(&self, instance: &InstanceId, id: &BackupId) -> Result<Option<Versioned<Backup>>, CatalogError> {
+        self.sound.backup(instance, id).await
+    }
+
+    async fn backup_named(&self, instance: &InstanceId, name: &BackupName) -> Result<Option<BackupId>, CatalogError> {
+        self.sound.backup_named(instance, name).await
+    }
+
+    async fn restore(&self, instance: &InstanceId, id: &RestoreId) -> Result<Option<Versioned<Restore>>, CatalogError> {
+        self.sound.restore(instance, id).await
+    }
+
+    async fn restores(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Restore>, CatalogError> {
+        self.sound.restores(instance, page).await
+    }
+
+    async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
+        self.sound.ledger(restore, page).await
+    }
+
+    async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {
+        self.sound.idempotency(scope, key).await
+    }
+
+    async fn acquire(
+        &self,
+        instance: &InstanceId,
+        purpose: &LeasePurpose,
+        now: Time,
+        ttl: TimeDelta,
+    ) -> Result<Option<Lease>, CatalogError> {
+        self.sound.acquire(instance, purpose, now, ttl).await
+    }
+
+    async fn renew(&self, lease: &Lease, until: Time) -> Result<bool, CatalogError> {
+        self.sound.renew(lease, until).await
+    }
+
+    async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError> {
+        self.sound.release(lease, due).await
+    }
+
+    async fn held_until(&self, lease: &Lease) -> Result<Option<Time>, CatalogError> {
+        self.sound.held_until(lease).await
+    }
+
+    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError> {
+        self.sound.due(kind, now, page).await
+    }
+}
+
+/// Says of every fifth copy that it was made.
+struct BelievingObjects {
+    sound: Arc<MemoryObjects>,
+    believed: Mutex<Vec<ObjectMeta>>,
+}
+
+#[async_trait]
+impl Objects for BelievingObjects {
+    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
+        let mut listing = self.sound.list(bucket, prefix, after).await?;
+        let believed = locked(&self.believed).clone().into_iter();
+        listing
+            .objects
+            .extend(believed.filter(|o| o.key.starts_with(prefix) && after.is_none_or(|after| o.key.as_str() > after)));
+        listing.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(listing)
+    }
+
+    async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
+        if !request.from_etag.ends_with(['0', '5', 'a']) {
+            return self.sound.copy(request).await;
+        }
+        let etag = format!("{}-1", request.from_etag);
+        let believed = ObjectMeta { key: request.to_key.to_owned(), size: request.size, etag: etag.clone() };
+        locked(&self.believed).push(believed);
+        Ok(CopyOutcome::Copied { etag })
+    }
+
+    async fn put(&self, bucket: &Bucket, key: &str, body: Vec<u8>, mode: PutMode) -> Result<PutOutcome, ObjectsError> {
+        self.sound.put(bucket, key, body, mode).await
+    }
+
+    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+        self.sound.get(bucket, key).await
+    }
+
+    async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {
+        self.sound.delete(bucket, keys).await
+    }
+}

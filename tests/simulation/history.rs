@@ -1,0 +1,491 @@
+//! A history: what callers, the schedule, Lambda and Milvus do, drawn from a seed; then rest.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
+};
+
+use chrono::TimeDelta;
+use milvault_jobs::{
+    IdempotencyKey, Jobs, Ports, Settings,
+    backup::{self, CopyTask, CreateBackup},
+    deletion,
+    ports::{Bucket, Catalog, Deadline, Expect, Lease, Objects, PageRequest, Write},
+    sweep::{SweepMode, sweep},
+};
+use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
+use milvault_model::{
+    Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, Instance, InstanceId, JobRef, Storage, Time,
+};
+
+use crate::{
+    audit::Audit,
+    broken::Defect,
+    calls::{Faults, Network},
+    ports::{Port, Report, Servers, at_once, locked},
+    random::Random,
+    rules::Rule,
+    server::{Doomed, Habits, ROOT, Server},
+    workers::Workers,
+    world::{Blow, World},
+};
+
+/// The names that collections and backups have: few, so that they meet.
+const COLLECTIONS: [&str; 3] = ["items", "users", "orders"];
+const BACKUPS: [&str; 4] = ["daily", "weekly", "before the migration", "test"];
+
+/// How often everything that must be there is looked at, in events.
+const LOOK_EVERY: u32 = 64;
+
+/// More sweeps than any work that is left needs, every five minutes, when nothing goes wrong any more.
+const MOST_SWEEPS: u32 = 60;
+
+/// An invocation of a function.
+#[derive(Debug, Clone)]
+pub(crate) enum Invocation {
+    /// Of `create-backup`, by a caller.
+    Create(CreateBackup),
+    /// Of `create-backup`, by itself or the sweep.
+    Run(JobRef),
+    /// Of `create-backup`, by itself, to copy a page.
+    Copy(CopyTask, Report),
+    /// Of `create-backup`, to verify a backup.
+    Verify(InstanceId, BackupId),
+    /// Of `delete`.
+    Delete(InstanceId, BackupId),
+    /// Of `retention-sweep`.
+    Sweep,
+}
+
+/// What became of a history.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) violation: Option<String>,
+    /// How often rules were broken of which that is known.
+    pub(crate) known: BTreeMap<Rule, u32>,
+    /// Of all that happened.
+    pub(crate) fingerprint: u64,
+    /// How many backups ended how.
+    pub(crate) endings: BTreeMap<&'static str, u32>,
+}
+
+/// Lives through the history of a seed.
+pub(crate) fn live(seed: u64, defect: Option<Defect>, is_shown: bool) -> Outcome {
+    let world = World::new(seed, is_shown);
+    let told = world.clone();
+    let lived = catch_unwind(AssertUnwindSafe(move || {
+        let mut history = History::begin(world, seed, defect);
+        history.go_on();
+        history.come_to_rest();
+        history.endings()
+    }));
+    let panicked = || Some("something panicked".to_owned());
+    Outcome {
+        violation: told.violation().or_else(|| if lived.is_err() { panicked() } else { None }),
+        known: told.known(),
+        fingerprint: told.fingerprint(),
+        endings: lived.unwrap_or_default(),
+    }
+}
+
+struct History {
+    world: Arc<World>,
+    network: Arc<Network>,
+    workers: Workers,
+    catalog: Arc<MemoryCatalog>,
+    objects: Arc<MemoryObjects>,
+    offered_catalog: Arc<dyn Catalog>,
+    offered_objects: Arc<dyn Objects>,
+    servers: Servers,
+    audit: Arc<Audit>,
+    ids: Arc<SeededIds>,
+    settings: Settings,
+    instances: Vec<InstanceId>,
+    /// How long an invocation works, in seconds.
+    slice: u64,
+    next_key: u64,
+    events: u32,
+}
+
+fn bucket(name: &str) -> Bucket {
+    Bucket { region: "eu-west-1".parse().expect("a region"), name: name.to_owned() }
+}
+
+fn collection(name: &str) -> CollectionName {
+    CollectionName::new("default", name)
+}
+
+impl History {
+    fn begin(world: Arc<World>, seed: u64, defect: Option<Defect>) -> Self {
+        let faults = world.draw(Faults::draw);
+        let instances: Vec<InstanceId> = ["orders", "search"][..world.draw(|r| usize::from(r.permille(250))) + 1]
+            .iter()
+            .map(|id| id.parse().expect("an id"))
+            .collect();
+        let snapshots = bucket("snapshots");
+        let sources: Vec<Bucket> = instances.iter().map(|id| bucket(&format!("milvus-{id}"))).collect();
+        let objects = Arc::new(MemoryObjects::new(sources.iter().chain([&snapshots])));
+        let catalog = Arc::new(MemoryCatalog::new());
+        let habits = world.draw(Habits::draw);
+        let mut servers = BTreeMap::new();
+        for (id, source) in instances.iter().zip(&sources) {
+            let instance = Instance {
+                id: id.clone(),
+                name: id.to_string(),
+                endpoint: format!("http://{id}:19530"),
+                region: source.region.clone(),
+                storage: Some(Storage { bucket: source.name.clone(), root_path: ROOT.to_owned() }),
+                auth: None,
+                management_endpoint: Some(format!("http://{id}:9091")),
+                copy_workers: world.draw(|random| u8::try_from(random.between(1, 3)).unwrap_or(1)),
+                created_at: world.now(),
+                reported_engine_version: None,
+            };
+            let put = Write::Instance(Box::new(instance), Expect::Absent);
+            at_once(catalog.commit(vec![put])).expect("there is none");
+            let mut server = Server::new(source.clone(), objects.clone(), habits);
+            let now = world.now();
+            world.draw(|random| {
+                for name in COLLECTIONS.iter().take(random.between(1, 3).try_into().unwrap_or(1)) {
+                    server.create(&collection(name), random, now);
+                    server.insert(&collection(name), random, now);
+                }
+            });
+            servers.insert(id.clone(), server);
+        }
+        let servers: Servers = Arc::new(Mutex::new(servers));
+        let (lease, stall) = (TimeDelta::seconds(60), TimeDelta::seconds(600));
+        let copies_in_flight = world.draw(|random| random.between(1, 4)).try_into().unwrap_or(1);
+        let settings = Settings {
+            snapshot_bucket: snapshots.clone(),
+            lease,
+            stall,
+            import_stall: stall,
+            objects_per_page: world.draw(|random| random.between(1, 12)).try_into().unwrap_or(1),
+            copies_in_flight,
+        };
+        let audit = Arc::new(Audit::new(world.clone(), catalog.clone(), objects.clone(), servers.clone(), snapshots));
+        world.note(|| format!("{faults:?}, {habits:?}"));
+        Self {
+            network: Arc::new(Network::new(world.clone(), faults)),
+            workers: Workers::new(world.clone()),
+            offered_catalog: crate::broken::catalog(defect, catalog.clone()),
+            offered_objects: crate::broken::objects(defect, objects.clone()),
+            catalog,
+            objects,
+            servers,
+            audit,
+            ids: Arc::new(SeededIds::new(seed)),
+            settings,
+            instances,
+            slice: world.draw(|random| random.between(2, 40)),
+            next_key: 0,
+            events: 0,
+            world,
+        }
+    }
+
+    /// Lets callers, the schedule and Milvus do what they do.
+    fn go_on(&mut self) {
+        let actions = self.world.draw(|random| random.between(10, 50));
+        for _ in 0..actions {
+            let gap = self.world.draw(|random| match random.below(20) {
+                0 => random.between(60, 900) * 1000,
+                _ => random.below(15_000),
+            });
+            self.advance(TimeDelta::milliseconds(gap.cast_signed()));
+            if self.world.violation().is_some() {
+                return;
+            }
+            self.act();
+        }
+    }
+
+    /// Nothing goes wrong any more; the sweep finds what is left to do.
+    fn come_to_rest(&mut self) {
+        self.network.calm_down();
+        for _ in 0..MOST_SWEEPS {
+            self.world.invoke(Invocation::Sweep);
+            self.advance(TimeDelta::minutes(5));
+            if self.world.violation().is_some() {
+                return;
+            }
+            if self.is_at_rest() {
+                return self.audit.at_rest(&self.instances, self.network.has_been_calm());
+            }
+        }
+        self.world.violate(Rule::Rest, format!("work is left after {MOST_SWEEPS} sweeps"));
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let now = self.world.now();
+        let is_due = |kind| {
+            let page = PageRequest { after: None, limit: 1 };
+            at_once(self.catalog.due(kind, now, page)).is_ok_and(|page| !page.items.is_empty())
+        };
+        let has_job = |instance| at_once(self.catalog.job(instance)).is_ok_and(|job| job.is_some());
+        self.workers.are_idle() && !DueKind::ALL.into_iter().any(is_due) && !self.instances.iter().any(has_job)
+    }
+
+    /// Lets time pass.
+    fn advance(&mut self, by: TimeDelta) {
+        let until = self.world.now() + by;
+        loop {
+            for invocation in self.world.take_arrivals() {
+                self.start(invocation);
+            }
+            self.workers.work();
+            self.events += 1;
+            if self.events.is_multiple_of(LOOK_EVERY) {
+                self.audit.look();
+            }
+            if self.world.violation().is_some() || !self.world.step(until) {
+                return self.world.pass(until);
+            }
+        }
+    }
+
+    fn start(&mut self, invocation: Invocation) {
+        let id = self.workers.next();
+        self.world.note(|| format!("[{id}] {invocation:?}"));
+        let port = Arc::new(Port {
+            network: self.network.clone(),
+            worker: id,
+            catalog: self.offered_catalog.clone(),
+            objects: self.offered_objects.clone(),
+            servers: self.servers.clone(),
+            audit: self.audit.clone(),
+        });
+        let ports = Ports {
+            catalog: port.clone(),
+            objects: port.clone(),
+            milvus: port.clone(),
+            continuation: port.clone(),
+            copy_workers: port.clone(),
+            clock: port.clone(),
+            ids: self.ids.clone(),
+        };
+        let jobs = Jobs { ports, settings: self.settings.clone() };
+        // Whoever isn't through a margin after the deadline is ended by Lambda, wherever they are.
+        let deadline = self.world.now() + TimeDelta::seconds(self.slice.cast_signed());
+        let margin = TimeDelta::seconds(self.world.draw(|random| random.between(3, 20)).cast_signed());
+        let world = self.world.clone();
+        self.world.at(deadline + margin, Box::new(move || world.strike(id, Blow::Killed)));
+        self.workers.start(id, Box::pin(work(self.world.clone(), port, jobs, invocation, Deadline::at(deadline))));
+    }
+
+    fn act(&mut self) {
+        let instance = self.world.draw(|random| random.pick(&self.instances).cloned());
+        let Some(instance) = instance else { return };
+        match self.world.draw(|random| random.below(100)) {
+            0..14 => self.ask_for_a_backup(instance),
+            14..22 => self.about_a_backup(instance, Invocation::Delete),
+            22..26 => self.about_a_backup(instance, Invocation::Verify),
+            26..36 => self.world.invoke(Invocation::Sweep),
+            36..44 => {
+                if let Ok(Some(job)) = at_once(self.catalog.job(&instance)) {
+                    self.world.invoke(Invocation::Run(job));
+                }
+            }
+            _ => self.milvus_goes_on(&instance),
+        }
+    }
+
+    fn ask_for_a_backup(&mut self, instance_id: InstanceId) {
+        self.next_key += 1;
+        let number = self.next_key;
+        let request = self.world.draw(|random| CreateBackup {
+            instance_id,
+            name: random.pick(&BACKUPS).unwrap_or(&"daily").parse().expect("a name"),
+            kind: BackupKind::Manual,
+            selection: match random.below(4) {
+                0 => random.pick(&COLLECTIONS).map(|name| format!("default.{name}").parse().expect("a pattern")),
+                _ => None,
+            }
+            .into_iter()
+            .collect(),
+            expires_in: random.permille(200).then(|| TimeDelta::minutes(random.between(3, 20).cast_signed())),
+            idempotency: random
+                .permille(500)
+                .then(|| IdempotencyKey { key: format!("key {number}"), request_hash: number.to_string() }),
+        });
+        // The same request again, at once or later, has one effect if it has a key.
+        if request.idempotency.is_some() && self.world.draw(|random| random.permille(400)) {
+            let (world, again) = (self.world.clone(), request.clone());
+            let delay = self.world.draw(|random| random.below(60_000)).cast_signed();
+            let deliver = Box::new(move || world.invoke(Invocation::Create(again)));
+            self.world.after(TimeDelta::milliseconds(delay), deliver);
+        }
+        self.world.invoke(Invocation::Create(request));
+    }
+
+    fn about_a_backup(&self, instance: InstanceId, invocation: impl Fn(InstanceId, BackupId) -> Invocation) {
+        let ids: Vec<BackupId> = self.backups(&instance).into_iter().map(|backup| backup.id).collect();
+        if let Some(id) = self.world.draw(|random| random.pick(&ids).cloned()) {
+            self.world.invoke(invocation(instance, id));
+        }
+    }
+
+    fn backups(&self, instance: &InstanceId) -> Vec<Backup> {
+        let page = PageRequest { after: None, limit: 1000 };
+        let found = at_once(self.catalog.backups(instance, page));
+        found.map(|page| page.items.into_iter().map(|backup| backup.value).collect()).unwrap_or_default()
+    }
+
+    fn milvus_goes_on(&self, instance: &InstanceId) {
+        let now = self.world.now();
+        let mut servers = locked(&self.servers);
+        let Some(server) = servers.get_mut(instance) else { return };
+        let bucket = server.bucket.clone();
+        let doomed = self.world.draw(|random| {
+            let name = collection(random.pick(&COLLECTIONS).unwrap_or(&"items"));
+            churn(server, &name, random, now)
+        });
+        drop(servers);
+        let (what, doomed) = doomed;
+        self.world.note(|| format!("Milvus of {instance}: {what}"));
+        for (at, key) in doomed {
+            let garbage = Garbage {
+                world: self.world.clone(),
+                servers: self.servers.clone(),
+                instance: instance.clone(),
+                objects: self.objects.clone(),
+                bucket: bucket.clone(),
+                key,
+            };
+            garbage.goes(at);
+        }
+    }
+
+    fn endings(&self) -> BTreeMap<&'static str, u32> {
+        let mut endings = BTreeMap::new();
+        for backup in self.instances.iter().flat_map(|instance| self.backups(instance)) {
+            let ending = match backup.state.status() {
+                BackupStatus::Available => "AVAILABLE",
+                BackupStatus::Deleted => "DELETED",
+                BackupStatus::Failed => "FAILED",
+                BackupStatus::Cancelled => "CANCELLED",
+                _ => "unfinished",
+            };
+            *endings.entry(ending).or_default() += 1;
+        }
+        endings
+    }
+}
+
+/// Something that goes on in a Milvus while it is backed up, and what its garbage collection will remove.
+fn churn(server: &mut Server, name: &CollectionName, random: &mut Random, now: Time) -> (String, Doomed) {
+    match random.below(56) {
+        0..20 => {
+            server.insert(name, random, now);
+            (format!("inserts into {name}"), Vec::new())
+        }
+        20..34 => {
+            server.delete(name, random, now);
+            (format!("deletes from {name}"), Vec::new())
+        }
+        34..40 => {
+            server.seal(name);
+            (format!("seals {name}"), Vec::new())
+        }
+        40..50 => (format!("compacts {name}"), server.compact(name, random, now)),
+        50..52 => (format!("drops {name}"), server.drop_collection(name, random, now)),
+        _ => {
+            server.create(name, random, now);
+            (format!("has {name}"), Vec::new())
+        }
+    }
+}
+
+/// A file that a server's garbage collection is to remove.
+struct Garbage {
+    world: Arc<World>,
+    servers: Servers,
+    instance: InstanceId,
+    objects: Arc<MemoryObjects>,
+    bucket: Bucket,
+    key: String,
+}
+
+impl Garbage {
+    /// It goes at that time, or later if garbage is held then.
+    fn goes(self, at: Time) {
+        let world = self.world.clone();
+        world.at(
+            at,
+            Box::new(move || {
+                let held_until = locked(&self.servers).get(&self.instance).map(|server| server.held_until);
+                match held_until.filter(|until| *until > self.world.now()) {
+                    Some(until) => self.goes(until),
+                    None => drop(at_once(self.objects.delete(&self.bucket, &[self.key]))),
+                }
+            }),
+        );
+    }
+}
+
+/// What a function does with its event.
+async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invocation, deadline: Deadline) {
+    let worker = port.worker;
+    let result = match &invocation {
+        Invocation::Create(request) => create(&port, &jobs, request, deadline).await,
+        Invocation::Run(JobRef::Backup { instance_id, backup_id }) => {
+            let end = backup::run(&jobs, instance_id, backup_id, deadline).await;
+            if end.is_err() && world.draw(|random| random.permille(300)) {
+                let (again, told) = (invocation.clone(), world.clone());
+                world.after(TimeDelta::seconds(60), Box::new(move || told.invoke(again)));
+            }
+            end.map(|end| format!("{end:?}"))
+        }
+        Invocation::Run(JobRef::Restore { .. }) => Ok("no restores yet".to_owned()),
+        Invocation::Copy(task, report) => {
+            let lease = Lease { instance_id: task.instance_id.clone(), fence: task.fence };
+            port.audit.lent(&lease, worker);
+            let done = backup::copy_page(&jobs, task.clone(), deadline).await;
+            let shown = format!("{done:?}");
+            *locked(&report.0) = Some(done.map_err(|error| error.to_string()));
+            Ok(shown)
+        }
+        Invocation::Verify(instance, id) => {
+            let found = backup::verify(&jobs, instance, id, deadline).await;
+            found.map(|found| format!("{:?}", found.verification))
+        }
+        Invocation::Delete(instance, id) => {
+            let deleted = deletion::delete(&jobs, instance, id, deadline).await;
+            deleted.map(|backup| format!("{:?}", backup.state.status()))
+        }
+        Invocation::Sweep => sweep(&jobs, SweepMode::Act, deadline).await.map(|report| format!("{report:?}")),
+    };
+    world.note(|| format!("[{worker}] is done: {result:?}"));
+}
+
+async fn create(
+    port: &Port,
+    jobs: &Jobs,
+    request: &CreateBackup,
+    deadline: Deadline,
+) -> Result<String, milvault_jobs::Error> {
+    let backup = backup::create(jobs, request.clone()).await?;
+    if let Some(key) = &request.idempotency {
+        port.audit.answered(&key.key, &backup.id);
+    }
+    let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
+    // An HTTP caller's job begins in an invocation of its own, a direct caller's in this one.
+    if port.network.world.draw(|random| random.permille(700)) {
+        let taken_up = jobs.ports.continuation.resume(&job).await;
+        return Ok(format!("{}, {taken_up:?}", backup.id));
+    }
+    let end = backup::run(jobs, &backup.instance_id, &backup.id, deadline).await;
+    Ok(format!("{}, {end:?}", backup.id))
+}
+
+/// The seeds that a test goes through, from the environment or as given.
+pub(crate) fn seeds(default: u64) -> u64 {
+    std::env::var("SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(default)
+}
+
+/// The one seed to look into, if there is one.
+pub(crate) fn seed_to_look_into() -> Option<u64> {
+    std::env::var("SIM_SEED").ok()?.parse().ok()
+}

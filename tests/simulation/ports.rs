@@ -1,0 +1,515 @@
+//! The ports as an invocation gets them: in-memory ones behind a network on which everything may happen.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use futures::FutureExt;
+use milvault_jobs::backup::{CopyReport, CopyTask};
+use milvault_jobs::ports::{
+    Bucket, Catalog, CatalogError, Clock, CollectionDescription, Connector, Continuation, ContinuationError,
+    CopyOutcome, CopyRequest, CopyWorkers, DueItem, FlushResult, GarbageHold, Idempotency, ImportRequest, ImportStatus,
+    Lease, LeasePurpose, Listing, Milvus, MilvusError, Objects, ObjectsError, OnRateLimit, Page, PageRequest, PutMode,
+    PutOutcome, Segment, SegmentFiles, Versioned, Write,
+};
+use milvault_model::{
+    Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind, IndexCapture,
+    Instance, InstanceId, JobRef, Loaded, Restore, RestoreId, Time,
+};
+
+use crate::{
+    audit::Audit,
+    calls::{Nature, Network},
+    history::Invocation,
+    rules::Rule,
+    server::Server,
+    world::WorkerId,
+};
+
+/// Milvus servers by the instance that each is registered as.
+pub(crate) type Servers = Arc<Mutex<BTreeMap<InstanceId, Server>>>;
+
+/// Where an invocation leaves its answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Report(pub(crate) Arc<Mutex<Option<Result<CopyReport, String>>>>);
+
+/// What an invocation is given, whatever the port.
+#[derive(Clone)]
+pub(crate) struct Port {
+    pub(crate) network: Arc<Network>,
+    pub(crate) worker: WorkerId,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) objects: Arc<dyn Objects>,
+    pub(crate) servers: Servers,
+    pub(crate) audit: Arc<Audit>,
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What an in-memory port answers, which never waits.
+pub(crate) fn at_once<T>(answer: impl Future<Output = T>) -> T {
+    answer.now_or_never().expect("a port in memory answers at once")
+}
+
+fn no_catalog<T>(reason: String) -> Result<T, CatalogError> {
+    Err(CatalogError::Unavailable(reason))
+}
+
+fn no_objects<T>(reason: String) -> Result<T, ObjectsError> {
+    Err(ObjectsError::Unavailable(reason))
+}
+
+fn no_milvus<T>(reason: String) -> Result<T, MilvusError> {
+    Err(MilvusError::Unreachable(reason))
+}
+
+impl Port {
+    /// A read of the catalog.
+    async fn look<T: Send + 'static>(
+        &self,
+        name: String,
+        read: impl FnOnce(&dyn Catalog) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let catalog = self.catalog.clone();
+        let effect = move || read(catalog.as_ref());
+        self.network.call(self.worker, Nature::Read, name, effect, no_catalog).await
+    }
+
+    /// A call of the server of an instance.
+    async fn ask<T: Send + 'static>(
+        &self,
+        instance: &InstanceId,
+        name: String,
+        ask: impl FnOnce(&mut Server, Time) -> Result<T, MilvusError> + Send + 'static,
+    ) -> Result<T, MilvusError> {
+        let (servers, world, instance) = (self.servers.clone(), self.network.world.clone(), instance.clone());
+        let effect = move || {
+            let now = world.now();
+            locked(&servers).get_mut(&instance).map_or_else(|| no_milvus("no server".into()), |s| ask(s, now))
+        };
+        self.network.call(self.worker, Nature::Guarded, name, effect, no_milvus).await
+    }
+}
+
+fn show(write: &Write) -> String {
+    match write {
+        Write::Backup(backup, expect) => format!("{} {:?} if {expect:?}", backup.id, backup.state),
+        other => format!("{other:?}"),
+    }
+}
+
+#[async_trait]
+impl Catalog for Port {
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), CatalogError> {
+        let name = format!("commit {}", writes.iter().map(show).collect::<Vec<_>>().join("; "));
+        let (catalog, audit) = (self.catalog.clone(), self.audit.clone());
+        let effect = move || {
+            let result = at_once(catalog.commit(writes.clone()));
+            if result.is_ok() {
+                audit.committed(&writes);
+            }
+            result
+        };
+        self.network.call(self.worker, Nature::Guarded, name, effect, no_catalog).await
+    }
+
+    async fn instance(&self, id: &InstanceId) -> Result<Option<Versioned<Instance>>, CatalogError> {
+        let id = id.clone();
+        self.look(format!("instance {id}"), move |catalog| at_once(catalog.instance(&id))).await
+    }
+
+    async fn instances(&self, page: PageRequest) -> Result<Page<Instance>, CatalogError> {
+        self.look("instances".to_owned(), move |catalog| at_once(catalog.instances(page))).await
+    }
+
+    async fn job(&self, instance: &InstanceId) -> Result<Option<JobRef>, CatalogError> {
+        let instance = instance.clone();
+        self.look(format!("job {instance}"), move |catalog| at_once(catalog.job(&instance))).await
+    }
+
+    async fn backup(&self, instance: &InstanceId, id: &BackupId) -> Result<Option<Versioned<Backup>>, CatalogError> {
+        let (instance, id) = (instance.clone(), id.clone());
+        self.look(format!("backup {id}"), move |catalog| at_once(catalog.backup(&instance, &id))).await
+    }
+
+    async fn backup_named(&self, instance: &InstanceId, name: &BackupName) -> Result<Option<BackupId>, CatalogError> {
+        let (instance, name) = (instance.clone(), name.clone());
+        self.look(format!("backup named {name}"), move |catalog| at_once(catalog.backup_named(&instance, &name))).await
+    }
+
+    async fn backups(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Versioned<Backup>>, CatalogError> {
+        let instance = instance.clone();
+        self.look(format!("backups {instance}"), move |catalog| at_once(catalog.backups(&instance, page))).await
+    }
+
+    async fn restore(&self, instance: &InstanceId, id: &RestoreId) -> Result<Option<Versioned<Restore>>, CatalogError> {
+        let (instance, id) = (instance.clone(), id.clone());
+        self.look(format!("restore {id}"), move |catalog| at_once(catalog.restore(&instance, &id))).await
+    }
+
+    async fn restores(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Restore>, CatalogError> {
+        let instance = instance.clone();
+        self.look(format!("restores {instance}"), move |catalog| at_once(catalog.restores(&instance, page))).await
+    }
+
+    async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
+        let restore = restore.clone();
+        self.look(format!("ledger {restore}"), move |catalog| at_once(catalog.ledger(&restore, page))).await
+    }
+
+    async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {
+        let (scope, key) = (scope.to_owned(), key.to_owned());
+        self.look(format!("idempotency {key}"), move |catalog| at_once(catalog.idempotency(&scope, &key))).await
+    }
+
+    async fn acquire(
+        &self,
+        instance: &InstanceId,
+        purpose: &LeasePurpose,
+        now: Time,
+        ttl: TimeDelta,
+    ) -> Result<Option<Lease>, CatalogError> {
+        let (catalog, audit, worker) = (self.catalog.clone(), self.audit.clone(), self.worker);
+        let (instance, purpose) = (instance.clone(), purpose.clone());
+        let name = format!("acquire {instance}");
+        let effect = move || {
+            let result = at_once(catalog.acquire(&instance, &purpose, now, ttl));
+            if let Ok(Some(lease)) = &result {
+                audit.granted(lease, worker);
+            }
+            result
+        };
+        self.network.call(self.worker, Nature::Unguarded, name, effect, no_catalog).await
+    }
+
+    async fn renew(&self, lease: &Lease, until: Time) -> Result<bool, CatalogError> {
+        let (catalog, audit, lease) = (self.catalog.clone(), self.audit.clone(), lease.clone());
+        let name = format!("renew {}", lease.fence);
+        let effect = move || {
+            let result = at_once(catalog.renew(&lease, until));
+            if let Ok(true) = &result {
+                audit.renewed(&lease);
+            }
+            result
+        };
+        self.network.call(self.worker, Nature::Unguarded, name, effect, no_catalog).await
+    }
+
+    async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError> {
+        let (catalog, lease) = (self.catalog.clone(), lease.clone());
+        let name = format!("release {}", lease.fence);
+        let effect = move || at_once(catalog.release(&lease, due));
+        self.network.call(self.worker, Nature::Guarded, name, effect, no_catalog).await
+    }
+
+    async fn held_until(&self, lease: &Lease) -> Result<Option<Time>, CatalogError> {
+        let lease = lease.clone();
+        self.look(format!("held until {}", lease.fence), move |catalog| at_once(catalog.held_until(&lease))).await
+    }
+
+    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError> {
+        self.look(format!("due {kind:?}"), move |catalog| at_once(catalog.due(kind, now, page))).await
+    }
+}
+
+#[async_trait]
+impl Objects for Port {
+    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
+        let (objects, bucket, prefix) = (self.objects.clone(), bucket.clone(), prefix.to_owned());
+        let after = after.map(str::to_owned);
+        let name = format!("list {} {prefix}", bucket.name);
+        let effect = move || at_once(objects.list(&bucket, &prefix, after.as_deref()));
+        self.network.call(self.worker, Nature::Read, name, effect, no_objects).await
+    }
+
+    async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
+        let (objects, audit) = (self.objects.clone(), self.audit.clone());
+        let (from, to) = (request.from.clone(), request.to.clone());
+        let (from_key, from_etag) = (request.from_key.to_owned(), request.from_etag.to_owned());
+        let (to_key, size, stored_by) = (request.to_key.to_owned(), request.size, request.stored_by.to_owned());
+        audit.writes(self.worker, &to, &to_key);
+        let name = format!("copy {to_key}");
+        let effect = move || {
+            let request = CopyRequest {
+                from: &from,
+                from_key: &from_key,
+                from_etag: &from_etag,
+                size,
+                to: &to,
+                to_key: &to_key,
+                stored_by: &stored_by,
+            };
+            let result = at_once(objects.copy(request));
+            if let Ok(CopyOutcome::Copied { .. }) = &result {
+                audit.copied(&to_key, &stored_by);
+            }
+            audit.touched(&to, std::slice::from_ref(&to_key));
+            result
+        };
+        self.network.call(self.worker, Nature::Unguarded, name, effect, no_objects).await
+    }
+
+    async fn put(&self, bucket: &Bucket, key: &str, body: Vec<u8>, mode: PutMode) -> Result<PutOutcome, ObjectsError> {
+        let (objects, audit) = (self.objects.clone(), self.audit.clone());
+        let (bucket, key) = (bucket.clone(), key.to_owned());
+        audit.writes(self.worker, &bucket, &key);
+        let name = format!("put {key}");
+        let effect = move || {
+            let result = at_once(objects.put(&bucket, &key, body, mode));
+            audit.touched(&bucket, &[key]);
+            result
+        };
+        self.network.call(self.worker, Nature::Unguarded, name, effect, no_objects).await
+    }
+
+    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+        let (objects, bucket, key) = (self.objects.clone(), bucket.clone(), key.to_owned());
+        let name = format!("get {key}");
+        let effect = move || at_once(objects.get(&bucket, &key));
+        self.network.call(self.worker, Nature::Read, name, effect, no_objects).await
+    }
+
+    async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {
+        let (objects, audit) = (self.objects.clone(), self.audit.clone());
+        let (bucket, keys) = (bucket.clone(), keys.to_vec());
+        for key in &keys {
+            audit.writes(self.worker, &bucket, key);
+        }
+        let name = format!("delete {}", keys.join(" "));
+        let effect = move || {
+            let result = at_once(objects.delete(&bucket, &keys));
+            audit.touched(&bucket, &keys);
+            result
+        };
+        self.network.call(self.worker, Nature::Unguarded, name, effect, no_objects).await
+    }
+}
+
+#[async_trait]
+impl Clock for Port {
+    fn now(&self) -> Time {
+        self.network.world.now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let duration = TimeDelta::from_std(duration).unwrap_or(TimeDelta::days(365));
+        self.network.world.pause(duration).await;
+    }
+}
+
+impl Port {
+    /// Has a function invoked that nobody waits for.
+    async fn start(&self, invocation: Invocation) -> Result<(), ContinuationError> {
+        let network = self.network.clone();
+        let name = format!("start {invocation:?}");
+        let effect = move || {
+            // At least once: a second delivery is Lambda's right, and an accepted one that gets lost does happen.
+            let faults = network.faults();
+            let times = network.world.draw(|random| match random.below(1000) {
+                lot if lot < faults.answer_lost * 4 => 2,
+                lot if lot < faults.answer_lost * 4 + faults.refused * 2 => 0,
+                _ => 1,
+            });
+            for _ in 0..times {
+                network.world.invoke(invocation.clone());
+            }
+            Ok(())
+        };
+        self.network.call(self.worker, Nature::Guarded, name, effect, no_invocation).await
+    }
+}
+
+fn no_invocation<T>(reason: String) -> Result<T, ContinuationError> {
+    Err(ContinuationError(reason))
+}
+
+#[async_trait]
+impl Continuation for Port {
+    async fn resume(&self, job: &JobRef) -> Result<(), ContinuationError> {
+        self.start(Invocation::Run(job.clone())).await
+    }
+
+    async fn verify(&self, instance: &InstanceId, backup: &BackupId) -> Result<(), ContinuationError> {
+        self.start(Invocation::Verify(instance.clone(), backup.clone())).await
+    }
+}
+
+#[async_trait]
+impl CopyWorkers for Port {
+    async fn copy(&self, task: &CopyTask) -> Result<CopyReport, ContinuationError> {
+        let (world, report) = (self.network.world.clone(), Report::default());
+        let invocation = Invocation::Copy(task.clone(), report.clone());
+        let name = format!("have page {} copied", task.page);
+        let effect = move || {
+            world.invoke(invocation);
+            Ok(())
+        };
+        // It isn't retried: whoever asked for it has given it up by then.
+        self.network.call(self.worker, Nature::Read, name, effect, no_invocation).await?;
+        while self.now() < task.until {
+            self.network.world.pause(TimeDelta::milliseconds(250)).await;
+            if let Some(report) = locked(&report.0).take() {
+                return report.map_err(ContinuationError);
+            }
+        }
+        no_invocation("it takes too long".to_owned())
+    }
+}
+
+#[async_trait]
+impl Connector for Port {
+    async fn connect(&self, instance: &Instance) -> Result<Arc<dyn Milvus>, MilvusError> {
+        Ok(Arc::new(Connection { port: self.clone(), instance: instance.id.clone() }))
+    }
+}
+
+struct Connection {
+    port: Port,
+    instance: InstanceId,
+}
+
+impl Connection {
+    async fn about<T: Send + 'static>(
+        &self,
+        what: &str,
+        name: &CollectionName,
+        ask: impl FnOnce(&mut Server, &CollectionName, Time) -> Result<T, MilvusError> + Send + 'static,
+    ) -> Result<T, MilvusError> {
+        let (title, name) = (format!("{what} {name}"), name.clone());
+        self.port.ask(&self.instance, title, move |server, now| ask(server, &name, now)).await
+    }
+
+    /// A call that no backup has any reason to make.
+    fn unexpected<T>(&self, what: &str) -> Result<T, MilvusError> {
+        self.port.network.world.violate(Rule::Calls, format!("a backup called Milvus's {what}"));
+        Err(MilvusError::Refused(format!("{what} isn't simulated")))
+    }
+}
+
+#[async_trait]
+impl Milvus for Connection {
+    async fn version(&self) -> Result<String, MilvusError> {
+        self.port.ask(&self.instance, "version".to_owned(), |_, _| Ok("2.5.4-0.1.1_3.2".to_owned())).await
+    }
+
+    async fn databases(&self) -> Result<Vec<String>, MilvusError> {
+        self.port.ask(&self.instance, "databases".to_owned(), |_, _| Ok(vec!["default".to_owned()])).await
+    }
+
+    async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError> {
+        let database = database.to_owned();
+        let ask = move |server: &mut Server, _| {
+            let names = server.names().into_iter().filter(|name| name.database == database);
+            names.map(|name| Ok((name.collection.clone(), server.describe(&name)?.id))).collect()
+        };
+        self.port.ask(&self.instance, "collections".to_owned(), ask).await
+    }
+
+    async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError> {
+        self.about("collection id", name, |server, name, _| Ok(server.describe(name).ok().map(|found| found.id))).await
+    }
+
+    async fn describe(&self, name: &CollectionName) -> Result<CollectionDescription, MilvusError> {
+        self.about("describe", name, |server, name, _| server.describe(name)).await
+    }
+
+    async fn flush(&self, name: &CollectionName, _: OnRateLimit) -> Result<FlushResult, MilvusError> {
+        self.about("flush", name, |server, name, now| server.flush(name, now)).await
+    }
+
+    async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
+        self.about("segments", name, |server, name, _| server.segments(name)).await
+    }
+
+    async fn segment_files(
+        &self,
+        name: &CollectionName,
+        segments: &[i64],
+    ) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
+        let segments = segments.to_vec();
+        self.about("files of", name, move |server, name, _| server.segment_files(name, &segments)).await
+    }
+
+    async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError> {
+        let ask = move |server: &mut Server, now| Ok(server.hold_garbage(duration, now));
+        self.port.ask(&self.instance, "hold garbage".to_owned(), ask).await
+    }
+
+    async fn release_garbage(&self, _: &GarbageHold) -> Result<(), MilvusError> {
+        let ask = |server: &mut Server, now| {
+            server.held_until = now;
+            Ok(())
+        };
+        self.port.ask(&self.instance, "release garbage".to_owned(), ask).await
+    }
+
+    async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError> {
+        self.about("count", name, |server, name, _| server.count(name)).await
+    }
+
+    async fn ensure_database(&self, _: &str) -> Result<(), MilvusError> {
+        self.unexpected("ensure_database")
+    }
+
+    async fn create(&self, _: &CollectionName, _: &CollectionCapture) -> Result<(), MilvusError> {
+        self.unexpected("create")
+    }
+
+    async fn ensure_index(&self, _: &CollectionName, _: &IndexCapture) -> Result<(), MilvusError> {
+        self.unexpected("ensure_index")
+    }
+
+    async fn indexes_are_built(&self, _: &CollectionName) -> Result<bool, MilvusError> {
+        self.unexpected("indexes_are_built")
+    }
+
+    async fn import(&self, _: ImportRequest<'_>) -> Result<i64, MilvusError> {
+        self.unexpected("import")
+    }
+
+    async fn import_tasks(&self, _: &CollectionName) -> Result<Vec<i64>, MilvusError> {
+        self.unexpected("import_tasks")
+    }
+
+    async fn import_status(&self, _: i64) -> Result<ImportStatus, MilvusError> {
+        self.unexpected("import_status")
+    }
+
+    async fn load(&self, _: &CollectionName, _: &Loaded) -> Result<(), MilvusError> {
+        self.unexpected("load")
+    }
+
+    async fn is_loaded(&self, _: &CollectionName) -> Result<bool, MilvusError> {
+        self.unexpected("is_loaded")
+    }
+
+    async fn release(&self, _: &CollectionName) -> Result<(), MilvusError> {
+        self.unexpected("release")
+    }
+
+    async fn rename(&self, _: &CollectionName, _: &str) -> Result<(), MilvusError> {
+        self.unexpected("rename")
+    }
+
+    async fn drop_collection(&self, _: &CollectionName) -> Result<(), MilvusError> {
+        self.unexpected("drop_collection")
+    }
+
+    async fn alias_target(&self, _: &str, _: &str) -> Result<Option<String>, MilvusError> {
+        self.unexpected("alias_target")
+    }
+
+    async fn point_alias(&self, _: &str, _: &CollectionName) -> Result<(), MilvusError> {
+        self.unexpected("point_alias")
+    }
+
+    async fn drop_alias(&self, _: &str, _: &str) -> Result<(), MilvusError> {
+        self.unexpected("drop_alias")
+    }
+}

@@ -13,7 +13,10 @@ use crate::{
 pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
     work.held.settle(work.deadline).await?;
     let protection = Protection::read(work.jobs, &work.instance.id, &work.backup.id).await?;
-    remove_planned(work, &protection).await?;
+    // The plan's pages are gone already if it was about to be published; then the manifest's pages say it.
+    for kind in [PageKind::Plan, PageKind::Objects] {
+        remove_own(work, &protection, kind).await?;
+    }
     work.folder().remove_all("").await?;
 
     let ended_at = work.jobs.ports.clock.now();
@@ -26,12 +29,12 @@ pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
     Ok(work.end(state, vec![release]).await?)
 }
 
-/// Removes the objects that any of this backup's plans had copied and that nothing protects, each page's before the page:
-/// as long as an object of it may be stored, it says so.
-pub(crate) async fn remove_planned(work: &Work<'_>, protection: &Protection) -> Step {
+/// Removes the objects that pages of this kind say this backup has stored, or meant to, and that nothing protects; each
+/// page's before the page: as long as an object of it may be stored, it says so.
+pub(crate) async fn remove_own(work: &Work<'_>, protection: &Protection, kind: PageKind) -> Step {
     let folder = work.folder();
     loop {
-        let (keys, more) = folder.keys(PageKind::Plan.prefix(), None).await?;
+        let (keys, more) = folder.keys(kind.prefix(), None).await?;
         for key in &keys {
             if work.deadline.is_over(work.jobs.ports.clock.now()) {
                 return Err(Halt::OutOfTime);

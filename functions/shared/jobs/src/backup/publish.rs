@@ -12,7 +12,7 @@ use milvault_model::{
 };
 
 use super::{
-    clean::remove_planned,
+    clean::remove_own,
     flush::Found,
     inspection::{Finding, Inspection},
     work::Work,
@@ -170,7 +170,7 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
     if work.run.replans > 0 {
         let protection = Protection::read(work.jobs, &work.instance.id, &work.backup.id).await?;
         let protection = protection.and(work.backup.id.clone(), manifest.clone());
-        remove_planned(work, &protection).await?;
+        remove_own(work, &protection, PageKind::Plan).await?;
         let pages = manifest.object_pages.iter().chain(&manifest.collection_pages);
         let named: BTreeSet<&str> = pages.map(|page| page.key.as_str()).collect();
         for kind in [PageKind::Objects, PageKind::Collections] {

@@ -107,7 +107,10 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
                 return Ok(());
             }
             match folder.read_checked::<ObjectEntry>(page).await {
-                Ok(Some(entries)) => protection.remove_unprotected(jobs, instance, &entries).await?,
+                Ok(Some(entries)) => {
+                    protection.remove_unprotected(jobs, instance, &entries).await?;
+                    folder.remove(&page.key).await?;
+                }
                 // Without the page, an earlier try has removed its objects.
                 Ok(None) => {}
                 // Of a damaged backup, what isn't known can't be removed, and must not keep the rest from going.

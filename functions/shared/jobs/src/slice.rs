@@ -203,7 +203,8 @@ pub(crate) trait Job {
 }
 
 /// Drives a job step by step until the slice is over, and waits out what will pass.
-pub(crate) async fn drive(jobs: &Jobs, deadline: Deadline, job: &mut impl Job) -> Result<WorkEnd, Error> {
+pub(crate) async fn drive(held: &Held, deadline: Deadline, job: &mut impl Job) -> Result<WorkEnd, Error> {
+    let jobs = &held.jobs;
     let mut attempt = 0;
     loop {
         let halt = match job.advance().await {
@@ -227,6 +228,10 @@ pub(crate) async fn drive(jobs: &Jobs, deadline: Deadline, job: &mut impl Job) -
                 Verdict::Retry(_) => {
                     tracing::warn!(%error, attempt, "waiting before another try");
                     jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(now))).await;
+                    // What is done again must not be overtaken by what was done before.
+                    if held.settle(deadline).await.is_err() {
+                        return Ok(WorkEnd::OutOfTime);
+                    }
                     attempt += 1;
                     continue;
                 }

@@ -42,7 +42,7 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline
     let job = JobRef::Backup { instance_id: instance.clone(), backup_id: backup.clone() };
     let work = async |held: &Held| {
         let mut work = Work::begin(held, backup, deadline).await?;
-        slice::drive(jobs, deadline, &mut work).await
+        slice::drive(held, deadline, &mut work).await
     };
     slice::run(jobs, &job, work).await
 }

@@ -149,7 +149,8 @@ impl<'w, 'a> Planner<'w, 'a> {
                         continue;
                     }
                     if logs.kind == INSERT {
-                        expected.see(segment, &mut metadata).await?;
+                        expected.see(&key, segment, &mut metadata).await?;
+                        self.note_missing(collection, &expected);
                     }
                     // Listed again, because the page that it is in was begun again.
                     if self.planning.after.as_ref().is_some_and(|after| key <= *after) {
@@ -166,11 +167,18 @@ impl<'w, 'a> Planner<'w, 'a> {
                 }
             }
         }
-        if let Some(segment) = expected.missing(&mut metadata).await? {
-            tracing::info!(segment, collection = %collection.name, backup = %self.work.backup.id, "it lacks logs");
-            self.planning.gone.insert(collection.id);
-        }
+        expected.end(&mut metadata).await?;
+        self.note_missing(collection, &expected);
         Ok(())
+    }
+
+    /// Before the page that follows is written: the next slice begins after it.
+    fn note_missing(&mut self, collection: &CollectionCapture, expected: &Expected) {
+        if let Some(segment) = expected.missing
+            && self.planning.gone.insert(collection.id)
+        {
+            tracing::info!(segment, collection = %collection.name, backup = %self.work.backup.id, "it lacks logs");
+        }
     }
 
     /// Marks what is stored already.
@@ -274,8 +282,8 @@ fn segment_of(key: &ObjectKey, kind: &str) -> Option<i64> {
 /// What must be among a collection's listed logs.
 struct Expected {
     segments: HashSet<i64>,
-    /// Segments with rows whose insert logs weren't listed yet.
-    unseen: HashSet<i64>,
+    /// Segments with rows whose insert logs weren't listed yet, in the order of the listing, the last first.
+    unseen: Vec<(String, i64)>,
     /// The segment whose insert logs are being listed, and how many were.
     current: Option<(i64, usize)>,
     /// A segment that has been removed meanwhile.
@@ -286,22 +294,27 @@ impl Expected {
     /// Those that were listed before `after` was planned were there.
     fn of(collection: &CollectionCapture, after: Option<&ObjectKey>) -> Self {
         let path = |s: &SegmentCapture| format!("{}/{INSERT}/{}/{}/", collection.id, s.partition_id, s.id);
-        let is_ahead = |s: &SegmentCapture| {
-            after.is_none_or(|after| *after.as_str() < *path(s) || after.as_str().starts_with(&path(s)))
-        };
-        let unseen = collection.segments.iter().filter(|s| s.rows > 0 && is_ahead(s)).map(|s| s.id).collect();
+        let with_rows = collection.segments.iter().filter(|s| s.rows > 0).map(|s| (path(s), s.id));
+        let is_ahead = |path: &str| after.is_none_or(|after| after.as_str() < path || after.as_str().starts_with(path));
+        let mut unseen: Vec<_> = with_rows.filter(|(path, _)| is_ahead(path)).collect();
+        unseen.sort_by(|a, b| b.cmp(a));
         let segments = collection.segments.iter().map(|segment| segment.id).collect();
         Self { segments, unseen, current: None, missing: None }
     }
 
     /// An insert log of this segment was listed.
-    async fn see(&mut self, segment: i64, metadata: &mut Metadata) -> Result<(), Error> {
+    async fn see(&mut self, key: &ObjectKey, segment: i64, metadata: &mut Metadata) -> Result<(), Error> {
         match &mut self.current {
             Some((current, logs)) if *current == segment => *logs += 1,
             _ => {
                 self.check(metadata).await?;
-                self.unseen.remove(&segment);
                 self.current = Some((segment, 1));
+                // What the listing has passed isn't there.
+                while let Some((_, passed)) = self.unseen.pop_if(|(path, _)| path.as_str() <= key.as_str()) {
+                    if passed != segment {
+                        self.missing = Some(passed);
+                    }
+                }
             }
         }
         Ok(())
@@ -317,10 +330,11 @@ impl Expected {
         Ok(())
     }
 
-    /// A segment that lacks logs, if there is one.
-    async fn missing(mut self, metadata: &mut Metadata) -> Result<Option<i64>, Error> {
+    /// The listing is at its end: what it hasn't shown isn't there.
+    async fn end(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
         self.check(metadata).await?;
-        Ok(self.missing.or(self.unseen.into_iter().next()))
+        self.missing = self.missing.or(self.unseen.pop().map(|(_, segment)| segment));
+        Ok(())
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn run(
     let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
     let work = async |held: &Held| {
         let mut work = Work::begin(held, restore, deadline).await?;
-        slice::drive(jobs, deadline, &mut work).await
+        slice::drive(held, deadline, &mut work).await
     };
     slice::run(jobs, &job, work).await
 }

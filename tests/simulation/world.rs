@@ -16,7 +16,7 @@ use milvault_model::Time;
 use crate::{
     history::Invocation,
     random::Random,
-    rules::{Rule, is_known},
+    rules::{Known, Rule, known},
 };
 
 /// Something that is done to the world.
@@ -57,6 +57,8 @@ struct State {
     arrivals: Vec<Invocation>,
     blows: Vec<(WorkerId, Blow)>,
     violation: Option<String>,
+    /// Whether it makes no sense to go on.
+    is_over: bool,
     known: BTreeMap<Rule, u32>,
     trace: Trace,
 }
@@ -79,6 +81,7 @@ impl World {
             arrivals: Vec::new(),
             blows: Vec::new(),
             violation: None,
+            is_over: false,
             known: BTreeMap::new(),
             trace: Trace { is_shown, fingerprint: 0xCBF2_9CE4_8422_2325 },
         })))
@@ -154,6 +157,7 @@ impl World {
             }
             state.events += 1;
             if state.events > MOST_EVENTS {
+                state.is_over = true;
                 state.violation.get_or_insert_with(|| format!("Rest: no end after {MOST_EVENTS} events"));
                 return false;
             }
@@ -195,10 +199,15 @@ impl World {
         let what = what.into();
         self.note(|| format!("VIOLATION of {rule:?}: {what}"));
         let mut state = self.state();
-        if is_known(rule) {
-            *state.known.entry(rule).or_default() += 1;
+        if state.is_over {
             return;
         }
+        if let Some(known) = known(rule) {
+            *state.known.entry(rule).or_default() += 1;
+            state.is_over = known == Known::Ends;
+            return;
+        }
+        state.is_over = true;
         let at = state.now.format("%d %H:%M:%S%.3f").to_string();
         state.violation.get_or_insert_with(|| format!("{rule:?}: at {at}, {what}"));
     }
@@ -206,6 +215,11 @@ impl World {
     /// How often which rule was broken of which that is known.
     pub(crate) fn known(&self) -> BTreeMap<Rule, u32> {
         self.state().known.clone()
+    }
+
+    /// Whether something happened after which it makes no sense to go on.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state().is_over
     }
 
     pub(crate) fn violation(&self) -> Option<String> {

@@ -67,6 +67,8 @@ struct Seen {
     backups: BTreeMap<BackupId, Followed>,
     /// For which backup each data object was copied.
     copied_for: BTreeMap<String, String>,
+    /// What requests have written that were given up.
+    late_comers: BTreeSet<String>,
     /// What was answered to each idempotency key.
     answers: BTreeMap<String, BackupId>,
 }
@@ -308,7 +310,10 @@ impl Audit {
         if *bucket != self.bucket {
             return;
         }
-        let seen = locked(&self.seen);
+        let mut seen = locked(&self.seen);
+        if self.world.is_late() {
+            seen.late_comers.extend(keys.iter().cloned());
+        }
         let mut lost = None;
         for key in keys {
             for (backup, living) in seen.living() {
@@ -346,12 +351,15 @@ impl Audit {
         let needed: BTreeSet<String> =
             locked(&self.seen).living().flat_map(|(_, living)| living.keys().cloned().collect::<Vec<_>>()).collect();
         let stored: BTreeSet<String> = self.list("").into_keys().collect();
-        let (data, documents): (Vec<&String>, Vec<&String>) =
-            stored.difference(&needed).partition(|key| format::is_data(key));
+        let left = stored.difference(&needed);
+        let (late, left): (Vec<&String>, Vec<&String>) =
+            left.partition(|key| locked(&self.seen).late_comers.contains(*key));
+        let (data, documents): (Vec<&String>, Vec<&String>) = left.into_iter().partition(|key| format::is_data(key));
         let (of_publishing, data) = data.into_iter().partition(|key| locked(&self.seen).is_of_publishing(key));
         let of_the_living = |key: &&String| locked(&self.seen).living().any(|(id, _)| key.contains(id.as_str()));
         let (superfluous, documents) = documents.into_iter().partition(of_the_living);
         for (rule, left) in [
+            (Rule::NoLateComers, late),
             (Rule::NoDataOfPublishing, of_publishing),
             (Rule::NoData, data),
             (Rule::NoDocuments, documents),

@@ -233,7 +233,7 @@ impl Flight {
         let world = self.world.clone();
         let arrives: Effect = Box::new(move || {
             world.note(|| "a late request arrives".to_owned());
-            effect();
+            world.arrive_late(effect);
         });
         self.world.after(TimeDelta::milliseconds(delay.cast_signed()), arrives);
     }

@@ -25,6 +25,8 @@ pub(crate) enum Rule {
     NoData,
     /// No data is left of a backup that was stopped when it was about to become AVAILABLE.
     NoDataOfPublishing,
+    /// Nothing is left that a request wrote which its sender had given up.
+    NoLateComers,
     /// No document of a backup that is over is left.
     NoDocuments,
     /// No document of a living backup is left that its manifest doesn't name.
@@ -45,13 +47,15 @@ pub(crate) enum Known {
 }
 
 /// Rules that are known not to hold, and why. When one is mended, its line goes.
-const KNOWN: [(Rule, Known); 2] = [
+const KNOWN: [(Rule, Known); 3] = [
     // A copy worker that a slow copy or a stopped process keeps past its task's time writes its page all the same, under
     // a key that carries the fence of the plan: over that of whoever has the lease by then, even of a finished backup.
     (Rule::LentFence, Known::Ends),
     // PUBLISH removes the plan's pages, and CLEAN knows what to remove only from them: a backup that is cancelled, or
     // fails, in between leaves its data behind.
     (Rule::NoDataOfPublishing, Known::Harmless),
+    // A write that was given up is tried again and cleaned up after, all under one lease; it may arrive after that.
+    (Rule::NoLateComers, Known::Harmless),
 ];
 
 /// Whether it is known that this rule doesn't hold; `SIM_STRICT=1` knows of none.

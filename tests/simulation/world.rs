@@ -59,6 +59,7 @@ struct State {
     violation: Option<String>,
     /// Whether it makes no sense to go on.
     is_over: bool,
+    is_late: bool,
     known: BTreeMap<Rule, u32>,
     trace: Trace,
 }
@@ -82,6 +83,7 @@ impl World {
             blows: Vec::new(),
             violation: None,
             is_over: false,
+            is_late: false,
             known: BTreeMap::new(),
             trace: Trace { is_shown, fingerprint: 0xCBF2_9CE4_8422_2325 },
         })))
@@ -110,6 +112,18 @@ impl World {
         let mut state = self.state();
         let time = state.now + delay;
         state.plan(time, Event::Effect(effect))
+    }
+
+    /// Has the effect of a request that its sender has given up.
+    pub(crate) fn arrive_late(&self, effect: Effect) {
+        self.state().is_late = true;
+        effect();
+        self.state().is_late = false;
+    }
+
+    /// Whether the sender of the request that is having its effect has given it up.
+    pub(crate) fn is_late(&self) -> bool {
+        self.state().is_late
     }
 
     /// Takes it back, if it hasn't happened.

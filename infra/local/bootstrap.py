@@ -3,7 +3,8 @@
 Runs on whatever Python there is, also one that is too old, so that it can say so: nothing but the standard library here.
 The pinned packages go into a virtual environment of their own, target/local/venv; a second run finds it and does nothing.
 
-usage: bootstrap.py [lint] [lambda]    lint: needs rustfmt and clippy too; lambda: installs cargo-lambda too
+usage: bootstrap.py [lint] [lambda] [bench]
+    lint: needs rustfmt and clippy too; lambda: installs cargo-lambda too; bench: rclone and s5cmd
 """
 
 import hashlib
@@ -30,8 +31,9 @@ def main(wanted):
             print("  {}\n    -> {}".format(problem, remedy), file=sys.stderr)
         return 1
     install("requirements.txt", fresh=True)
-    if "lambda" in wanted:
-        install("requirements-lambda.txt", fresh=False)
+    for tools in ("lambda", "bench"):
+        if tools in wanted:
+            install("requirements-{}.txt".format(tools), fresh=False)
     return 0
 
 

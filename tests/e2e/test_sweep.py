@@ -8,13 +8,17 @@ from rows import fill
 
 def expire(product: Product, backup: str) -> None:
     """Moves a backup's expiry into the past: a day is the shortest that can be asked for."""
-    past = "2020-01-01T00:00:00.000Z"
+    change(product, backup, "#r.expiresAt = :past, dueAt = :past", "#r")
+
+
+def change(product: Product, backup: str, change: str, *names: str) -> None:
+    """Changes a backup's record behind the product's back."""
     product.stack.emulator.client("dynamodb").update_item(
-        TableName=product.stack.deployment.catalog_table,
+        TableName=product.deployment.catalog_table,
         Key={"PK": {"S": f"INSTANCE#{product.instance}"}, "SK": {"S": f"BACKUP#{backup}"}},
-        UpdateExpression="SET #r.expiresAt = :past, dueAt = :past ADD version :one",
-        ExpressionAttributeNames={"#r": "record"},
-        ExpressionAttributeValues={":past": {"S": past}, ":one": {"N": "1"}},
+        UpdateExpression=f"SET {change} ADD version :one",
+        ExpressionAttributeValues={":past": {"S": "2020-01-01T00:00:00.000Z"}, ":one": {"N": "1"}},
+        **({"ExpressionAttributeNames": {name: "record" for name in names}} if names else {}),
     )
 
 
@@ -51,3 +55,20 @@ def test_a_backup_that_is_deleted_while_another_runs_is_finished_later(product: 
     assert product.call("GET", f"/backups/{old['backupId']}").expect(200)["status"] == "DELETED"
     verified = product.call("POST", f"/backups/{running}/verify").expect(200)
     assert verified["status"] == "AVAILABLE"
+
+
+def test_what_has_not_been_verified_for_a_week_is_without_anyone_asking(product: Product) -> None:
+    fill("items", 1_000)
+    backup = product.backup("precious")["backupId"]
+    assert product.call("GET", f"/backups/{backup}").expect(200)["verification"] is None
+    victim = next(iter(product.stored()))
+    product.stack.emulator.client("s3").delete_object(Bucket=product.deployment.snapshot_bucket, Key=victim)
+    change(product, backup, "dueAt = :past")
+
+    expected = {"instanceId": product.instance, "backupId": backup, "outcome": "Verify"}
+    assert expected in product.sweep(dryRun=True)["verifications"]
+    assert product.call("GET", f"/backups/{backup}").expect(200)["verification"] is None
+    assert expected in product.sweep()["verifications"]
+    found = product.until(f"/backups/{backup}", lambda found: found["status"] == "DAMAGED")
+    assert found["verification"]["status"] == "COMPLETED" and found["verification"]["missing"] == [victim]
+    assert expected not in product.sweep()["verifications"]

@@ -9,8 +9,8 @@ use crate::{
     garbage::Protection,
     layout::{self, PageKind},
     pages::Folder,
-    ports::{CatalogError, Deadline, Expect, Lease, LeasePurpose, Versioned, Write},
-    slice,
+    ports::{CatalogError, Deadline, Expect, Versioned, Write},
+    slice::{self, Held},
     snapshot::{self, manifest_if_there},
 };
 
@@ -85,19 +85,15 @@ pub(crate) async fn finish(
     backup: &BackupId,
     deadline: Deadline,
 ) -> Result<Backup, Error> {
-    if let Some(lease) = slice::take(jobs, instance, &LeasePurpose::Garbage).await? {
-        let removed = slice::keep(jobs, &lease, remove(jobs, &lease, backup, deadline)).await;
-        jobs.ports.catalog.release(&lease, jobs.ports.clock.now()).await?;
-        slice::resume_waiting_job(jobs, instance).await?;
-        match removed {
-            Ok(()) | Err(Error::LeaseLost) => {}
-            Err(error) => return Err(error),
-        }
+    match slice::run_without_job(jobs, instance, async |held| remove(held, backup, deadline).await).await {
+        Ok(_) | Err(Error::LeaseLost) => {}
+        Err(error) => return Err(error),
     }
     crate::backup::find(jobs, instance, backup).await
 }
 
-async fn remove(jobs: &Jobs, lease: &Lease, backup: &BackupId, deadline: Deadline) -> Result<(), Error> {
+async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<(), Error> {
+    let Held { jobs, lease, .. } = held;
     let instance = &lease.instance_id;
     let found = jobs.ports.catalog.backup(instance, backup).await?;
     let Some(Versioned { value: mut record, version }) = found else { return Ok(()) };
@@ -132,6 +128,8 @@ async fn remove(jobs: &Jobs, lease: &Lease, backup: &BackupId, deadline: Deadlin
         }
         jobs.ports.objects.delete(bucket, &[folder.path(layout::MANIFEST)]).await?;
     }
+    // And whatever else of its documents there may be.
+    folder.remove_all("").await?;
     record.state = BackupState::Deleted { snapshot: snapshot.clone(), deleted_at: jobs.ports.clock.now() };
     let put = Write::Backup(Box::new(record), Expect::Version(version));
     match jobs.ports.catalog.commit(vec![Write::HoldLease(lease.clone()), put]).await {

@@ -19,6 +19,7 @@ mod slice;
 pub mod snapshot;
 pub mod sweep;
 mod throttle;
+mod watched;
 
 pub use error::{Error, FieldError};
 pub use idempotency::IdempotencyKey;

@@ -13,8 +13,10 @@ use crate::{
 
 /// The most objects in a page: some megabytes in memory, some hundred kilobytes stored.
 pub const OBJECTS_PER_PAGE: usize = 10_000;
-/// Collections are larger: a schema, indexes, hundreds of segments.
+/// The most collections in a page: they are larger, with a schema and indexes.
 pub(crate) const COLLECTIONS_PER_PAGE: usize = 500;
+/// A page of collections ends with the one that brings it to so many segments.
+pub(crate) const SEGMENTS_PER_PAGE: usize = 50_000;
 
 /// Something that a manifest's pages are sorted by.
 pub(crate) trait Entry: Serialize + DeserializeOwned {

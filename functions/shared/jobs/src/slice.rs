@@ -1,6 +1,6 @@
 //! What every slice of every job does: take the lease, keep it, work, and hand over or wait out what will pass.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use futures::future::{Either, select};
@@ -9,6 +9,7 @@ use milvault_model::{Ending, Failure, FailureCode, InstanceId, JobRef, Time};
 use crate::{
     Error, Jobs, SliceEnd,
     ports::{Deadline, Lease, LeasePurpose, MilvusError, ObjectsError},
+    watched::Watched,
 };
 
 /// The sweep drives on a job whose hand-over got lost from so long after it.
@@ -89,18 +90,71 @@ pub(crate) fn backoff(attempt: u32) -> Duration {
     Duration::from_millis(250 << attempt.min(5))
 }
 
+/// The instance's lease, with the world that a worker has under it.
+pub(crate) struct Held {
+    /// Its object storage is watched.
+    pub(crate) jobs: Jobs,
+    pub(crate) lease: Lease,
+    pub(crate) objects: Arc<Watched>,
+}
+
+impl Held {
+    /// Takes the instance's lease, if it is free.
+    async fn take(jobs: &Jobs, instance: &InstanceId, purpose: &LeasePurpose) -> Result<Option<Self>, Error> {
+        let now = jobs.ports.clock.now();
+        let lease = jobs.ports.catalog.acquire(instance, purpose, now, jobs.settings.lease).await?;
+        let (jobs, objects) = Watched::over(jobs);
+        Ok(lease.map(|lease| Self { jobs, lease, objects }))
+    }
+
+    /// When every request has arrived, or never will: as for a worker that is gone, see [`keep`].
+    fn settled_at(&self) -> Option<Time> {
+        self.objects.failed_at().map(|failed| failed + self.jobs.settings.lease / 3)
+    }
+
+    /// Waits until nothing of what failed can take effect any more: before things are removed that it could bring back,
+    /// and before others do what it could undo.
+    ///
+    /// # Errors
+    /// [`Halt::OutOfTime`] at the deadline.
+    pub(crate) async fn settle(&self, deadline: Deadline) -> Step {
+        while let Some(settled) = self.settled_at() {
+            let now = self.jobs.ports.clock.now();
+            if now >= settled {
+                break;
+            }
+            if deadline.is_over(now) {
+                return Err(Halt::OutOfTime);
+            }
+            let wait = (settled - now).to_std().unwrap_or_default();
+            self.jobs.ports.clock.sleep(wait.min(deadline.left(now))).await;
+        }
+        Ok(())
+    }
+
+    /// Gives the lease up, keeping the job, which the sweep drives from `due` on. With something unsettled it is left to
+    /// run out instead.
+    async fn release(&self, due: Time) -> Result<(), Error> {
+        let now = self.jobs.ports.clock.now();
+        if self.settled_at().is_some_and(|settled| now < settled) {
+            return Ok(());
+        }
+        Ok(self.jobs.ports.catalog.release(&self.lease, due).await?)
+    }
+}
+
 /// Runs `work` under the instance's lease for this job, renewing it all the while; then hands over if need be.
 pub(crate) async fn run<W>(jobs: &Jobs, job: &JobRef, work: W) -> Result<SliceEnd, Error>
 where
-    W: AsyncFnOnce(&Lease) -> Result<WorkEnd, Error>,
+    W: AsyncFnOnce(&Held) -> Result<WorkEnd, Error>,
 {
-    let Some(lease) = take(jobs, job.instance_id(), &LeasePurpose::Job(job.clone())).await? else {
+    let Some(held) = Held::take(jobs, job.instance_id(), &LeasePurpose::Job(job.clone())).await? else {
         return Ok(SliceEnd::Busy);
     };
-    match keep(jobs, &lease, work(&lease)).await {
+    match keep(&held, work(&held)).await {
         Ok(WorkEnd::Over) => Ok(SliceEnd::Ended),
         Ok(WorkEnd::OutOfTime) => {
-            jobs.ports.catalog.release(&lease, jobs.ports.clock.now() + HAND_OVER).await?;
+            held.release(jobs.ports.clock.now() + HAND_OVER).await?;
             // A lost hand-over only costs time: the sweep finds the job.
             if let Err(error) = jobs.ports.continuation.resume(job).await {
                 tracing::warn!(%error, instance = %job.instance_id(), "the sweep will drive the job on");
@@ -108,15 +162,32 @@ where
             Ok(SliceEnd::Continued)
         }
         Ok(WorkEnd::LeaveToSweep) => {
-            jobs.ports.catalog.release(&lease, jobs.ports.clock.now()).await?;
+            held.release(jobs.ports.clock.now()).await?;
             Ok(SliceEnd::Waiting)
         }
         Err(Error::LeaseLost) => Err(Error::LeaseLost),
         Err(error) => {
-            jobs.ports.catalog.release(&lease, jobs.ports.clock.now() + HAND_OVER).await?;
+            held.release(jobs.ports.clock.now() + HAND_OVER).await?;
             Err(error)
         }
     }
+}
+
+/// Runs `work` under the instance's lease while it has no job; `None` if that can't be had.
+pub(crate) async fn run_without_job<W>(jobs: &Jobs, instance: &InstanceId, work: W) -> Result<Option<()>, Error>
+where
+    W: AsyncFnOnce(&Held) -> Result<(), Error>,
+{
+    let Some(held) = Held::take(jobs, instance, &LeasePurpose::Garbage).await? else { return Ok(None) };
+    let done = keep(&held, work(&held)).await;
+    held.release(jobs.ports.clock.now()).await?;
+    // A job that was accepted meanwhile found the lease taken.
+    if let Some(job) = jobs.ports.catalog.job(instance).await?
+        && let Err(error) = jobs.ports.continuation.resume(&job).await
+    {
+        tracing::warn!(%error, %instance, "the sweep will drive the job on");
+    }
+    done.map(Some)
 }
 
 /// A job under way, step by step.
@@ -167,31 +238,12 @@ pub(crate) async fn drive(jobs: &Jobs, deadline: Deadline, job: &mut impl Job) -
     }
 }
 
-/// Takes the instance's lease, if it is free.
-pub(crate) async fn take(jobs: &Jobs, instance: &InstanceId, purpose: &LeasePurpose) -> Result<Option<Lease>, Error> {
-    let now = jobs.ports.clock.now();
-    Ok(jobs.ports.catalog.acquire(instance, purpose, now, jobs.settings.lease).await?)
-}
-
-/// A job that was accepted while the lease was taken for something else found it taken.
-pub(crate) async fn resume_waiting_job(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
-    if let Some(job) = jobs.ports.catalog.job(instance).await?
-        && let Err(error) = jobs.ports.continuation.resume(&job).await
-    {
-        tracing::warn!(%error, %instance, "the sweep will drive the job on");
-    }
-    Ok(())
-}
-
 /// Does `work` while renewing the lease; stops it when the lease is lost.
 ///
 /// It counts as lost a third of its time before it ends: a request that is on its way by then has arrived, or never
 /// will, before another worker can take the lease.
-pub(crate) async fn keep<T>(
-    jobs: &Jobs,
-    lease: &Lease,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
+async fn keep<T>(held: &Held, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let Held { jobs, lease, .. } = held;
     let renewing = async {
         let third = (jobs.settings.lease / 3).to_std().unwrap_or(Duration::from_secs(1));
         let safe = jobs.settings.lease * 2 / 3;

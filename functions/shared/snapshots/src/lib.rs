@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
+    config::retry::RetryConfig,
     primitives::ByteStream,
     types::{Delete, MetadataDirective, ObjectIdentifier},
 };
@@ -49,8 +50,17 @@ type ClientFactory = Box<dyn Fn(&Region) -> Client + Send + Sync>;
 /// S3 in any region, with one client per region.
 pub struct S3Objects {
     make: ClientFactory,
-    clients: Mutex<HashMap<Region, Client>>,
+    clients: Mutex<HashMap<Region, Clients>>,
     parts: Parts,
+}
+
+/// The clients of a region.
+#[derive(Clone)]
+struct Clients {
+    /// Tries again what may pass.
+    patient: Client,
+    /// For copies, of which there are many at once: who makes them has to hear at once that S3 wants fewer.
+    prompt: Client,
 }
 
 impl S3Objects {
@@ -65,8 +75,17 @@ impl S3Objects {
     }
 
     fn client(&self, bucket: &Bucket) -> Client {
+        self.clients(bucket).patient
+    }
+
+    fn clients(&self, bucket: &Bucket) -> Clients {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.entry(bucket.region.clone()).or_insert_with(|| (self.make)(&bucket.region)).clone()
+        let make = || {
+            let patient = (self.make)(&bucket.region);
+            let prompt = patient.config().to_builder().retry_config(RetryConfig::disabled()).build();
+            Clients { patient, prompt: Client::from_conf(prompt) }
+        };
+        clients.entry(bucket.region.clone()).or_insert_with(make).clone()
     }
 
     /// What is at a copy's destination.
@@ -135,7 +154,8 @@ impl Objects for S3Objects {
             return self.copy_in_parts(&request).await;
         }
         let copied = self
-            .client(request.to)
+            .clients(request.to)
+            .prompt
             .copy_object()
             .copy_source(copy_source(request.from, request.from_key))
             .copy_source_if_match(quoted(request.from_etag))

@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
+    work.held.settle(work.deadline).await?;
     let protection = Protection::read(work.jobs, &work.instance.id, &work.backup.id).await?;
     remove_planned(work, &protection).await?;
     work.folder().remove_all("").await?;

@@ -15,7 +15,7 @@ use futures::{
     future::{BoxFuture, Either, select},
     stream::FuturesUnordered,
 };
-use milvault_model::{Again, BackupPhase, Copied, Copying, PageSet, Verifying};
+use milvault_model::{Again, BackupPhase, Copied, Copying, PageSet, Time, Verifying};
 
 use super::{
     page_copy::{CopyEnd, CopyReport, CopyTask, PageCopy},
@@ -119,6 +119,7 @@ async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared)
             Either::Left((None, _)) => break,
             Either::Left((Some((lane, page, Ok(report))), _)) => {
                 idle.push(lane);
+                report.failed_at.into_iter().for_each(|failed_at| work.held.objects.note(failed_at));
                 shared.pages().remove(&page);
                 copying.gone.extend(report.gone);
                 match report.end {
@@ -129,6 +130,8 @@ async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared)
             }
             // The invocation is done without, and its page is copied by another.
             Either::Left((Some((Lane::Elsewhere, page, Err(error))), _)) => {
+                // It may be at work all the same, until its time is over.
+                work.held.objects.note(task_end(work));
                 tracing::warn!(%error, page, backup = %work.backup.id, "another invocation couldn't copy a page");
                 pages.push_front(page);
             }
@@ -156,6 +159,11 @@ async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared)
     failure.map_or(Ok(()), Err)
 }
 
+/// When a task that is given now has to be over.
+fn task_end(work: &Work<'_>) -> Time {
+    (work.jobs.ports.clock.now() + TASK).min(work.deadline.time())
+}
+
 /// The copying of one page.
 fn copy_one<'a>(
     work: &Work<'a>,
@@ -171,7 +179,7 @@ fn copy_one<'a>(
         fence: work.lease.fence,
         plan: plan.fence(page),
         page,
-        until: (jobs.ports.clock.now() + TASK).min(work.deadline.time()),
+        until: task_end(work),
     };
     Ok(match lane {
         Lane::Here => {

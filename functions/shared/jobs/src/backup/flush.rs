@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error,
     layout::PageKind,
-    pages::{COLLECTIONS_PER_PAGE, Folder},
+    pages::{COLLECTIONS_PER_PAGE, Folder, SEGMENTS_PER_PAGE},
     ports::Milvus,
     slice::{Halt, Step, before, fatal},
 };
@@ -36,7 +36,7 @@ pub(crate) enum Found {
     LeftOut(LeftOut),
 }
 
-/// Captures one more page of collections.
+/// Captures collections until all are or the time is over.
 pub(crate) async fn flush(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     match flushing.again.take() {
         None => flush_next(work, flushing).await,
@@ -47,49 +47,67 @@ pub(crate) async fn flush(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
 async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     let milvus = work.milvus().await?;
     let mut survey = survey(work, milvus.as_ref()).await?;
-    let mut lines = Vec::new();
+    let mut page = Page::default();
     match &flushing.after {
-        None if flushing.capture.count == 0 => lines.append(&mut survey.beside),
+        None if flushing.capture.count == 0 => page.lines.append(&mut survey.beside),
         None => {}
         Some(after) => survey.wanted.retain(|(id, _)| id > after),
     }
-    let rest = survey.wanted.split_off(survey.wanted.len().min(COLLECTIONS_PER_PAGE));
-
-    let captures = stream::iter(&survey.wanted).map(|(id, name)| {
+    let (jobs, deadline) = (work.jobs, work.deadline);
+    let captures = stream::iter(survey.wanted).map(|(id, name)| {
         let milvus = milvus.as_ref();
-        async move { (id, capture(milvus, name).await) }
+        async move { (id, capture(milvus, &name).await) }
     });
     let mut captures = pin!(captures.buffered(FLUSHES_IN_FLIGHT));
-    let mut in_time = true;
     loop {
-        match before(work.jobs, work.deadline, captures.next()).await {
-            Some(Some((id, captured))) => {
-                lines.push(match captured? {
-                    Captured::Whole(collection) => Found::Collection(collection),
-                    Captured::DroppedBefore(name) => left_out(name, "dropped before its flush"),
-                });
-                flushing.after = Some(id.clone());
-            }
-            Some(None) => break,
-            None => {
-                in_time = false;
-                break;
-            }
+        let Some(captured) = before(jobs, deadline, captures.next()).await else {
+            page.write(work, &mut flushing).await?;
+            return Err(Halt::OutOfTime);
+        };
+        let Some((id, captured)) = captured else { break };
+        page.add(match captured? {
+            Captured::Whole(collection) => Found::Collection(collection),
+            Captured::DroppedBefore(name) => left_out(name, "dropped before its flush"),
+        });
+        flushing.after = Some(id);
+        if page.is_full() {
+            page.write(work, &mut flushing).await?;
         }
     }
-    if !lines.is_empty() {
-        work.folder().write(&PageKind::Capture.key_of(work.lease.fence, flushing.capture.count), &lines).await?;
+    page.write(work, &mut flushing).await?;
+    let planning = Planning { capture: flushing.capture, ..Planning::default() };
+    Ok(work.enter(BackupPhase::Plan(planning)).await?)
+}
+
+/// A page of what was found.
+#[derive(Default)]
+struct Page {
+    lines: Vec<Found>,
+    segments: usize,
+}
+
+impl Page {
+    fn add(&mut self, found: Found) {
+        if let Found::Collection(collection) = &found {
+            self.segments += collection.segments.len();
+        }
+        self.lines.push(found);
+    }
+
+    fn is_full(&self) -> bool {
+        self.lines.len() >= COLLECTIONS_PER_PAGE || self.segments >= SEGMENTS_PER_PAGE
+    }
+
+    /// Writes the page, if there is anything in it, and begins another.
+    async fn write(&mut self, work: &mut Work<'_>, flushing: &mut Flushing) -> Result<(), Error> {
+        let page = std::mem::take(self);
+        if page.lines.is_empty() {
+            return Ok(());
+        }
+        work.folder().write(&PageKind::Capture.key_of(work.lease.fence, flushing.capture.count), &page.lines).await?;
         flushing.capture.push(work.lease.fence);
+        work.enter(BackupPhase::Flush(flushing.clone())).await
     }
-    if !in_time {
-        work.enter(BackupPhase::Flush(flushing)).await?;
-        return Err(Halt::OutOfTime);
-    }
-    let phase = match rest.is_empty() {
-        true => BackupPhase::Plan(Planning { capture: flushing.capture, ..Planning::default() }),
-        false => BackupPhase::Flush(flushing),
-    };
-    Ok(work.enter(phase).await?)
 }
 
 /// What there is to capture.

@@ -25,8 +25,8 @@ pub use verify::verify;
 
 use crate::{
     Error, Jobs, SliceEnd,
-    ports::{Bucket, Deadline, Lease, ObjectsError},
-    slice::{self, Halt, Job, Step, WorkEnd},
+    ports::{Bucket, Deadline, ObjectsError},
+    slice::{self, Halt, Held, Job, Step, WorkEnd},
 };
 use work::Work;
 
@@ -40,8 +40,8 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline
         return Ok(SliceEnd::Ended);
     }
     let job = JobRef::Backup { instance_id: instance.clone(), backup_id: backup.clone() };
-    let work = async |lease: &Lease| {
-        let mut work = Work::begin(jobs, lease, backup, deadline).await?;
+    let work = async |held: &Held| {
+        let mut work = Work::begin(held, backup, deadline).await?;
         slice::drive(jobs, deadline, &mut work).await
     };
     slice::run(jobs, &job, work).await

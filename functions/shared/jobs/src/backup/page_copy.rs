@@ -17,6 +17,7 @@ use crate::{
     ports::{Bucket, CopyOutcome, CopyRequest, Deadline, Lease, ObjectsError},
     slice::before,
     snapshot,
+    watched::Watched,
 };
 
 /// A page to copy, as one invocation hands it to another.
@@ -47,6 +48,8 @@ pub struct CopyReport {
     pub copied: Copied,
     /// Collections of which something is gone from the source.
     pub gone: BTreeSet<i64>,
+    /// When a request failed last: it may take effect for a while.
+    pub failed_at: Option<Time>,
 }
 
 /// How far the copying of a page came.
@@ -69,6 +72,7 @@ pub async fn copy_page(jobs: &Jobs, task: CopyTask, deadline: Deadline) -> Resul
     let instance = jobs.ports.catalog.instance(&task.instance_id).await?;
     let instance = instance.ok_or_else(|| Error::InstanceNotFound(task.instance_id.clone()))?.value;
     let deadline = Deadline::at(task.until.min(deadline.time()));
+    let (jobs, watched) = &Watched::over(jobs);
     let shared = Shared::new(jobs, deadline);
     let lease = Lease { instance_id: instance.id.clone(), fence: task.fence };
     let (backup, page) = (task.backup_id.clone(), task.page);
@@ -77,7 +81,7 @@ pub async fn copy_page(jobs: &Jobs, task: CopyTask, deadline: Deadline) -> Resul
         Either::Left((report, _)) => {
             let objects = report.as_ref().map_or(0, |report| report.copied.objects);
             tracing::info!(instance = %instance.id, %backup, page, objects, "a page was copied for another invocation");
-            report
+            report.map(|report| CopyReport { failed_at: watched.failed_at(), ..report })
         }
         Either::Right(((), _)) => Err(Error::LeaseLost),
     }
@@ -131,7 +135,8 @@ impl<'a> PageCopy<'a> {
         let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, &task.instance_id, &task.backup_id);
         let planned = PageKind::Plan.key_of(task.plan, task.page);
         let mut entries: Vec<ObjectEntry> = folder.read(&planned).await?;
-        let mut report = CopyReport { end: CopyEnd::Whole, copied: Copied::default(), gone: BTreeSet::new() };
+        let mut report =
+            CopyReport { end: CopyEnd::Whole, copied: Copied::default(), gone: BTreeSet::new(), failed_at: None };
         entries.iter().for_each(|entry| report.copied.add(stored(entry)));
         shared.count(task.page, report.copied);
 

@@ -162,6 +162,7 @@ impl<'a> Sizes<'a> {
 
 /// The manifest is written: tidy up and become AVAILABLE.
 pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
+    work.held.settle(work.deadline).await?;
     let bucket = &work.jobs.settings.snapshot_bucket;
     let objects = work.jobs.ports.objects.as_ref();
     let manifest = snapshot::manifest(objects, bucket, &work.instance.id, &work.backup.id).await?;

@@ -12,7 +12,7 @@ use crate::{
     Error, Jobs, layout,
     pages::Folder,
     ports::{Bucket, CatalogError, Deadline, Expect, GarbageHold, Lease, Milvus, Write},
-    slice::{Halt, MAX_SLICES, Step, fatal},
+    slice::{Halt, Held, MAX_SLICES, Step, fatal},
     snapshot,
 };
 
@@ -23,6 +23,7 @@ const MAX_REPLANS: u32 = 5;
 const NEXT_SLICE: Duration = Duration::from_secs(20 * 60);
 
 pub(crate) struct Work<'a> {
+    pub(crate) held: &'a Held,
     pub(crate) jobs: &'a Jobs,
     pub(crate) lease: &'a Lease,
     pub(crate) deadline: Deadline,
@@ -36,12 +37,8 @@ pub(crate) struct Work<'a> {
 
 impl<'a> Work<'a> {
     /// Reads the records and writes down that this slice begins.
-    pub(crate) async fn begin(
-        jobs: &'a Jobs,
-        lease: &'a Lease,
-        backup: &BackupId,
-        deadline: Deadline,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn begin(held: &'a Held, backup: &BackupId, deadline: Deadline) -> Result<Self, Error> {
+        let Held { jobs, lease, .. } = held;
         let instance_id = &lease.instance_id;
         let instance = jobs.ports.catalog.instance(instance_id).await?;
         let instance = instance.ok_or_else(|| Error::InstanceNotFound(instance_id.clone()))?.value;
@@ -57,8 +54,17 @@ impl<'a> Work<'a> {
         if run.slices > MAX_SLICES && !clean {
             run.phase = BackupPhase::Clean(Ending::Failed(super::too_many_slices()));
         }
-        let mut work =
-            Self { jobs, lease, deadline, instance, backup: found.value, run, version: found.version, garbage: None };
+        let mut work = Self {
+            held,
+            jobs,
+            lease,
+            deadline,
+            instance,
+            backup: found.value,
+            run,
+            version: found.version,
+            garbage: None,
+        };
         work.save().await?;
         Ok(work)
     }

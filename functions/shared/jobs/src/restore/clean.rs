@@ -6,13 +6,14 @@ use milvault_model::{CollectionRestore, CollectionStage, Previous, Restore, Rest
 use super::work::{Shared, Work};
 use crate::{
     Error, Jobs, SliceEnd, layout,
-    ports::{Bucket, CatalogError, Expect, Lease, LeasePurpose, Milvus, PageRequest, Versioned, Write},
-    slice::{self, Step},
+    ports::{Bucket, CatalogError, Expect, Milvus, PageRequest, Versioned, Write},
+    slice::{self, Held, Step},
 };
 
 /// The swap is done: tidy up and complete.
 pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     let own = work.own_bucket()?;
+    work.held.settle(work.deadline).await?;
     remove_staged(work.jobs, &own, &work.restore).await?;
     work.each_line(async |shared, line| retire_previous(shared, line).await).await?;
     let now = work.jobs.ports.clock.now();
@@ -61,16 +62,12 @@ pub(crate) async fn leftovers(jobs: &Jobs, restore: Restore) -> Result<SliceEnd,
     }
     let instance_id = restore.instance_id.clone();
     // The lease keeps a rollback, which makes the restore a job, from beginning meanwhile.
-    let Some(lease) = slice::take(jobs, &instance_id, &LeasePurpose::Garbage).await? else {
-        return Ok(SliceEnd::Busy);
-    };
-    let removed = slice::keep(jobs, &lease, remove_leftovers(jobs, &lease, &restore, now)).await;
-    jobs.ports.catalog.release(&lease, jobs.ports.clock.now()).await?;
-    slice::resume_waiting_job(jobs, &instance_id).await?;
-    removed.map(|()| SliceEnd::Ended)
+    let removed = slice::run_without_job(jobs, &instance_id, async |held| remove_leftovers(held, &restore, now).await);
+    Ok(if removed.await?.is_some() { SliceEnd::Ended } else { SliceEnd::Busy })
 }
 
-async fn remove_leftovers(jobs: &Jobs, lease: &Lease, restore: &Restore, now: Time) -> Result<(), Error> {
+async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(), Error> {
+    let Held { jobs, lease, .. } = held;
     // As it is under the lease, not as it was before.
     let Versioned { value: mut record, version } = super::find(jobs, &restore.instance_id, &restore.id).await?;
     if record.due().is_none_or(|due| due.at > now) {

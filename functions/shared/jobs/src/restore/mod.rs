@@ -21,8 +21,8 @@ pub use requests::{cancel, rollback};
 
 use crate::{
     Error, Jobs, SliceEnd,
-    ports::{Deadline, Lease, Versioned},
-    slice::{self, Halt, Job, Step, WorkEnd, fatal},
+    ports::{Deadline, Versioned},
+    slice::{self, Halt, Held, Job, Step, WorkEnd, fatal},
 };
 use work::Work;
 
@@ -41,8 +41,8 @@ pub async fn run(
         return clean::leftovers(jobs, record).await;
     }
     let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
-    let work = async |lease: &Lease| {
-        let mut work = Work::begin(jobs, lease, restore, deadline).await?;
+    let work = async |held: &Held| {
+        let mut work = Work::begin(held, restore, deadline).await?;
         slice::drive(jobs, deadline, &mut work).await
     };
     slice::run(jobs, &job, work).await

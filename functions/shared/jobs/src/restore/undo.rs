@@ -26,6 +26,7 @@ pub(crate) async fn undo(work: &mut Work<'_>, ending: Ending) -> Step {
         Err(halt) => return Err(halt),
     };
     let own = work.own_bucket()?;
+    work.held.settle(work.deadline).await?;
     remove_staged(work.jobs, &own, &work.restore).await?;
     let now = work.jobs.ports.clock.now();
     Ok(work.end(ended(ending, work.run.started_at, now, None)).await?)

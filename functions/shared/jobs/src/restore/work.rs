@@ -15,7 +15,7 @@ use crate::{
     Error, Jobs,
     pages::Folder,
     ports::{Bucket, CatalogError, Deadline, Expect, Lease, Milvus, Page, PageRequest, Versioned, Write},
-    slice::{Halt, MAX_SLICES, SHOW_PROGRESS, Step, fatal},
+    slice::{Halt, Held, MAX_SLICES, SHOW_PROGRESS, Step, fatal},
     snapshot,
 };
 
@@ -29,6 +29,7 @@ const LINES: usize = 100;
 pub(crate) const POLL: Duration = Duration::from_millis(500);
 
 pub(crate) struct Work<'a> {
+    pub(crate) held: &'a Held,
     pub(crate) jobs: &'a Jobs,
     pub(crate) lease: &'a Lease,
     pub(crate) deadline: Deadline,
@@ -51,12 +52,8 @@ pub(crate) struct Shared<'a> {
 
 impl<'a> Work<'a> {
     /// Reads the records and writes down that this slice begins.
-    pub(crate) async fn begin(
-        jobs: &'a Jobs,
-        lease: &'a Lease,
-        restore: &RestoreId,
-        deadline: Deadline,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn begin(held: &'a Held, restore: &RestoreId, deadline: Deadline) -> Result<Self, Error> {
+        let Held { jobs, lease, .. } = held;
         let instance_id = &lease.instance_id;
         let instance = jobs.ports.catalog.instance(instance_id).await?;
         let instance = instance.ok_or_else(|| Error::InstanceNotFound(instance_id.clone()))?.value;
@@ -72,7 +69,7 @@ impl<'a> Work<'a> {
             let message = format!("the job isn't over after {MAX_SLICES} invocations");
             run.phase = RestorePhase::Undo(Ending::Failed(Failure::new(FailureCode::Stalled, message)));
         }
-        let mut work = Self { jobs, lease, deadline, instance, restore, run, version };
+        let mut work = Self { held, jobs, lease, deadline, instance, restore, run, version };
         work.save().await?;
         Ok(work)
     }

@@ -1,0 +1,73 @@
+//! Object storage whose failures are remembered: what failed may have been done, or be done in a moment.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use milvault_model::Time;
+
+use crate::{
+    Jobs, Ports,
+    ports::{Bucket, Clock, CopyOutcome, CopyRequest, Listing, Objects, ObjectsError, PutMode, PutOutcome},
+};
+
+/// Passes everything on, and remembers when a request failed last that changes something.
+pub(crate) struct Watched {
+    objects: Arc<dyn Objects>,
+    clock: Arc<dyn Clock>,
+    failed_at: Mutex<Option<Time>>,
+}
+
+impl Watched {
+    /// The same world, with its object storage watched.
+    pub(crate) fn over(jobs: &Jobs) -> (Jobs, Arc<Self>) {
+        let (objects, clock) = (jobs.ports.objects.clone(), jobs.ports.clock.clone());
+        let watched = Arc::new(Self { objects, clock, failed_at: Mutex::default() });
+        let ports = Ports { objects: watched.clone(), ..jobs.ports.clone() };
+        (Jobs { ports, settings: jobs.settings.clone() }, watched)
+    }
+
+    /// When a request failed last, or will have.
+    pub(crate) fn failed_at(&self) -> Option<Time> {
+        *self.last()
+    }
+
+    /// A request failed then that didn't pass through here.
+    pub(crate) fn note(&self, failed_at: Time) {
+        let mut last = self.last();
+        *last = (*last).max(Some(failed_at));
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Time>> {
+        self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch<T>(&self, result: Result<T, ObjectsError>) -> Result<T, ObjectsError> {
+        if let Err(ObjectsError::Unavailable(_)) = result {
+            self.note(self.clock.now());
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Objects for Watched {
+    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
+        self.objects.list(bucket, prefix, after).await
+    }
+
+    async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
+        self.watch(self.objects.copy(request).await)
+    }
+
+    async fn put(&self, bucket: &Bucket, key: &str, body: Vec<u8>, mode: PutMode) -> Result<PutOutcome, ObjectsError> {
+        self.watch(self.objects.put(bucket, key, body, mode).await)
+    }
+
+    async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+        self.objects.get(bucket, key).await
+    }
+
+    async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {
+        self.watch(self.objects.delete(bucket, keys).await)
+    }
+}

@@ -1,0 +1,109 @@
+//! Synthetic data of a Milvus: how many objects there are decides what they are called, so that nothing is kept.
+
+use std::ops::Range;
+
+use milvault_jobs::ports::ObjectMeta;
+
+/// Milvus's root path.
+pub const ROOT: &str = "files";
+/// An insert log per field and segment.
+pub const FIELDS: u64 = 10;
+/// Bytes of every object.
+pub const SIZE: u64 = 1_000_000;
+const PARTITION: u64 = 451_000_000_000_000_000;
+const SEGMENT: u64 = 452_000_000_000_000_000;
+
+/// The data at one time.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub collections: u64,
+    /// Of every collection. Compactions replace segments: then the first are gone and others follow the last.
+    pub segments: Range<u64>,
+}
+
+impl Source {
+    /// So many objects in all.
+    pub fn of(objects: u64, collections: u64) -> Self {
+        Self { collections, segments: 0..objects / collections / FIELDS }
+    }
+
+    /// The same with one in `share` segments replaced.
+    pub fn changed(&self, share: u64) -> Self {
+        let replaced = (self.segments.end - self.segments.start) / share;
+        Self { segments: self.segments.start + replaced..self.segments.end + replaced, ..self.clone() }
+    }
+
+    pub fn objects(&self) -> u64 {
+        self.collections * self.per_collection()
+    }
+
+    pub fn per_collection(&self) -> u64 {
+        (self.segments.end - self.segments.start) * FIELDS
+    }
+
+    pub fn collection_id(number: u64) -> i64 {
+        (450_000_000_000_000_000 + number) as i64
+    }
+
+    pub fn partition_id() -> i64 {
+        PARTITION as i64
+    }
+
+    pub fn segment_ids(&self) -> impl Iterator<Item = i64> {
+        self.segments.clone().map(|segment| (SEGMENT + segment) as i64)
+    }
+
+    /// A collection's insert log at this place in their order.
+    pub fn key(&self, collection: u64, place: u64) -> String {
+        let (segment, field) = (SEGMENT + self.segments.start + place / FIELDS, 100 + place % FIELDS);
+        let id = Self::collection_id(collection);
+        format!("{ROOT}/insert_log/{id}/{PARTITION}/{segment}/{field}/{}", segment + field)
+    }
+
+    /// The place of the first of a collection's insert logs after `after`, which is a key, or a key's beginning.
+    pub fn place_after(&self, prefix: &str, after: Option<&str>) -> u64 {
+        let Some(rest) = after.and_then(|after| after.strip_prefix(prefix)) else { return 0 };
+        let mut parts = rest.split('/').skip(1).map(|part| part.parse::<u64>().unwrap_or_default());
+        let Some(segment) = parts.next() else { return 0 };
+        let first = (segment.saturating_sub(SEGMENT)).saturating_sub(self.segments.start) * FIELDS;
+        match parts.next() {
+            Some(field) => first + (field - 100) + 1,
+            None => first,
+        }
+    }
+
+    /// The collection whose insert logs a prefix lists.
+    pub fn collection_of(&self, prefix: &str) -> Option<u64> {
+        let id: u64 = prefix.strip_prefix(ROOT)?.strip_prefix("/insert_log/")?.strip_suffix('/')?.parse().ok()?;
+        Some(id - Self::collection_id(0) as u64).filter(|number| *number < self.collections)
+    }
+
+    /// A page of the listing below a collection's prefix, and whether there is more.
+    pub fn list(&self, prefix: &str, after: Option<&str>, limit: u64) -> (Vec<ObjectMeta>, bool) {
+        let Some(collection) = self.collection_of(prefix) else { return (Vec::new(), false) };
+        let first = self.place_after(prefix, after);
+        let end = self.per_collection().min(first + limit);
+        let objects = (first..end).map(|place| meta(self.key(collection, place))).collect();
+        (objects, end < self.per_collection())
+    }
+
+    /// Every object in order, for those who list it all.
+    pub fn all(&self, after: Option<&str>, limit: usize) -> (Vec<ObjectMeta>, bool) {
+        let places = (0..self.collections).flat_map(|c| (0..self.per_collection()).map(move |place| (c, place)));
+        let skipped = after.map_or(0, |after| {
+            let collection: u64 = after.split('/').nth(2).and_then(|id| id.parse().ok()).unwrap_or_default();
+            let number = collection.saturating_sub(Self::collection_id(0) as u64);
+            let prefix = format!("{ROOT}/insert_log/{collection}/");
+            number * self.per_collection() + self.place_after(&prefix, Some(after))
+        });
+        let (first, all) = (skipped as usize, self.objects() as usize);
+        let objects = places.skip(first).take(limit).map(|(c, place)| meta(self.key(c, place))).collect();
+        (objects, first + limit < all)
+    }
+}
+
+fn meta(key: String) -> ObjectMeta {
+    let etag =
+        format!("{:032x}", key.bytes().fold(7_u128, |hash, byte| hash.wrapping_mul(16_777_619) ^ u128::from(byte)));
+    ObjectMeta { key, size: SIZE, etag }
+}

@@ -9,7 +9,8 @@ use chrono::TimeDelta;
 use milvault_jobs::ports::{Bucket, Catalog, Lease, LeasePurpose, Objects, PageRequest, Write};
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
-    Backup, BackupId, BackupState, BackupStatus, CollectionName, CollectionPattern, FailureCode, InstanceId,
+    Backup, BackupId, BackupPhase, BackupState, BackupStatus, CollectionName, CollectionPattern, FailureCode,
+    InstanceId,
 };
 
 use crate::{
@@ -61,9 +62,13 @@ struct Seen {
     fences: BTreeMap<InstanceId, u64>,
     /// What each worker was granted last.
     leases: BTreeMap<WorkerId, Lease>,
+    /// Who works under another one's lease.
+    copy_workers: BTreeSet<WorkerId>,
     backups: BTreeMap<BackupId, Followed>,
     /// For which backup each data object was copied.
     copied_for: BTreeMap<String, String>,
+    /// What requests have written that were given up.
+    late_comers: BTreeSet<String>,
     /// What was answered to each idempotency key.
     answers: BTreeMap<String, BackupId>,
 }
@@ -71,6 +76,8 @@ struct Seen {
 /// A backup as it was last seen.
 struct Followed {
     status: BackupStatus,
+    /// Whether all of it was there when it was stopped.
+    was_published: bool,
     living: Option<Living>,
 }
 
@@ -131,7 +138,9 @@ impl Audit {
 
     /// A worker works under another one's lease.
     pub(crate) fn lent(&self, lease: &Lease, worker: WorkerId) {
-        locked(&self.seen).leases.insert(worker, lease.clone());
+        let mut seen = locked(&self.seen);
+        seen.leases.insert(worker, lease.clone());
+        seen.copy_workers.insert(worker);
     }
 
     /// A copy was made.
@@ -161,11 +170,10 @@ impl Audit {
         let newest = seen.fences.get(&lease.instance_id).copied();
         if newest != Some(lease.fence) {
             let fence = lease.fence;
+            let rule = if seen.copy_workers.contains(&worker) { Rule::LentFence } else { Rule::Fence };
             drop(seen);
-            self.world.violate(
-                Rule::Fence,
-                format!("worker {worker} writes {key} under fence {fence}, now that it is {newest:?}"),
-            );
+            self.world
+                .violate(rule, format!("worker {worker} writes {key} under fence {fence}, now that it is {newest:?}"));
         }
     }
 
@@ -200,11 +208,15 @@ impl Audit {
         for backup in self.backups(instance) {
             let status = backup.state.status();
             let mut seen = locked(&self.seen);
-            let followed = seen
-                .backups
-                .entry(backup.id.clone())
-                .or_insert_with(|| Followed { status: BackupStatus::Pending, living: None });
+            let followed = seen.backups.entry(backup.id.clone()).or_insert_with(|| Followed {
+                status: BackupStatus::Pending,
+                was_published: false,
+                living: None,
+            });
             let before = std::mem::replace(&mut followed.status, status);
+            if matches!(&backup.state, BackupState::Running(run) if run.phase == BackupPhase::Publish) {
+                followed.was_published = true;
+            }
             if !backup.is_living() {
                 followed.living = None;
             }
@@ -298,7 +310,10 @@ impl Audit {
         if *bucket != self.bucket {
             return;
         }
-        let seen = locked(&self.seen);
+        let mut seen = locked(&self.seen);
+        if self.world.is_late() {
+            seen.late_comers.extend(keys.iter().cloned());
+        }
         let mut lost = None;
         for key in keys {
             for (backup, living) in seen.living() {
@@ -336,13 +351,20 @@ impl Audit {
         let needed: BTreeSet<String> =
             locked(&self.seen).living().flat_map(|(_, living)| living.keys().cloned().collect::<Vec<_>>()).collect();
         let stored: BTreeSet<String> = self.list("").into_keys().collect();
-        let (data, documents): (Vec<&String>, Vec<&String>) =
-            stored.difference(&needed).partition(|key| format::is_data(key));
+        let left = stored.difference(&needed);
+        let (late, left): (Vec<&String>, Vec<&String>) =
+            left.partition(|key| locked(&self.seen).late_comers.contains(*key));
+        let (data, documents): (Vec<&String>, Vec<&String>) = left.into_iter().partition(|key| format::is_data(key));
+        let (of_publishing, data) = data.into_iter().partition(|key| locked(&self.seen).is_of_publishing(key));
         let of_the_living = |key: &&String| locked(&self.seen).living().any(|(id, _)| key.contains(id.as_str()));
         let (superfluous, documents) = documents.into_iter().partition(of_the_living);
-        for (rule, left) in
-            [(Rule::NoData, data), (Rule::NoDocuments, documents), (Rule::OnlyNamedDocuments, superfluous)]
-        {
+        for (rule, left) in [
+            (Rule::NoLateComers, late),
+            (Rule::NoDataOfPublishing, of_publishing),
+            (Rule::NoData, data),
+            (Rule::NoDocuments, documents),
+            (Rule::OnlyNamedDocuments, superfluous),
+        ] {
             let left: Vec<&String> = left;
             if let Some(one) = left.first() {
                 self.world.violate(rule, format!("{} objects are left that nobody needs, such as {one}", left.len()));
@@ -385,6 +407,14 @@ impl Audit {
 }
 
 impl Seen {
+    /// Whether a data object was copied for a backup that was stopped in its last phase.
+    fn is_of_publishing(&self, key: &str) -> bool {
+        let of = self.copied_for.get(key).and_then(|by| self.backups.iter().find(|(id, _)| id.as_str() == by));
+        of.is_some_and(|(_, followed)| {
+            followed.was_published && matches!(followed.status, BackupStatus::Cancelled | BackupStatus::Failed)
+        })
+    }
+
     fn living(&self) -> impl Iterator<Item = (&BackupId, &Living)> {
         self.backups.iter().filter_map(|(id, followed)| Some((id, followed.living.as_ref()?)))
     }

@@ -58,7 +58,7 @@ pub(crate) struct Faults {
 impl Faults {
     /// From a quiet day to a very bad one.
     pub(crate) fn draw(random: &mut Random) -> Self {
-        let worst = *random.pick(&[0, 2, 8, 25]).unwrap_or(&0);
+        let worst = *random.pick(&[0, 2, 8, 25, 60]).unwrap_or(&0);
         let mut times = || random.below(worst + 1);
         let [refused, answer_lost, late, dies_before, dies_after, freezes, slow] = [(); 7].map(|()| times());
         Self {
@@ -233,7 +233,7 @@ impl Flight {
         let world = self.world.clone();
         let arrives: Effect = Box::new(move || {
             world.note(|| "a late request arrives".to_owned());
-            effect();
+            world.arrive_late(effect);
         });
         self.world.after(TimeDelta::milliseconds(delay.cast_signed()), arrives);
     }

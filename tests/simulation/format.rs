@@ -21,7 +21,7 @@ pub(crate) struct Captured {
     pub(crate) id: i64,
     pub(crate) flush_timestamp: u64,
     pub(crate) size_bytes: u64,
-    /// The ids of its segments.
+    /// The ids of its segments with rows.
     pub(crate) segments: Vec<i64>,
     /// Its number of rows, and whether that is exact.
     pub(crate) rows: (u64, bool),
@@ -131,7 +131,8 @@ fn entry(line: &Value) -> Result<Entry, String> {
 }
 
 fn captured(line: &Value) -> Result<Captured, String> {
-    let segments = line["segments"].as_array().ok_or("no segments")?.iter().map(id).collect::<Result<_, _>>()?;
+    let segments = line["segments"].as_array().ok_or("no segments")?.iter();
+    let segments = segments.filter(|segment| segment["level"] != "l0").map(id).collect::<Result<_, _>>()?;
     let rows = &line["rows"];
     Ok(Captured {
         name: text(line, "name")?,

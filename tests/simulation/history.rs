@@ -195,7 +195,7 @@ impl History {
                 _ => random.below(15_000),
             });
             self.advance(TimeDelta::milliseconds(gap.cast_signed()));
-            if self.world.violation().is_some() {
+            if self.world.is_over() {
                 return;
             }
             self.act();
@@ -208,7 +208,7 @@ impl History {
         for _ in 0..MOST_SWEEPS {
             self.world.invoke(Invocation::Sweep);
             self.advance(TimeDelta::minutes(5));
-            if self.world.violation().is_some() {
+            if self.world.is_over() {
                 return;
             }
             if self.is_at_rest() {
@@ -240,7 +240,7 @@ impl History {
             if self.events.is_multiple_of(LOOK_EVERY) {
                 self.audit.look();
             }
-            if self.world.violation().is_some() || !self.world.step(until) {
+            if self.world.is_over() || !self.world.step(until) {
                 return self.world.pass(until);
             }
         }

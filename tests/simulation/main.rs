@@ -37,13 +37,13 @@ use broken::Defect;
 use history::{Outcome, live, seed_to_look_into, seeds};
 
 /// What a default run goes through: enough for every defect that was ever seen here to show several times.
-const SEEDS: u64 = 2_500;
+const SEEDS: u64 = 3_000;
 
 /// A defect that doesn't show in so many histories isn't caught.
 const SEEDS_PER_DEFECT: u64 = 300;
 
 /// How many failing seeds are named.
-const NAMED: usize = 2000;
+const NAMED: usize = 20;
 
 #[test]
 fn every_history_keeps_the_invariants() {

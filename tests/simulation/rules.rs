@@ -15,12 +15,18 @@ pub(crate) enum Rule {
     Added,
     /// Nobody makes progress once a newer fence was granted.
     Fence,
+    /// A copy worker writes nothing once the lease of the worker that it helps is over.
+    LentFence,
     /// A status follows from the one before, and the last one from what happened.
     Status,
     /// A job ends, its lease is free, and the events come to an end.
     Rest,
     /// No data is left that no living backup needs.
     NoData,
+    /// No data is left of a backup that was stopped when it was about to become AVAILABLE.
+    NoDataOfPublishing,
+    /// Nothing is left that a request wrote which its sender had given up.
+    NoLateComers,
     /// No document of a backup that is over is left.
     NoDocuments,
     /// No document of a living backup is left that its manifest doesn't name.
@@ -31,10 +37,34 @@ pub(crate) enum Rule {
     Calls,
 }
 
-/// Rules that are known not to hold, each with the reason: when it is mended, its line goes. `SIM_STRICT=1` knows none.
-const KNOWN: [Rule; 0] = [];
+/// What follows a breach that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The history goes on.
+    GoesOn,
+    /// The history is over: what happens in it from here on may be a consequence.
+    Ends,
+}
 
-/// Whether a history goes on after a breach of this rule.
-pub(crate) fn is_known(rule: Rule) -> bool {
-    KNOWN.contains(&rule) && std::env::var_os("SIM_STRICT").is_none()
+/// Rules that are known not to hold, and why. When one is mended, its line goes.
+const KNOWN: [(Rule, Known); 4] = [
+    // A copy worker that a slow copy or a stopped process keeps past its task's time writes its page all the same, under
+    // a key that carries the fence of the plan: over that of whoever has the lease by then, even of a finished backup.
+    (Rule::LentFence, Known::Ends),
+    // PUBLISH removes the plan's pages, and CLEAN knows what to remove only from them: a backup that is cancelled, or
+    // fails, in between leaves its data behind.
+    (Rule::NoDataOfPublishing, Known::GoesOn),
+    // Garbage collection removes a segment's files one by one. A listing in the midst of that shows some of them, and PLAN
+    // takes a segment for whole that has any insert log.
+    (Rule::WholeSegments, Known::GoesOn),
+    // A write that was given up is tried again and cleaned up after, all under one lease; it may arrive after that.
+    (Rule::NoLateComers, Known::GoesOn),
+];
+
+/// Whether it is known that this rule doesn't hold; `SIM_STRICT=1` knows of none.
+pub(crate) fn known(rule: Rule) -> Option<Known> {
+    if std::env::var_os("SIM_STRICT").is_some() {
+        return None;
+    }
+    KNOWN.iter().find(|(known, _)| *known == rule).map(|(_, what)| *what)
 }

@@ -16,7 +16,7 @@ use milvault_model::Time;
 use crate::{
     history::Invocation,
     random::Random,
-    rules::{Rule, is_known},
+    rules::{Known, Rule, known},
 };
 
 /// Something that is done to the world.
@@ -57,6 +57,9 @@ struct State {
     arrivals: Vec<Invocation>,
     blows: Vec<(WorkerId, Blow)>,
     violation: Option<String>,
+    /// Whether it makes no sense to go on.
+    is_over: bool,
+    is_late: bool,
     known: BTreeMap<Rule, u32>,
     trace: Trace,
 }
@@ -79,6 +82,8 @@ impl World {
             arrivals: Vec::new(),
             blows: Vec::new(),
             violation: None,
+            is_over: false,
+            is_late: false,
             known: BTreeMap::new(),
             trace: Trace { is_shown, fingerprint: 0xCBF2_9CE4_8422_2325 },
         })))
@@ -107,6 +112,18 @@ impl World {
         let mut state = self.state();
         let time = state.now + delay;
         state.plan(time, Event::Effect(effect))
+    }
+
+    /// Has the effect of a request that its sender has given up.
+    pub(crate) fn arrive_late(&self, effect: Effect) {
+        self.state().is_late = true;
+        effect();
+        self.state().is_late = false;
+    }
+
+    /// Whether the sender of the request that is having its effect has given it up.
+    pub(crate) fn is_late(&self) -> bool {
+        self.state().is_late
     }
 
     /// Takes it back, if it hasn't happened.
@@ -154,6 +171,7 @@ impl World {
             }
             state.events += 1;
             if state.events > MOST_EVENTS {
+                state.is_over = true;
                 state.violation.get_or_insert_with(|| format!("Rest: no end after {MOST_EVENTS} events"));
                 return false;
             }
@@ -195,10 +213,15 @@ impl World {
         let what = what.into();
         self.note(|| format!("VIOLATION of {rule:?}: {what}"));
         let mut state = self.state();
-        if is_known(rule) {
-            *state.known.entry(rule).or_default() += 1;
+        if state.is_over {
             return;
         }
+        if let Some(known) = known(rule) {
+            *state.known.entry(rule).or_default() += 1;
+            state.is_over = known == Known::Ends;
+            return;
+        }
+        state.is_over = true;
         let at = state.now.format("%d %H:%M:%S%.3f").to_string();
         state.violation.get_or_insert_with(|| format!("{rule:?}: at {at}, {what}"));
     }
@@ -206,6 +229,11 @@ impl World {
     /// How often which rule was broken of which that is known.
     pub(crate) fn known(&self) -> BTreeMap<Rule, u32> {
         self.state().known.clone()
+    }
+
+    /// Whether something happened after which it makes no sense to go on.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state().is_over
     }
 
     pub(crate) fn violation(&self) -> Option<String> {

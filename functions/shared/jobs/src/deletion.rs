@@ -1,11 +1,14 @@
 //! Deleting a backup: its data first, then its documents, then its record; nothing that another backup needs.
 
+use std::collections::BTreeSet;
+
 use milvault_model::{Backup, BackupId, BackupState, BackupStatus, InstanceId, JobRef, ObjectEntry};
 
 use crate::{
     Error, Jobs,
     garbage::Protection,
     layout::{self, PageKind},
+    pages::Folder,
     ports::{CatalogError, Deadline, Expect, Versioned, Write},
     slice::{self, Held},
     snapshot::{self, manifest_if_there},
@@ -101,7 +104,9 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
     // Without a manifest, an earlier try has come as far as removing it.
     if let Some(manifest) = manifest_if_there(&folder).await? {
         let protection = Protection::read(jobs, instance, backup).await?;
-        for page in &manifest.object_pages {
+        // Pages go with their objects: so a deletion gets further with every try, however short that is.
+        let left = pages_left(&folder).await?;
+        for page in manifest.object_pages.iter().filter(|page| left.contains(&page.key)) {
             let waiting = jobs.ports.catalog.job(instance).await?.is_some();
             if waiting || deadline.is_over(jobs.ports.clock.now()) {
                 return Ok(());
@@ -111,7 +116,7 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
                     protection.remove_unprotected(jobs, instance, &entries).await?;
                     folder.remove(&page.key).await?;
                 }
-                // Without the page, an earlier try has removed its objects.
+                // A delete that came late has removed it.
                 Ok(None) => {}
                 // Of a damaged backup, what isn't known can't be removed, and must not keep the rest from going.
                 Err(Error::Document { key, reason }) => tracing::error!(key, reason, %backup, "objects stay behind"),
@@ -131,5 +136,17 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
         Ok(()) => Ok(()),
         Err(CatalogError::Conflict(_)) => Err(Error::LeaseLost),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The keys of the pages of objects that are still there, relative to the folder.
+async fn pages_left(folder: &Folder<'_>) -> Result<BTreeSet<String>, Error> {
+    let mut left = BTreeSet::new();
+    loop {
+        let (keys, more) = folder.keys(PageKind::Objects.prefix(), left.last().map(String::as_str)).await?;
+        left.extend(keys);
+        if !more {
+            return Ok(left);
+        }
     }
 }

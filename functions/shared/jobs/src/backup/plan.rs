@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use futures::{StreamExt, stream};
 use milvault_model::{
     BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, InstanceId, ObjectEntry, ObjectKey, Origin,
-    Planning, Progress, Reuse, SegmentCapture,
+    Planning, Progress, Reuse, SegmentCapture, SegmentLevel,
 };
 
 use super::{
@@ -148,10 +148,8 @@ impl<'w, 'a> Planner<'w, 'a> {
                     if !expected.segments.contains(&segment) || metadata.knows(&key, segment).await? == Known::Orphan {
                         continue;
                     }
-                    if logs.kind == INSERT {
-                        expected.see(&key, segment, &mut metadata).await?;
-                        self.note_missing(collection, &expected);
-                    }
+                    expected.see(&key, segment, &mut metadata).await?;
+                    self.note_missing(collection, &expected);
                     // Listed again, because the page that it is in was begun again.
                     if self.planning.after.as_ref().is_some_and(|after| key <= *after) {
                         continue;
@@ -282,7 +280,8 @@ fn segment_of(key: &ObjectKey, kind: &str) -> Option<i64> {
 /// What must be among a collection's listed logs.
 struct Expected {
     segments: HashSet<i64>,
-    /// Segments with rows whose insert logs weren't listed yet, in the order of the listing, the last first.
+    /// Segments of which no log was listed yet that there must be, an insert log of those with rows and a delete of those
+    /// that hold deletes; in the order of the listing, the last first.
     unseen: Vec<(String, i64)>,
     /// The segment whose insert logs are being listed, and how many were.
     current: Option<(i64, usize)>,
@@ -293,28 +292,36 @@ struct Expected {
 impl Expected {
     /// Those that were listed before `after` was planned were there.
     fn of(collection: &CollectionCapture, after: Option<&ObjectKey>) -> Self {
-        let path = |s: &SegmentCapture| format!("{}/{INSERT}/{}/{}/", collection.id, s.partition_id, s.id);
-        let with_rows = collection.segments.iter().filter(|s| s.rows > 0).map(|s| (path(s), s.id));
+        let path = |s: &SegmentCapture| {
+            let kind = match s.level {
+                SegmentLevel::Data => INSERT,
+                SegmentLevel::L0 => DELTA,
+            };
+            format!("{}/{kind}/{}/{}/", collection.id, s.partition_id, s.id)
+        };
+        let with_logs = collection.segments.iter().filter(|s| s.rows > 0 || s.level == SegmentLevel::L0);
+        let with_logs = with_logs.map(|s| (path(s), s.id));
         let is_ahead = |path: &str| after.is_none_or(|after| after.as_str() < path || after.as_str().starts_with(path));
-        let mut unseen: Vec<_> = with_rows.filter(|(path, _)| is_ahead(path)).collect();
+        let mut unseen: Vec<_> = with_logs.filter(|(path, _)| is_ahead(path)).collect();
         unseen.sort_by(|a, b| b.cmp(a));
         let segments = collection.segments.iter().map(|segment| segment.id).collect();
         Self { segments, unseen, current: None, missing: None }
     }
 
-    /// An insert log of this segment was listed.
+    /// A log of this segment was listed.
     async fn see(&mut self, key: &ObjectKey, segment: i64, metadata: &mut Metadata) -> Result<(), Error> {
+        // What the listing has passed isn't there.
+        while let Some((path, passed)) = self.unseen.pop_if(|(path, _)| path.as_str() <= key.as_str()) {
+            if !key.as_str().starts_with(&path) {
+                self.missing = Some(passed);
+            }
+        }
         match &mut self.current {
+            _ if key.below(INSERT).is_none() => {}
             Some((current, logs)) if *current == segment => *logs += 1,
             _ => {
                 self.check(metadata).await?;
                 self.current = Some((segment, 1));
-                // What the listing has passed isn't there.
-                while let Some((_, passed)) = self.unseen.pop_if(|(path, _)| path.as_str() <= key.as_str()) {
-                    if passed != segment {
-                        self.missing = Some(passed);
-                    }
-                }
             }
         }
         Ok(())

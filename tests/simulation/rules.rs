@@ -37,34 +37,18 @@ pub(crate) enum Rule {
     Calls,
 }
 
-/// What follows a breach that is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Known {
-    /// The history goes on.
-    GoesOn,
-    /// The history is over: what happens in it from here on may be a consequence.
-    Ends,
-}
-
-/// Rules that are known not to hold, and why. When one is mended, its line goes.
-const KNOWN: [(Rule, Known); 4] = [
-    // A copy worker that a slow copy or a stopped process keeps past its task's time writes its page all the same, under
-    // a key that carries the fence of the plan: over that of whoever has the lease by then, even of a finished backup.
-    (Rule::LentFence, Known::Ends),
+/// Rules that are known not to hold, and why: a breach is counted, and the history goes on. When one is mended, its line
+/// goes.
+const KNOWN: [Rule; 2] = [
     // PUBLISH removes the plan's pages, and CLEAN knows what to remove only from them: a backup that is cancelled, or
     // fails, in between leaves its data behind.
-    (Rule::NoDataOfPublishing, Known::GoesOn),
+    Rule::NoDataOfPublishing,
     // Garbage collection removes a segment's files one by one. A listing in the midst of that shows some of them, and PLAN
     // takes a segment for whole that has any insert log.
-    (Rule::WholeSegments, Known::GoesOn),
-    // A write that was given up is tried again and cleaned up after, all under one lease; it may arrive after that.
-    (Rule::NoLateComers, Known::GoesOn),
+    Rule::WholeSegments,
 ];
 
 /// Whether it is known that this rule doesn't hold; `SIM_STRICT=1` knows of none.
-pub(crate) fn known(rule: Rule) -> Option<Known> {
-    if std::env::var_os("SIM_STRICT").is_some() {
-        return None;
-    }
-    KNOWN.iter().find(|(known, _)| *known == rule).map(|(_, what)| *what)
+pub(crate) fn is_known(rule: Rule) -> bool {
+    KNOWN.contains(&rule) && std::env::var_os("SIM_STRICT").is_none()
 }

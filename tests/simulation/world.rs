@@ -16,7 +16,7 @@ use milvault_model::Time;
 use crate::{
     history::Invocation,
     random::Random,
-    rules::{Known, Rule, known},
+    rules::{Rule, is_known},
 };
 
 /// Something that is done to the world.
@@ -216,9 +216,8 @@ impl World {
         if state.is_over {
             return;
         }
-        if let Some(known) = known(rule) {
+        if is_known(rule) {
             *state.known.entry(rule).or_default() += 1;
-            state.is_over = known == Known::Ends;
             return;
         }
         state.is_over = true;

@@ -24,6 +24,7 @@ pub fn rclone(port: u16) -> Ran {
         .args(["--transfers", &transfers, "--checkers", &transfers, "--retries", "1"])
         .args([format!(":s3:{DATA}/{ROOT}"), ":s3:peers/rclone".to_owned()])
         .env("RCLONE_S3_PROVIDER", "Other")
+        .env("RCLONE_S3_LIST_VERSION", "2")
         .env("RCLONE_S3_ENDPOINT", format!("http://127.0.0.1:{port}"))
         .env("RCLONE_S3_ACCESS_KEY_ID", "a")
         .env("RCLONE_S3_SECRET_ACCESS_KEY", "b");

@@ -113,7 +113,8 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
         BackupPhase::Clean(Ending::Failed(failure())),
     ];
     let progress = Progress { objects_done: 1, objects_total: u64::MAX, bytes_done: 0, bytes_total: (1 << 53) + 1 };
-    let running = phases.map(|phase| BackupState::Running(BackupRun { phase, progress, ..BackupRun::begin(odd(at)) }));
+    let running =
+        phases.map(|phase| BackupState::Running(Box::new(BackupRun { phase, progress, ..BackupRun::begin(odd(at)) })));
     let (snapshot, failure) = (snapshot(at), failure());
     let mut states = vec![
         BackupState::Pending,

@@ -96,7 +96,7 @@ pub enum BackupState {
     /// Accepted; no worker has begun.
     Pending,
     /// At work, or cleaning up what won't be finished.
-    Running(BackupRun),
+    Running(Box<BackupRun>),
     /// Whole and verified.
     Available(Snapshot),
     /// Was available; a verification found an object missing or changed.
@@ -157,6 +157,9 @@ pub struct BackupRun {
     pub reuse: Reuse,
     /// When it last got further.
     pub advanced_at: Time,
+    /// In which of its invocations that was.
+    #[serde(default)]
+    pub advanced_in: u32,
     /// What to do next.
     pub phase: BackupPhase,
     /// Of the present phase.
@@ -430,6 +433,7 @@ impl BackupRun {
             replans: 0,
             reuse: Reuse::Newest,
             advanced_at: now,
+            advanced_in: 0,
             phase: BackupPhase::Flush(Flushing::default()),
             progress: Progress::default(),
         }

@@ -247,7 +247,7 @@ mod tests {
             ..BackupRun::begin(at(10))
         };
         assert_eq!(
-            view(BackupState::Running(run)),
+            view(BackupState::Running(Box::new(run))),
             json!({
                 "backupId": "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV", "instanceId": "orders", "name": "before-migration",
                 "type": "MANUAL", "method": "BINLOG", "status": "RUNNING", "phase": "COPY",

@@ -77,6 +77,15 @@ impl Metadata {
         Ok(self.files(segment).await?.map(|files| files.insert_logs.len()))
     }
 
+    /// The segments that the server knows by now; none if the collection has another name by now, or is gone.
+    pub(super) async fn segments(&self) -> Result<HashSet<i64>, Error> {
+        match self.milvus.segments(&self.collection).await {
+            Ok(segments) => Ok(segments.into_iter().map(|segment| segment.id).collect()),
+            Err(MilvusError::NoCollection(_)) => Ok(HashSet::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn files(&mut self, segment: i64) -> Result<Option<&Files>, Error> {
         let Some(place) = self.places.get(&segment).copied() else { return Ok(None) };
         let first = place - place % BATCH;

@@ -14,8 +14,7 @@ mod verify;
 mod work;
 
 use milvault_model::{
-    Backup, BackupId, BackupPhase, BackupState, Ending, Failure, FailureCode, Instance, InstanceId, JobRef,
-    SourceStorage, Time,
+    Backup, BackupId, BackupPhase, BackupState, Ending, Instance, InstanceId, JobRef, SourceStorage, Time,
 };
 
 pub use create::{CreateBackup, create};
@@ -107,9 +106,4 @@ fn source(instance: &Instance) -> Result<(Bucket, SourceStorage), Error> {
     let (region, bucket, root_path) = (instance.region.clone(), storage.bucket.clone(), storage.root_path.clone());
     let source = SourceStorage { region: region.clone(), bucket: bucket.clone(), root_path };
     Ok((Bucket { region, name: bucket }, source))
-}
-
-/// A failure that says the job used up its invocations.
-fn too_many_slices() -> Failure {
-    Failure::new(FailureCode::Stalled, format!("the job isn't over after {} invocations", slice::MAX_SLICES))
 }

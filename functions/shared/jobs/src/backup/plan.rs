@@ -128,7 +128,10 @@ impl<'w, 'a> Planner<'w, 'a> {
         let id = collection.id.to_string();
         while let Some(entry) = earlier.next_of(&id).await? {
             if self.planning.after.as_ref().is_none_or(|after| entry.key > *after) {
-                self.add(entry).await?;
+                self.entries.push(entry);
+            }
+            if self.is_full() {
+                self.end_page().await?;
             }
         }
         self.earlier = Some(earlier);
@@ -149,7 +152,6 @@ impl<'w, 'a> Planner<'w, 'a> {
                         continue;
                     }
                     expected.see(&key, segment, &mut metadata).await?;
-                    self.note_missing(collection, &expected);
                     // Listed again, because the page that it is in was begun again.
                     if self.planning.after.as_ref().is_some_and(|after| key <= *after) {
                         continue;
@@ -157,7 +159,13 @@ impl<'w, 'a> Planner<'w, 'a> {
                     let (size, source_etag) = (object.size, object.etag);
                     let mut entry = ObjectEntry { key, size, source_etag, etag: None, origin: Origin::Earlier };
                     self.reuse(&mut entry).await?;
-                    self.add(entry).await?;
+                    self.entries.push(entry);
+                    if self.is_full() {
+                        // Before the page is written: the next slice begins after it.
+                        expected.confirm(&mut metadata).await?;
+                        self.note_missing(collection, &expected);
+                        self.end_page().await?;
+                    }
                 }
                 match last {
                     Some(last) if logs.listing.more => logs.next(self.work.jobs, &self.bucket, last).await?,
@@ -170,7 +178,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         Ok(())
     }
 
-    /// Before the page that follows is written: the next slice begins after it.
+    /// A collection that lacks something is captured again.
     fn note_missing(&mut self, collection: &CollectionCapture, expected: &Expected) {
         if let Some(segment) = expected.missing
             && self.planning.gone.insert(collection.id)
@@ -196,11 +204,11 @@ impl<'w, 'a> Planner<'w, 'a> {
         Ok(())
     }
 
-    async fn add(&mut self, entry: ObjectEntry) -> Step {
-        self.entries.push(entry);
-        if self.entries.len() < self.work.jobs.settings.objects_per_page {
-            return Ok(());
-        }
+    fn is_full(&self) -> bool {
+        self.entries.len() >= self.work.jobs.settings.objects_per_page
+    }
+
+    async fn end_page(&mut self) -> Step {
         self.write_page().await?;
         let progress =
             Progress { objects_total: self.planning.objects, bytes_total: self.planning.bytes, ..Progress::default() };
@@ -283,10 +291,22 @@ struct Expected {
     /// Segments of which no log was listed yet that there must be, an insert log of those with rows and a delete of those
     /// that hold deletes; in the order of the listing, the last first.
     unseen: Vec<(String, i64)>,
-    /// The segment whose insert logs are being listed, and how many were.
-    current: Option<(i64, usize)>,
+    /// The segment whose insert logs are being listed.
+    current: Option<Seen>,
+    /// Those before it that aren't confirmed.
+    unconfirmed: Vec<Seen>,
+    /// In how many folders a segment has logs that the server still knows.
+    whole: Option<usize>,
     /// A segment that has been removed meanwhile.
     missing: Option<i64>,
+}
+
+/// What was listed of a segment's insert logs.
+struct Seen {
+    segment: i64,
+    logs: usize,
+    /// Fields, or groups of columns.
+    folders: HashSet<String>,
 }
 
 impl Expected {
@@ -305,7 +325,7 @@ impl Expected {
         let mut unseen: Vec<_> = with_logs.filter(|(path, _)| is_ahead(path)).collect();
         unseen.sort_by(|a, b| b.cmp(a));
         let segments = collection.segments.iter().map(|segment| segment.id).collect();
-        Self { segments, unseen, current: None, missing: None }
+        Self { segments, unseen, current: None, unconfirmed: Vec::new(), whole: None, missing: None }
     }
 
     /// A log of this segment was listed.
@@ -316,12 +336,15 @@ impl Expected {
                 self.missing = Some(passed);
             }
         }
-        match &mut self.current {
-            _ if key.below(INSERT).is_none() => {}
-            Some((current, logs)) if *current == segment => *logs += 1,
-            _ => {
-                self.check(metadata).await?;
-                self.current = Some((segment, 1));
+        let Some(folder) = key.below(INSERT).and_then(|rest| rest.split('/').nth(2)) else { return Ok(()) };
+        if self.current.as_ref().is_none_or(|current| current.segment != segment) {
+            self.check(metadata).await?;
+            self.current = Some(Seen { segment, logs: 0, folders: HashSet::new() });
+        }
+        if let Some(current) = &mut self.current {
+            current.logs += 1;
+            if !current.folders.contains(folder) {
+                current.folders.insert(folder.to_owned());
             }
         }
         Ok(())
@@ -329,10 +352,27 @@ impl Expected {
 
     /// Whether all insert logs of the segment that was listed last were there.
     async fn check(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
-        if let Some((segment, logs)) = self.current.take()
-            && metadata.insert_logs(segment).await?.is_some_and(|all| all > logs)
-        {
-            self.missing = Some(segment);
+        let Some(seen) = self.current.take() else { return Ok(()) };
+        if metadata.insert_logs(seen.segment).await?.is_some_and(|all| all > seen.logs) {
+            self.missing = Some(seen.segment);
+        }
+        self.unconfirmed.push(seen);
+        Ok(())
+    }
+
+    /// Garbage collection removes the files of a segment one by one, but only of one that the server no longer knows. So
+    /// those that it knows by now were listed whole; another must have as many folders as they have, and if there is
+    /// none to compare with, it can't be told.
+    async fn confirm(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
+        if self.unconfirmed.is_empty() {
+            return Ok(());
+        }
+        let known = metadata.segments().await?;
+        let (whole, dropped): (Vec<Seen>, Vec<Seen>) =
+            self.unconfirmed.drain(..).partition(|seen| known.contains(&seen.segment));
+        self.whole = self.whole.max(whole.iter().map(|seen| seen.folders.len()).max());
+        if let Some(doubtful) = dropped.iter().find(|seen| self.whole != Some(seen.folders.len())) {
+            self.missing = Some(doubtful.segment);
         }
         Ok(())
     }
@@ -340,6 +380,7 @@ impl Expected {
     /// The listing is at its end: what it hasn't shown isn't there.
     async fn end(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
         self.check(metadata).await?;
+        self.confirm(metadata).await?;
         self.missing = self.missing.or(self.unseen.pop().map(|(_, segment)| segment));
         Ok(())
     }

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use milvault_model::{
-    Again, Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, FailureCode, Flushing, Instance, Planning,
-    Progress, SourceStorage,
+    Again, Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, Failure, FailureCode, Flushing, Instance,
+    Planning, Progress, SourceStorage,
 };
 
 use super::flush;
@@ -18,6 +18,10 @@ use crate::{
 
 /// How often a backup plans again because its source or what is stored changed under it, before it fails.
 const MAX_REPLANS: u32 = 5;
+
+/// After so many invocations that got it no further, and ten times as long as the stall limit, a backup fails: whatever
+/// keeps ending them will go on to.
+const MAX_IDLE_SLICES: u32 = 50;
 
 /// The longest that a job waits for a worker: a sweep runs every fifteen minutes.
 const NEXT_SLICE: Duration = Duration::from_secs(20 * 60);
@@ -44,15 +48,23 @@ impl<'a> Work<'a> {
         let instance = instance.ok_or_else(|| Error::InstanceNotFound(instance_id.clone()))?.value;
         let found = jobs.ports.catalog.backup(instance_id, backup).await?;
         let found = found.ok_or_else(|| Error::BackupNotFound(instance_id.clone(), backup.to_string()))?;
+        let now = jobs.ports.clock.now();
         let mut run = match &found.value.state {
-            BackupState::Running(run) => run.clone(),
+            BackupState::Running(run) => (**run).clone(),
             // The job is the instance's, so it isn't over: it is pending.
-            _ => BackupRun::begin(jobs.ports.clock.now()),
+            _ => BackupRun::begin(now),
         };
         run.slices += 1;
         let clean = matches!(run.phase, BackupPhase::Clean(_));
         if run.slices > MAX_SLICES && !clean {
-            run.phase = BackupPhase::Clean(Ending::Failed(super::too_many_slices()));
+            let message = format!("the job isn't over after {MAX_SLICES} invocations");
+            run.phase = BackupPhase::Clean(Ending::Failed(Failure::new(FailureCode::Stalled, message)));
+        } else if run.slices - run.advanced_in > MAX_IDLE_SLICES
+            && run.is_stalled(now, jobs.settings.stall * 10)
+            && !clean
+        {
+            let message = format!("the job got no further in {MAX_IDLE_SLICES} invocations");
+            run.phase = BackupPhase::Clean(Ending::Failed(Failure::new(FailureCode::Stalled, message)));
         }
         let mut work = Self {
             held,
@@ -71,7 +83,7 @@ impl<'a> Work<'a> {
 
     /// Writes the run down as it now is.
     async fn save(&mut self) -> Result<(), Error> {
-        self.backup.state = BackupState::Running(self.run.clone());
+        self.backup.state = BackupState::Running(Box::new(self.run.clone()));
         loop {
             let put = Write::Backup(Box::new(self.backup.clone()), Expect::Version(self.version));
             match self.jobs.ports.catalog.commit(vec![Write::HoldLease(self.lease.clone()), put]).await {
@@ -135,6 +147,7 @@ impl<'a> Work<'a> {
     /// Writes down that the job got further.
     pub(crate) async fn checkpoint(&mut self) -> Result<(), Error> {
         self.run.advanced_at = self.jobs.ports.clock.now();
+        self.run.advanced_in = self.run.slices;
         tracing::info!(
             instance = %self.instance.id, backup = %self.backup.id, phase = self.run.phase.name(),
             percent = self.run.progress.percent(), "checkpoint"

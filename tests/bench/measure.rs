@@ -14,7 +14,7 @@ pub struct Used {
     pub peak_memory: u64,
 }
 
-/// Of the process with this id; nothing if it is gone.
+/// Of the process with this id and of those that it started; nothing if it is gone.
 pub fn used(process: u32) -> Used {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let ticks: u64 = stat
@@ -26,7 +26,13 @@ pub fn used(process: u32) -> Used {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes: u64 = peak.and_then(|peak| peak.split_whitespace().next()?.parse().ok()).unwrap_or_default();
-    Used { cpu: Duration::from_millis(ticks * 1000 / TICKS), peak_memory: kilobytes * 1024 }
+    let own = Used { cpu: Duration::from_millis(ticks * 1000 / TICKS), peak_memory: kilobytes * 1024 };
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    children
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .map(used)
+        .fold(own, |sum, child| Used { cpu: sum.cpu + child.cpu, peak_memory: sum.peak_memory + child.peak_memory })
 }
 
 /// Of this process.

@@ -96,6 +96,8 @@ pub(crate) struct Held {
     pub(crate) jobs: Jobs,
     pub(crate) lease: Lease,
     pub(crate) objects: Arc<Watched>,
+    /// When it was asked for: its time runs from then.
+    taken_at: Time,
 }
 
 impl Held {
@@ -104,7 +106,7 @@ impl Held {
         let now = jobs.ports.clock.now();
         let lease = jobs.ports.catalog.acquire(instance, purpose, now, jobs.settings.lease).await?;
         let (jobs, objects) = Watched::over(jobs);
-        Ok(lease.map(|lease| Self { jobs, lease, objects }))
+        Ok(lease.map(|lease| Self { jobs, lease, objects, taken_at: now }))
     }
 
     /// When every request has arrived, or never will: as for a worker that is gone, see [`keep`].
@@ -180,6 +182,10 @@ where
 {
     let Some(held) = Held::take(jobs, instance, &LeasePurpose::Garbage).await? else { return Ok(None) };
     let done = keep(&held, work(&held)).await;
+    if matches!(done, Err(Error::LeaseLost)) {
+        // What was on its way when it was lost may still arrive: the lease runs out.
+        return done.map(Some);
+    }
     held.release(jobs.ports.clock.now()).await?;
     // A job that was accepted meanwhile found the lease taken.
     if let Some(job) = jobs.ports.catalog.job(instance).await?
@@ -248,11 +254,11 @@ pub(crate) async fn drive(held: &Held, deadline: Deadline, job: &mut impl Job) -
 /// It counts as lost a third of its time before it ends: a request that is on its way by then has arrived, or never
 /// will, before another worker can take the lease.
 async fn keep<T>(held: &Held, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let Held { jobs, lease, .. } = held;
+    let Held { jobs, lease, taken_at, .. } = held;
     let renewing = async {
         let third = (jobs.settings.lease / 3).to_std().unwrap_or(Duration::from_secs(1));
         let safe = jobs.settings.lease * 2 / 3;
-        let mut safe_until = jobs.ports.clock.now() + safe;
+        let mut safe_until = *taken_at + safe;
         loop {
             jobs.ports.clock.sleep(third).await;
             let now = jobs.ports.clock.now();

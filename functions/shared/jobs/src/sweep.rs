@@ -108,18 +108,16 @@ async fn look_at(
                 report.resumed.push(job);
             }
         }
-        DueItem::Backup(instance, backup) if kind == DueKind::Expiry => {
+        // Whichever of the two was due first, it must not hide the other.
+        DueItem::Backup(instance, backup) if matches!(kind, DueKind::Expiry | DueKind::Verification) => {
             let record = crate::backup::find(jobs, instance, backup).await?;
             let decision = retention::decide(&record, jobs.ports.clock.now());
-            let outcome = if decision == retention::Decision::Delete && mode == SweepMode::Act {
-                format!("{:?}", deletion::delete(jobs, instance, backup, deadline).await?.state.status())
-            } else {
-                format!("{decision:?}")
-            };
-            report.expired.push(swept(instance, backup, outcome));
-        }
-        DueItem::Backup(instance, backup) if kind == DueKind::Verification => {
-            if report.verifications.len() < VERIFICATIONS {
+            if decision == retention::Decision::Delete && mode == SweepMode::Act {
+                let deleted = deletion::delete(jobs, instance, backup, deadline).await?;
+                report.expired.push(swept(instance, backup, format!("{:?}", deleted.state.status())));
+            } else if decision == retention::Decision::Delete || kind == DueKind::Expiry {
+                report.expired.push(swept(instance, backup, format!("{decision:?}")));
+            } else if report.verifications.len() < VERIFICATIONS {
                 if mode == SweepMode::Act {
                     jobs.ports.continuation.verify(instance, backup).await?;
                 }

@@ -320,7 +320,11 @@ impl Milvus for Server {
         }
         let message = api::CreateDatabaseRequest { db_name: database.to_owned(), ..Default::default() };
         let answer = self.client().create_database(self.request("default", message)).await;
-        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)
+        match check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None) {
+            // Made by someone else at the same moment.
+            Err(MilvusError::Refused(_)) if self.databases().await?.iter().any(|name| name == database) => Ok(()),
+            result => result,
+        }
     }
 
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError> {

@@ -26,7 +26,7 @@ pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
         Ending::Cancelled => BackupState::Cancelled { started_at, ended_at },
     };
     let release = Write::ReleaseName(work.instance.id.clone(), work.backup.name.clone(), work.backup.id.clone());
-    Ok(work.end(state, vec![release]).await?)
+    work.end(state, vec![release]).await
 }
 
 /// Removes the objects that pages of this kind say this backup has stored, or meant to, and that nothing protects; each

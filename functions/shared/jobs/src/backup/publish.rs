@@ -186,5 +186,5 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
         point_in_time: manifest.point_in_time,
         totals: manifest.totals,
     };
-    Ok(work.end(BackupState::Available(snapshot), Vec::new()).await?)
+    work.end(BackupState::Available(snapshot), Vec::new()).await
 }

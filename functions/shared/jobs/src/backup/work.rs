@@ -156,17 +156,23 @@ impl<'a> Work<'a> {
     }
 
     /// Ends the job: the record in its last state, with `more` that belongs to it.
-    pub(crate) async fn end(&mut self, state: BackupState, more: Vec<Write>) -> Result<(), Error> {
-        self.backup.state = state;
+    ///
+    /// # Errors
+    /// [`Halt::CancelRequested`] if it would become available, but the caller has just asked to stop it.
+    pub(crate) async fn end(&mut self, state: BackupState, more: Vec<Write>) -> Step {
         loop {
+            if self.backup.cancel_requested_at.is_some() && matches!(state, BackupState::Available(_)) {
+                return Err(Halt::CancelRequested);
+            }
+            let ended = Backup { state: state.clone(), ..self.backup.clone() };
             let mut writes = vec![
                 Write::ReleaseJob(self.lease.clone()),
-                Write::Backup(Box::new(self.backup.clone()), Expect::Version(self.version)),
+                Write::Backup(Box::new(ended), Expect::Version(self.version)),
             ];
             writes.extend(more.iter().cloned());
             match self.jobs.ports.catalog.commit(writes).await {
                 Ok(()) => return Ok(()),
-                Err(CatalogError::Conflict(0)) => return Err(Error::LeaseLost),
+                Err(CatalogError::Conflict(0)) => return Err(Error::LeaseLost.into()),
                 Err(CatalogError::Conflict(_)) => self.take_over_request().await?,
                 Err(error) => return Err(error.into()),
             }

@@ -46,7 +46,8 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
 
 /// One import per partition with rows, in the order of the partitions' names.
 fn imports_of(capture: &CollectionCapture) -> Vec<ImportTask> {
-    let with_rows: BTreeSet<i64> = capture.segments.iter().map(|segment| segment.partition_id).collect();
+    let with_rows: BTreeSet<i64> =
+        capture.segments.iter().filter(|segment| segment.rows > 0).map(|segment| segment.partition_id).collect();
     capture
         .partitions
         .iter()

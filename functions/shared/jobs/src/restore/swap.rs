@@ -100,10 +100,24 @@ pub(crate) fn again_if_unknown(result: Result<(), MilvusError>) -> Step {
     Ok(())
 }
 
+/// Whether what was live before a swap is still there to be put back: otherwise what is live now is all there is.
+pub(crate) async fn require_previous(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
+    let Some(live_id) = swap.live_id else { return Ok(()) };
+    let previous = shared.previous(line);
+    for name in [&previous, &line.target] {
+        if shared.milvus.collection_id(name).await? == Some(live_id) {
+            return Ok(());
+        }
+    }
+    let message = format!("{}: what it was before the swap is gone; {previous} was dropped or renamed", line.target);
+    Err(fatal(FailureCode::CollectionDropped, message))
+}
+
 /// Puts a collection back where it was before its swap: the live one under its name, the new one under the restore's.
 pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
     let (milvus, target, previous) = (&shared.milvus, &line.target, shared.previous(line));
     let rebuilt = shared.rebuilt(line);
+    require_previous(shared, line, swap).await?;
     if milvus.collection_id(target).await? == Some(swap.new_id) {
         again_if_unknown(milvus.rename(target, &rebuilt.collection).await)?;
     }

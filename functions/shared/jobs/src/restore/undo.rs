@@ -6,7 +6,7 @@ use milvault_model::{
 
 use super::{
     clean::remove_staged,
-    swap::swap_back,
+    swap::{require_previous, swap_back},
     work::{POLL, Shared, Work, ended},
 };
 use crate::{
@@ -88,6 +88,7 @@ pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Ti
 async fn load_previous(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     let CollectionStage::Swapped(swap) = &line.stage else { return Ok(()) };
     let previous = shared.previous(&line);
+    require_previous(shared, &line, swap).await?;
     if swap.live_loaded == Loaded::No || shared.milvus.collection_id(&previous).await? != swap.live_id {
         return Ok(());
     }

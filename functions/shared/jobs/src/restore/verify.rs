@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use milvault_model::{CollectionRestore, CollectionStage, FailureCode, Loaded, Reload, RestorePhase};
+use milvault_model::{CollectionRestore, CollectionStage, FailureCode, Loaded, Reload};
 
 use super::work::{Shared, Work};
 use crate::slice::{Step, fatal};
@@ -12,7 +12,7 @@ const SETTLING: Duration = Duration::from_secs(120);
 
 pub(crate) async fn verify(work: &mut Work<'_>) -> Step {
     work.each_line(async |shared, line| verify_line(shared, line).await).await?;
-    Ok(work.enter(RestorePhase::Swap).await?)
+    work.begin_swap().await
 }
 
 async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {

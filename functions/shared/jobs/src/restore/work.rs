@@ -105,6 +105,31 @@ impl<'a> Work<'a> {
         self.checkpoint().await
     }
 
+    /// Goes on with the swap, unless the caller has asked to stop: from there on it is too late for that.
+    pub(crate) async fn begin_swap(&mut self) -> Step {
+        loop {
+            self.take_over_request().await?;
+            if self.restore.cancel_requested_at.is_some() {
+                return Err(Halt::CancelRequested);
+            }
+            self.run.phase = RestorePhase::Swap;
+            self.run.progress = Progress::default();
+            self.run.advanced_at = self.jobs.ports.clock.now();
+            self.restore.state = RestoreState::Running(self.run.clone());
+            let put = Write::Restore(Box::new(self.restore.clone()), Expect::Version(self.version));
+            match self.jobs.ports.catalog.commit(vec![Write::HoldLease(self.lease.clone()), put]).await {
+                Ok(()) => {
+                    self.version += 1;
+                    return Ok(());
+                }
+                Err(CatalogError::Conflict(0)) => return Err(Error::LeaseLost.into()),
+                // A request to stop, perhaps: look again.
+                Err(CatalogError::Conflict(_)) => self.run.phase = RestorePhase::Verify,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Writes down that the job got further.
     pub(crate) async fn checkpoint(&mut self) -> Result<(), Error> {
         self.run.advanced_at = self.jobs.ports.clock.now();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, retry::RetryConfig};
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_http_client::Builder;
 use chrono::{DateTime, TimeDelta, Utc};
 use milvault_jobs::{
@@ -145,9 +145,11 @@ impl Engine {
     }
 }
 
-/// The adapter as the functions have it, on a model of S3.
+/// The adapter on a model of S3, with the retries and timeouts that the functions' clients have. What it lacks is TLS.
 pub fn s3(port: u16) -> S3Objects {
+    let (connect, attempt) = (Duration::from_secs(3), Duration::from_secs(180));
     S3Objects::new(move |region| {
+        let timeouts = TimeoutConfig::builder().connect_timeout(connect).operation_attempt_timeout(attempt).build();
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(aws_sdk_s3::config::Region::new(region.to_string()))
@@ -155,6 +157,7 @@ pub fn s3(port: u16) -> S3Objects {
             .endpoint_url(format!("http://127.0.0.1:{port}"))
             .force_path_style(true)
             .retry_config(RetryConfig::standard().with_max_attempts(5))
+            .timeout_config(timeouts)
             .http_client(Builder::new().build_http())
             .build();
         aws_sdk_s3::Client::from_conf(config)

@@ -20,10 +20,10 @@ use milvault_bench::{
     planning::Names,
     source::Source,
 };
-use tokio::runtime::Runtime;
+use tokio::runtime::Builder;
 
 const OBJECTS: u64 = 100_000;
-const PLANS: [u64; 3] = [1_000_000, 3_000_000, 10_000_000];
+const PLANS: [u64; 4] = [1_000_000, 2_000_000, 5_000_000, 10_000_000];
 /// Of each plan.
 const COLLECTIONS: u64 = 160;
 /// As many as the largest Milvus that users tell of has, with ten objects each.
@@ -34,18 +34,20 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["model"] => runtime().block_on(model::serve(copied())),
-        ["engine", port] => runtime().block_on(engine(port.parse().unwrap())),
+        ["model"] => run(Builder::new_multi_thread(), model::serve(copied())),
+        // One thread, as create-backup has.
+        ["engine", port] => run(Builder::new_current_thread(), engine(port.parse().unwrap())),
         ["planning", objects, collections] => {
-            runtime().block_on(planning(objects.parse().unwrap(), collections.parse().unwrap()));
+            let planning = planning(objects.parse().unwrap(), collections.parse().unwrap());
+            run(Builder::new_current_thread(), planning);
         }
         _ => return report(),
     }
     ExitCode::SUCCESS
 }
 
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+fn run(mut runtime: Builder, part: impl Future<Output = ()>) {
+    runtime.enable_all().build().unwrap().block_on(part);
 }
 
 /// What the copying is measured with: one large collection.
@@ -181,16 +183,22 @@ fn copying(lines: &mut Vec<Line>) -> [f64; 3] {
         (numbers(engine.line()), numbers(engine.line()));
     assert_eq!((objects, copies), (OBJECTS, OBJECTS), "all is copied once");
 
-    // Nothing can be faster on this model: the source's pages come one after the other, and so many copies are in flight.
+    // What the model itself takes is the copies, so many at a time. Its listings can be had side by side, because Milvus
+    // says which segments there are: an engine that lists a page after the other adds that time on its own account.
     let rounds = (OBJECTS as f64 / IN_FLIGHT as f64).ceil();
+    let floor = rounds * model::copy_time().as_secs_f64();
     let pages = (OBJECTS as usize).div_ceil(model::KEYS) as f64;
-    let verifying = (OBJECTS as usize / milvault_model::SHARDS).div_ceil(model::KEYS) as f64;
-    let floor = rounds * model::copy_time().as_secs_f64() + (pages + verifying) * model::LISTING.as_secs_f64();
+    let listed = floor + pages * model::LISTING.as_secs_f64();
     let seconds = time as f64 / 1000.0;
     let share = floor / seconds;
     lines.push(Line {
-        what: "first backup, 100,000 objects: the model's floor against the time",
-        found: format!("{:.1} s / {seconds:.1} s = {:.0} % ({refused} refusals)", floor, share * 100.0),
+        what: "first backup, 100,000 objects: the floor of the model's copies against the time",
+        found: format!(
+            "{floor:.1} s / {seconds:.1} s = {:.0} % ({:.0} % of {listed:.1} s with the source listed first, page by \
+             page; {refused} refusals)",
+            share * 100.0,
+            listed / seconds * 100.0
+        ),
         bound: "≥ 90 %".to_owned(),
         holds: share >= 0.9,
     });
@@ -264,11 +272,12 @@ fn large_plans(lines: &mut Vec<Line>) {
     // CPU time: the machine may do other things meanwhile.
     let each: Vec<f64> =
         found.iter().zip(PLANS).map(|((cpu, ..), objects)| cpu.as_secs_f64() * 1e6 / objects as f64).collect();
-    let growth = each.last().copied().unwrap_or_default() / each.first().copied().unwrap_or(1.0);
+    let growth = each.iter().copied().fold(0.0, f64::max) / each.first().copied().unwrap_or(1.0);
+    let micros: Vec<String> = each.iter().map(|each| format!("{each:.0}")).collect();
     let times: Vec<String> = found.iter().map(|(_, time, _)| format!("{:.0}", *time as f64 / 1000.0)).collect();
     lines.push(Line {
-        what: "plan and manifest, CPU per object at 10 million against 1 million",
-        found: format!("{growth:.2} ({} s)", times.join(", ")),
+        what: "plan and manifest, the most CPU per object against that at 1 million",
+        found: format!("{growth:.2} ({} s; {} µs per object, all in)", times.join(", "), micros.join(", ")),
         bound: "≤ 1.2 (linear)".to_owned(),
         holds: growth <= 1.2,
     });

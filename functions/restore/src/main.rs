@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 
-#[tokio::main]
+// Copies are many small requests: handing them from thread to thread costs more than a second thread gains.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     milvault_runtime::run(restore::handle).await
 }

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
-    config::retry::RetryConfig,
+    config::{StalledStreamProtectionConfig, retry::RetryConfig},
     primitives::ByteStream,
     types::{Delete, MetadataDirective, ObjectIdentifier},
 };
@@ -82,8 +82,10 @@ impl S3Objects {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
             let patient = (self.make)(&bucket.region);
-            let prompt = patient.config().to_builder().retry_config(RetryConfig::disabled()).build();
-            Clients { patient, prompt: Client::from_conf(prompt) }
+            let prompt = patient.config().to_builder().retry_config(RetryConfig::disabled());
+            // It watches bodies as they come, at a cost per request; a copy's answer is over when its attempt is.
+            let prompt = prompt.stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+            Clients { patient, prompt: Client::from_conf(prompt.build()) }
         };
         clients.entry(bucket.region.clone()).or_insert_with(make).clone()
     }

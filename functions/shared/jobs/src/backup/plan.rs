@@ -19,13 +19,16 @@ use super::{
 use crate::{
     Error, Jobs,
     layout::PageKind,
-    ports::{Bucket, Listing, PageRequest},
+    ports::{Bucket, Listing, ObjectMeta, PageRequest},
     slice::{Halt, Step},
     snapshot::{self, ObjectReader},
 };
 
 /// Collections whose listings are begun before it is their turn: most have less than one page of it.
 const LISTINGS_IN_FLIGHT: usize = 16;
+
+/// So many logs are meant to be in a part of a listing: one page of it, with some room.
+const PART: usize = 900;
 
 /// The kinds of logs that hold a collection's data, in the order of their names.
 const KINDS: [&str; 2] = [DELTA, INSERT];
@@ -142,39 +145,52 @@ impl<'w, 'a> Planner<'w, 'a> {
     async fn list(&mut self, collection: &CollectionCapture, logs: [Logs; 2]) -> Step {
         let mut metadata = Metadata::new(self.work.milvus().await?, collection);
         let mut expected = Expected::of(collection, self.planning.after.as_ref());
-        for mut logs in logs {
-            loop {
-                let last = logs.listing.objects.last().map(|object| object.key.clone());
-                for object in std::mem::take(&mut logs.listing.objects) {
-                    let Some(key) = ObjectKey::from_source(&object.key[self.root.len()..]) else { continue };
-                    let Some(segment) = segment_of(&key, logs.kind) else { continue };
-                    if !expected.segments.contains(&segment) || metadata.knows(&key, segment).await? == Known::Orphan {
-                        continue;
-                    }
-                    expected.see(&key, segment, &mut metadata).await?;
-                    // Listed again, because the page that it is in was begun again.
-                    if self.planning.after.as_ref().is_some_and(|after| key <= *after) {
-                        continue;
-                    }
-                    let (size, source_etag) = (object.size, object.etag);
-                    let mut entry = ObjectEntry { key, size, source_etag, etag: None, origin: Origin::Earlier };
-                    self.reuse(&mut entry).await?;
-                    self.entries.push(entry);
-                    if self.is_full() {
-                        // Before the page is written: the next slice begins after it.
-                        expected.confirm(&mut metadata).await?;
-                        self.note_missing(collection, &expected);
-                        self.end_page().await?;
-                    }
-                }
-                match last {
-                    Some(last) if logs.listing.more => logs.next(self.work.jobs, &self.bucket, last).await?,
-                    _ => break,
-                }
+        let (jobs, bucket) = (self.work.jobs, self.bucket.clone());
+        for logs in logs {
+            let rest = logs.rest(collection);
+            self.take(collection, logs.kind, logs.listing.objects, &mut expected, &mut metadata).await?;
+            let mut parts =
+                stream::iter(rest).map(|part| part.list(jobs, &bucket, &logs.prefix)).buffered(LISTINGS_IN_FLIGHT);
+            while let Some(objects) = parts.next().await {
+                self.take(collection, logs.kind, objects?, &mut expected, &mut metadata).await?;
             }
         }
         expected.end(&mut metadata).await?;
         self.note_missing(collection, &expected);
+        Ok(())
+    }
+
+    /// Adds those of the listed logs that belong to the backup.
+    async fn take(
+        &mut self,
+        collection: &CollectionCapture,
+        kind: &str,
+        objects: Vec<ObjectMeta>,
+        expected: &mut Expected,
+        metadata: &mut Metadata,
+    ) -> Step {
+        for object in objects {
+            let Some(key) = ObjectKey::from_source(&object.key[self.root.len()..]) else { continue };
+            let Some(segment) = segment_of(&key, kind) else { continue };
+            if !expected.segments.contains(&segment) || metadata.knows(&key, segment).await? == Known::Orphan {
+                continue;
+            }
+            expected.see(&key, segment, metadata).await?;
+            // Listed again, because the page that it is in was begun again.
+            if self.planning.after.as_ref().is_some_and(|after| key <= *after) {
+                continue;
+            }
+            let (size, source_etag) = (object.size, object.etag);
+            let mut entry = ObjectEntry { key, size, source_etag, etag: None, origin: Origin::Earlier };
+            self.reuse(&mut entry).await?;
+            self.entries.push(entry);
+            if self.is_full() {
+                // Before the page is written: the next slice begins after it.
+                expected.confirm(metadata).await?;
+                self.note_missing(collection, expected);
+                self.end_page().await?;
+            }
+        }
         Ok(())
     }
 
@@ -274,9 +290,63 @@ impl Logs {
 }
 
 impl Logs {
-    async fn next(&mut self, jobs: &Jobs, bucket: &Bucket, after: String) -> Result<(), Error> {
-        self.listing = jobs.ports.objects.list(bucket, &self.prefix, Some(&after)).await?;
-        Ok(())
+    /// What is left to list after the beginning, in parts that can be listed side by side: the segments are known, and
+    /// the beginning tells how many of them have so many logs as a page of a listing.
+    fn rest(&self, collection: &CollectionCapture) -> Vec<Part> {
+        let Some(last) = self.listing.objects.last().filter(|_| self.listing.more) else { return Vec::new() };
+        let listed = &last.key[self.prefix.len()..];
+        let mut segments: Vec<String> =
+            collection.segments.iter().map(|s| format!("{}/{}", s.partition_id, s.id)).collect();
+        segments.sort();
+        let begun = segments.partition_point(|segment| segment.as_str() < listed);
+        let mut seen: Vec<&str> =
+            self.listing.objects.iter().filter_map(|object| path_of(&object.key[self.prefix.len()..])).collect();
+        seen.dedup();
+        let per_page = seen.len() * PART / self.listing.objects.len().max(1);
+        let mut parts = vec![Part { after: last.key.clone(), end: None }];
+        for segment in segments[begun..].iter().step_by(per_page.max(1)) {
+            let begin = format!("{}{segment}", self.prefix);
+            if let Some(before) = parts.last_mut() {
+                before.end = Some(format!("{begin}/"));
+            }
+            // With a slash more it would be where the segment's keys begin; without, it sorts before them.
+            parts.push(Part { after: begin, end: None });
+        }
+        parts
+    }
+}
+
+/// `{partition}/{segment}` of what follows.
+fn path_of(below: &str) -> Option<&str> {
+    let partition = below.find('/')?;
+    let segment = below[partition + 1..].find('/')?;
+    below.get(..partition + 1 + segment)
+}
+
+/// Part of a listing.
+struct Part {
+    /// Begin after this key.
+    after: String,
+    /// And end before this one.
+    end: Option<String>,
+}
+
+impl Part {
+    async fn list(self, jobs: &Jobs, bucket: &Bucket, prefix: &str) -> Result<Vec<ObjectMeta>, Error> {
+        let mut objects: Vec<ObjectMeta> = Vec::new();
+        let mut after = self.after;
+        loop {
+            let mut listing = jobs.ports.objects.list(bucket, prefix, Some(&after)).await?;
+            let listed = listing.objects.len();
+            listing.objects.retain(|object| self.end.as_ref().is_none_or(|end| object.key < *end));
+            // What is beyond the end is another part's.
+            let is_over = !listing.more || listing.objects.len() < listed;
+            objects.append(&mut listing.objects);
+            match objects.last() {
+                Some(last) if !is_over => after.clone_from(&last.key),
+                _ => return Ok(objects),
+            }
+        }
     }
 }
 

@@ -125,7 +125,7 @@ impl History {
             .collect();
         let snapshots = bucket("snapshots");
         let sources: Vec<Bucket> = instances.iter().map(|id| bucket(&format!("milvus-{id}"))).collect();
-        let objects = Arc::new(MemoryObjects::new(sources.iter().chain([&snapshots])));
+        let objects = Arc::new(MemoryObjects::new(sources.iter().chain([&snapshots])).with_page(7));
         let catalog = Arc::new(MemoryCatalog::new());
         let habits = world.draw(Habits::draw);
         let mut servers = BTreeMap::new();

@@ -20,8 +20,11 @@ const LISTING: usize = 1000;
 ///
 /// The ETag of a copy is never that of its source, as S3's isn't for objects that came in parts or are encrypted with
 /// KMS: who compares the two is wrong, here always.
-#[derive(Debug, Default)]
-pub struct MemoryObjects(Mutex<BTreeMap<String, Store>>);
+#[derive(Debug)]
+pub struct MemoryObjects {
+    stores: Mutex<BTreeMap<String, Store>>,
+    page: usize,
+}
 
 #[derive(Debug)]
 struct Store {
@@ -44,11 +47,16 @@ impl MemoryObjects {
     pub fn new<'a>(buckets: impl IntoIterator<Item = &'a Bucket>) -> Self {
         let store = |bucket: &Bucket| Store { region: bucket.region.clone(), objects: BTreeMap::new() };
         let buckets = buckets.into_iter().map(|bucket| (bucket.name.clone(), store(bucket)));
-        Self(Mutex::new(buckets.collect()))
+        Self { stores: Mutex::new(buckets.collect()), page: LISTING }
+    }
+
+    /// The same with fewer objects in an answer to a listing, so that few objects already take several.
+    pub fn with_page(self, page: usize) -> Self {
+        Self { page: page.clamp(1, LISTING), ..self }
     }
 
     fn stores(&self) -> MutexGuard<'_, BTreeMap<String, Store>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,15 +95,15 @@ impl Objects for MemoryObjects {
         let mut found: Vec<ObjectMeta> = objects
             .range((begin, Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
-            .take(LISTING + 1)
+            .take(self.page + 1)
             .map(|(key, object)| ObjectMeta {
                 key: key.clone(),
                 size: object.body.len() as u64,
                 etag: object.etag.clone(),
             })
             .collect();
-        let more = found.len() > LISTING;
-        found.truncate(LISTING);
+        let more = found.len() > self.page;
+        found.truncate(self.page);
         Ok(Listing { objects: found, more })
     }
 

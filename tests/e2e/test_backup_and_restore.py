@@ -179,3 +179,9 @@ def test_a_damaged_backup_is_found_and_refused_and_heals(product: Product) -> No
     again = product.backup("again")
     assert again["addedBytes"] >= len(body) and victim in product.stored()
     assert product.call("POST", verify).expect(200)["status"] == "AVAILABLE"
+
+    manifest = next(key for key in product.stored("snapshots/") if key.endswith(f"{backup['backupId']}/manifest.json"))
+    s3.delete_object(Bucket=bucket, Key=manifest)
+    described = product.call("GET", f"/backups/{backup['backupId']}").expect(200)
+    assert described["sizeBytes"] == backup["sizeBytes"] and described["databases"] == []
+    assert manifest in product.call("POST", verify).expect(200)["verification"]["missing"]

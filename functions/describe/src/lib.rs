@@ -51,7 +51,12 @@ async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Erro
         Err(error @ Error::Document { .. }) => {
             // Deleted between the record and the manifest? Then there is nothing more to show than that.
             let now = find::backup(jobs, &instance, &id).await?;
-            if now.is_living() { Err(error) } else { Ok(Answer::ok(show::backup(jobs, &now, &paging).await?)) }
+            if now.is_living() {
+                // A verification says what is wrong with it, and until then the rest is worth showing.
+                tracing::error!(%error, backup = %id, "a backup's documents can't be read");
+                return Ok(Answer::ok(show::backup_alone(jobs, &now)));
+            }
+            Ok(Answer::ok(show::backup(jobs, &now, &paging).await?))
         }
         shown => Ok(Answer::ok(shown?)),
     }

@@ -11,20 +11,23 @@ use crate::{
     },
 };
 
+/// A backup without its databases and collections, for one whose manifest can't be read.
+pub fn backup_alone<'a>(jobs: &Jobs, backup: &'a Backup) -> BackupDescription<'a> {
+    BackupDescription {
+        backup: BackupView::of(backup, jobs.ports.clock.now()),
+        verification: VerificationView::of(backup),
+        databases: Vec::new(),
+        left_out: Vec::new(),
+        next_cursor: None,
+    }
+}
+
 /// A backup with its databases and collections. One that isn't finished, or is being deleted, has none to show.
 ///
 /// # Errors
 /// When the catalog or the snapshot can't be read.
 pub async fn backup<'a>(jobs: &Jobs, backup: &'a Backup, paging: &Paging) -> Result<BackupDescription<'a>, Error> {
-    let view = BackupView::of(backup, jobs.ports.clock.now());
-    let verification = VerificationView::of(backup);
-    let mut shown = BackupDescription {
-        backup: view,
-        verification,
-        databases: Vec::new(),
-        left_out: Vec::new(),
-        next_cursor: None,
-    };
+    let mut shown = backup_alone(jobs, backup);
     if !backup.is_living() {
         return Ok(shown);
     }

@@ -56,6 +56,9 @@ impl Protection {
                 .iter()
                 .filter(|page| *page.first <= *last.key.as_str() && *page.last >= *first.key.as_str());
             for page in overlapping {
+                if garbage.is_empty() {
+                    return Ok(());
+                }
                 for entry in folder.read_named::<ObjectEntry>(page).await? {
                     garbage.remove(&entry.key);
                 }

@@ -296,6 +296,16 @@ fn segment(info: &api::PersistentSegmentInfo) -> Segment {
     }
 }
 
+impl Server {
+    /// Whether the proxy reaches the root coordinator.
+    ///
+    /// Asked about imports while it doesn't, because the server is starting, the proxy of 2.3.5 dereferences the answer
+    /// that it didn't get, and the whole server ends (`internal/proxy/impl.go`, `GetImportState`; seen).
+    async fn require_coordinator(&self) -> Result<(), MilvusError> {
+        self.databases().await.map(drop)
+    }
+}
+
 #[async_trait]
 impl Milvus for Server {
     async fn version(&self) -> Result<String, MilvusError> {
@@ -530,6 +540,7 @@ impl Milvus for Server {
     }
 
     async fn import_tasks(&self, name: &CollectionName) -> Result<Vec<i64>, MilvusError> {
+        self.require_coordinator().await?;
         let message = api::ListImportTasksRequest {
             db_name: name.database.clone(),
             collection_name: name.collection.clone(),
@@ -542,6 +553,7 @@ impl Milvus for Server {
     }
 
     async fn import_status(&self, task: i64) -> Result<ImportStatus, MilvusError> {
+        self.require_coordinator().await?;
         let message = api::GetImportStateRequest { task };
         let answer = self.client().get_import_state(self.request("default", message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();

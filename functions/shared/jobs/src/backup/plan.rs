@@ -199,7 +199,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         if let Some(segment) = expected.missing
             && self.planning.gone.insert(collection.id)
         {
-            tracing::info!(segment, collection = %collection.name, backup = %self.work.backup.id, "it lacks logs");
+            tracing::info!(segment, collection = %collection.name, backup = %self.work.backup.id, "a segment was removed");
         }
     }
 
@@ -361,22 +361,10 @@ struct Expected {
     /// Segments of which no log was listed yet that there must be, an insert log of those with rows and a delete of those
     /// that hold deletes; in the order of the listing, the last first.
     unseen: Vec<(String, i64)>,
-    /// The segment whose insert logs are being listed.
-    current: Option<Seen>,
-    /// Those before it that aren't confirmed.
-    unconfirmed: Vec<Seen>,
-    /// In how many folders a segment has logs that the server still knows.
-    whole: Option<usize>,
+    /// The segment whose insert logs are being listed, and how many were.
+    current: Option<(i64, usize)>,
     /// A segment that has been removed meanwhile.
     missing: Option<i64>,
-}
-
-/// What was listed of a segment's insert logs.
-struct Seen {
-    segment: i64,
-    logs: usize,
-    /// Fields, or groups of columns.
-    folders: HashSet<String>,
 }
 
 impl Expected {
@@ -395,7 +383,7 @@ impl Expected {
         let mut unseen: Vec<_> = with_logs.filter(|(path, _)| is_ahead(path)).collect();
         unseen.sort_by(|a, b| b.cmp(a));
         let segments = collection.segments.iter().map(|segment| segment.id).collect();
-        Self { segments, unseen, current: None, unconfirmed: Vec::new(), whole: None, missing: None }
+        Self { segments, unseen, current: None, missing: None }
     }
 
     /// A log of this segment was listed.
@@ -406,15 +394,12 @@ impl Expected {
                 self.missing = Some(passed);
             }
         }
-        let Some(folder) = key.below(INSERT).and_then(|rest| rest.split('/').nth(2)) else { return Ok(()) };
-        if self.current.as_ref().is_none_or(|current| current.segment != segment) {
-            self.check(metadata).await?;
-            self.current = Some(Seen { segment, logs: 0, folders: HashSet::new() });
-        }
-        if let Some(current) = &mut self.current {
-            current.logs += 1;
-            if !current.folders.contains(folder) {
-                current.folders.insert(folder.to_owned());
+        match &mut self.current {
+            _ if key.below(INSERT).is_none() => {}
+            Some((current, logs)) if *current == segment => *logs += 1,
+            _ => {
+                self.check(metadata).await?;
+                self.current = Some((segment, 1));
             }
         }
         Ok(())
@@ -422,28 +407,19 @@ impl Expected {
 
     /// Whether all insert logs of the segment that was listed last were there.
     async fn check(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
-        let Some(seen) = self.current.take() else { return Ok(()) };
-        if metadata.insert_logs(seen.segment).await?.is_some_and(|all| all > seen.logs) {
-            self.missing = Some(seen.segment);
+        if let Some((segment, logs)) = self.current.take()
+            && metadata.insert_logs(segment).await?.is_some_and(|all| all > logs)
+        {
+            self.missing = Some(segment);
         }
-        self.unconfirmed.push(seen);
         Ok(())
     }
 
-    /// Garbage collection removes the files of a segment one by one, but only of one that the server no longer knows. So
-    /// those that it knows by now were listed whole; another must have as many folders as they have, and if there is
-    /// none to compare with, it can't be told.
-    async fn confirm(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
-        if self.unconfirmed.is_empty() {
-            return Ok(());
-        }
+    /// Whether the listing can be believed so far: garbage collection removes the files of a segment one by one, but only
+    /// of one that the server no longer knows. Those that it knows by now were listed whole, deletes and all.
+    async fn confirm(&mut self, metadata: &Metadata) -> Result<(), Error> {
         let known = metadata.segments().await?;
-        let (whole, dropped): (Vec<Seen>, Vec<Seen>) =
-            self.unconfirmed.drain(..).partition(|seen| known.contains(&seen.segment));
-        self.whole = self.whole.max(whole.iter().map(|seen| seen.folders.len()).max());
-        if let Some(doubtful) = dropped.iter().find(|seen| self.whole != Some(seen.folders.len())) {
-            self.missing = Some(doubtful.segment);
-        }
+        self.missing = self.missing.or(self.segments.iter().find(|segment| !known.contains(segment)).copied());
         Ok(())
     }
 

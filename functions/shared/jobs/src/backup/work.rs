@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How often a backup plans again because its source or what is stored changed under it, before it fails.
-const MAX_REPLANS: u32 = 5;
+const MAX_REPLANS: u32 = 10;
 
 /// After so many invocations that got it no further, and ten times as long as the stall limit, a backup fails: whatever
 /// keeps ending them will go on to.

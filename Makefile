@@ -38,7 +38,7 @@ lint: ## formatting, clippy with warnings denied, the template
 
 bench: ## speed and memory of backups on a model of S3, beside rclone and s5cmd
 	@$(MAKE) --no-print-directory bootstrap WITH=bench
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo bench -q -p milvault-bench
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo bench -q -p milvault-bench --bench backup
 
 cargo-lambda: ## install cargo-lambda, to invoke functions by hand (PATH=$PWD/target/local/venv/bin:$PATH)
 	@$(MAKE) --no-print-directory bootstrap WITH=lambda

@@ -231,7 +231,10 @@ impl Model {
     fn get(&self, bucket: &str, key: &str, with_body: bool) -> Response {
         let found = locked(&self.buckets).get(bucket).and_then(|objects| objects.get(key)).cloned();
         let found = match found {
-            None if bucket == DATA => Some(Stored { size: SIZE, etag: "source".to_owned(), body: None }),
+            // A prefix is no object: who asks wants to know whether to copy one or many.
+            None if bucket == DATA && locked(&self.source).has(key) => {
+                Some(Stored { size: SIZE, etag: "source".to_owned(), body: None })
+            }
             found => found,
         };
         let Some(stored) = found else { return error(StatusCode::NOT_FOUND, "NoSuchKey") };

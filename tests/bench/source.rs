@@ -67,7 +67,7 @@ impl Source {
         let Some(segment) = parts.next() else { return 0 };
         let first = (segment.saturating_sub(SEGMENT)).saturating_sub(self.segments.start) * FIELDS;
         match parts.next() {
-            Some(field) => first + (field - 100) + 1,
+            Some(field) => first + field.saturating_sub(100) + 1,
             None => first,
         }
     }
@@ -76,6 +76,14 @@ impl Source {
     pub fn collection_of(&self, prefix: &str) -> Option<u64> {
         let id: u64 = prefix.strip_prefix(ROOT)?.strip_prefix("/insert_log/")?.strip_suffix('/')?.parse().ok()?;
         Some(id - Self::collection_id(0) as u64).filter(|number| *number < self.collections)
+    }
+
+    /// Whether there is an object with this key.
+    pub fn has(&self, key: &str) -> bool {
+        let Some(id) = key.split('/').nth(2) else { return false };
+        let prefix = format!("{ROOT}/insert_log/{id}/");
+        let place = self.place_after(&prefix, Some(key)).checked_sub(1).filter(|place| *place < self.per_collection());
+        self.collection_of(&prefix).zip(place).is_some_and(|(collection, place)| self.key(collection, place) == key)
     }
 
     /// A page of the listing below a collection's prefix, and whether there is more.

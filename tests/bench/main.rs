@@ -22,6 +22,10 @@ use milvault_bench::{
 };
 use tokio::runtime::Builder;
 
+/// As the functions have.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const OBJECTS: u64 = 100_000;
 const PLANS: [u64; 4] = [1_000_000, 2_000_000, 5_000_000, 10_000_000];
 /// Of each plan.

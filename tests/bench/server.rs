@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use milvault_jobs::ports::{
     CollectionDescription, Connector, FlushResult, GarbageHold, ImportRequest, ImportStatus, Milvus, MilvusError,
-    OnRateLimit, Segment, SegmentFiles,
+    OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
-    CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, SegmentLevel, StorageVersion,
+    CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, SegmentLevel,
+    StorageVersion,
 };
 
 use crate::source::Source;
@@ -118,6 +119,14 @@ impl Milvus for Server {
         not_here()
     }
 
+    async fn some_keys(&self, _: &CollectionName, _: usize) -> Result<Vec<PrimaryKey>, MilvusError> {
+        not_here()
+    }
+
+    async fn find_keys(&self, _: &CollectionName, _: &[PrimaryKey]) -> Result<Vec<PrimaryKey>, MilvusError> {
+        not_here()
+    }
+
     async fn create(&self, _: &CollectionName, _: &CollectionCapture) -> Result<(), MilvusError> {
         not_here()
     }
@@ -126,7 +135,11 @@ impl Milvus for Server {
         not_here()
     }
 
-    async fn indexes_are_built(&self, _: &CollectionName) -> Result<bool, MilvusError> {
+    async fn set_properties(&self, _: &CollectionName, _: &[(String, String)]) -> Result<(), MilvusError> {
+        not_here()
+    }
+
+    async fn indexing(&self, _: &CollectionName) -> Result<Pace, MilvusError> {
         not_here()
     }
 
@@ -146,7 +159,7 @@ impl Milvus for Server {
         not_here()
     }
 
-    async fn is_loaded(&self, _: &CollectionName) -> Result<bool, MilvusError> {
+    async fn loading(&self, _: &CollectionName) -> Result<Pace, MilvusError> {
         not_here()
     }
 

@@ -774,7 +774,7 @@ async fn every_kind_of_due_is_listed_apart(on: &CatalogFixture) {
     verified.state = BackupState::Available(Snapshot { completed_at: long_ago, ..samples::snapshot(long_ago) });
     let mut restore = samples::restore(&instance, &on.restore_id(), &expiring.id, NOON);
     let previous = Previous::Kept { until: NOON };
-    restore.state = RestoreState::Completed { started_at: NOON, completed_at: NOON, previous };
+    restore.state = RestoreState::Completed { started_at: NOON, completed_at: NOON, previous, leftovers_since: None };
     on.commit([
         Write::Backup(Box::new(expiring.clone()), Expect::Absent),
         Write::Backup(Box::new(deleting.clone()), Expect::Absent),

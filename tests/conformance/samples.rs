@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use milvault_model::{
     Again, Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupRun, BackupState, CaptureMethod,
     CollectionName, CollectionRestore, CollectionStage, Copied, Copying, Ending, Failure, FailureCode, Flushing,
-    ImportState, ImportTask, Instance, InstanceId, Loaded, ObjectKey, PageSet, Planning, Previous, Progress, Reload,
+    ImportState, Imports, Instance, InstanceId, Loaded, ObjectKey, PageSet, Planning, Previous, Progress, Reload,
     Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, Snapshot, Storage, Swap, Time, Totals,
     Verification, Verifying,
 };
@@ -169,8 +169,8 @@ pub(super) fn restore_states(at: Time) -> Vec<RestoreState> {
     let kept = Previous::Kept { until: odd(at) };
     let mut states = vec![
         RestoreState::Pending,
-        RestoreState::Completed { started_at, completed_at, previous: kept },
-        RestoreState::Completed { started_at, completed_at, previous: Previous::Gone },
+        RestoreState::Completed { started_at, completed_at, previous: kept, leftovers_since: Some(at) },
+        RestoreState::Completed { started_at, completed_at, previous: Previous::Gone, leftovers_since: None },
         RestoreState::Failed { started_at: None, ended_at: at, failure: failure(), leftovers_since: Some(at) },
         RestoreState::Cancelled { started_at: Some(at), ended_at: at, leftovers_since: None },
         RestoreState::RolledBack { started_at, completed_at, rolled_back_at: at },
@@ -196,13 +196,7 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
 }
 
 pub(super) fn collection_stages() -> Vec<CollectionStage> {
-    let import = |state| ImportTask { partition: "_default".to_owned(), source_partition_id: i64::MAX, state };
-    let imports = vec![
-        import(ImportState::Planned),
-        import(ImportState::Starting),
-        import(ImportState::Started { task: i64::MAX }),
-        import(ImportState::Completed { task: i64::MIN, rows: u64::MAX }),
-    ];
+    let import = |next| Imports { completed: vec![i64::MIN, i64::MAX], rows: u64::MAX, next };
     let swap = Swap {
         new_id: i64::MIN,
         live_id: None,
@@ -213,8 +207,9 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
     };
     vec![
         CollectionStage::Waiting,
-        CollectionStage::Built { id: None, imports: vec![] },
-        CollectionStage::Built { id: Some(i64::MAX), imports },
+        CollectionStage::Built { id: None, imports: Imports::default() },
+        CollectionStage::Built { id: Some(i64::MAX), imports: import(ImportState::Starting) },
+        CollectionStage::Built { id: Some(i64::MAX), imports: import(ImportState::Started { task: i64::MAX }) },
         CollectionStage::Imported { id: -1, rows: 0 },
         CollectionStage::Verified { id: (1 << 53) + 1 },
         CollectionStage::Swapping(swap.clone()),

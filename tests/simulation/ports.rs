@@ -13,12 +13,12 @@ use milvault_jobs::backup::{CopyReport, CopyTask};
 use milvault_jobs::ports::{
     Bucket, Catalog, CatalogError, Clock, CollectionDescription, Connector, Continuation, ContinuationError,
     CopyOutcome, CopyRequest, CopyWorkers, DueItem, FlushResult, GarbageHold, Idempotency, ImportRequest, ImportStatus,
-    Lease, LeasePurpose, Listing, Milvus, MilvusError, Objects, ObjectsError, OnRateLimit, Page, PageRequest, PutMode,
-    PutOutcome, Segment, SegmentFiles, Versioned, Write,
+    Lease, LeasePurpose, Listing, Milvus, MilvusError, Objects, ObjectsError, OnRateLimit, Pace, Page, PageRequest,
+    PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
 };
 use milvault_model::{
     Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind, IndexCapture,
-    Instance, InstanceId, JobRef, Loaded, Restore, RestoreId, Time,
+    Instance, InstanceId, JobRef, Loaded, PrimaryKey, Restore, RestoreId, Time,
 };
 
 use crate::{
@@ -457,6 +457,14 @@ impl Milvus for Connection {
         self.unexpected("ensure_database")
     }
 
+    async fn some_keys(&self, name: &CollectionName, limit: usize) -> Result<Vec<PrimaryKey>, MilvusError> {
+        self.about("some keys of", name, move |server, name, _| server.some_keys(name, limit)).await
+    }
+
+    async fn find_keys(&self, _: &CollectionName, _: &[PrimaryKey]) -> Result<Vec<PrimaryKey>, MilvusError> {
+        self.unexpected("find_keys")
+    }
+
     async fn create(&self, _: &CollectionName, _: &CollectionCapture) -> Result<(), MilvusError> {
         self.unexpected("create")
     }
@@ -465,8 +473,12 @@ impl Milvus for Connection {
         self.unexpected("ensure_index")
     }
 
-    async fn indexes_are_built(&self, _: &CollectionName) -> Result<bool, MilvusError> {
-        self.unexpected("indexes_are_built")
+    async fn set_properties(&self, _: &CollectionName, _: &[(String, String)]) -> Result<(), MilvusError> {
+        self.unexpected("set_properties")
+    }
+
+    async fn indexing(&self, _: &CollectionName) -> Result<Pace, MilvusError> {
+        self.unexpected("indexing")
     }
 
     async fn import(&self, _: ImportRequest<'_>) -> Result<i64, MilvusError> {
@@ -485,8 +497,8 @@ impl Milvus for Connection {
         self.unexpected("load")
     }
 
-    async fn is_loaded(&self, _: &CollectionName) -> Result<bool, MilvusError> {
-        self.unexpected("is_loaded")
+    async fn loading(&self, _: &CollectionName) -> Result<Pace, MilvusError> {
+        self.unexpected("loading")
     }
 
     async fn release(&self, _: &CollectionName) -> Result<(), MilvusError> {

@@ -15,7 +15,9 @@ use milvault_jobs::ports::{
     SegmentFiles,
 };
 use milvault_memory::MemoryObjects;
-use milvault_model::{CollectionName, IndexCapture, Loaded, PartitionCapture, SegmentLevel, StorageVersion, Time};
+use milvault_model::{
+    CollectionName, IndexCapture, Loaded, PartitionCapture, PrimaryKey, SegmentLevel, StorageVersion, Time,
+};
 
 use crate::random::Random;
 
@@ -404,5 +406,9 @@ impl Server {
 
     pub(crate) fn count(&mut self, name: &CollectionName) -> Result<u64, MilvusError> {
         Ok(self.found(name)?.live.len() as u64)
+    }
+
+    pub(crate) fn some_keys(&mut self, name: &CollectionName, limit: usize) -> Result<Vec<PrimaryKey>, MilvusError> {
+        Ok(self.found(name)?.live.iter().take(limit).map(|key| PrimaryKey::Int(i64::try_from(*key).unwrap())).collect())
     }
 }

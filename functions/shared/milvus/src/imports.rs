@@ -15,28 +15,17 @@ pub(crate) fn import_files(
     let lacking = |what: &str| Err(MilvusError::Refused(format!("it can't import {what}: an older version")));
     let option = |key: &str, value: String| KeyValuePair { key: key.to_owned(), value };
     let mut options = vec![option("end_ts", capabilities.import_end(request.end_timestamp).to_string())];
-    let files = match request.data {
-        ImportData::Segments { insert_prefix, delta_prefix, storage } => {
-            options.push(option("backup", "true".to_owned()));
-            match storage {
-                StorageVersion::V1 => {}
-                StorageVersion::V2 if capabilities.has(Capability::StorageV2) => {
-                    options.push(option("storage_version", i64::from(storage).to_string()));
-                }
-                StorageVersion::V2 => return lacking("storage version 2"),
-                StorageVersion::Other(other) => return lacking(&format!("logs of storage version {other}")),
-            }
-            vec![insert_prefix.to_owned(), delta_prefix.to_owned()]
+    options.push(option("backup", "true".to_owned()));
+    let ImportData { insert_prefix, delta_prefix, storage } = request.data;
+    match storage {
+        StorageVersion::V1 => {}
+        StorageVersion::V2 if capabilities.has(Capability::StorageV2) => {
+            options.push(option("storage_version", i64::from(storage).to_string()));
         }
-        ImportData::Deletes { delta_prefix } => {
-            if !capabilities.has(Capability::L0Import) {
-                return lacking("L0 segments");
-            }
-            options.push(option("l0_import", "true".to_owned()));
-            vec![delta_prefix.to_owned()]
-        }
-    };
-    Ok((files, options))
+        StorageVersion::V2 => return lacking("storage version 2"),
+        StorageVersion::Other(other) => return lacking(&format!("logs of storage version {other}")),
+    }
+    Ok((vec![insert_prefix.to_owned(), delta_prefix.to_owned()], options))
 }
 
 #[cfg(test)]
@@ -55,7 +44,7 @@ mod tests {
     }
 
     fn segments(storage: StorageVersion) -> ImportData<'static> {
-        ImportData::Segments { insert_prefix: "i/", delta_prefix: "d/", storage }
+        ImportData { insert_prefix: "i/", delta_prefix: "d/", storage }
     }
 
     fn owned(pairs: &[(&str, &str)]) -> Pairs {
@@ -69,18 +58,14 @@ mod tests {
         assert_eq!(options, owned(&[("end_ts", "6"), ("backup", "true")]));
         let (_, options) = import("2.6.4", segments(StorageVersion::V2)).unwrap();
         assert_eq!(options, owned(&[("end_ts", "1310720"), ("backup", "true"), ("storage_version", "2")]));
-        let (files, options) = import("2.4.22", ImportData::Deletes { delta_prefix: "d/" }).unwrap();
-        assert_eq!(files, ["d/"]);
-        assert_eq!(options, owned(&[("end_ts", "1310720"), ("l0_import", "true")]));
+        let (_, options) = import("2.4.22", segments(StorageVersion::V1)).unwrap();
+        assert_eq!(options, owned(&[("end_ts", "1310720"), ("backup", "true")]));
     }
 
     #[test]
     fn what_a_server_cannot_import_it_is_not_asked_to() {
-        for (version, data) in [
-            ("2.3.5", ImportData::Deletes { delta_prefix: "d/" }),
-            ("2.5.8", segments(StorageVersion::V2)),
-            ("3.0.0", segments(StorageVersion::Other(3))),
-        ] {
+        for (version, data) in [("2.5.8", segments(StorageVersion::V2)), ("3.0.0", segments(StorageVersion::Other(3)))]
+        {
             assert!(matches!(import(version, data), Err(MilvusError::Refused(_))), "{version} {data:?}");
         }
     }

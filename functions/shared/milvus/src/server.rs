@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use milvault_jobs::ports::{
     CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, Milvus, MilvusError, OnRateLimit,
-    Segment, SegmentFiles,
+    Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
-    Capabilities, Capability, CollectionCapture, CollectionName, IndexCapture, Loaded, PartitionCapture, SegmentLevel,
-    StorageVersion,
+    Capabilities, Capability, CollectionCapture, CollectionName, IndexCapture, Loaded, PartitionCapture, PrimaryKey,
+    SegmentLevel, StorageVersion,
 };
 use milvus::proto::{
     common::{self, ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState, Status},
@@ -212,6 +212,34 @@ impl Server {
         Ok(Capabilities::of_reported(self.version.get_or_try_init(|| self.version()).await?))
     }
 
+    /// One field of the rows that a strongly consistent query finds.
+    async fn query(
+        &self,
+        name: &CollectionName,
+        field: &str,
+        expression: String,
+        limit: Option<usize>,
+    ) -> Result<Option<scalar_field::Data>, MilvusError> {
+        let limit = limit.map(|limit| KeyValuePair { key: "limit".to_owned(), value: limit.to_string() });
+        let message = api::QueryRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            expr: expression,
+            output_fields: vec![field.to_owned()],
+            consistency_level: ConsistencyLevel::Strong as i32,
+            query_params: limit.into_iter().collect(),
+            ..Default::default()
+        };
+        let answer = self.client().query(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        self.check_for(answer.status.as_ref(), name).await?;
+        let found = answer.fields_data.into_iter().find(|found| field == "count(*)" || found.field_name == field);
+        Ok(found.and_then(|found| match found.field? {
+            field_data::Field::Scalars(scalars) => scalars.data,
+            _ => None,
+        }))
+    }
+
     /// Asks for a flush, and names what is to be in object storage before it is over.
     async fn seal(&self, name: &CollectionName) -> Result<FlushResult, MilvusError> {
         let message = api::FlushRequest {
@@ -271,6 +299,19 @@ fn pairs(params: &[(String, String)]) -> Vec<KeyValuePair> {
 
 fn from_pairs(pairs: Vec<KeyValuePair>) -> Vec<(String, String)> {
     pairs.into_iter().map(|pair| (pair.key, pair.value)).collect()
+}
+
+fn primary_key(schema: Option<&CollectionSchema>) -> Result<String, MilvusError> {
+    let field = schema.and_then(|schema| schema.fields.iter().find(|field| field.is_primary_key));
+    field.map(|field| field.name.clone()).ok_or_else(|| unexpected("primary key"))
+}
+
+fn keys(found: Option<scalar_field::Data>) -> Vec<PrimaryKey> {
+    match found {
+        Some(scalar_field::Data::LongData(longs)) => longs.data.into_iter().map(PrimaryKey::Int).collect(),
+        Some(scalar_field::Data::StringData(texts)) => texts.data.into_iter().map(PrimaryKey::Text).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn unexpected(what: &str) -> MilvusError {
@@ -360,8 +401,7 @@ impl Milvus for Server {
     async fn describe(&self, name: &CollectionName) -> Result<CollectionDescription, MilvusError> {
         let answer = self.describe_raw(name).await?;
         let schema = answer.schema.ok_or_else(|| unexpected("schema"))?;
-        let primary_key = schema.fields.iter().find(|field| field.is_primary_key);
-        let primary_key = primary_key.ok_or_else(|| unexpected("primary key"))?.name.clone();
+        let primary_key = primary_key(Some(&schema))?;
         let name = CollectionName::new(&name.database, schema.name.clone());
         let partitions = self.partitions(&name, api::ShowType::All).await?;
         let indexes = self
@@ -445,24 +485,23 @@ impl Milvus for Server {
     }
 
     async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError> {
-        let message = api::QueryRequest {
-            db_name: name.database.clone(),
-            collection_name: name.collection.clone(),
-            output_fields: vec!["count(*)".to_owned()],
-            consistency_level: ConsistencyLevel::Strong as i32,
-            ..Default::default()
-        };
-        let answer = self.client().query(self.request(&name.database, message)).await;
-        let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        self.check_for(answer.status.as_ref(), name).await?;
-        let count = answer.fields_data.into_iter().find_map(|field| match field.field? {
-            field_data::Field::Scalars(scalars) => match scalars.data? {
-                scalar_field::Data::LongData(longs) => longs.data.first().copied(),
-                _ => None,
-            },
+        let count = self.query(name, "count(*)", String::new(), None).await?.and_then(|found| match found {
+            scalar_field::Data::LongData(longs) => longs.data.first().copied(),
             _ => None,
         });
         count.and_then(|count| u64::try_from(count).ok()).ok_or_else(|| unexpected("count"))
+    }
+
+    async fn some_keys(&self, name: &CollectionName, limit: usize) -> Result<Vec<PrimaryKey>, MilvusError> {
+        let field = primary_key(self.describe_raw(name).await?.schema.as_ref())?;
+        Ok(keys(self.query(name, &field, String::new(), Some(limit)).await?))
+    }
+
+    async fn find_keys(&self, name: &CollectionName, sought: &[PrimaryKey]) -> Result<Vec<PrimaryKey>, MilvusError> {
+        let field = primary_key(self.describe_raw(name).await?.schema.as_ref())?;
+        // Milvus reads strings in an expression as Go does, which takes JSON's escapes.
+        let list = serde_json::to_string(sought).map_err(|error| MilvusError::Refused(error.to_string()))?;
+        Ok(keys(self.query(name, &field, format!("{field} in {list}"), None).await?))
     }
 
     async fn create(&self, name: &CollectionName, capture: &CollectionCapture) -> Result<(), MilvusError> {
@@ -513,13 +552,27 @@ impl Milvus for Server {
         self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), name).await
     }
 
-    async fn indexes_are_built(&self, name: &CollectionName) -> Result<bool, MilvusError> {
+    async fn set_properties(&self, name: &CollectionName, properties: &[(String, String)]) -> Result<(), MilvusError> {
+        let message = api::AlterCollectionRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            properties: pairs(properties),
+            ..Default::default()
+        };
+        let answer = self.client().alter_collection(self.request(&name.database, message)).await;
+        self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), name).await
+    }
+
+    async fn indexing(&self, name: &CollectionName) -> Result<Pace, MilvusError> {
         let indexes = self.index_descriptions(name).await?;
         if let Some(failed) = indexes.iter().find(|index| index.state() == IndexState::Failed) {
             let reason = &failed.index_state_fail_reason;
             return Err(MilvusError::Refused(format!("index {} of {name} failed: {reason}", failed.index_name)));
         }
-        Ok(indexes.iter().all(|index| index.state() == IndexState::Finished && index.pending_index_rows == 0))
+        let is_built =
+            |index: &api::IndexDescription| index.state() == IndexState::Finished && index.pending_index_rows == 0;
+        let rows = indexes.iter().map(|index| u64::try_from(index.indexed_rows).unwrap_or_default()).sum();
+        Ok(if indexes.iter().all(is_built) { Pace::Done } else { Pace::At(rows) })
     }
 
     async fn import(&self, request: ImportRequest<'_>) -> Result<i64, MilvusError> {
@@ -603,8 +656,19 @@ impl Milvus for Server {
         self.check_for(Some(&status.map_err(|status| transport(&status))?.into_inner()), name).await
     }
 
-    async fn is_loaded(&self, name: &CollectionName) -> Result<bool, MilvusError> {
-        Ok(self.load_state(name).await? == LoadState::Loaded)
+    async fn loading(&self, name: &CollectionName) -> Result<Pace, MilvusError> {
+        if self.load_state(name).await? == LoadState::Loaded {
+            return Ok(Pace::Done);
+        }
+        let message = api::GetLoadingProgressRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().get_loading_progress(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        self.check_for(answer.status.as_ref(), name).await?;
+        Ok(Pace::At(u64::try_from(answer.progress).unwrap_or_default()))
     }
 
     async fn release(&self, name: &CollectionName) -> Result<(), MilvusError> {

@@ -26,13 +26,13 @@ pub use instance::{Auth, Instance, Region, Storage};
 pub use job::{Due, DueKind, Ending, Failure, FailureCode, JobRef, Progress};
 pub use names::{BackupName, CollectionName, CollectionPattern, Invalid};
 pub use restore::{
-    CollectionRestore, CollectionStage, ImportState, ImportTask, Previous, Reload, Restore, RestoreMode, RestorePhase,
+    CollectionRestore, CollectionStage, ImportState, Imports, Previous, Reload, Restore, RestoreMode, RestorePhase,
     RestoreRun, RestoreState, RestoreStatus, Swap, previous_name, rebuilt_name, restore_owns,
 };
 pub use snapshot::{
     CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, ObjectKey, Origin,
-    PageRef, PartitionCapture, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion,
-    Totals,
+    PageRef, PartitionCapture, PrimaryKey, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage,
+    StorageVersion, TIME_TO_LIVE, Totals,
 };
 
 /// A point in time with the grain of the catalog, in UTC.

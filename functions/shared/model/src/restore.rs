@@ -86,6 +86,9 @@ pub enum RestoreState {
         completed_at: Time,
         /// The collections that were replaced.
         previous: Previous,
+        /// Since when something of its own is still to be removed, by the sweep.
+        #[serde(default)]
+        leftovers_since: Option<Time>,
     },
     /// Over without a result: the live collections are what they were.
     #[serde(rename_all = "camelCase")]
@@ -144,6 +147,8 @@ pub struct RestoreRun {
     pub slices: u32,
     /// When it last got further.
     pub advanced_at: Time,
+    /// In which invocation it did.
+    pub advanced_in: u32,
     /// What to do next.
     pub phase: RestorePhase,
     /// Of the present phase.
@@ -231,7 +236,13 @@ impl Restore {
     /// What the sweep has to do with it, if anything.
     pub fn due(&self) -> Option<Due> {
         let at = match &self.state {
-            RestoreState::Completed { previous: Previous::Kept { until }, .. } => Some(*until),
+            RestoreState::Completed { previous, leftovers_since, .. } => {
+                let until = match previous {
+                    Previous::Kept { until } => Some(*until),
+                    Previous::Gone => None,
+                };
+                until.into_iter().chain(*leftovers_since).min()
+            }
             RestoreState::Failed { leftovers_since, .. } | RestoreState::Cancelled { leftovers_since, .. } => {
                 *leftovers_since
             }
@@ -249,7 +260,7 @@ impl RestoreRun {
 
     /// A run that begins now with this phase.
     pub fn resume(now: Time, phase: RestorePhase) -> Self {
-        Self { started_at: now, slices: 0, advanced_at: now, phase, progress: Progress::default() }
+        Self { started_at: now, slices: 0, advanced_at: now, advanced_in: 0, phase, progress: Progress::default() }
     }
 
     /// Whether it got no further for longer than `limit`.
@@ -297,8 +308,8 @@ pub enum CollectionStage {
     Built {
         /// Its id, once it is known to be made whole.
         id: Option<i64>,
-        /// One per partition with data.
-        imports: Vec<ImportTask>,
+        /// How far its data is imported.
+        imports: Imports,
     },
     /// Every import is completed, every index is built.
     #[serde(rename_all = "camelCase")]
@@ -322,23 +333,24 @@ pub enum CollectionStage {
     Undone,
 }
 
-/// An import job of one partition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The imports into a collection, one after another in the order of its groups of segments.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ImportTask {
-    /// Into which partition.
-    pub partition: String,
-    /// The partition's id in the source, which the staged objects' keys carry.
-    pub source_partition_id: i64,
-    /// Where it stands.
-    pub state: ImportState,
+pub struct Imports {
+    /// Milvus's ids of the jobs that are completed, each of one group.
+    pub completed: Vec<i64>,
+    /// Rows of these, deleted ones not counted.
+    pub rows: u64,
+    /// Where the job of the next group stands.
+    pub next: ImportState,
 }
 
 /// Where an import job stands, as far as it is durable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum ImportState {
     /// Not asked for.
+    #[default]
     Planned,
     /// About to be asked for, or asked for by a worker that died before it wrote down the job's id.
     Starting,
@@ -346,13 +358,6 @@ pub enum ImportState {
     Started {
         /// Milvus's id of the job.
         task: i64,
-    },
-    /// Done.
-    Completed {
-        /// Milvus's id of the job.
-        task: i64,
-        /// Rows, deleted ones not counted.
-        rows: u64,
     },
 }
 

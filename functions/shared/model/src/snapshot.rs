@@ -210,6 +210,9 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// The property of a collection whose rows are hidden from queries after so many seconds.
+pub const TIME_TO_LIVE: &str = "collection.ttl.seconds";
+
 /// A collection at its point in time: everything needed to rebuild it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -245,6 +248,9 @@ pub struct CollectionCapture {
     pub point_in_time: Time,
     /// How many rows it has.
     pub rows: RowCount,
+    /// Some of its primary keys, where they could be asked for at the point in time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sample: Vec<PrimaryKey>,
     /// Bytes of its objects.
     pub size_bytes: u64,
     /// The segments that hold its rows.
@@ -271,6 +277,16 @@ pub struct IndexCapture {
     pub field: String,
     /// Type, metric and parameters.
     pub params: Vec<(String, String)>,
+}
+
+/// A row's primary key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PrimaryKey {
+    /// Of a field of type Int64.
+    Int(i64),
+    /// Of a field of type VarChar.
+    Text(String),
 }
 
 /// Whether a collection was loaded.

@@ -242,7 +242,7 @@ mod tests {
     }
 
     fn completed(previous: Previous) -> Restore {
-        restore(RestoreState::Completed { started_at: at(1), completed_at: at(2), previous })
+        restore(RestoreState::Completed { started_at: at(1), completed_at: at(2), previous, leftovers_since: None })
     }
 
     fn line(loaded_before: Loaded, stage: CollectionStage) -> CollectionRestore {

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::DateTime;
 use milvault_model::{
-    CollectionCapture, CollectionName, FailureCode, Loaded, RowCount, SegmentCapture, SegmentLevel, StorageVersion,
-    Time,
+    CollectionCapture, CollectionName, FailureCode, Loaded, PrimaryKey, RowCount, SegmentCapture, SegmentLevel,
+    StorageVersion, TIME_TO_LIVE, Time,
 };
 
 use crate::{
@@ -16,6 +16,12 @@ use crate::{
 
 /// How often a collection is flushed again because a compaction came between its flush and its segments.
 const MAX_FLUSHES: u32 = 5;
+
+/// How many primary keys a sample has at most.
+const SAMPLE: usize = 64;
+
+/// And how many bytes: a key may have 65,535 of them.
+const SAMPLE_BYTES: usize = 4096;
 
 /// What became of a collection.
 pub(super) enum Captured {
@@ -62,16 +68,19 @@ async fn describe_and_flush(milvus: &dyn Milvus, name: &CollectionName) -> Resul
     for _ in 0..MAX_FLUSHES {
         let description = milvus.describe(name).await?;
         let earlier = data_of(&milvus.segments(name).await?);
-        let moment = flush(milvus, name, matches!(description.loaded, Loaded::Whole { .. })).await?;
+        // Rows that end by themselves leave no trace when they do.
+        let ends = description.properties.iter().any(|(key, _)| key == TIME_TO_LIVE);
+        let countable = !ends && matches!(description.loaded, Loaded::Whole { .. });
+        let moment = flush(milvus, name, countable).await?;
         let segments = milvus.segments(name).await?;
         // A compaction writes a new segment, which may lack rows deleted after the point in time: only segments of
         // before it hold the rows of its moment. These are those that the flush names, and, in case it doesn't name
         // all (2.4.0 left out what isn't of level L1: milvus-io/milvus 33055), those that were flushed already.
         let of_the_flush: HashSet<i64> = moment.flushed.segments.iter().copied().chain(earlier).collect();
-        if !of_the_flush.is_subset(&data_of(&segments)) {
+        if !of_the_flush.is_subset(&data_of(&segments)) || !are_described(&segments, &description) {
             continue;
         }
-        let rows = match &moment.before {
+        let counted = match &moment.before {
             Some(before) => count_rows(milvus, name, before, &moment.flushed).await?,
             None => None,
         };
@@ -89,7 +98,7 @@ async fn describe_and_flush(milvus: &dyn Milvus, name: &CollectionName) -> Resul
                 return Err(Flushing::Storage(segment.id, version));
             }
         }
-        return Ok(assemble(description, moment.flushed.timestamp, segments, rows));
+        return Ok(assemble(description, moment.flushed.timestamp, segments, counted));
     }
     Err(Flushing::Unsettled)
 }
@@ -98,6 +107,12 @@ async fn describe_and_flush(milvus: &dyn Milvus, name: &CollectionName) -> Resul
 fn data_of(segments: &[Segment]) -> HashSet<i64> {
     let data = segments.iter().filter(|segment| segment.is_flushed && segment.level == SegmentLevel::Data);
     data.map(|segment| segment.id).collect()
+}
+
+/// Whether no partition was made since the description, with rows in it that couldn't be brought back.
+fn are_described(segments: &[Segment], description: &CollectionDescription) -> bool {
+    let data = segments.iter().filter(|segment| segment.level == SegmentLevel::Data && segment.rows > 0);
+    data.map(|s| s.partition_id).all(|id| description.partitions.iter().any(|partition| partition.id == id))
 }
 
 /// A point in time, and what was seen just before it.
@@ -132,41 +147,64 @@ async fn flush(milvus: &dyn Milvus, name: &CollectionName, countable: bool) -> R
     }
 }
 
+/// What is known of the rows at the point in time.
+struct Counted {
+    rows: u64,
+    sample: Vec<PrimaryKey>,
+}
+
 /// The rows at the point in time, if that can be known: Milvus counts only the present.
 ///
 /// Of three flushes around the two counts, each names the same segments: so nothing was inserted from the first to the
-/// last, and equal counts mean that nothing was deleted between them, with the point in time in their middle. A flush
-/// that seals nothing costs a tenth of a second.
+/// last, and equal counts mean that nothing was deleted between them, with the point in time in their middle. What is
+/// found by then was there at the point in time too. A flush that seals nothing costs a tenth of a second.
 async fn count_rows(
     milvus: &dyn Milvus,
     name: &CollectionName,
     before: &Observation,
     flushed: &FlushResult,
-) -> Result<Option<u64>, MilvusError> {
+) -> Result<Option<Counted>, MilvusError> {
     let of_the_flush: HashSet<i64> = flushed.segments.iter().copied().collect();
     if before.segments != of_the_flush || milvus.count(name).await? != before.rows {
         return Ok(None);
     }
+    let sample = milvus.some_keys(name, SAMPLE).await?;
     match milvus.flush(name, OnRateLimit::GiveUp).await {
         Ok(after) => {
             let after: HashSet<i64> = after.segments.into_iter().collect();
-            Ok((after == of_the_flush).then_some(before.rows))
+            Ok((after == of_the_flush).then(|| Counted { rows: before.rows, sample: within(SAMPLE_BYTES, sample) }))
         }
         Err(MilvusError::RateLimited(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// As many of the keys as take so many bytes.
+fn within(bytes: usize, keys: Vec<PrimaryKey>) -> Vec<PrimaryKey> {
+    let mut taken = 0;
+    let size = |key: &PrimaryKey| match key {
+        PrimaryKey::Int(_) => 8,
+        PrimaryKey::Text(text) => text.len(),
+    };
+    keys.into_iter()
+        .take_while(|key| {
+            taken += size(key);
+            taken <= bytes
+        })
+        .collect()
+}
+
 fn assemble(
     description: CollectionDescription,
     timestamp: u64,
     segments: Vec<Segment>,
-    counted: Option<u64>,
+    counted: Option<Counted>,
 ) -> CollectionCapture {
-    let rows = match counted {
-        Some(rows) => RowCount::Exactly { rows },
+    let (rows, sample) = match counted {
+        Some(Counted { rows, sample }) => (RowCount::Exactly { rows }, sample),
         None => {
-            RowCount::AtMost { rows: segments.iter().filter(|s| s.level == SegmentLevel::Data).map(|s| s.rows).sum() }
+            let rows = segments.iter().filter(|s| s.level == SegmentLevel::Data).map(|s| s.rows).sum();
+            (RowCount::AtMost { rows }, Vec::new())
         }
     };
     CollectionCapture {
@@ -185,6 +223,7 @@ fn assemble(
         flush_timestamp: timestamp,
         point_in_time: time_of(timestamp),
         rows,
+        sample,
         size_bytes: 0,
         segments: segments
             .into_iter()

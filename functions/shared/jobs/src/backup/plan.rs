@@ -25,15 +25,15 @@ use crate::{
 };
 
 /// Collections whose listings are begun before it is their turn: most have less than one page of it.
-const LISTINGS_IN_FLIGHT: usize = 16;
+const LISTINGS_IN_FLIGHT: usize = 32;
 
 /// So many logs are meant to be in a part of a listing: one page of it, with some room.
 const PART: usize = 900;
 
 /// The kinds of logs that hold a collection's data, in the order of their names.
 const KINDS: [&str; 2] = [DELTA, INSERT];
-pub(super) const DELTA: &str = "delta_log";
-pub(super) const INSERT: &str = "insert_log";
+pub(crate) const DELTA: &str = "delta_log";
+pub(crate) const INSERT: &str = "insert_log";
 
 /// Plans until all is planned or the time is over.
 pub(crate) async fn plan(work: &mut Work<'_>, planning: Planning) -> Step {

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use milvault_model::{
-    CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, SegmentLevel, StorageVersion,
+    CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, SegmentLevel,
+    StorageVersion,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,24 +122,25 @@ pub struct ImportRequest<'a> {
     pub end_timestamp: u64,
 }
 
-/// What an import reads, from the instance's own bucket.
+/// What an import reads, from the instance's own bucket: segments of one partition and one storage version.
 #[derive(Debug, Clone, Copy)]
-pub enum ImportData<'a> {
-    /// Segments of one partition and one storage version.
-    Segments {
-        /// The insert logs' prefix, ending in a slash.
-        insert_prefix: &'a str,
-        /// The delta logs' prefix, ending in a slash; there may be none below it.
-        delta_prefix: &'a str,
-        /// How the logs are laid out.
-        storage: StorageVersion,
-    },
-    /// One L0 segment's deletes, to be imported after the rows; their partition is "" if they are for all. The newest
-    /// servers refuse it: deletes can as well be put below the delta prefix of the rows that they are for.
-    Deletes {
-        /// The delta logs' prefix, ending in a slash.
-        delta_prefix: &'a str,
-    },
+pub struct ImportData<'a> {
+    /// The insert logs' prefix, ending in a slash.
+    pub insert_prefix: &'a str,
+    /// The delta logs' prefix, ending in a slash; there may be none below it. Every delete below it, of L0 segments
+    /// too, is applied to the rows, but for those after the end.
+    pub delta_prefix: &'a str,
+    /// How the logs are laid out.
+    pub storage: StorageVersion,
+}
+
+/// How far the server is with something that it does by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// All of it is done.
+    Done,
+    /// Not yet; the number changes when it gets further.
+    At(u64),
 }
 
 /// How an import job stands.
@@ -240,14 +242,23 @@ pub trait Milvus: Send + Sync {
     /// Rows that a strongly consistent query sees now. The collection must be loaded.
     async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError>;
 
+    /// Some primary keys that a strongly consistent query finds now, at most so many. The collection must be loaded.
+    async fn some_keys(&self, name: &CollectionName, limit: usize) -> Result<Vec<PrimaryKey>, MilvusError>;
+
+    /// Which of these primary keys a strongly consistent query finds now. The collection must be loaded.
+    async fn find_keys(&self, name: &CollectionName, keys: &[PrimaryKey]) -> Result<Vec<PrimaryKey>, MilvusError>;
+
     /// Makes an empty collection of this name after a captured one, with its partitions, but without its indexes.
     async fn create(&self, name: &CollectionName, capture: &CollectionCapture) -> Result<(), MilvusError>;
 
     /// Makes an index; the same one that exists is fine.
     async fn ensure_index(&self, name: &CollectionName, index: &IndexCapture) -> Result<(), MilvusError>;
 
-    /// Whether every index covers all rows.
-    async fn indexes_are_built(&self, name: &CollectionName) -> Result<bool, MilvusError>;
+    /// Replaces some of a collection's properties.
+    async fn set_properties(&self, name: &CollectionName, properties: &[(String, String)]) -> Result<(), MilvusError>;
+
+    /// How far the indexes are: done when each covers all rows.
+    async fn indexing(&self, name: &CollectionName) -> Result<Pace, MilvusError>;
 
     /// Starts an import job of data captured from Milvus and gives its id.
     async fn import(&self, request: ImportRequest<'_>) -> Result<i64, MilvusError>;
@@ -261,8 +272,8 @@ pub trait Milvus: Send + Sync {
     /// Begins to load; [`Loaded::No`] does nothing. Loading what is loaded is fine.
     async fn load(&self, name: &CollectionName, how: &Loaded) -> Result<(), MilvusError>;
 
-    /// Whether it is loaded to the last row.
-    async fn is_loaded(&self, name: &CollectionName) -> Result<bool, MilvusError>;
+    /// How far loading is: done when it is loaded to the last row.
+    async fn loading(&self, name: &CollectionName) -> Result<Pace, MilvusError>;
 
     /// Frees what loading took; a collection that isn't loaded is fine.
     async fn release(&self, name: &CollectionName) -> Result<(), MilvusError>;

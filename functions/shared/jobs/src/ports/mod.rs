@@ -10,7 +10,7 @@ pub use catalog::{
 };
 pub use milvus::{
     CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, InsertLog,
-    Milvus, MilvusError, OnRateLimit, Segment, SegmentFiles,
+    Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 pub use objects::{Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome};
 pub use world::{Clock, Continuation, ContinuationError, CopyWorkers, Deadline, IdSource};

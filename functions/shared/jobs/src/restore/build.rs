@@ -1,8 +1,6 @@
 //! BUILD: the new collections beside the live ones, under names of the restore's own.
 
-use std::collections::BTreeSet;
-
-use milvault_model::{CollectionCapture, CollectionRestore, CollectionStage, ImportState, ImportTask, RestorePhase};
+use milvault_model::{CollectionCapture, CollectionRestore, CollectionStage, Imports, RestorePhase, TIME_TO_LIVE};
 
 use super::work::{Shared, Work};
 use crate::slice::Step;
@@ -26,36 +24,24 @@ async fn build_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
 /// ours, whether or not it is whole.
 pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capture: &CollectionCapture) -> Step {
     let name = shared.rebuilt(line);
-    let imports = imports_of(capture);
     line.attempts += 1;
-    line.stage = CollectionStage::Built { id: None, imports: imports.clone() };
+    line.stage = CollectionStage::Built { id: None, imports: Imports::default() };
     shared.save(line).await?;
 
     let milvus = &shared.milvus;
-    milvus.ensure_database(&name.database).await?;
-    milvus.drop_collection(&name).await?;
-    milvus.create(&name, capture).await?;
+    shared.sure(milvus.ensure_database(&name.database).await)?;
+    shared.sure(milvus.drop_collection(&name).await)?;
+    // Rows that are past their time to live come back with the others, and are counted: it is set once that is done.
+    let lasting = CollectionCapture {
+        properties: capture.properties.iter().filter(|(key, _)| key != TIME_TO_LIVE).cloned().collect(),
+        ..capture.clone()
+    };
+    shared.sure(milvus.create(&name, &lasting).await)?;
     // Before the data: then an import is completed only when its rows are indexed.
     for index in &capture.indexes {
-        milvus.ensure_index(&name, index).await?;
+        shared.sure(milvus.ensure_index(&name, index).await)?;
     }
     let id = milvus.describe(&name).await?.id;
-    line.stage = CollectionStage::Built { id: Some(id), imports };
+    line.stage = CollectionStage::Built { id: Some(id), imports: Imports::default() };
     Ok(shared.save(line).await?)
-}
-
-/// One import per partition with rows, in the order of the partitions' names.
-fn imports_of(capture: &CollectionCapture) -> Vec<ImportTask> {
-    let with_rows: BTreeSet<i64> =
-        capture.segments.iter().filter(|segment| segment.rows > 0).map(|segment| segment.partition_id).collect();
-    capture
-        .partitions
-        .iter()
-        .filter(|partition| with_rows.contains(&partition.id))
-        .map(|partition| ImportTask {
-            partition: partition.name.clone(),
-            source_partition_id: partition.id,
-            state: ImportState::Planned,
-        })
-        .collect()
 }

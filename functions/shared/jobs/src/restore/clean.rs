@@ -1,6 +1,7 @@
 //! CLEAN: staged objects away, previous collections released or dropped; later, what a finished restore still keeps.
 
 use chrono::TimeDelta;
+use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{CollectionRestore, CollectionStage, Previous, Restore, RestoreState, Time};
 
 use super::work::{Shared, Work};
@@ -10,19 +11,30 @@ use crate::{
     slice::{self, Held, Step},
 };
 
+/// Collections cleared at once.
+const IN_FLIGHT: usize = 16;
+
+/// How much longer a previous collection is kept than it was meant to, while nothing else has its name.
+const KEPT_ON: TimeDelta = TimeDelta::hours(24);
+
 /// The swap is done: tidy up and complete.
 pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     let own = work.own_bucket()?;
     work.held.settle(work.deadline).await?;
     remove_staged(work.jobs, &own, &work.restore).await?;
     work.each_line(async |shared, line| retire_previous(shared, line).await).await?;
+    Ok(complete(work, None).await?)
+}
+
+/// Completes the restore, whatever there still is to tidy up since then.
+pub(crate) async fn complete(work: &mut Work<'_>, leftovers_since: Option<Time>) -> Result<(), Error> {
     let now = work.jobs.ports.clock.now();
-    let previous = match work.restore.keep_previous_hours {
-        0 => Previous::Gone,
-        hours => Previous::Kept { until: now + TimeDelta::hours(i64::from(hours)) },
+    let previous = match (work.restore.keep_previous_hours, leftovers_since) {
+        (0, None) => Previous::Gone,
+        (hours, _) => Previous::Kept { until: now + TimeDelta::hours(i64::from(hours)) },
     };
-    let state = RestoreState::Completed { started_at: work.run.started_at, completed_at: now, previous };
-    Ok(work.end(state).await?)
+    let started_at = work.run.started_at;
+    work.end(RestoreState::Completed { started_at, completed_at: now, previous, leftovers_since }).await
 }
 
 /// A previous collection takes no memory while it is kept.
@@ -31,9 +43,9 @@ async fn retire_previous(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     let previous = shared.previous(&line);
     if swap.live_id.is_some() && shared.milvus.collection_id(&previous).await? == swap.live_id {
         if shared.restore.keep_previous_hours == 0 {
-            shared.milvus.drop_collection(&previous).await?;
+            shared.sure(shared.milvus.drop_collection(&previous).await)?;
         } else {
-            shared.milvus.release(&previous).await?;
+            shared.sure(shared.milvus.release(&previous).await)?;
         }
     }
     Ok(())
@@ -80,19 +92,27 @@ async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(
         let own = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
         remove_staged(jobs, &own, restore).await?;
     }
+    let mut kept_on = false;
     let mut after = None;
     loop {
         let page = jobs.ports.catalog.ledger(&restore.id, PageRequest { after, limit: 100 }).await?;
-        for line in &page.items {
-            drop_own(milvus.as_ref(), restore, line).await?;
-        }
+        let cleared = page.items.iter().map(|line| clear(milvus.as_ref(), &record, line, now));
+        let cleared: Vec<Cleared> = stream::iter(cleared).buffer_unordered(IN_FLIGHT).try_collect().await?;
+        kept_on |= cleared.contains(&Cleared::KeptOn);
         after = page.items.last().map(super::work::line_key);
         if !page.more {
             break;
         }
     }
     match &mut record.state {
-        RestoreState::Completed { previous, .. } => *previous = Previous::Gone,
+        RestoreState::Completed { previous, leftovers_since, .. } => {
+            *leftovers_since = None;
+            match previous {
+                Previous::Kept { until } if *until <= now && kept_on => *until = now + KEPT_ON,
+                Previous::Kept { until } if *until <= now => *previous = Previous::Gone,
+                Previous::Kept { .. } | Previous::Gone => {}
+            }
+        }
         RestoreState::Failed { leftovers_since, .. } | RestoreState::Cancelled { leftovers_since, .. } => {
             *leftovers_since = None;
         }
@@ -106,20 +126,41 @@ async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(
     }
 }
 
-/// Drops the collection that a line keeps under a name of the restore's own. Only such names, and of a previous
-/// collection only the very one that was moved there.
-async fn drop_own(milvus: &dyn Milvus, restore: &Restore, line: &CollectionRestore) -> Result<(), Error> {
+/// What became of what a line keeps.
+#[derive(Debug, PartialEq, Eq)]
+enum Cleared {
+    /// Nothing is left that is due.
+    Yes,
+    /// The previous collection stays: nothing else has its data's name.
+    KeptOn,
+}
+
+/// Drops what a line keeps under names of the restore's own: only such names, of the previous collection only the very
+/// one that was moved there, and what was swapped in never.
+async fn clear(milvus: &dyn Milvus, restore: &Restore, line: &CollectionRestore, now: Time) -> Result<Cleared, Error> {
     let rebuilt = milvault_model::rebuilt_name(&line.target, &restore.id);
-    milvus.drop_collection(&rebuilt).await?;
-    // Of a restore that didn't complete, what a swap moved away is the user's live data.
-    let completed = matches!(restore.state, RestoreState::Completed { .. });
-    if let CollectionStage::Swapped(swap) = &line.stage
-        && completed
-    {
-        let previous = milvault_model::previous_name(&line.target, &restore.id);
-        if swap.live_id.is_some() && milvus.collection_id(&previous).await? == swap.live_id {
-            milvus.drop_collection(&previous).await?;
+    let CollectionStage::Swapped(swap) = &line.stage else {
+        if !matches!(line.stage, CollectionStage::Swapping(_)) {
+            milvus.drop_collection(&rebuilt).await?;
         }
+        return Ok(Cleared::Yes);
+    };
+    // Of a restore that didn't complete, what a swap moved away is the user's live data.
+    let RestoreState::Completed { previous: Previous::Kept { until }, .. } = &restore.state else {
+        return Ok(Cleared::Yes);
+    };
+    let previous = milvault_model::previous_name(&line.target, &restore.id);
+    if swap.live_id.is_none() || milvus.collection_id(&previous).await? != swap.live_id {
+        return Ok(Cleared::Yes);
     }
-    Ok(())
+    if *until > now {
+        milvus.release(&previous).await?;
+        return Ok(Cleared::Yes);
+    }
+    if milvus.collection_id(&line.target).await?.is_none() {
+        tracing::warn!(collection = %line.target, %previous, "kept on: nothing has its name any more");
+        return Ok(Cleared::KeptOn);
+    }
+    milvus.drop_collection(&previous).await?;
+    Ok(Cleared::Yes)
 }

@@ -6,6 +6,7 @@
 mod build;
 mod clean;
 mod create;
+mod groups;
 mod import;
 mod requests;
 mod stage;
@@ -14,7 +15,9 @@ mod undo;
 mod verify;
 mod work;
 
-use milvault_model::{Ending, FailureCode, InstanceId, JobRef, Restore, RestoreId, RestorePhase, RestoreState, Time};
+use milvault_model::{
+    Ending, Failure, FailureCode, InstanceId, JobRef, Restore, RestoreId, RestorePhase, RestoreState, Time,
+};
 
 pub use create::{BackupSelector, CreateRestore, DamagedBackup, create};
 pub use requests::{cancel, rollback};
@@ -68,7 +71,7 @@ impl Job for Work<'_> {
         }
         match phase {
             RestorePhase::Stage { next: None } => stage::write_ledger(self).await?,
-            RestorePhase::Stage { next: Some(next) } => stage::stage_page(self, next).await?,
+            RestorePhase::Stage { next: Some(next) } => stage::stage(self, next).await?,
             RestorePhase::Build => build::build(self).await?,
             RestorePhase::Import => import::import(self).await?,
             RestorePhase::Verify => verify::verify(self).await?,
@@ -90,29 +93,90 @@ impl Job for Work<'_> {
     }
 
     fn is_stalled(&self, now: Time) -> bool {
-        self.run.is_stalled(now, self.jobs.settings.stall)
+        self.is_stalled_for(now, self.jobs.settings.stall)
     }
 
     async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
-        match &self.run.phase {
-            // There is no other way out of these than through.
-            RestorePhase::Undo(_) | RestorePhase::Rollback { .. } | RestorePhase::Clean => {
-                tracing::error!(?ending, restore = %self.restore.id, "the clean-up waits for the next sweep");
-                let now = self.jobs.ports.clock.now();
-                let ended = self.is_stalled(now) && self.give_up_cleaning(now).await?;
-                Ok(Some(if ended { WorkEnd::Over } else { WorkEnd::LeaveToSweep }))
+        let restore = self.restore.id.clone();
+        let is_over = match self.run.phase.clone() {
+            // The collections are in their places: what is left to tidy up is the sweep's.
+            RestorePhase::Clean => {
+                tracing::error!(?ending, %restore, "completed, but not tidied up");
+                clean::complete(self, Some(self.jobs.ports.clock.now())).await?;
+                true
+            }
+            RestorePhase::Rollback { completed_at, until } => {
+                tracing::error!(?ending, %restore, "the rollback stops");
+                let stuck = match ending {
+                    Ending::Failed(failure) => failure,
+                    Ending::Cancelled => Failure::new(FailureCode::Stalled, "it was to stop"),
+                };
+                undo::stop_rollback(self, &stuck, completed_at, until).await?;
+                true
+            }
+            RestorePhase::Undo(first) => {
+                tracing::error!(?ending, %restore, "the undoing waits for the next sweep");
+                undo::give_up(self, first, ending).await?
             }
             phase => {
-                tracing::warn!(?ending, restore = %self.restore.id, phase = phase.name(), "the restore is undone");
+                tracing::warn!(?ending, %restore, phase = phase.name(), "the restore is undone");
                 self.enter(RestorePhase::Undo(ending)).await?;
-                Ok(None)
+                return Ok(None);
             }
-        }
+        };
+        Ok(Some(if is_over { WorkEnd::Over } else { WorkEnd::LeaveToSweep }))
     }
 }
 
-/// Several collections' reasons as one failure, in the ledger's order.
+/// The most reasons that a failure names.
+const REASONS: usize = 20;
+
+/// Several collections' reasons as one failure, in the order of their names.
 fn together(code: FailureCode, mut reasons: Vec<String>) -> Halt {
     reasons.sort();
+    if let Some(more) = reasons.len().checked_sub(REASONS).filter(|more| *more > 0) {
+        reasons.truncate(REASONS);
+        reasons.push(format!("and {more} more"));
+    }
     fatal(code, reasons.join("; "))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use chrono::DateTime;
+    use milvault_model::{CollectionCapture, CollectionName, Loaded, RowCount};
+
+    use super::*;
+
+    /// Of an empty collection.
+    pub(crate) fn capture() -> CollectionCapture {
+        CollectionCapture {
+            name: CollectionName::new("default", "items"),
+            id: 1,
+            schema: String::new(),
+            primary_key: "id".to_owned(),
+            shards: 1,
+            consistency_level: 0,
+            properties: Vec::new(),
+            partitions: Vec::new(),
+            has_partition_key: false,
+            indexes: Vec::new(),
+            aliases: Vec::new(),
+            loaded: Loaded::No,
+            flush_timestamp: 0,
+            point_in_time: DateTime::UNIX_EPOCH,
+            rows: RowCount::AtMost { rows: 0 },
+            sample: Vec::new(),
+            size_bytes: 0,
+            segments: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_failure_names_some_of_many_reasons() {
+        let reasons = (0..16_000).map(|number| format!("c{number:05}: gone")).collect();
+        let Halt::Fatal(failure) = together(FailureCode::ImportFailed, reasons) else { panic!("it is fatal") };
+        assert!(failure.message.starts_with("c00000: gone; c00001: gone; "));
+        assert!(failure.message.ends_with("; and 15980 more"));
+    }
 }

@@ -64,7 +64,7 @@ pub async fn rollback(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -
             RestoreState::Running(RestoreRun { phase: RestorePhase::Rollback { .. }, .. })
             | RestoreState::RolledBack { .. } => return Ok(record),
             RestoreState::Pending | RestoreState::Running(_) => return Err(Error::RestoreInProgress(restore.clone())),
-            RestoreState::Completed { started_at, completed_at, previous: Previous::Kept { until } }
+            RestoreState::Completed { started_at, completed_at, previous: Previous::Kept { until }, .. }
                 if *until > now =>
             {
                 (*started_at, *completed_at, *until)

@@ -1,16 +1,24 @@
 //! STAGE: the ledger, then the snapshot's objects into the instance's own bucket, by server-side copies.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use futures::{StreamExt, stream};
 use milvault_model::{
-    CollectionCapture, CollectionRestore, CollectionStage, FailureCode, ObjectEntry, PageRef, RestorePhase,
+    CollectionCapture, CollectionRestore, CollectionStage, FailureCode, Manifest, ObjectEntry, PageRef, Progress,
+    RestorePhase,
 };
 
-use super::{create::targets, work::Work};
+use super::{
+    create::targets,
+    groups::Places,
+    work::{Work, line_key},
+};
 use crate::{
     Error, layout,
-    ports::{CatalogError, CopyOutcome, CopyRequest, Write},
+    ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, Write},
     slice::{Halt, Step, fatal},
     throttle::Throttle,
 };
@@ -59,85 +67,135 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
     Ok(work.enter(RestorePhase::Stage { next: Some(0) }).await?)
 }
 
-/// Copies the wanted objects of one page of the manifest.
-pub(crate) async fn stage_page(work: &mut Work<'_>, next: u32) -> Step {
-    let manifest = work.manifest().await?;
-    let Some(page) = manifest.object_pages.get(next as usize) else {
-        return Ok(work.enter(RestorePhase::Build).await?);
-    };
-    let wanted = wanted(work).await?;
-    let entries = match holds_any(page, &wanted) {
-        true => work.snapshot().read_named::<ObjectEntry>(page).await?,
-        false => Vec::new(),
-    };
-    let own = work.own_bucket()?;
-    let staging = layout::staging(&work.restore.id);
-    let data = layout::data(&work.restore.source_instance_id);
+/// What a slice needs for staging.
+struct Staging {
+    manifest: Manifest,
+    own: Bucket,
+    /// The source ids of the collections to restore.
+    wanted: BTreeSet<String>,
+    places: Places,
+    throttle: Throttle,
+    /// Bytes of all of them.
+    bytes: u64,
+}
 
-    let throttle = Throttle::new(work.jobs.settings.copies_in_flight);
-    let copies = entries.into_iter().filter(|entry| wanted.contains(entry.key.collection())).map(|entry| {
+/// Copies the wanted objects of the manifest's pages, from this one on.
+pub(crate) async fn stage(work: &mut Work<'_>, next: u32) -> Step {
+    let staging = prepare(work).await?;
+    for next in next.. {
+        let Some(page) = staging.manifest.object_pages.get(next as usize) else { break };
+        stage_page(work, &staging, page).await?;
+        work.run.phase = RestorePhase::Stage { next: Some(next + 1) };
+        work.checkpoint().await?;
+        work.require_time()?;
+    }
+    Ok(work.enter(RestorePhase::Build).await?)
+}
+
+async fn prepare(work: &Work<'_>) -> Step<Staging> {
+    let manifest = work.manifest().await?;
+    // By page of the manifest's collections.
+    let mut lines: BTreeMap<u32, BTreeSet<i64>> = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = work.lines(after).await?;
+        after = page.items.last().map(line_key);
+        for line in &page.items {
+            lines.entry(line.capture_page).or_default().insert(line.source_id);
+        }
+        if !page.more {
+            break;
+        }
+    }
+    let mut staging = Staging {
+        own: work.own_bucket()?,
+        wanted: lines.values().flatten().map(i64::to_string).collect(),
+        places: Places::default(),
+        throttle: Throttle::new(work.jobs.settings.copies_in_flight),
+        bytes: 0,
+        manifest,
+    };
+    let folder = work.snapshot();
+    for (number, ids) in lines {
+        let Some(page) = staging.manifest.collection_pages.get(number as usize) else { continue };
+        for capture in folder.read_named::<CollectionCapture>(page).await? {
+            if ids.contains(&capture.id) {
+                staging.places.add(&capture)?;
+                staging.bytes += capture.size_bytes;
+            }
+        }
+    }
+    Ok(staging)
+}
+
+async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> Step {
+    if !holds_any(page, &staging.wanted) {
+        return Ok(());
+    }
+    let entries = work.snapshot().read_named::<ObjectEntry>(page).await?;
+    let wanted: Vec<_> = entries.iter().filter(|entry| staging.wanted.contains(entry.key.collection())).collect();
+    let mut progress = Progress { bytes_total: staging.bytes, ..work.run.progress };
+    progress.objects_total += wanted.len() as u64;
+
+    let prefix = layout::staging(&work.restore.id);
+    let data = layout::data(&work.restore.source_instance_id);
+    let stopping = AtomicBool::new(false);
+    let copies = wanted.into_iter().flat_map(|entry| {
+        let places = staging.places.of(&entry.key).into_iter().enumerate();
+        places.map(move |(number, place)| (entry, number == 0, place))
+    });
+    let copies = copies.map(|(entry, is_first, place)| {
         let (jobs, deadline, restore) = (work.jobs, work.deadline, &work.restore.id);
-        let (own, staging, data, throttle) = (&own, &staging, &data, &throttle);
+        let (prefix, data, stopping) = (&prefix, &data, &stopping);
         async move {
-            let etag = entry.etag.as_deref().unwrap_or_default();
+            let to_key = format!("{prefix}{place}");
             let request = CopyRequest {
                 from: &jobs.settings.snapshot_bucket,
                 from_key: &format!("{data}{}", entry.key.stored()),
-                from_etag: etag,
+                from_etag: entry.etag.as_deref().unwrap_or_default(),
                 size: entry.size,
-                to: own,
-                to_key: &format!("{staging}{}", entry.key.source()),
+                to: &staging.own,
+                to_key: &to_key,
                 stored_by: restore.as_str(),
             };
-            let outcome = throttle.copy(jobs, request, || deadline.is_over(jobs.ports.clock.now())).await?;
-            Ok::<_, Error>((entry, outcome))
+            let is_over = || stopping.load(Ordering::Relaxed) || deadline.is_over(jobs.ports.clock.now());
+            let outcome = staging.throttle.copy(jobs, request, is_over).await?;
+            match outcome {
+                None => Err(Halt::OutOfTime),
+                Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => Ok(is_first.then_some(entry)),
+                Some(CopyOutcome::SourceGone) => {
+                    let message = format!("the backup's object {} is missing or changed", entry.key);
+                    Err(fatal(FailureCode::SnapshotDamaged, message))
+                }
+                Some(CopyOutcome::Occupied) => {
+                    Err(fatal(FailureCode::StorageUnreachable, format!("another object is in the way of {to_key}")))
+                }
+            }
         }
     });
     let mut copies = stream::iter(copies).buffer_unordered(work.jobs.settings.copies_in_flight);
-    let mut in_time = true;
-    let mut progress = work.run.progress;
-    progress.objects_total = manifest.totals.objects;
-    progress.bytes_total = manifest.totals.size_bytes;
+    let mut halted = None;
+    // Those in flight come to their ends, whatever one of them finds: none may arrive after the staging is removed.
     while let Some(result) = copies.next().await {
-        let (entry, outcome) = result?;
-        match outcome {
-            None => in_time = false,
-            Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => {
+        match result {
+            Ok(Some(entry)) if halted.is_none() => {
                 progress.objects_done += 1;
                 progress.bytes_done += entry.size;
             }
-            Some(CopyOutcome::SourceGone) => {
-                let message = format!("the backup's object {} is missing or changed", entry.key);
-                return Err(fatal(FailureCode::SnapshotDamaged, message));
-            }
-            Some(CopyOutcome::Occupied) => {
-                let message = format!("another object is in the way of {staging}{}", entry.key.source());
-                return Err(fatal(FailureCode::StorageUnreachable, message));
+            Ok(_) => {}
+            Err(halt) => {
+                stopping.store(true, Ordering::Relaxed);
+                halted.get_or_insert(halt);
             }
         }
     }
     drop(copies);
-    if !in_time {
-        // What is copied is found to be there already by the next slice.
-        return Err(Halt::OutOfTime);
+    // What is copied is found to be there already by whoever does the page again.
+    if let Some(halt) = halted {
+        return Err(halt);
     }
-    work.run.phase = RestorePhase::Stage { next: Some(next + 1) };
     work.run.progress = progress;
-    Ok(work.checkpoint().await?)
-}
-
-/// The source ids of the collections in the ledger.
-async fn wanted(work: &Work<'_>) -> Result<BTreeSet<String>, Halt> {
-    let mut wanted = BTreeSet::new();
-    let mut after = None;
-    loop {
-        let page = work.lines(after).await?;
-        after = page.items.last().map(super::work::line_key);
-        wanted.extend(page.items.iter().map(|line| line.source_id.to_string()));
-        if !page.more {
-            return Ok(wanted);
-        }
-    }
+    Ok(())
 }
 
 /// Whether a page, which is sorted by collection, may hold objects of one of these.

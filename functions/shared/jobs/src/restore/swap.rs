@@ -1,24 +1,51 @@
 //! SWAP: live → previous, new → live, aliases after it; from each point on, the ids say what was done.
 
+use std::collections::HashMap;
+
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, FailureCode, Loaded, RestoreMode, RestorePhase, Swap,
+    restore_owns,
 };
 
-use super::work::{Shared, Work};
+use super::work::{Shared, Work, line_key};
 use crate::{
     ports::{CollectionDescription, MilvusError},
     slice::{Step, fatal},
 };
 
+/// Which of the restored collections an alias belongs to, by database and alias.
+type Owners = HashMap<(String, String), CollectionName>;
+
 pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
-    work.each_line(async |shared, line| swap_line(shared, line).await).await?;
+    let owners = owners(work).await?;
+    work.each_line(async |shared, line| swap_line(shared, &owners, line).await).await?;
     Ok(work.enter(RestorePhase::Clean).await?)
 }
 
-async fn swap_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
+/// The backup's aliases come back, unless the collection comes back under another name: then they belong to the one
+/// that has the name.
+async fn owners(work: &Work<'_>) -> Step<Owners> {
+    let shared = work.shared().await?;
+    let mut owners = Owners::new();
+    let mut after = None;
+    loop {
+        let page = work.lines(after).await?;
+        after = page.items.last().map(line_key);
+        for line in page.items.iter().filter(|line| line.source.collection == line.target.collection) {
+            for alias in shared.capture(line).await?.aliases {
+                owners.insert((line.target.database.clone(), alias), line.target.clone());
+            }
+        }
+        if !page.more {
+            return Ok(owners);
+        }
+    }
+}
+
+async fn swap_line(shared: &Shared<'_>, owners: &Owners, mut line: CollectionRestore) -> Step {
     let swap = match &line.stage {
         CollectionStage::Verified { id } => {
-            let swap = prepare(shared, &line, *id).await?;
+            let swap = prepare(shared, owners, &line, *id).await?;
             line.stage = CollectionStage::Swapping(swap.clone());
             shared.save(&line).await?;
             swap
@@ -28,7 +55,7 @@ async fn swap_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     };
     let unavailable = rename(shared, &line, &swap).await?;
     for alias in &swap.aliases {
-        shared.milvus.point_alias(alias, &line.target).await?;
+        shared.sure(shared.milvus.point_alias(alias, &line.target).await)?;
     }
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
     line.stage = CollectionStage::Swapped(swap);
@@ -36,7 +63,8 @@ async fn swap_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
 }
 
 /// What there is to move, by id.
-async fn prepare(shared: &Shared<'_>, line: &CollectionRestore, new_id: i64) -> Step<Swap> {
+async fn prepare(shared: &Shared<'_>, owners: &Owners, line: &CollectionRestore, new_id: i64) -> Step<Swap> {
+    let database = &line.target.database;
     let live = match shared.milvus.collection_id(&line.target).await? {
         Some(_) if shared.restore.mode == RestoreMode::Create => {
             return Err(fatal(FailureCode::CollectionExists, format!("collection {} exists", line.target)));
@@ -44,7 +72,7 @@ async fn prepare(shared: &Shared<'_>, line: &CollectionRestore, new_id: i64) -> 
         Some(_) => Some(shared.milvus.describe(&line.target).await?),
         None => None,
     };
-    let capture = shared.capture(line).await?;
+    let owner = |alias: &String| owners.get(&(database.clone(), alias.clone()));
     let mut swap = Swap {
         new_id,
         live_id: live.as_ref().map(|live| live.id),
@@ -53,18 +81,24 @@ async fn prepare(shared: &Shared<'_>, line: &CollectionRestore, new_id: i64) -> 
         aliases: Vec::new(),
         taken_aliases: Vec::new(),
     };
-    // The live collection's aliases stay on its name. The backup's come back, unless the collection comes back under
-    // another name: then they belong to the one that has the name.
-    swap.aliases.clone_from(&swap.live_aliases);
-    if line.source.collection == line.target.collection {
-        for alias in capture.aliases {
-            if swap.aliases.contains(&alias) {
-                continue;
-            }
-            if let Some(holder) = shared.milvus.alias_target(&line.target.database, &alias).await? {
+    // The live collection's aliases stay on its name, but for those that go to another one of the backup.
+    let staying = |alias: &&String| owner(alias).is_none_or(|owner| *owner == line.target);
+    swap.aliases = swap.live_aliases.iter().filter(staying).cloned().collect();
+    let mut coming: Vec<&String> =
+        owners.iter().filter(|(_, owner)| **owner == line.target).map(|((_, alias), _)| alias).collect();
+    coming.sort();
+    for alias in coming.into_iter().filter(|alias| !swap.live_aliases.contains(alias)) {
+        swap.aliases.push(alias.clone());
+        match shared.milvus.alias_target(database, alias).await? {
+            // One that this restore has moved away is among its own line's.
+            Some(holder) if !restore_owns(&holder) => {
+                shared.warn(format!(
+                    "alias {database}.{alias} stood for {database}.{holder}, and now for {}",
+                    line.target
+                ));
                 swap.taken_aliases.push((alias.clone(), holder));
             }
-            swap.aliases.push(alias);
+            _ => {}
         }
     }
     Ok(swap)
@@ -84,20 +118,19 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
     let clock = &shared.jobs.ports.clock;
     let began = clock.now();
     if at_target.is_some() {
-        again_if_unknown(milvus.rename(target, &previous.collection).await)?;
+        again_if_unknown(shared, milvus.rename(target, &previous.collection).await)?;
     }
-    again_if_unknown(milvus.rename(&shared.rebuilt(line), &target.collection).await)?;
+    again_if_unknown(shared, milvus.rename(&shared.rebuilt(line), &target.collection).await)?;
     let took = clock.now() - began;
     Ok(at_target.and(u64::try_from(took.num_milliseconds()).ok()))
 }
 
 /// The answer to a rename decides nothing: whether it took effect is looked up, here or by whoever comes next.
-pub(crate) fn again_if_unknown(result: Result<(), MilvusError>) -> Step {
-    result.map_err(|error| match error {
+fn again_if_unknown(shared: &Shared<'_>, result: Result<(), MilvusError>) -> Step {
+    shared.sure(result.map_err(|error| match error {
         MilvusError::NoCollection(_) => MilvusError::Unreachable("a rename's outcome has to be looked up".into()),
         error => error,
-    })?;
-    Ok(())
+    }))
 }
 
 /// Whether what was live before a swap is still there to be put back: otherwise what is live now is all there is.
@@ -119,7 +152,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
     let rebuilt = shared.rebuilt(line);
     require_previous(shared, line, swap).await?;
     if milvus.collection_id(target).await? == Some(swap.new_id) {
-        again_if_unknown(milvus.rename(target, &rebuilt.collection).await)?;
+        again_if_unknown(shared, milvus.rename(target, &rebuilt.collection).await)?;
     }
     if let Some(live_id) = swap.live_id
         && milvus.collection_id(&previous).await? == Some(live_id)
@@ -128,17 +161,25 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
             let message = format!("another collection was made as {target}; its previous one is {previous}");
             return Err(fatal(FailureCode::CollectionExists, message));
         }
-        again_if_unknown(milvus.rename(&previous, &target.collection).await)?;
+        again_if_unknown(shared, milvus.rename(&previous, &target.collection).await)?;
     }
     for alias in &swap.live_aliases {
-        milvus.point_alias(alias, target).await?;
+        shared.sure(milvus.point_alias(alias, target).await)?;
     }
+    let database = &target.database;
     for alias in swap.aliases.iter().filter(|alias| !swap.live_aliases.contains(alias)) {
-        match swap.taken_aliases.iter().find(|(taken, _)| taken == alias) {
-            Some((_, holder)) => {
-                milvus.point_alias(alias, &CollectionName::new(&target.database, holder)).await?;
+        // What another collection has by now is that one's: its own line's, or the user's doing.
+        let holder = milvus.alias_target(database, alias).await?;
+        if holder.is_some_and(|holder| holder != target.collection && holder != rebuilt.collection) {
+            continue;
+        }
+        let before = swap.taken_aliases.iter().find(|(taken, _)| taken == alias);
+        let before = before.map(|(_, holder)| CollectionName::new(database, holder));
+        match before {
+            Some(holder) if milvus.collection_id(&holder).await?.is_some() => {
+                shared.sure(milvus.point_alias(alias, &holder).await)?;
             }
-            None => milvus.drop_alias(&target.database, alias).await?,
+            _ => shared.sure(milvus.drop_alias(database, alias).await)?,
         }
     }
     Ok(())

@@ -7,9 +7,10 @@ use milvault_model::{
 use super::{
     clean::remove_staged,
     swap::{require_previous, swap_back},
-    work::{POLL, Shared, Work, ended},
+    work::{POLL, Shared, Work, ended, line_key},
 };
 use crate::{
+    Error,
     ports::{ImportStatus, MilvusError},
     slice::{self, Halt, Step},
 };
@@ -32,6 +33,47 @@ pub(crate) async fn undo(work: &mut Work<'_>, ending: Ending) -> Step {
     Ok(work.end(ended(ending, work.run.started_at, now, None)).await?)
 }
 
+/// Ends a restore whose undoing doesn't go on: at once if every live collection is in its place, and otherwise only
+/// after many tries, with the names of those that aren't. The sweep removes the rest later. Whether it ended.
+pub(crate) async fn give_up(work: &mut Work<'_>, first: Ending, last: Ending) -> Result<bool, Error> {
+    let now = work.jobs.ports.clock.now();
+    let stall = work.jobs.settings.stall;
+    if !work.is_stalled_for(now, stall) {
+        return Ok(false);
+    }
+    let mut moved = Vec::new();
+    let mut after = None;
+    loop {
+        let page = work.lines(after).await?;
+        for line in &page.items {
+            if matches!(line.stage, CollectionStage::Swapping(_) | CollectionStage::Swapped(_)) {
+                moved.push(line.target.to_string());
+            }
+        }
+        after = page.items.last().map(line_key);
+        if !page.more {
+            break;
+        }
+    }
+    let ending = match (first, last) {
+        _ if !moved.is_empty() && !work.is_stalled_for(now, stall * 10) => return Ok(false),
+        (Ending::Failed(failure), Ending::Failed(stuck)) if !moved.is_empty() => {
+            let names = moved.join(", ");
+            let suffix = work.restore.id.short();
+            let message = format!(
+                "{}; and what was live couldn't be put back for {names}, because {}: it is kept beside it, with \
+                 __before_{suffix} after its name",
+                failure.message, stuck.message
+            );
+            Ending::Failed(Failure::new(failure.code, message))
+        }
+        (first, _) => first,
+    };
+    let state = ended(ending, work.run.started_at, now, Some(now));
+    work.end(state).await?;
+    Ok(true)
+}
+
 async fn undo_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     match &line.stage {
         CollectionStage::Waiting | CollectionStage::Undone => return Ok(()),
@@ -39,50 +81,64 @@ async fn undo_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
             swap_back(shared, &line, swap).await?;
         }
         CollectionStage::Built { imports, .. } => {
-            // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let them end, but
+            // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let it end, but
             // don't wait for one that the server has forgotten.
             let patience = shared.jobs.ports.clock.now() + shared.jobs.settings.import_stall;
-            for import in imports {
-                if let ImportState::Started { task } = import.state {
-                    slice::wait_until(shared.jobs, shared.deadline, POLL, async || {
-                        match shared.milvus.import_status(task).await {
-                            Ok(ImportStatus::Completed { .. } | ImportStatus::Failed(_))
-                            | Err(MilvusError::Refused(_)) => Ok(true),
-                            Ok(ImportStatus::Waiting | ImportStatus::Running { .. }) => {
-                                Ok(shared.jobs.ports.clock.now() > patience)
-                            }
-                            Err(error) => Err(error.into()),
+            if let ImportState::Started { task } = imports.next {
+                slice::wait_until(shared.jobs, shared.deadline, POLL, async || {
+                    match shared.milvus.import_status(task).await {
+                        Ok(ImportStatus::Completed { .. } | ImportStatus::Failed(_)) | Err(MilvusError::Refused(_)) => {
+                            Ok(true)
                         }
-                    })
-                    .await?;
-                }
+                        Ok(ImportStatus::Waiting | ImportStatus::Running { .. }) => {
+                            Ok(shared.jobs.ports.clock.now() > patience)
+                        }
+                        Err(error) => Err(error.into()),
+                    }
+                })
+                .await?;
             }
         }
         CollectionStage::Imported { .. } | CollectionStage::Verified { .. } => {}
     }
-    shared.milvus.drop_collection(&shared.rebuilt(&line)).await?;
+    shared.sure(shared.milvus.drop_collection(&shared.rebuilt(&line)).await)?;
     line.stage = CollectionStage::Undone;
     Ok(shared.save(&line).await?)
 }
 
 /// Puts the previous collections of a completed restore back, loaded as they were.
 pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step {
-    let started_at = work.run.started_at;
     // All of them ready before the first is moved.
     let rolled_back = match work.each_line(async |shared, line| load_previous(shared, line).await).await {
         Ok(()) => work.each_line(async |shared, line| undo_line(shared, line).await).await,
         halted => halted,
     };
-    let state = match rolled_back {
-        Ok(()) => RestoreState::RolledBack { started_at, completed_at, rolled_back_at: work.jobs.ports.clock.now() },
-        // What is in the way has to be moved by the user; what is kept is kept on.
-        Err(Halt::Fatal(stuck)) => {
-            work.restore.warnings.push(format!("the rollback was not possible for {}", stuck.message));
-            RestoreState::Completed { started_at, completed_at, previous: Previous::Kept { until } }
+    match rolled_back {
+        Ok(()) => {
+            let own = work.own_bucket()?;
+            remove_staged(work.jobs, &own, &work.restore).await?;
+            let started_at = work.run.started_at;
+            let rolled_back_at = work.jobs.ports.clock.now();
+            Ok(work.end(RestoreState::RolledBack { started_at, completed_at, rolled_back_at }).await?)
         }
-        Err(halt) => return Err(halt),
-    };
-    Ok(work.end(state).await?)
+        // What is in the way has to be moved by the user; what is kept is kept on.
+        Err(Halt::Fatal(stuck)) => Ok(stop_rollback(work, &stuck, completed_at, until).await?),
+        Err(halt) => Err(halt),
+    }
+}
+
+/// Leaves a rollback that can't go on as far as it is: it can be asked for again. What it loaded the sweep releases.
+pub(crate) async fn stop_rollback(
+    work: &mut Work<'_>,
+    stuck: &Failure,
+    completed_at: Time,
+    until: Time,
+) -> Result<(), Error> {
+    work.restore.warnings.push(format!("the rollback was not possible: {}", stuck.message));
+    let started_at = work.run.started_at;
+    let previous = Previous::Kept { until };
+    let leftovers_since = Some(work.jobs.ports.clock.now());
+    work.end(RestoreState::Completed { started_at, completed_at, previous, leftovers_since }).await
 }
 
 async fn load_previous(shared: &Shared<'_>, line: CollectionRestore) -> Step {
@@ -92,6 +148,7 @@ async fn load_previous(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     if swap.live_loaded == Loaded::No || shared.milvus.collection_id(&previous).await? != swap.live_id {
         return Ok(());
     }
-    shared.milvus.load(&previous, &swap.live_loaded).await?;
-    slice::wait_until(shared.jobs, shared.deadline, POLL, async || Ok(shared.milvus.is_loaded(&previous).await?)).await
+    shared.sure(shared.milvus.load(&previous, &swap.live_loaded).await)?;
+    let what = format!("loading {previous}");
+    shared.wait_until(&what, async || Ok(shared.milvus.loading(&previous).await?.into())).await
 }

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
-use milvault_model::{CollectionRestore, CollectionStage, FailureCode, Loaded, Reload};
+use milvault_model::{
+    CollectionCapture, CollectionName, CollectionRestore, CollectionStage, FailureCode, Loaded, Reload, RowCount,
+    TIME_TO_LIVE,
+};
 
-use super::work::{Shared, Work};
-use crate::slice::{Step, fatal};
+use super::work::{Shared, Wait, Work};
+use crate::{
+    Error,
+    ports::MilvusError,
+    slice::{Halt, Step, fatal},
+};
 
 /// Rows that were imported may be seen by queries only a while later; seen on Milvus 2.3.5: up to 16 s.
 const SETTLING: Duration = Duration::from_secs(120);
@@ -16,44 +23,88 @@ pub(crate) async fn verify(work: &mut Work<'_>) -> Step {
 }
 
 async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
-    let CollectionStage::Imported { id, rows } = line.stage else { return Ok(()) };
+    let CollectionStage::Imported { id, rows: imported } = line.stage else { return Ok(()) };
     let capture = shared.capture(&line).await?;
     let name = shared.rebuilt(&line);
-    let milvus = &shared.milvus;
 
-    let found = if capture.indexes.is_empty() && capture.loaded == Loaded::No {
-        // What has no index can't be loaded, and so not be queried: the imports' own count is what there is.
-        rows
-    } else {
-        milvus.load(&name, &Loaded::Whole { replicas: replicas(&capture.loaded) }).await?;
-        let what = format!("loading {}", line.target);
-        shared.wait_until(&what, async || Ok(milvus.is_loaded(&name).await?)).await?;
-        let mut found = 0;
-        let until = shared.jobs.ports.clock.now() + SETTLING;
-        let what = format!("counting {}", line.target);
-        shared
-            .wait_until(&what, async || {
-                found = milvus.count(&name).await?;
-                Ok(found == rows || shared.jobs.ports.clock.now() > until)
-            })
-            .await?;
-        found
+    let found = match load(shared, &name, &capture).await? {
+        Countable::Yes => count(shared, &name, &capture, imported).await?,
+        Countable::No => imported,
     };
     line.rows_found = Some(found);
-    if found != rows || !capture.rows.admits(found) {
+    if found != expected(&capture, imported) || !capture.rows.admits(found) {
         shared.save(&line).await?;
-        return Err(fatal(
-            FailureCode::VerificationFailed,
-            format!(
-                "{}: the backup has {} rows, the imports counted {rows}, queries find {found}",
-                line.target,
-                capture.rows.rows()
-            ),
+        return Err(failed(
+            &line,
+            format!("the backup has {} rows, the imports counted {imported}, {found} are found", capture.rows.rows()),
         ));
+    }
+    if !capture.sample.is_empty() {
+        let there = shared.milvus.find_keys(&name, &capture.sample).await?;
+        let missing = capture.sample.iter().filter(|key| !there.contains(key)).count();
+        if missing > 0 {
+            shared.save(&line).await?;
+            let of = capture.sample.len();
+            return Err(failed(&line, format!("{missing} of {of} primary keys that the backup names are not found")));
+        }
+    }
+    let ends: Vec<_> = capture.properties.iter().filter(|(key, _)| key == TIME_TO_LIVE).cloned().collect();
+    if !ends.is_empty() {
+        shared.sure(shared.milvus.set_properties(&name, &ends).await)?;
     }
     load_as_wanted(shared, &line).await?;
     line.stage = CollectionStage::Verified { id };
     Ok(shared.save(&line).await?)
+}
+
+fn failed(line: &CollectionRestore, what: String) -> Halt {
+    fatal(FailureCode::VerificationFailed, format!("{}: {what}", line.target))
+}
+
+/// The rows that must be found: those of the point in time where they were counted then, otherwise what was imported.
+fn expected(capture: &CollectionCapture, imported: u64) -> u64 {
+    match capture.rows {
+        RowCount::Exactly { rows } => rows,
+        RowCount::AtMost { .. } => imported,
+    }
+}
+
+/// Whether a collection's rows can be counted by a query.
+enum Countable {
+    Yes,
+    No,
+}
+
+/// Loads all of a collection, if it can be.
+async fn load(shared: &Shared<'_>, name: &CollectionName, capture: &CollectionCapture) -> Step<Countable> {
+    let milvus = &shared.milvus;
+    match shared.sure(milvus.load(name, &Loaded::Whole { replicas: replicas(&capture.loaded) }).await) {
+        // A collection that lacks an index can't be loaded, and one that wasn't may be too large for the server.
+        Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) if capture.loaded == Loaded::No => {
+            tracing::info!(reason, collection = %name, "counted by its imports: it can't be loaded");
+            Ok(Countable::No)
+        }
+        Err(halt) => Err(halt),
+        Ok(()) => {
+            let what = format!("loading {name}");
+            shared.wait_until(&what, async || Ok(milvus.loading(name).await?.into())).await?;
+            Ok(Countable::Yes)
+        }
+    }
+}
+
+/// The rows that queries find, once they find as many as they must or the time for that is over.
+async fn count(shared: &Shared<'_>, name: &CollectionName, capture: &CollectionCapture, imported: u64) -> Step<u64> {
+    let mut found = 0;
+    let until = shared.jobs.ports.clock.now() + SETTLING;
+    shared
+        .wait_until(&format!("counting {name}"), async || {
+            found = shared.milvus.count(name).await?;
+            let is_over = found == expected(capture, imported) || shared.jobs.ports.clock.now() > until;
+            Ok(if is_over { Wait::Over } else { Wait::Further(found) })
+        })
+        .await?;
+    Ok(found)
 }
 
 /// From loaded wholly, for counting, to what the user gets.
@@ -66,11 +117,11 @@ async fn load_as_wanted(shared: &Shared<'_>, line: &CollectionRestore) -> Step {
     if matches!(wanted, Loaded::Whole { .. }) {
         return Ok(());
     }
-    shared.milvus.release(&name).await?;
+    shared.sure(shared.milvus.release(&name).await)?;
     if *wanted != Loaded::No {
-        shared.milvus.load(&name, wanted).await?;
+        shared.sure(shared.milvus.load(&name, wanted).await)?;
         let what = format!("loading {}", line.target);
-        shared.wait_until(&what, async || Ok(shared.milvus.is_loaded(&name).await?)).await?;
+        shared.wait_until(&what, async || Ok(shared.milvus.loading(&name).await?.into())).await?;
     }
     Ok(())
 }

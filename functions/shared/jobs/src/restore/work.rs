@@ -5,22 +5,36 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use futures::{StreamExt, stream};
 use milvault_model::{
-    CollectionCapture, CollectionName, CollectionRestore, CollectionStage, Ending, Failure, FailureCode, Instance,
-    Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState, Time, previous_name, rebuilt_name,
+    CollectionCapture, CollectionName, CollectionRestore, Ending, Failure, FailureCode, Instance, Manifest, Progress,
+    Restore, RestoreId, RestorePhase, RestoreRun, RestoreState, Time, previous_name, rebuilt_name,
 };
 
 use crate::{
     Error, Jobs,
     pages::Folder,
-    ports::{Bucket, CatalogError, Deadline, Expect, Lease, Milvus, Page, PageRequest, Versioned, Write},
+    ports::{
+        Bucket, CatalogError, Deadline, Expect, Lease, Milvus, MilvusError, Pace, Page, PageRequest, Versioned, Write,
+    },
     slice::{Halt, Held, MAX_SLICES, SHOW_PROGRESS, Step, fatal},
     snapshot,
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Collections worked on at once, each with a call or an import job of its own at the server.
-const COLLECTIONS_IN_FLIGHT: usize = 4;
+/// Collections worked on at once: most of the time they wait for the server.
+const COLLECTIONS_IN_FLIGHT: usize = 16;
+
+/// Segments being imported at once. The import jobs of 2.3 expire after 15 minutes, their wait for the ones before
+/// them included.
+const SEGMENTS_IN_FLIGHT: usize = 32;
+
+/// After so many invocations that got it no further, and ten times as long as the stall limit, a restore is undone.
+const MAX_IDLE_SLICES: u32 = 50;
+
+/// The most warnings that a restore keeps.
+const WARNINGS: usize = 100;
 
 /// Lines of the ledger in memory at once.
 const LINES: usize = 100;
@@ -37,17 +51,41 @@ pub(crate) struct Work<'a> {
     pub(crate) restore: Restore,
     pub(crate) run: RestoreRun,
     version: u64,
+    /// When this slice began: no worker's time counts as a stalled server's.
+    began_at: Time,
 }
 
 /// What the work on several collections at once shares.
-#[derive(Clone)]
 pub(crate) struct Shared<'a> {
+    pub(crate) held: &'a Held,
     pub(crate) jobs: &'a Jobs,
     pub(crate) lease: &'a Lease,
     pub(crate) deadline: Deadline,
-    pub(crate) restore: Arc<Restore>,
+    pub(crate) restore: Restore,
     pub(crate) milvus: Arc<dyn Milvus>,
-    advanced_at: Arc<Mutex<Time>>,
+    advanced_at: Mutex<Time>,
+    imports: Semaphore,
+    warnings: Mutex<Vec<String>>,
+    /// The page of the manifest's collections that was read last: lines are in its order.
+    captures: tokio::sync::Mutex<Option<(u32, Vec<CollectionCapture>)>>,
+}
+
+/// What a wait found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// What it waits for has come.
+    Over,
+    /// Not yet; the number changes when it gets further.
+    Further(u64),
+}
+
+impl From<Pace> for Wait {
+    fn from(pace: Pace) -> Self {
+        match pace {
+            Pace::Done => Self::Over,
+            Pace::At(number) => Self::Further(number),
+        }
+    }
 }
 
 impl<'a> Work<'a> {
@@ -58,10 +96,11 @@ impl<'a> Work<'a> {
         let instance = jobs.ports.catalog.instance(instance_id).await?;
         let instance = instance.ok_or_else(|| Error::InstanceNotFound(instance_id.clone()))?.value;
         let Versioned { value: restore, version } = super::find(jobs, instance_id, restore).await?;
+        let now = jobs.ports.clock.now();
         let mut run = match &restore.state {
             RestoreState::Running(run) => run.clone(),
             // The job is the instance's, so it isn't over: it is pending.
-            _ => RestoreRun::begin(jobs.ports.clock.now()),
+            _ => RestoreRun::begin(now),
         };
         run.slices += 1;
         let ending = matches!(run.phase, RestorePhase::Undo(_) | RestorePhase::Rollback { .. } | RestorePhase::Clean);
@@ -69,7 +108,11 @@ impl<'a> Work<'a> {
             let message = format!("the job isn't over after {MAX_SLICES} invocations");
             run.phase = RestorePhase::Undo(Ending::Failed(Failure::new(FailureCode::Stalled, message)));
         }
-        let mut work = Self { held, jobs, lease, deadline, instance, restore, run, version };
+        if is_idle(&run, now, jobs.settings.stall) && !ending {
+            let message = format!("the job got no further in {MAX_IDLE_SLICES} invocations");
+            run.phase = RestorePhase::Undo(Ending::Failed(Failure::new(FailureCode::Stalled, message)));
+        }
+        let mut work = Self { held, jobs, lease, deadline, instance, restore, run, version, began_at: now };
         work.save().await?;
         Ok(work)
     }
@@ -114,7 +157,7 @@ impl<'a> Work<'a> {
             }
             self.run.phase = RestorePhase::Swap;
             self.run.progress = Progress::default();
-            self.run.advanced_at = self.jobs.ports.clock.now();
+            self.advanced(self.jobs.ports.clock.now());
             self.restore.state = RestoreState::Running(self.run.clone());
             let put = Write::Restore(Box::new(self.restore.clone()), Expect::Version(self.version));
             match self.jobs.ports.catalog.commit(vec![Write::HoldLease(self.lease.clone()), put]).await {
@@ -130,9 +173,32 @@ impl<'a> Work<'a> {
         }
     }
 
+    fn advanced(&mut self, at: Time) {
+        if at > self.run.advanced_at {
+            self.run.advanced_at = at;
+            self.run.advanced_in = self.run.slices;
+        }
+    }
+
+    /// Whether it got no further for longer than `limit`, though a worker was at it, or many.
+    pub(crate) fn is_stalled_for(&self, now: Time, limit: TimeDelta) -> bool {
+        now - self.run.advanced_at.max(self.began_at) > limit || is_idle(&self.run, now, limit)
+    }
+
+    /// Whether the caller, or the deadline, ends this slice here.
+    pub(crate) fn require_time(&self) -> Step {
+        if self.restore.cancel_requested_at.is_some() {
+            return Err(Halt::CancelRequested);
+        }
+        match self.deadline.is_over(self.jobs.ports.clock.now()) {
+            true => Err(Halt::OutOfTime),
+            false => Ok(()),
+        }
+    }
+
     /// Writes down that the job got further.
     pub(crate) async fn checkpoint(&mut self) -> Result<(), Error> {
-        self.run.advanced_at = self.jobs.ports.clock.now();
+        self.advanced(self.jobs.ports.clock.now());
         tracing::info!(
             instance = %self.instance.id, restore = %self.restore.id, phase = self.run.phase.name(),
             percent = self.run.progress.percent(), "checkpoint"
@@ -158,31 +224,6 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// A stalled clean-up must not keep the instance's job for ever: if every live collection is in its place, the
-    /// restore ends, and the sweep removes the rest later.
-    pub(crate) async fn give_up_cleaning(&mut self, now: Time) -> Result<bool, Error> {
-        let RestorePhase::Undo(ending) = self.run.phase.clone() else { return Ok(false) };
-        let mut swapping = false;
-        let mut after = None;
-        loop {
-            let page = self.lines(after).await?;
-            swapping |= page
-                .items
-                .iter()
-                .any(|line| matches!(line.stage, CollectionStage::Swapping(_) | CollectionStage::Swapped(_)));
-            after = page.items.last().map(line_key);
-            if !page.more {
-                break;
-            }
-        }
-        if swapping {
-            return Ok(false);
-        }
-        let state = ended(ending, self.run.started_at, now, Some(now));
-        self.end(state).await?;
-        Ok(true)
-    }
-
     pub(crate) async fn lines(&self, after: Option<String>) -> Result<Page<CollectionRestore>, Error> {
         let request = PageRequest { after, limit: LINES };
         Ok(self.jobs.ports.catalog.ledger(&self.restore.id, request).await?)
@@ -203,8 +244,12 @@ impl<'a> Work<'a> {
         loop {
             let page = self.lines(after).await?;
             after = page.items.last().map(line_key);
-            let mut results =
-                stream::iter(page.items).map(|line| step(&shared, line)).buffer_unordered(COLLECTIONS_IN_FLIGHT);
+            let mut results = stream::iter(page.items)
+                .map(async |line| match shared.deadline.is_over(shared.jobs.ports.clock.now()) {
+                    true => Err(Halt::OutOfTime),
+                    false => step(&shared, line).await,
+                })
+                .buffer_unordered(COLLECTIONS_IN_FLIGHT);
             let mut halt = None;
             while let Some(result) = results.next().await {
                 match result {
@@ -221,11 +266,13 @@ impl<'a> Work<'a> {
                     Err(other) => halt = Some(other),
                 }
             }
-            self.run.advanced_at = shared.advanced_at();
+            drop(results);
+            self.warn(&shared);
+            self.advanced(shared.advanced_at());
+            self.save().await?;
             if let Some(halt) = halt {
                 return Err(halt);
             }
-            self.save().await?;
             if !page.more {
                 break;
             }
@@ -236,14 +283,28 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn shared(&self) -> Result<Shared<'a>, Error> {
+    /// Takes over what the user should know.
+    fn warn(&mut self, shared: &Shared<'_>) {
+        let found = std::mem::take(&mut *shared.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        for warning in found {
+            if self.restore.warnings.len() < WARNINGS && !self.restore.warnings.contains(&warning) {
+                self.restore.warnings.push(warning);
+            }
+        }
+    }
+
+    pub(crate) async fn shared(&self) -> Result<Shared<'a>, Error> {
         Ok(Shared {
+            held: self.held,
             jobs: self.jobs,
             lease: self.lease,
             deadline: self.deadline,
-            restore: Arc::new(self.restore.clone()),
+            restore: self.restore.clone(),
             milvus: self.milvus().await?,
-            advanced_at: Arc::new(Mutex::new(self.run.advanced_at)),
+            advanced_at: Mutex::new(self.run.advanced_at.max(self.began_at)),
+            imports: Semaphore::new(SEGMENTS_IN_FLIGHT),
+            warnings: Mutex::default(),
+            captures: tokio::sync::Mutex::default(),
         })
     }
 
@@ -274,6 +335,11 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Whether many invocations in a row got it no further.
+fn is_idle(run: &RestoreRun, now: Time, stall: TimeDelta) -> bool {
+    run.slices - run.advanced_in > MAX_IDLE_SLICES && run.is_stalled(now, stall * 10)
+}
+
 fn snapshot_of<'a>(jobs: &'a Jobs, restore: &Restore) -> Folder<'a> {
     let bucket = &jobs.settings.snapshot_bucket;
     snapshot::folder(jobs.ports.objects.as_ref(), bucket, &restore.source_instance_id, &restore.backup_id)
@@ -285,7 +351,7 @@ impl Shared<'_> {
         let put = Write::LedgerLine(self.restore.id.clone(), Box::new(line.clone()));
         match self.jobs.ports.catalog.commit(vec![Write::HoldLease(self.lease.clone()), put]).await {
             Ok(()) => {
-                *self.advanced_at.lock().unwrap_or_else(PoisonError::into_inner) = self.jobs.ports.clock.now();
+                self.advanced();
                 Ok(())
             }
             Err(CatalogError::Conflict(_)) => Err(Error::LeaseLost),
@@ -293,28 +359,61 @@ impl Shared<'_> {
         }
     }
 
+    fn advanced(&self) {
+        *self.advanced_at.lock().unwrap_or_else(PoisonError::into_inner) = self.jobs.ports.clock.now();
+    }
+
     fn advanced_at(&self) -> Time {
         *self.advanced_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer to a call that changes something at the server. One that got lost may take effect for a while yet:
+    /// nothing more is done before that is over, see [`Held::settle`].
+    pub(crate) fn sure<T>(&self, result: Result<T, MilvusError>) -> Step<T> {
+        if matches!(result, Err(MilvusError::Unreachable(_))) {
+            self.held.objects.note(self.jobs.ports.clock.now());
+        }
+        Ok(result?)
+    }
+
+    /// Tells the user, with the next write of the restore.
+    pub(crate) fn warn(&self, warning: String) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+    }
+
+    /// Waits until so many segments may be imported beside the others'; they may until this is dropped.
+    pub(crate) async fn import_turn(&self, segments: usize) -> Option<SemaphorePermit<'_>> {
+        let segments = u32::try_from(segments.min(SEGMENTS_IN_FLIGHT)).unwrap_or_default();
+        // An error would mean that it was closed, which it never is.
+        self.imports.acquire_many(segments).await.ok()
     }
 
     /// Asks `condition` again and again until it holds; a request to stop, or the stall limit, ends that.
     pub(crate) async fn wait_until<C>(&self, what: &str, mut condition: C) -> Step
     where
-        C: AsyncFnMut() -> Step<bool>,
+        C: AsyncFnMut() -> Step<Wait>,
     {
         let clock = &self.jobs.ports.clock;
-        let mut asked = 0_u32;
-        while !condition().await? {
+        let mut last = None;
+        let mut further_at = clock.now();
+        for asked in 1_u32.. {
+            let wait = condition().await?;
+            if wait == Wait::Over {
+                break;
+            }
             let now = clock.now();
+            if last.replace(wait) != Some(wait) {
+                further_at = now;
+                self.advanced();
+            }
             if self.deadline.is_over(now) {
                 return Err(Halt::OutOfTime);
             }
-            if now - self.advanced_at() > self.jobs.settings.stall {
+            if now - further_at > self.jobs.settings.stall {
                 let limit = self.jobs.settings.stall.num_seconds();
                 return Err(fatal(FailureCode::Stalled, format!("{what}: no progress for {limit} s")));
             }
             // A request to stop is looked for every other second.
-            asked += 1;
             if asked.is_multiple_of(4) {
                 let stored = super::find(self.jobs, &self.restore.instance_id, &self.restore.id).await?;
                 if stored.value.cancel_requested_at.is_some() {
@@ -329,17 +428,19 @@ impl Shared<'_> {
     /// What the backup says of the line's collection.
     pub(crate) async fn capture(&self, line: &CollectionRestore) -> Result<CollectionCapture, Error> {
         let folder = snapshot_of(self.jobs, &self.restore);
-        let manifest = snapshot::manifest(
-            folder.objects,
-            folder.bucket,
-            &self.restore.source_instance_id,
-            &self.restore.backup_id,
-        )
-        .await?;
         let missing = || folder.bad("collections/", format!("has no {}", line.source));
-        let page = manifest.collection_pages.get(line.capture_page as usize).ok_or_else(missing)?;
-        let collections: Vec<CollectionCapture> = folder.read_named(page).await?;
-        collections.into_iter().find(|capture| capture.name == line.source).ok_or_else(missing)
+        let mut read = self.captures.lock().await;
+        let captures = match read.take() {
+            Some((page, captures)) if page == line.capture_page => captures,
+            _ => {
+                let (source, backup) = (&self.restore.source_instance_id, &self.restore.backup_id);
+                let manifest = snapshot::manifest(folder.objects, folder.bucket, source, backup).await?;
+                let page = manifest.collection_pages.get(line.capture_page as usize).ok_or_else(missing)?;
+                folder.read_named(page).await?
+            }
+        };
+        let (_, captures) = read.insert((line.capture_page, captures));
+        captures.iter().find(|capture| capture.name == line.source).cloned().ok_or_else(missing)
     }
 
     /// The name of the collection being rebuilt for a line.

@@ -1,0 +1,171 @@
+//! Which segments are imported together, and where their logs are staged for that.
+//!
+//! An import job reads everything below two prefixes, so each group of segments has prefixes of its own:
+//!
+//! ```text
+//! {staging}{group}/insert_log/{collection}/{partition}/{segment}/…
+//! {staging}{group}/delta_log/{collection}/{partition}/{segment}/…
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+
+use milvault_model::{CollectionCapture, FailureCode, ObjectKey, SegmentLevel, StorageVersion};
+
+use crate::{
+    backup::{DELTA, INSERT},
+    slice::{Step, fatal},
+};
+
+/// The most segments in a group. A segment has a gigabyte at most, and an import job has to end before it expires: after
+/// 15 minutes in 2.3.
+const SEGMENTS: usize = 16;
+
+/// Segments of one partition and one storage version, imported by one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    /// The partition's name.
+    pub(super) partition: String,
+    /// Its id in the source.
+    pub(super) partition_id: i64,
+    /// How the logs are laid out.
+    pub(super) storage: StorageVersion,
+    /// The segments, by id.
+    pub(super) segments: Vec<i64>,
+}
+
+impl Group {
+    /// The prefixes of its staged insert and delta logs.
+    pub(super) fn prefixes(&self, staging: &str, number: usize, collection: i64) -> [String; 2] {
+        [INSERT, DELTA].map(|kind| format!("{staging}{number}/{kind}/{collection}/{}/", self.partition_id))
+    }
+}
+
+/// The groups of a collection: always the same, in the same order.
+///
+/// # Errors
+/// [`Halt::Fatal`] if a segment is of a partition that the capture doesn't have.
+pub(super) fn groups(capture: &CollectionCapture) -> Step<Vec<Group>> {
+    let mut together: BTreeMap<(&str, i64, StorageVersion), Vec<i64>> = BTreeMap::new();
+    for segment in capture.segments.iter().filter(|segment| segment.level == SegmentLevel::Data && segment.rows > 0) {
+        let Some(partition) = capture.partitions.iter().find(|partition| partition.id == segment.partition_id) else {
+            let message = format!("{}: segment {} is of an unknown partition", capture.name, segment.id);
+            return Err(fatal(FailureCode::SnapshotDamaged, message));
+        };
+        together.entry((&partition.name, partition.id, segment.storage)).or_default().push(segment.id);
+    }
+    let mut groups = Vec::new();
+    for ((partition, partition_id, storage), mut segments) in together {
+        segments.sort_unstable();
+        groups.extend(segments.chunks(SEGMENTS).map(|segments| Group {
+            partition: partition.to_owned(),
+            partition_id,
+            storage,
+            segments: segments.to_vec(),
+        }));
+    }
+    Ok(groups)
+}
+
+/// Where the logs of many collections' segments are staged.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// The group of a segment with rows.
+    rows: HashMap<i64, usize>,
+    /// The groups that a segment with deletes is for, with their partitions: all whose rows its deletes may be of. The
+    /// server applies what is below a job's delta prefix, cut off at its end, in every line (`reader.go` in
+    /// `internal/util/importutilv2/binlog`); an import of such segments by themselves the newest servers refuse.
+    deletes: HashMap<i64, Vec<(usize, i64)>>,
+}
+
+impl Places {
+    /// Adds a collection's.
+    pub(super) fn add(&mut self, capture: &CollectionCapture) -> Step {
+        let groups = groups(capture)?;
+        for (number, group) in groups.iter().enumerate() {
+            self.rows.extend(group.segments.iter().map(|segment| (*segment, number)));
+        }
+        for segment in capture.segments.iter().filter(|segment| segment.level == SegmentLevel::L0) {
+            let of_all = segment.partition_id < 0;
+            let theirs = groups.iter().enumerate().filter(|(_, g)| of_all || g.partition_id == segment.partition_id);
+            self.deletes.insert(segment.id, theirs.map(|(number, group)| (number, group.partition_id)).collect());
+        }
+        Ok(())
+    }
+
+    /// The keys below the staging prefix that an object of the snapshot is staged at.
+    pub(super) fn of(&self, key: &ObjectKey) -> Vec<String> {
+        let mut parts = key.below(INSERT).or(key.below(DELTA)).unwrap_or_default().splitn(3, '/').skip(1);
+        let (segment, log) = (parts.next().and_then(|id| id.parse().ok()).unwrap_or_default(), parts.next());
+        if let Some(group) = self.rows.get(&segment) {
+            return vec![format!("{group}/{}", key.source())];
+        }
+        let collection = key.collection();
+        let groups = self.deletes.get(&segment).into_iter().flatten();
+        let staged = |(group, partition): &(usize, i64)| {
+            Some(format!("{group}/{DELTA}/{collection}/{partition}/{segment}/{}", log?))
+        };
+        groups.filter_map(staged).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use milvault_model::{PartitionCapture, SegmentCapture};
+
+    use super::*;
+    use crate::restore::tests::capture;
+
+    fn segment(id: i64, partition_id: i64, level: SegmentLevel, storage: StorageVersion) -> SegmentCapture {
+        SegmentCapture { id, partition_id, rows: i64::from(level == SegmentLevel::Data).unsigned_abs(), level, storage }
+    }
+
+    fn of(segments: Vec<SegmentCapture>) -> CollectionCapture {
+        let partition = |(name, id): (&str, i64)| PartitionCapture { name: name.to_owned(), id };
+        let partitions = [("b", 2), ("a", 3)].map(partition).to_vec();
+        CollectionCapture { segments, partitions, ..capture() }
+    }
+
+    fn staged(places: &Places, source: &str) -> Vec<String> {
+        places.of(&ObjectKey::from_source(source).unwrap())
+    }
+
+    #[test]
+    fn segments_of_a_partition_and_a_storage_version_go_together_but_not_too_many() {
+        let data = |id, partition, storage| segment(id, partition, SegmentLevel::Data, storage);
+        let mut segments: Vec<_> = (0..20).rev().map(|id| data(100 + id, 2, StorageVersion::V1)).collect();
+        segments.push(data(50, 2, StorageVersion::V2));
+        segments.push(data(60, 3, StorageVersion::V1));
+        segments.push(segment(70, 2, SegmentLevel::L0, StorageVersion::V1));
+        let found: Vec<_> =
+            groups(&of(segments)).unwrap().into_iter().map(|g| (g.partition, g.storage, g.segments.len())).collect();
+        let name = str::to_owned;
+        assert_eq!(
+            found,
+            [
+                (name("a"), StorageVersion::V1, 1),
+                (name("b"), StorageVersion::V1, SEGMENTS),
+                (name("b"), StorageVersion::V1, 20 - SEGMENTS),
+                (name("b"), StorageVersion::V2, 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn deletes_are_staged_for_every_group_whose_rows_they_may_be_of() {
+        let v1 = StorageVersion::V1;
+        let mut places = Places::default();
+        places
+            .add(&of(vec![
+                segment(10, 3, SegmentLevel::Data, v1),
+                segment(11, 2, SegmentLevel::Data, v1),
+                segment(20, 2, SegmentLevel::L0, v1),
+                segment(21, -1, SegmentLevel::L0, v1),
+            ]))
+            .unwrap();
+        assert_eq!(staged(&places, "insert_log/1/2/11/100/5"), ["1/insert_log/1/2/11/100/5"]);
+        assert_eq!(staged(&places, "delta_log/1/3/10/5"), ["0/delta_log/1/3/10/5"]);
+        assert_eq!(staged(&places, "delta_log/1/2/20/5"), ["1/delta_log/1/2/20/5"]);
+        assert_eq!(staged(&places, "delta_log/1/-1/21/5"), ["0/delta_log/1/3/21/5", "1/delta_log/1/2/21/5"]);
+        assert!(staged(&places, "insert_log/9/2/99/100/5").is_empty());
+    }
+}

@@ -107,7 +107,19 @@ impl Milvus for Server {
         Ok(())
     }
 
-    async fn ensure_database(&self, _: &str) -> Result<(), MilvusError> {
+    async fn database_properties(&self, _: &str) -> Result<Vec<(String, String)>, MilvusError> {
+        Ok(Vec::new())
+    }
+
+    async fn access_control(&self) -> Result<Option<String>, MilvusError> {
+        Ok(None)
+    }
+
+    async fn restore_access_control(&self, _: &str) -> Result<Vec<String>, MilvusError> {
+        not_here()
+    }
+
+    async fn ensure_database(&self, _: &str, _: &[(String, String)]) -> Result<(), MilvusError> {
         not_here()
     }
 

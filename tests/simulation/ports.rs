@@ -453,7 +453,19 @@ impl Milvus for Connection {
         self.about("count", name, |server, name, _| server.count(name)).await
     }
 
-    async fn ensure_database(&self, _: &str) -> Result<(), MilvusError> {
+    async fn database_properties(&self, _: &str) -> Result<Vec<(String, String)>, MilvusError> {
+        Ok(Vec::new())
+    }
+
+    async fn access_control(&self) -> Result<Option<String>, MilvusError> {
+        Ok(None)
+    }
+
+    async fn restore_access_control(&self, _: &str) -> Result<Vec<String>, MilvusError> {
+        self.unexpected("restore_access_control")
+    }
+
+    async fn ensure_database(&self, _: &str, _: &[(String, String)]) -> Result<(), MilvusError> {
         self.unexpected("ensure_database")
     }
 

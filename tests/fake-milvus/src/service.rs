@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tonic::{Request, Response};
 
 use crate::{
-    FlushNames,
+    FlushNames, Line,
     faults::strikes,
     state::{Collection, Index, State},
 };
@@ -88,7 +88,8 @@ refusals!(
     api::FlushResponse,
     api::GetFlushStateResponse,
     api::GetPersistentSegmentInfoResponse,
-    api::QueryResults
+    api::QueryResults,
+    api::BackupRbacMetaResponse
 );
 
 impl Refusal for Status {
@@ -375,6 +376,14 @@ impl MilvusService for Service {
         let collection = Collection::new(id, schema, vec![("_default".to_owned(), partition)]);
         state.databases.entry(database).or_default().insert(request.collection_name, collection);
         answer(Status::default())
+    }
+
+    async fn backup_rbac(&self, _: Request<api::BackupRbacMetaRequest>) -> Answer<api::BackupRbacMetaResponse> {
+        let state = ready!(self, api::BackupRbacMetaResponse);
+        if state.line < Line::V2_4 {
+            return Err(tonic::Status::unimplemented("unknown method BackupRBAC"));
+        }
+        answer(api::BackupRbacMetaResponse { status: done(), rbac_meta: Some(api::RbacMeta::default()) })
     }
 
     async fn create_partition(&self, request: Request<api::CreatePartitionRequest>) -> Answer<Status> {

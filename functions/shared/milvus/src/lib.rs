@@ -5,6 +5,7 @@
 //! and the segments.
 #![forbid(unsafe_code)]
 
+mod access;
 mod connector;
 mod errors;
 mod imports;

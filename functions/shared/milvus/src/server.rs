@@ -29,6 +29,7 @@ use tonic::{
 };
 
 use crate::{
+    access::missing,
     errors::{SEGMENT_NOT_FOUND, check, transport},
     imports::import_files,
     rest::Rest,
@@ -212,6 +213,13 @@ impl Server {
         Ok(Capabilities::of_reported(self.version.get_or_try_init(|| self.version()).await?))
     }
 
+    async fn rbac(&self) -> Result<api::RbacMeta, MilvusError> {
+        let answer = self.client().backup_rbac(self.request("default", api::BackupRbacMetaRequest::default())).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), None)?;
+        Ok(answer.rbac_meta.unwrap_or_default())
+    }
+
     /// One field of the rows that a strongly consistent query finds.
     async fn query(
         &self,
@@ -365,17 +373,64 @@ impl Milvus for Server {
         Ok(names)
     }
 
-    async fn ensure_database(&self, database: &str) -> Result<(), MilvusError> {
+    async fn database_properties(&self, database: &str) -> Result<Vec<(String, String)>, MilvusError> {
+        if !self.capabilities().await?.has(Capability::DescribeDatabase) {
+            return Ok(Vec::new());
+        }
+        let message = api::DescribeDatabaseRequest { db_name: database.to_owned(), ..Default::default() };
+        let answer = match self.client().describe_database(self.request(database, message)).await {
+            // What a managed service leaves out, it doesn't have.
+            Err(status) if status.code() == tonic::Code::Unimplemented => return Ok(Vec::new()),
+            answer => answer.map_err(|status| transport(&status))?.into_inner(),
+        };
+        match check(answer.status.as_ref(), None) {
+            Ok(()) => Ok(from_pairs(answer.properties)),
+            Err(MilvusError::Refused(_)) if !self.databases().await?.iter().any(|name| name == database) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ensure_database(&self, database: &str, properties: &[(String, String)]) -> Result<(), MilvusError> {
         if self.databases().await?.iter().any(|name| name == database) {
             return Ok(());
         }
-        let message = api::CreateDatabaseRequest { db_name: database.to_owned(), ..Default::default() };
+        let message = api::CreateDatabaseRequest {
+            db_name: database.to_owned(),
+            properties: pairs(properties),
+            ..Default::default()
+        };
         let answer = self.client().create_database(self.request("default", message)).await;
         match check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None) {
             // Made by someone else at the same moment.
             Err(MilvusError::Refused(_)) if self.databases().await?.iter().any(|name| name == database) => Ok(()),
             result => result,
         }
+    }
+
+    async fn access_control(&self) -> Result<Option<String>, MilvusError> {
+        if !self.capabilities().await?.has(Capability::Rbac) {
+            return Ok(None);
+        }
+        Ok(Some(BASE64_STANDARD.encode(self.rbac().await?.encode_to_vec())))
+    }
+
+    async fn restore_access_control(&self, captured: &str) -> Result<Vec<String>, MilvusError> {
+        if !self.capabilities().await?.has(Capability::Rbac) {
+            return Err(MilvusError::Refused("it has no calls for them".to_owned()));
+        }
+        let damaged = |reason: String| MilvusError::Refused(format!("what the backup has of them: {reason}"));
+        let captured = BASE64_STANDARD.decode(captured).map_err(|error| damaged(error.to_string()))?;
+        let captured = api::RbacMeta::decode(captured.as_slice()).map_err(|error| damaged(error.to_string()))?;
+        let (missing, names) = missing(captured, &self.rbac().await?);
+        if names.is_empty() {
+            return Ok(names);
+        }
+        let message = api::RestoreRbacMetaRequest { rbac_meta: Some(missing), ..Default::default() };
+        let answer = self.client().restore_rbac(self.request("default", message)).await;
+        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)?;
+        Ok(names)
     }
 
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError> {

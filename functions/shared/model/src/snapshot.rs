@@ -144,6 +144,10 @@ pub struct Manifest {
     pub databases: Vec<DatabaseCapture>,
     /// What was not captured, and why.
     pub left_out: Vec<LeftOut>,
+    /// The server's users, roles, privilege groups and grants as Milvus's protocol encodes them (`milvus.RBACMeta`), in
+    /// base64, where it tells them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_control: Option<String>,
     /// Pages of [`ObjectEntry`], sorted by key through all of them.
     pub object_pages: Vec<PageRef>,
     /// Pages of [`CollectionCapture`], sorted by id, as [`ObjectKey::collection`] is, through all of them.
@@ -198,6 +202,9 @@ pub struct Snapshot {
 pub struct DatabaseCapture {
     /// Its name.
     pub name: String,
+    /// Its properties, where the server has such.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub properties: Vec<(String, String)>,
 }
 
 /// Something that was there and isn't in the snapshot.

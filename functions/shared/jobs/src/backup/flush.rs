@@ -17,7 +17,7 @@ use crate::{
     Error,
     layout::PageKind,
     pages::{COLLECTIONS_PER_PAGE, Folder, SEGMENTS_PER_PAGE},
-    ports::Milvus,
+    ports::{Milvus, MilvusError},
     slice::{Halt, Step, before, fatal},
 };
 
@@ -32,6 +32,7 @@ const NAMED: usize = 5;
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Found {
     Database(DatabaseCapture),
+    AccessControl(String),
     Collection(Box<CollectionCapture>),
     LeftOut(LeftOut),
 }
@@ -130,7 +131,16 @@ async fn survey(work: &Work<'_>, milvus: &dyn Milvus) -> Step<Survey> {
                 wanted.push((id.to_string(), name));
             }
         }
-        beside.push(Found::Database(DatabaseCapture { name: database }));
+        let properties = milvus.database_properties(&database).await?;
+        beside.push(Found::Database(DatabaseCapture { name: database, properties }));
+    }
+    match milvus.access_control().await {
+        Ok(found) => beside.extend(found.map(Found::AccessControl)),
+        // The user that we are registered as may not ask for it, and need not for the collections.
+        Err(MilvusError::Refused(reason) | MilvusError::Unauthenticated(reason)) => {
+            tracing::warn!(reason, backup = %work.backup.id, "users, roles and grants aren't captured");
+        }
+        Err(error) => return Err(error.into()),
     }
     for pattern in &work.backup.selection {
         if !wanted.iter().any(|(_, name)| pattern.matches(name)) {

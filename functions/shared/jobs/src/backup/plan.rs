@@ -98,7 +98,7 @@ impl<'w, 'a> Planner<'w, 'a> {
             let lines: Vec<Found> = self.work.folder().read(&key).await?;
             let collections = lines.into_iter().filter_map(|line| match line {
                 Found::Collection(collection) => Some(collection),
-                Found::Database(_) | Found::LeftOut(_) => None,
+                Found::Database(_) | Found::AccessControl(_) | Found::LeftOut(_) => None,
             });
             let collections = collections.filter(|c| after.as_ref().is_none_or(|after| c.id.to_string() >= *after));
             let (jobs, bucket, root) = (self.work.jobs, self.bucket.clone(), self.root.clone());

@@ -76,6 +76,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
         totals: Totals::default(),
         databases: Vec::new(),
         left_out: Vec::new(),
+        access_control: None,
         object_pages: Vec::new(),
         collection_pages: Vec::new(),
     };
@@ -86,6 +87,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
         for line in folder.read(&PageKind::Capture.key(&verified.capture, number)).await? {
             match line {
                 Found::Database(database) => manifest.databases.push(database),
+                Found::AccessControl(found) => manifest.access_control = Some(found),
                 Found::LeftOut(left_out) => manifest.left_out.push(left_out),
                 Found::Collection(mut collection) => {
                     collection.size_bytes = sizes.of(&collection, &mut manifest).await?;

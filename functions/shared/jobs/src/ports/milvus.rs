@@ -202,8 +202,17 @@ pub trait Milvus: Send + Sync {
     /// The databases' names.
     async fn databases(&self) -> Result<Vec<String>, MilvusError>;
 
-    /// Makes a database; one that exists is fine.
-    async fn ensure_database(&self, database: &str) -> Result<(), MilvusError>;
+    /// A database's properties; none before 2.4.3, or if there is no such database.
+    async fn database_properties(&self, database: &str) -> Result<Vec<(String, String)>, MilvusError>;
+
+    /// Makes a database with these properties; one that exists is left as it is.
+    async fn ensure_database(&self, database: &str, properties: &[(String, String)]) -> Result<(), MilvusError>;
+
+    /// The server's users, roles, privilege groups and grants, encoded; `None` before 2.4.10.
+    async fn access_control(&self) -> Result<Option<String>, MilvusError>;
+
+    /// Brings back those of [`Milvus::access_control`] that don't exist, and names them.
+    async fn restore_access_control(&self, captured: &str) -> Result<Vec<String>, MilvusError>;
 
     /// The names and ids of a database's collections, by name.
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError>;

@@ -29,7 +29,9 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     shared.save(line).await?;
 
     let milvus = &shared.milvus;
-    shared.sure(milvus.ensure_database(&name.database).await)?;
+    let database = shared.databases.iter().find(|database| database.name == name.database);
+    let properties = database.map(|database| database.properties.as_slice()).unwrap_or_default();
+    shared.sure(milvus.ensure_database(&name.database, properties).await)?;
     shared.sure(milvus.drop_collection(&name).await)?;
     // Rows that are past their time to live come back with the others, and are counted: it is set once that is done.
     let lasting = CollectionCapture {

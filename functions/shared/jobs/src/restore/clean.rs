@@ -7,7 +7,7 @@ use milvault_model::{CollectionRestore, CollectionStage, Previous, Restore, Rest
 use super::work::{Shared, Work};
 use crate::{
     Error, Jobs, SliceEnd, layout,
-    ports::{Bucket, CatalogError, Expect, Milvus, PageRequest, Versioned, Write},
+    ports::{Bucket, CatalogError, Expect, Milvus, MilvusError, PageRequest, Versioned, Write},
     slice::{self, Held, Step},
 };
 
@@ -23,7 +23,24 @@ pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     work.held.settle(work.deadline).await?;
     remove_staged(work.jobs, &own, &work.restore).await?;
     work.each_line(async |shared, line| retire_previous(shared, line).await).await?;
+    restore_access_control(work).await?;
     Ok(complete(work, None).await?)
+}
+
+/// With everything, users, roles and grants come back that don't exist any more. What can't be brought back doesn't undo
+/// a restore whose data is in place.
+async fn restore_access_control(work: &mut Work<'_>) -> Step {
+    let captured = work.manifest().await?.access_control;
+    let Some(captured) = captured.filter(|_| work.restore.selection.is_empty()) else { return Ok(()) };
+    match work.milvus().await?.restore_access_control(&captured).await {
+        Ok(back) if back.is_empty() => {}
+        Ok(back) => work.warn(format!("brought back, as in the backup: {}", back.join(", "))),
+        Err(MilvusError::Refused(reason)) => {
+            work.warn(format!("users, roles and grants of the backup were not brought back: {reason}"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// Completes the restore, whatever there still is to tidy up since then.

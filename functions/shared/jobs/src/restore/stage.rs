@@ -64,7 +64,24 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
         }
     }
     work.restore.collections = number;
+    warn_of_databases(work, &manifest).await?;
     Ok(work.enter(RestorePhase::Stage { next: Some(0) }).await?)
+}
+
+/// A database that exists keeps its properties.
+async fn warn_of_databases(work: &mut Work<'_>, manifest: &Manifest) -> Step {
+    let milvus = work.milvus().await?;
+    let existing = milvus.databases().await?;
+    for database in manifest.databases.iter().filter(|database| existing.contains(&database.name)) {
+        let mut present = milvus.database_properties(&database.name).await?;
+        let mut captured = database.properties.clone();
+        present.sort();
+        captured.sort();
+        if present != captured {
+            work.warn(format!("database {} has other properties than in the backup, and keeps them", database.name));
+        }
+    }
+    Ok(())
 }
 
 /// What a slice needs for staging.

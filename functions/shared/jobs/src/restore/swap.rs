@@ -1,6 +1,6 @@
 //! SWAP: live → previous, new → live, aliases after it; from each point on, the ids say what was done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, FailureCode, Loaded, RestoreMode, RestorePhase, Swap,
@@ -19,6 +19,9 @@ type Owners = HashMap<(String, String), CollectionName>;
 pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
     let owners = owners(work).await?;
     work.each_line(async |shared, line| swap_line(shared, &owners, line).await).await?;
+    if work.restore.selection.is_empty() {
+        name_others(work).await?;
+    }
     Ok(work.enter(RestorePhase::Clean).await?)
 }
 
@@ -40,6 +43,36 @@ async fn owners(work: &Work<'_>) -> Step<Owners> {
             return Ok(owners);
         }
     }
+}
+
+/// The most collections that a warning names.
+const NAMED: usize = 20;
+
+/// Tells of the collections that a restore of everything leaves alone, because the backup doesn't have them.
+async fn name_others(work: &mut Work<'_>) -> Step {
+    let mut targets = HashSet::new();
+    let mut after = None;
+    loop {
+        let page = work.lines(after).await?;
+        after = page.items.last().map(line_key);
+        targets.extend(page.items.into_iter().map(|line| line.target));
+        if !page.more {
+            break;
+        }
+    }
+    let milvus = work.milvus().await?;
+    let mut others = Vec::new();
+    for database in milvus.databases().await? {
+        let collections = milvus.collections(&database).await?.into_iter();
+        let names = collections.map(|(name, _)| CollectionName::new(&database, name));
+        others.extend(names.filter(|name| !restore_owns(&name.collection) && !targets.contains(name)));
+    }
+    if !others.is_empty() {
+        let named: Vec<String> = others.iter().take(NAMED).map(CollectionName::to_string).collect();
+        let more = if others.len() > NAMED { format!(" and {} more", others.len() - NAMED) } else { String::new() };
+        work.warn(format!("not in the backup, and left alone: {}{more}", named.join(", ")));
+    }
+    Ok(())
 }
 
 async fn swap_line(shared: &Shared<'_>, owners: &Owners, mut line: CollectionRestore) -> Step {

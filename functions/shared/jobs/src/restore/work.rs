@@ -8,8 +8,8 @@ use std::{
 use chrono::TimeDelta;
 use futures::{StreamExt, stream};
 use milvault_model::{
-    CollectionCapture, CollectionName, CollectionRestore, Ending, Failure, FailureCode, Instance, Manifest, Progress,
-    Restore, RestoreId, RestorePhase, RestoreRun, RestoreState, Time, previous_name, rebuilt_name,
+    CollectionCapture, CollectionName, CollectionRestore, DatabaseCapture, Ending, Failure, FailureCode, Instance,
+    Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState, Time, previous_name, rebuilt_name,
 };
 
 use crate::{
@@ -63,6 +63,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) deadline: Deadline,
     pub(crate) restore: Restore,
     pub(crate) milvus: Arc<dyn Milvus>,
+    /// Those of the backup.
+    pub(crate) databases: Vec<DatabaseCapture>,
     advanced_at: Mutex<Time>,
     imports: Semaphore,
     warnings: Mutex<Vec<String>>,
@@ -267,7 +269,7 @@ impl<'a> Work<'a> {
                 }
             }
             drop(results);
-            self.warn(&shared);
+            self.take_warnings(&shared);
             self.advanced(shared.advanced_at());
             self.save().await?;
             if let Some(halt) = halt {
@@ -284,12 +286,15 @@ impl<'a> Work<'a> {
     }
 
     /// Takes over what the user should know.
-    fn warn(&mut self, shared: &Shared<'_>) {
+    fn take_warnings(&mut self, shared: &Shared<'_>) {
         let found = std::mem::take(&mut *shared.warnings.lock().unwrap_or_else(PoisonError::into_inner));
-        for warning in found {
-            if self.restore.warnings.len() < WARNINGS && !self.restore.warnings.contains(&warning) {
-                self.restore.warnings.push(warning);
-            }
+        found.into_iter().for_each(|warning| self.warn(warning));
+    }
+
+    /// Tells the user, with the next write of the restore.
+    pub(crate) fn warn(&mut self, warning: String) {
+        if self.restore.warnings.len() < WARNINGS && !self.restore.warnings.contains(&warning) {
+            self.restore.warnings.push(warning);
         }
     }
 
@@ -301,6 +306,7 @@ impl<'a> Work<'a> {
             deadline: self.deadline,
             restore: self.restore.clone(),
             milvus: self.milvus().await?,
+            databases: self.manifest().await?.databases,
             advanced_at: Mutex::new(self.run.advanced_at.max(self.began_at)),
             imports: Semaphore::new(SEGMENTS_IN_FLIGHT),
             warnings: Mutex::default(),

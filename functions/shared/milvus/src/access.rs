@@ -1,0 +1,67 @@
+//! Users, roles, privilege groups and grants.
+
+use milvus::proto::milvus as api;
+
+/// What of the captured users, roles, privilege groups and grants isn't there, and its names. A server refuses to
+/// restore any that exists (`internal/rootcoord/meta_table.go`, `RestoreRBAC`).
+pub(crate) fn missing(captured: api::RbacMeta, present: &api::RbacMeta) -> (api::RbacMeta, Vec<String>) {
+    let mut names = Vec::new();
+    let users: Vec<_> = captured
+        .users
+        .into_iter()
+        .filter(|user| present.users.iter().all(|known| known.user != user.user))
+        .inspect(|user| names.push(format!("user {}", user.user)))
+        .collect();
+    let roles: Vec<_> = captured
+        .roles
+        .into_iter()
+        .filter(|role| present.roles.iter().all(|known| known.name != role.name))
+        .inspect(|role| names.push(format!("role {}", role.name)))
+        .collect();
+    let privilege_groups: Vec<_> = captured
+        .privilege_groups
+        .into_iter()
+        .filter(|group| present.privilege_groups.iter().all(|known| known.group_name != group.group_name))
+        .inspect(|group| names.push(format!("privilege group {}", group.group_name)))
+        .collect();
+    // A role that exists has the grants that it is meant to have by now.
+    let is_of_missing =
+        |grant: &api::GrantEntity| grant.role.as_ref().is_some_and(|of| roles.iter().any(|role| role.name == of.name));
+    let grants = captured.grants.into_iter().filter(is_of_missing).collect();
+    (api::RbacMeta { users, roles, grants, privilege_groups }, names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role(name: &str) -> api::RoleEntity {
+        api::RoleEntity { name: name.to_owned(), ..Default::default() }
+    }
+
+    fn meta(users: &[&str], roles: &[&str], groups: &[&str]) -> api::RbacMeta {
+        let user = |name: &&str| api::UserInfo { user: (*name).to_owned(), ..Default::default() };
+        let group = |name: &&str| api::PrivilegeGroupInfo { group_name: (*name).to_owned(), ..Default::default() };
+        let grant = |name: &&str| api::GrantEntity { role: Some(role(name)), ..Default::default() };
+        api::RbacMeta {
+            users: users.iter().map(user).collect(),
+            roles: roles.iter().map(|name| role(name)).collect(),
+            grants: roles.iter().map(grant).collect(),
+            privilege_groups: groups.iter().map(group).collect(),
+        }
+    }
+
+    #[test]
+    fn only_what_does_not_exist_comes_back_and_with_a_role_its_grants() {
+        let captured = meta(&["root", "ann"], &["admin", "reader"], &["ours"]);
+        let (back, names) = missing(captured, &meta(&["root", "bob"], &["admin"], &[]));
+        assert_eq!(back, meta(&["ann"], &["reader"], &["ours"]));
+        assert_eq!(names, ["user ann", "role reader", "privilege group ours"]);
+    }
+
+    #[test]
+    fn nothing_comes_back_where_all_is_there() {
+        let all = meta(&["root"], &["admin"], &["ours"]);
+        assert_eq!(missing(all.clone(), &all), (api::RbacMeta::default(), Vec::new()));
+    }
+}

@@ -223,11 +223,11 @@ mod tests {
         permits.iter().for_each(|_| throttle.learn(Signal::Bad, at(0), at(10)));
         drop(permits);
         let permits = all(&throttle);
-        assert_eq!(permits.len(), 16);
+        assert_eq!(permits.len(), 32);
         permits.iter().for_each(|_| throttle.learn(Signal::Good, at(20), at(30)));
         throttle.learn(Signal::Good, at(20), at(30));
         drop(permits);
-        assert_eq!(all(&throttle).len(), 17);
+        assert_eq!(all(&throttle).len(), 33);
     }
 
     #[test]

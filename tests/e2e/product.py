@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stack.api import Answer
@@ -91,6 +94,24 @@ class Product:
         payload = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, payload
         return payload
+
+    def kill(self, function: str) -> int:
+        """Kills a function's processes, all of them children of the emulator that we started; answers how many."""
+        variable = f"AWS_LAMBDA_FUNCTION_NAME={self.deployment.functions[function]}".encode()
+        emulator = self.stack.emulator.process_id.pid
+        killed = 0
+        for process in Path("/proc").iterdir():
+            if not process.name.isdigit():
+                continue
+            try:
+                parent = int(process.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+                environment = process.joinpath("environ").read_bytes().split(b"\0")
+                if parent == emulator and variable in environment:
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed += 1
+            except OSError:
+                continue  # it has ended
+        return killed
 
     def stored(self, below: str = "objects/") -> dict[str, int]:
         """Keys and sizes of what the snapshot bucket holds for the instance."""

@@ -3,13 +3,10 @@ beside the other tests'."""
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy
 import pytest
@@ -81,23 +78,6 @@ def test_a_backup_goes_on_over_many_invocations(short: Product) -> None:
     assert {name: rows_of(name) for name in before} == before
 
 
-def function_processes(product: Product, function: str) -> list[int]:
-    """The pids of a function's processes, all of them children of the emulator that we started."""
-    name, emulator = product.deployment.functions[function], product.stack.emulator.process_id.pid
-    found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            parent = int(process.joinpath("stat").read_text().rpartition(")")[2].split()[1])
-            environment = process.joinpath("environ").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it has ended
-        if parent == emulator and f"AWS_LAMBDA_FUNCTION_NAME={name}".encode() in environment:
-            found.append(int(process.name))
-    return found
-
-
 def test_a_killed_function_costs_time_and_nothing_else(short: Product) -> None:
     chance = random.Random(11)
     for number in range(3):
@@ -120,9 +100,7 @@ def test_a_killed_function_costs_time_and_nothing_else(short: Product) -> None:
             if poll(is_over, end, every=0.1):
                 break
             if kills < KILLS:
-                for pid in function_processes(short, "create-backup"):
-                    os.kill(pid, signal.SIGKILL)
-                    kills += 1
+                kills += short.kill("create-backup")
             # As the rule does every fifteen minutes.
             poll(lambda: short.sweep()["resumed"] or is_over(), 15, every=0.5)
         assert state["status"] == "AVAILABLE", state

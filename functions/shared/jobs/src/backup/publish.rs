@@ -1,6 +1,6 @@
 //! VERIFY and PUBLISH: AVAILABLE only when every object was found at the destination, the manifest written last.
 
-use std::{collections::BTreeSet, iter::Peekable, vec::IntoIter};
+use std::{collections::BTreeSet, iter::Peekable, pin::pin, vec::IntoIter};
 
 use futures::{
     StreamExt, TryStreamExt,
@@ -33,11 +33,15 @@ const PAGES_IN_FLIGHT: usize = 4;
 pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Step {
     let folder = work.folder();
     let mut inspection = Inspection::new(work.jobs, work.data_prefix());
+    let keys: Vec<String> =
+        (verifying.next..verifying.plan.count).map(|number| PageKind::Objects.key(&verifying.plan, number)).collect();
+    // The next page is read while one is compared.
+    let mut pages = pin!(stream::iter(keys).map(async |key| folder.read::<ObjectEntry>(&key).await).buffered(2));
     while verifying.next < verifying.plan.count {
         if work.deadline.is_over(work.jobs.ports.clock.now()) {
             return Err(Halt::OutOfTime);
         }
-        let entries: Vec<ObjectEntry> = folder.read(&PageKind::Objects.key(&verifying.plan, verifying.next)).await?;
+        let Some(entries) = pages.try_next().await? else { return Err(Halt::OutOfTime) };
         for entry in &entries {
             if let Some(finding) = inspection.check(entry).await? {
                 // An object taken over from an earlier backup, or lost since it was copied: copy what is missing.

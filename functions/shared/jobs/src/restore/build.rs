@@ -2,11 +2,11 @@
 
 use milvault_model::{CollectionCapture, CollectionRestore, CollectionStage, Imports, RestorePhase, TIME_TO_LIVE};
 
-use super::work::{Shared, Work};
+use super::work::{AtOnce, Shared, Work};
 use crate::slice::Step;
 
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
-    work.each_line(async |shared, line| build_line(shared, line).await).await?;
+    work.each_line(AtOnce::Many, async |shared, line| build_line(shared, line).await).await?;
     Ok(work.enter(RestorePhase::Import).await?)
 }
 

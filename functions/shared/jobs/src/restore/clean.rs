@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{CollectionRestore, CollectionStage, Previous, Restore, RestoreState, Time};
 
-use super::work::{Shared, Work};
+use super::work::{AtOnce, Shared, Work};
 use crate::{
     Error, Jobs, SliceEnd, layout,
     ports::{Bucket, CatalogError, Expect, Milvus, MilvusError, PageRequest, Versioned, Write},
@@ -22,7 +22,7 @@ pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     let own = work.own_bucket()?;
     work.held.settle(work.deadline).await?;
     remove_staged(work.jobs, &own, &work.restore).await?;
-    work.each_line(async |shared, line| retire_previous(shared, line).await).await?;
+    work.each_line(AtOnce::Many, async |shared, line| retire_previous(shared, line).await).await?;
     restore_access_control(work).await?;
     Ok(complete(work, None).await?)
 }

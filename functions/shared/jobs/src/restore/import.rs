@@ -9,7 +9,7 @@ use milvault_model::{
 use super::{
     build::make,
     groups::{Group, groups},
-    work::{Shared, Wait, Work},
+    work::{AtOnce, Shared, Wait, Work},
 };
 use crate::{
     layout,
@@ -24,7 +24,7 @@ const MAX_ATTEMPTS: u32 = 3;
 const TURN: TimeDelta = TimeDelta::hours(1);
 
 pub(crate) async fn import(work: &mut Work<'_>) -> Step {
-    work.each_line(async |shared, line| import_line(shared, line).await).await?;
+    work.each_line(AtOnce::Many, async |shared, line| import_line(shared, line).await).await?;
     Ok(work.enter(RestorePhase::Verify).await?)
 }
 

@@ -1,13 +1,13 @@
 //! SWAP: live → previous, new → live, aliases after it; from each point on, the ids say what was done.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, FailureCode, Loaded, RestoreMode, RestorePhase, Swap,
     restore_owns,
 };
 
-use super::work::{Shared, Work, line_key};
+use super::work::{AtOnce, Shared, Work, line_key};
 use crate::{
     ports::{CollectionDescription, MilvusError},
     slice::{Step, fatal},
@@ -18,7 +18,7 @@ type Owners = HashMap<(String, String), CollectionName>;
 
 pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
     let owners = owners(work).await?;
-    work.each_line(async |shared, line| swap_line(shared, &owners, line).await).await?;
+    work.each_line(AtOnce::One, async |shared, line| swap_line(shared, &owners, line).await).await?;
     if work.restore.selection.is_empty() {
         name_others(work).await?;
     }
@@ -48,21 +48,25 @@ async fn owners(work: &Work<'_>) -> Step<Owners> {
 /// The most collections that a warning names.
 const NAMED: usize = 20;
 
-/// Tells of the collections that a restore of everything leaves alone, because the backup doesn't have them.
+/// Tells of the collections beside the restored ones that a restore of everything leaves alone, because the backup
+/// doesn't have them.
 async fn name_others(work: &mut Work<'_>) -> Step {
-    let mut targets = HashSet::new();
+    let (mut targets, mut databases) = (HashSet::new(), BTreeSet::new());
     let mut after = None;
     loop {
         let page = work.lines(after).await?;
         after = page.items.last().map(line_key);
-        targets.extend(page.items.into_iter().map(|line| line.target));
+        for line in page.items {
+            databases.insert(line.target.database.clone());
+            targets.insert(line.target);
+        }
         if !page.more {
             break;
         }
     }
     let milvus = work.milvus().await?;
     let mut others = Vec::new();
-    for database in milvus.databases().await? {
+    for database in databases {
         let collections = milvus.collections(&database).await?.into_iter();
         let names = collections.map(|(name, _)| CollectionName::new(&database, name));
         others.extend(names.filter(|name| !restore_owns(&name.collection) && !targets.contains(name)));

@@ -7,7 +7,7 @@ use milvault_model::{
 use super::{
     clean::remove_staged,
     swap::{require_previous, swap_back},
-    work::{POLL, Shared, Work, ended, line_key},
+    work::{AtOnce, POLL, Shared, Work, ended, line_key},
 };
 use crate::{
     Error,
@@ -17,7 +17,8 @@ use crate::{
 
 /// Leaves every live collection as it was, and nothing of the restore.
 pub(crate) async fn undo(work: &mut Work<'_>, ending: Ending) -> Step {
-    let ending = match work.each_line(async |shared, line| undo_line(shared, line).await).await {
+    let put_back = work.each_line(AtOnce::One, async |shared, line| put_back(shared, line).await).await;
+    let ending = match put_back {
         Ok(()) => ending,
         // Someone put another collection in a swapped one's place: say which is where, and touch neither.
         Err(Halt::Fatal(stuck)) => Ending::Failed(match ending {
@@ -26,6 +27,7 @@ pub(crate) async fn undo(work: &mut Work<'_>, ending: Ending) -> Step {
         }),
         Err(halt) => return Err(halt),
     };
+    work.each_line(AtOnce::Many, async |shared, line| remove_built(shared, line).await).await?;
     let own = work.own_bucket()?;
     work.held.settle(work.deadline).await?;
     remove_staged(work.jobs, &own, &work.restore).await?;
@@ -74,12 +76,20 @@ pub(crate) async fn give_up(work: &mut Work<'_>, first: Ending, last: Ending) ->
     Ok(true)
 }
 
-async fn undo_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
+/// Puts what was live back where it was, if it was moved.
+async fn put_back(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     match &line.stage {
-        CollectionStage::Waiting | CollectionStage::Undone => return Ok(()),
         CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) => {
             swap_back(shared, &line, swap).await?;
+            remove(shared, line).await
         }
+        _ => Ok(()),
+    }
+}
+
+/// Removes what was built for a collection that isn't swapped in.
+async fn remove_built(shared: &Shared<'_>, line: CollectionRestore) -> Step {
+    match &line.stage {
         CollectionStage::Built { imports, .. } => {
             // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let it end, but
             // don't wait for one that the server has forgotten.
@@ -100,7 +110,15 @@ async fn undo_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
             }
         }
         CollectionStage::Imported { .. } | CollectionStage::Verified { .. } => {}
+        CollectionStage::Waiting
+        | CollectionStage::Undone
+        | CollectionStage::Swapping(_)
+        | CollectionStage::Swapped(_) => return Ok(()),
     }
+    remove(shared, line).await
+}
+
+async fn remove(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     shared.sure(shared.milvus.drop_collection(&shared.rebuilt(&line)).await)?;
     line.stage = CollectionStage::Undone;
     Ok(shared.save(&line).await?)
@@ -109,8 +127,8 @@ async fn undo_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
 /// Puts the previous collections of a completed restore back, loaded as they were.
 pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step {
     // All of them ready before the first is moved.
-    let rolled_back = match work.each_line(async |shared, line| load_previous(shared, line).await).await {
-        Ok(()) => work.each_line(async |shared, line| undo_line(shared, line).await).await,
+    let rolled_back = match work.each_line(AtOnce::Many, async |shared, line| load_previous(shared, line).await).await {
+        Ok(()) => work.each_line(AtOnce::One, async |shared, line| put_back(shared, line).await).await,
         halted => halted,
     };
     match rolled_back {

@@ -7,7 +7,7 @@ use milvault_model::{
     TIME_TO_LIVE,
 };
 
-use super::work::{Shared, Wait, Work};
+use super::work::{AtOnce, Shared, Wait, Work};
 use crate::{
     Error,
     ports::MilvusError,
@@ -18,7 +18,7 @@ use crate::{
 const SETTLING: Duration = Duration::from_secs(120);
 
 pub(crate) async fn verify(work: &mut Work<'_>) -> Step {
-    work.each_line(async |shared, line| verify_line(shared, line).await).await?;
+    work.each_line(AtOnce::Many, async |shared, line| verify_line(shared, line).await).await?;
     work.begin_swap().await
 }
 
@@ -100,7 +100,8 @@ async fn count(shared: &Shared<'_>, name: &CollectionName, capture: &CollectionC
     shared
         .wait_until(&format!("counting {name}"), async || {
             found = shared.milvus.count(name).await?;
-            let is_over = found == expected(capture, imported) || shared.jobs.ports.clock.now() > until;
+            // They only become more.
+            let is_over = found >= expected(capture, imported) || shared.jobs.ports.clock.now() > until;
             Ok(if is_over { Wait::Over } else { Wait::Further(found) })
         })
         .await?;

@@ -23,8 +23,23 @@ use crate::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Collections worked on at once: most of the time they wait for the server.
-const COLLECTIONS_IN_FLIGHT: usize = 16;
+/// Collections worked on at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AtOnce {
+    /// Most of the time they wait for the server.
+    Many,
+    /// The server renames one at a time: others would come between the two renames of each.
+    One,
+}
+
+impl AtOnce {
+    fn collections(self) -> usize {
+        match self {
+            Self::Many => 16,
+            Self::One => 1,
+        }
+    }
+}
 
 /// Segments being imported at once. The import jobs of 2.3 expire after 15 minutes, their wait for the ones before
 /// them included.
@@ -234,7 +249,7 @@ impl<'a> Work<'a> {
     /// Does `step` to every line of the ledger, several at once; progress counts lines.
     ///
     /// A line that fails doesn't keep the others from going on; afterwards the job fails with every line's reason.
-    pub(crate) async fn each_line<F>(&mut self, step: F) -> Step
+    pub(crate) async fn each_line<F>(&mut self, at_once: AtOnce, step: F) -> Step
     where
         F: AsyncFn(&Shared<'a>, CollectionRestore) -> Step,
     {
@@ -251,7 +266,7 @@ impl<'a> Work<'a> {
                     true => Err(Halt::OutOfTime),
                     false => step(&shared, line).await,
                 })
-                .buffer_unordered(COLLECTIONS_IN_FLIGHT);
+                .buffer_unordered(at_once.collections());
             let mut halt = None;
             while let Some(result) = results.next().await {
                 match result {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use milvault_model::{
     Again, Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupRun, BackupState, CaptureMethod,
     CollectionName, CollectionRestore, CollectionStage, Copied, Copying, Ending, Failure, FailureCode, Flushing,
@@ -209,7 +209,14 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
         CollectionStage::Waiting,
         CollectionStage::Built { id: None, imports: Imports::default() },
         CollectionStage::Built { id: Some(i64::MAX), imports: import(ImportState::Starting) },
-        CollectionStage::Built { id: Some(i64::MAX), imports: import(ImportState::Started { task: i64::MAX }) },
+        CollectionStage::Built {
+            id: Some(i64::MAX),
+            imports: import(ImportState::Started {
+                task: i64::MAX,
+                progress: Some(u64::MAX),
+                since: DateTime::UNIX_EPOCH,
+            }),
+        },
         CollectionStage::Imported { id: -1, rows: 0 },
         CollectionStage::Verified { id: (1 << 53) + 1 },
         CollectionStage::Swapping(swap.clone()),

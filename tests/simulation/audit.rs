@@ -10,7 +10,7 @@ use milvault_jobs::ports::{Bucket, Catalog, Lease, LeasePurpose, Objects, PageRe
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, BackupStatus, CollectionName, CollectionPattern, FailureCode,
-    InstanceId,
+    InstanceId, RestoreId, RestoreStatus, restore_owns,
 };
 
 use crate::{
@@ -48,16 +48,16 @@ impl From<String> for Breach {
 
 /// Sees every effect on the catalog and the snapshot bucket.
 pub(crate) struct Audit {
-    world: Arc<World>,
-    catalog: Arc<MemoryCatalog>,
-    objects: Arc<MemoryObjects>,
-    servers: Servers,
+    pub(crate) world: Arc<World>,
+    pub(crate) catalog: Arc<MemoryCatalog>,
+    pub(crate) objects: Arc<MemoryObjects>,
+    pub(crate) servers: Servers,
     bucket: Bucket,
-    seen: Mutex<Seen>,
+    pub(crate) seen: Mutex<Seen>,
 }
 
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     /// The newest fence of each instance.
     fences: BTreeMap<InstanceId, u64>,
     /// What each worker was granted last.
@@ -69,9 +69,16 @@ struct Seen {
     copied_for: BTreeMap<String, String>,
     /// What requests have written that were given up.
     late_comers: BTreeSet<String>,
+    pub(crate) points: BTreeMap<BackupId, Points>,
+    pub(crate) restores: BTreeMap<RestoreId, RestoreStatus>,
+    /// What was live under the names that a restore has swapped.
+    pub(crate) replaced: BTreeMap<(RestoreId, CollectionName), Option<i64>>,
     /// What was answered to each idempotency key.
     answers: BTreeMap<String, BackupId>,
 }
+
+/// A backup's collections' points in time, by id.
+type Points = BTreeMap<i64, u64>;
 
 /// A backup as it was last seen.
 struct Followed {
@@ -187,6 +194,8 @@ impl Audit {
                     about.insert(lease.instance_id.clone());
                 }
                 Write::Backup(backup, _) => drop(about.insert(backup.instance_id.clone())),
+                Write::LedgerLine(restore, line) => self.went_on(restore, line),
+                Write::Restore(restore, _) => self.restores_on(restore),
                 _ => {}
             }
         }
@@ -226,7 +235,8 @@ impl Audit {
             }
             if before != BackupStatus::Available && status == BackupStatus::Available {
                 match self.inspect(&backup) {
-                    Ok(living) => {
+                    Ok((living, points)) => {
+                        locked(&self.seen).points.insert(backup.id.clone(), points);
                         if let Some(followed) = locked(&self.seen).backups.get_mut(&backup.id) {
                             followed.living = Some(living);
                         }
@@ -238,7 +248,7 @@ impl Audit {
     }
 
     /// Everything that is promised of a backup that became AVAILABLE.
-    fn inspect(&self, backup: &Backup) -> Result<Living, Breach> {
+    fn inspect(&self, backup: &Backup) -> Result<(Living, Points), Breach> {
         let instance = backup.instance_id.as_str();
         let stored = format::read(&format::folder(instance, backup.id.as_str()), |key| self.get(key))?;
         let living = Living::of(instance, &stored);
@@ -252,7 +262,8 @@ impl Audit {
         ] {
             check.unwrap_or_else(says);
         }
-        Ok(living)
+        let points = stored.collections.iter().map(|captured| (captured.id, captured.flush_timestamp)).collect();
+        Ok((living, points))
     }
 
     fn report(&self, breach: Breach) {
@@ -289,7 +300,8 @@ impl Audit {
         let servers = locked(&self.servers);
         let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
         for (id, life) in &server.lives {
-            let is_selected = CollectionPattern::selects(&backup.selection, &life.name);
+            let is_users = !restore_owns(&life.name.collection);
+            let is_selected = is_users && CollectionPattern::selects(&backup.selection, &life.name);
             let existed = life.created_at < backup.created_at && life.dropped_at.is_none();
             let is_in = stored.collections.iter().any(|captured| captured.id == *id);
             if is_selected && existed && !is_in {
@@ -335,6 +347,7 @@ impl Audit {
 
     /// Looks at everything that must be there now.
     pub(crate) fn look(&self) {
+        self.look_at_names();
         let listed = self.list("");
         let lost = locked(&self.seen).living().find_map(|(backup, living)| {
             let lost = living.is_whole(&listed, |key| self.get(key)).err()?;
@@ -348,6 +361,7 @@ impl Audit {
     /// When nothing is due any more, nothing may be left over.
     pub(crate) fn at_rest(&self, instances: &[InstanceId], is_calm: bool) {
         self.look();
+        self.nothing_is_left_of_restores(instances);
         let needed: BTreeSet<String> =
             locked(&self.seen).living().flat_map(|(_, living)| living.keys().cloned().collect::<Vec<_>>()).collect();
         let stored: BTreeSet<String> = self.list("").into_keys().collect();

@@ -10,8 +10,8 @@ use milvault_jobs::ports::{
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
-    Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore, DueKind, Instance, InstanceId, JobRef,
-    Restore, RestoreId, Snapshot, Time, Totals,
+    Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore, CollectionStage, DueKind, Instance,
+    InstanceId, JobRef, Restore, RestoreId, Snapshot, Time, Totals,
 };
 
 use crate::ports::locked;
@@ -27,12 +27,16 @@ pub(crate) enum Defect {
     PublishesThePlan,
     /// The verification: copies that never happened are taken to be there.
     BelievesCopies,
+    /// The ledger of a swap: that its renames are about to be made isn't written down.
+    SwapsWithoutALedger,
+    /// A failed import: tried again without building its collection anew.
+    ImportsAgainIntoTheSame,
 }
 
 /// A catalog, with the defect if it is one of a catalog.
 pub(crate) fn catalog(defect: Option<Defect>, sound: Arc<MemoryCatalog>) -> Arc<dyn Catalog> {
     match defect {
-        None | Some(Defect::BelievesCopies) => sound,
+        None | Some(Defect::BelievesCopies | Defect::ImportsAgainIntoTheSame) => sound,
         Some(defect) => Arc::new(BrokenCatalog { sound, defect }),
     }
 }
@@ -82,7 +86,16 @@ impl Catalog for BrokenCatalog {
                 };
                 self.sound.commit(writes.into_iter().map(publish).collect()).await
             }
-            Defect::OverlooksABackup | Defect::BelievesCopies => self.sound.commit(writes).await,
+            Defect::SwapsWithoutALedger => {
+                let is_of_a_swap = |write: &Write| match write {
+                    Write::LedgerLine(_, line) => matches!(line.stage, CollectionStage::Swapping(_)),
+                    _ => false,
+                };
+                self.sound.commit(writes.into_iter().filter(|write| !is_of_a_swap(write)).collect()).await
+            }
+            Defect::OverlooksABackup | Defect::BelievesCopies | Defect::ImportsAgainIntoTheSame => {
+                self.sound.commit(writes).await
+            }
         }
     }
 

@@ -12,11 +12,13 @@ use milvault_jobs::{
     backup::{self, CopyTask, CreateBackup},
     deletion,
     ports::{Bucket, Catalog, Deadline, Expect, Lease, Objects, PageRequest, Write},
+    restore::{self, BackupSelector, CreateRestore, DamagedBackup},
     sweep::{SweepMode, sweep},
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
 use milvault_model::{
-    Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, Instance, InstanceId, JobRef, Storage, Time,
+    Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, Instance, InstanceId, JobRef, Reload, Restore,
+    RestoreId, RestoreMode, RestoreStatus, Storage, Time,
 };
 
 use crate::{
@@ -35,6 +37,10 @@ use crate::{
 const COLLECTIONS: [&str; 3] = ["items", "users", "orders"];
 const BACKUPS: [&str; 4] = ["daily", "weekly", "before the migration", "test"];
 
+/// Those that users have something to do with: a restore may make another one.
+const USED: [&str; 4] = ["items", "users", "orders", "copy"];
+const ALIASES: [&str; 2] = ["current", "latest"];
+
 /// How often everything that must be there is looked at, in events.
 const LOOK_EVERY: u32 = 64;
 
@@ -46,8 +52,14 @@ const MOST_SWEEPS: u32 = 60;
 pub(crate) enum Invocation {
     /// Of `create-backup`, by a caller.
     Create(CreateBackup),
-    /// Of `create-backup`, by itself or the sweep.
+    /// Of the job's function, by itself or the sweep.
     Run(JobRef),
+    /// Of `restore`, by a caller.
+    Restore(CreateRestore),
+    /// Of `restore`, to roll back.
+    Rollback(InstanceId, RestoreId),
+    /// Of `delete`, to stop a restore.
+    Cancel(InstanceId, RestoreId),
     /// Of `create-backup`, by itself, to copy a page.
     Copy(CopyTask, Report),
     /// Of `create-backup`, to verify a backup.
@@ -104,6 +116,8 @@ struct History {
     instances: Vec<InstanceId>,
     /// How long an invocation works, in seconds.
     slice: u64,
+    /// How often, in a hundred actions, someone wants something of restores beside the others'.
+    restores: u64,
     next_key: u64,
     events: u32,
 }
@@ -144,7 +158,8 @@ impl History {
             };
             let put = Write::Instance(Box::new(instance), Expect::Absent);
             at_once(catalog.commit(vec![put])).expect("there is none");
-            let mut server = Server::new(source.clone(), objects.clone(), habits);
+            let random = world.draw(|random| Random::new(random.below(u64::MAX)));
+            let mut server = Server::new(source.clone(), objects.clone(), habits, random);
             let now = world.now();
             world.draw(|random| {
                 for name in COLLECTIONS.iter().take(random.between(1, 3).try_into().unwrap_or(1)) {
@@ -152,6 +167,7 @@ impl History {
                     server.insert(&collection(name), random, now);
                 }
             });
+            server.keeps_what_it_is_to_drop = defect == Some(Defect::ImportsAgainIntoTheSame);
             servers.insert(id.clone(), server);
         }
         let servers: Servers = Arc::new(Mutex::new(servers));
@@ -161,7 +177,7 @@ impl History {
             snapshot_bucket: snapshots.clone(),
             lease,
             stall,
-            import_stall: stall,
+            import_stall: TimeDelta::seconds(60),
             objects_per_page: world.draw(|random| random.between(1, 12)).try_into().unwrap_or(1),
             copies_in_flight,
         };
@@ -180,6 +196,7 @@ impl History {
             settings,
             instances,
             slice: world.draw(|random| random.between(2, 40)),
+            restores: world.draw(|random| *random.pick(&[0, 0, 40]).unwrap_or(&0)),
             next_key: 0,
             events: 0,
             world,
@@ -237,6 +254,9 @@ impl History {
             }
             self.workers.work();
             self.events += 1;
+            if self.instances.iter().any(|instance| self.audit.is_swapping(instance)) {
+                self.audit.look_at_names();
+            }
             if self.events.is_multiple_of(LOOK_EVERY) {
                 self.audit.look();
             }
@@ -278,10 +298,21 @@ impl History {
     fn act(&mut self) {
         let instance = self.world.draw(|random| random.pick(&self.instances).cloned());
         let Some(instance) = instance else { return };
+        let restores = self.restores;
+        if self.world.draw(|random| random.permille(restores * 10)) {
+            return match self.world.draw(|random| random.below(10)) {
+                0..6 => self.ask_for_a_restore(instance),
+                6..8 => self.about_a_restore(instance, Invocation::Rollback),
+                _ => self.about_a_restore(instance, Invocation::Cancel),
+            };
+        }
         match self.world.draw(|random| random.below(100)) {
             0..14 => self.ask_for_a_backup(instance),
             14..22 => self.about_a_backup(instance, Invocation::Delete),
             22..26 => self.about_a_backup(instance, Invocation::Verify),
+            44..52 => self.ask_for_a_restore(instance),
+            52..55 => self.about_a_restore(instance, Invocation::Rollback),
+            55..57 => self.about_a_restore(instance, Invocation::Cancel),
             26..36 => self.world.invoke(Invocation::Sweep),
             36..44 => {
                 if let Ok(Some(job)) = at_once(self.catalog.job(&instance)) {
@@ -320,6 +351,51 @@ impl History {
         self.world.invoke(Invocation::Create(request));
     }
 
+    fn ask_for_a_restore(&mut self, instance_id: InstanceId) {
+        let source = self.world.draw(|random| match random.below(4) {
+            0 => random.pick(&self.instances).cloned(),
+            _ => None,
+        });
+        let source_instance_id = source.unwrap_or_else(|| instance_id.clone());
+        let available: Vec<BackupId> = self
+            .backups(&source_instance_id)
+            .into_iter()
+            .filter(|backup| backup.state.status() == BackupStatus::Available)
+            .map(|backup| backup.id)
+            .collect();
+        let Some(id) = self.world.draw(|random| random.pick(&available).cloned()) else { return };
+        self.next_key += 1;
+        let number = self.next_key;
+        let request = self.world.draw(|random| {
+            let one = collection(random.pick(&COLLECTIONS).unwrap_or(&"items"));
+            let way = random.below(6);
+            CreateRestore {
+                instance_id,
+                source_instance_id,
+                backup: BackupSelector::Id(id),
+                selection: if way < 2 { vec![one.to_string().parse().expect("a pattern")] } else { Vec::new() },
+                rename: if way == 0 { [(one, collection("copy"))].into() } else { BTreeMap::new() },
+                damaged: DamagedBackup::Refuse,
+                mode: if random.permille(150) { RestoreMode::Create } else { RestoreMode::Replace },
+                reload: if random.permille(200) { Reload::None } else { Reload::AsBefore },
+                keep_previous_hours: if random.permille(300) { 0 } else { 1 },
+                idempotency: random
+                    .permille(500)
+                    .then(|| IdempotencyKey { key: format!("key {number}"), request_hash: number.to_string() }),
+            }
+        });
+        self.world.invoke(Invocation::Restore(request));
+    }
+
+    fn about_a_restore(&self, instance: InstanceId, invocation: impl Fn(InstanceId, RestoreId) -> Invocation) {
+        let page = PageRequest { after: None, limit: 1000 };
+        let found = at_once(self.catalog.restores(&instance, page));
+        let ids: Vec<RestoreId> = found.map(|page| page.items.into_iter().map(|r| r.id).collect()).unwrap_or_default();
+        if let Some(id) = self.world.draw(|random| random.pick(&ids).cloned()) {
+            self.world.invoke(invocation(instance, id));
+        }
+    }
+
     fn about_a_backup(&self, instance: InstanceId, invocation: impl Fn(InstanceId, BackupId) -> Invocation) {
         let ids: Vec<BackupId> = self.backups(&instance).into_iter().map(|backup| backup.id).collect();
         if let Some(id) = self.world.draw(|random| random.pick(&ids).cloned()) {
@@ -338,9 +414,12 @@ impl History {
         let mut servers = locked(&self.servers);
         let Some(server) = servers.get_mut(instance) else { return };
         let bucket = server.bucket.clone();
+        server.tick(now);
+        // Who drops or makes collections while they are being swapped is told which is where, and isn't followed here.
+        let is_swapping = self.audit.is_swapping(instance);
         let doomed = self.world.draw(|random| {
-            let name = collection(random.pick(&COLLECTIONS).unwrap_or(&"items"));
-            churn(server, &name, random, now)
+            let name = collection(random.pick(&USED).unwrap_or(&"items"));
+            churn(server, &name, random, now, is_swapping)
         });
         drop(servers);
         let (what, doomed) = doomed;
@@ -360,6 +439,19 @@ impl History {
 
     fn endings(&self) -> BTreeMap<&'static str, u32> {
         let mut endings = BTreeMap::new();
+        for instance in &self.instances {
+            let page = PageRequest { after: None, limit: 1000 };
+            for restore in at_once(self.catalog.restores(instance, page)).map(|page| page.items).unwrap_or_default() {
+                let ending = match restore.state.status() {
+                    RestoreStatus::Completed => "restore COMPLETED",
+                    RestoreStatus::RolledBack => "restore ROLLED_BACK",
+                    RestoreStatus::Failed => "restore FAILED",
+                    RestoreStatus::Cancelled => "restore CANCELLED",
+                    _ => "restore unfinished",
+                };
+                *endings.entry(ending).or_default() += 1;
+            }
+        }
         for backup in self.instances.iter().flat_map(|instance| self.backups(instance)) {
             let ending = match backup.state.status() {
                 BackupStatus::Available => "AVAILABLE",
@@ -375,8 +467,14 @@ impl History {
 }
 
 /// Something that goes on in a Milvus while it is backed up, and what its garbage collection will remove.
-fn churn(server: &mut Server, name: &CollectionName, random: &mut Random, now: Time) -> (String, Doomed) {
-    match random.below(56) {
+fn churn(
+    server: &mut Server,
+    name: &CollectionName,
+    random: &mut Random,
+    now: Time,
+    is_swapping: bool,
+) -> (String, Doomed) {
+    match random.below(if is_swapping { 50 } else { 58 }) {
         0..20 => {
             server.insert(name, random, now);
             (format!("inserts into {name}"), Vec::new())
@@ -390,7 +488,11 @@ fn churn(server: &mut Server, name: &CollectionName, random: &mut Random, now: T
             (format!("seals {name}"), Vec::new())
         }
         40..50 => (format!("compacts {name}"), server.compact(name, random, now)),
-        50..52 => (format!("drops {name}"), server.drop_collection(name, random, now)),
+        50..52 => (format!("drops {name}"), server.drop_believed(name, random, now)),
+        52..54 => {
+            let alias = *random.pick(&ALIASES).unwrap_or(&"current");
+            (format!("points {alias} at {name}: {:?}", server.point_alias(alias, name)), Vec::new())
+        }
         _ => {
             server.create(name, random, now);
             (format!("has {name}"), Vec::new())
@@ -438,7 +540,22 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
             }
             end.map(|end| format!("{end:?}"))
         }
-        Invocation::Run(JobRef::Restore { .. }) => Ok("no restores yet".to_owned()),
+        Invocation::Run(JobRef::Restore { instance_id, restore_id }) => {
+            let end = restore::run(&jobs, instance_id, restore_id, deadline).await;
+            end.map(|end| format!("{end:?}"))
+        }
+        Invocation::Restore(request) => {
+            let created = restore::create(&jobs, request.clone()).await;
+            follow_up(&jobs, created).await
+        }
+        Invocation::Rollback(instance, id) => {
+            let accepted = restore::rollback(&jobs, instance, id).await;
+            follow_up(&jobs, accepted).await
+        }
+        Invocation::Cancel(instance, id) => {
+            let stopped = restore::cancel(&jobs, instance, id).await;
+            stopped.map(|restore| format!("{:?}", restore.state.status()))
+        }
         Invocation::Copy(task, report) => {
             let lease = Lease { instance_id: task.instance_id.clone(), fence: task.fence };
             port.audit.lent(&lease, worker);
@@ -458,6 +575,17 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
         Invocation::Sweep => sweep(&jobs, SweepMode::Act, deadline).await.map(|report| format!("{report:?}")),
     };
     world.note(|| format!("[{worker}] is done: {result:?}"));
+}
+
+/// Has the work on an accepted restore begun.
+async fn follow_up(
+    jobs: &Jobs,
+    accepted: Result<Restore, milvault_jobs::Error>,
+) -> Result<String, milvault_jobs::Error> {
+    let restore = accepted?;
+    let job = JobRef::Restore { instance_id: restore.instance_id.clone(), restore_id: restore.id.clone() };
+    let taken_up = jobs.ports.continuation.resume(&job).await;
+    Ok(format!("{}, {taken_up:?}", restore.id))
 }
 
 async fn create(

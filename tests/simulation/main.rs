@@ -1,4 +1,4 @@
-//! Seeded histories of backups: everything that can go wrong at any call of a port, and the invariants all the while.
+//! Seeded histories of backups and restores: everything that can go wrong at any call of a port, and the invariants all the while.
 //!
 //! A history is a function of its seed. `SIM_SEEDS` says how many to go through; a seed that fails is named, and
 //! `SIM_SEED` goes through that one alone and shows all that happens in it:
@@ -9,8 +9,8 @@
 //!
 //! From the outside in: `history` draws what happens and lives through it; `workers` polls the invocations, one at a time;
 //! `ports` are what they are given, each call through `calls`, where things go wrong, at times that `world` keeps; `server`
-//! is the Milvus that is backed up. `audit` sees every effect and judges it by `rules`, with `format` and `content` reading
-//! what is stored without any of the jobs' own code. `broken` has ports with defects, which the audit must find.
+//! is the Milvus that is backed up and restored. `audit` sees every effect and judges it by `rules`, with `format` and
+//! `content` reading what is stored without any of the jobs' own code, and `restores` what becomes of names. `broken` has ports with defects, which the audit must find.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,6 +22,7 @@ mod format;
 mod history;
 mod ports;
 mod random;
+mod restores;
 mod rules;
 mod server;
 mod workers;
@@ -123,6 +124,16 @@ fn a_fence_that_lets_an_earlier_worker_commit_is_caught() {
 #[test]
 fn a_backup_that_is_published_before_it_is_copied_is_caught() {
     must_be_caught(Defect::PublishesThePlan, "Whole:");
+}
+
+#[test]
+fn a_swap_that_the_ledger_knows_nothing_of_is_caught() {
+    must_be_caught(Defect::SwapsWithoutALedger, "Names:");
+}
+
+#[test]
+fn an_import_into_a_collection_that_has_rows_is_caught() {
+    must_be_caught(Defect::ImportsAgainIntoTheSame, "Restored:");
 }
 
 #[test]

@@ -18,14 +18,14 @@ use milvault_jobs::ports::{
 };
 use milvault_model::{
     Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind, IndexCapture,
-    Instance, InstanceId, JobRef, Loaded, PrimaryKey, Restore, RestoreId, Time,
+    Instance, InstanceId, JobRef, Loaded, PrimaryKey, Restore, RestoreId, RestorePhase, Time,
 };
 
 use crate::{
     audit::Audit,
     calls::{Nature, Network},
     history::Invocation,
-    rules::Rule,
+    random::Random,
     server::Server,
     world::WorkerId,
 };
@@ -85,15 +85,19 @@ impl Port {
     async fn ask<T: Send + 'static>(
         &self,
         instance: &InstanceId,
+        nature: Nature,
         name: String,
         ask: impl FnOnce(&mut Server, Time) -> Result<T, MilvusError> + Send + 'static,
     ) -> Result<T, MilvusError> {
         let (servers, world, instance) = (self.servers.clone(), self.network.world.clone(), instance.clone());
         let effect = move || {
             let now = world.now();
-            locked(&servers).get_mut(&instance).map_or_else(|| no_milvus("no server".into()), |s| ask(s, now))
+            let mut servers = locked(&servers);
+            let Some(server) = servers.get_mut(&instance) else { return no_milvus("no server".into()) };
+            server.tick(now);
+            ask(server, now)
         };
-        self.network.call(self.worker, Nature::Guarded, name, effect, no_milvus).await
+        self.network.call(self.worker, nature, name, effect, no_milvus).await
     }
 }
 
@@ -381,25 +385,43 @@ impl Connection {
         name: &CollectionName,
         ask: impl FnOnce(&mut Server, &CollectionName, Time) -> Result<T, MilvusError> + Send + 'static,
     ) -> Result<T, MilvusError> {
-        let (title, name) = (format!("{what} {name}"), name.clone());
-        self.port.ask(&self.instance, title, move |server, now| ask(server, &name, now)).await
+        self.named(Nature::Guarded, what, name, ask).await
     }
 
-    /// A call that no backup has any reason to make.
-    fn unexpected<T>(&self, what: &str) -> Result<T, MilvusError> {
-        self.port.network.world.violate(Rule::Calls, format!("a backup called Milvus's {what}"));
-        Err(MilvusError::Refused(format!("{what} isn't simulated")))
+    /// A call that nothing but its worker's lease keeps from taking effect at the wrong time.
+    async fn change<T: Send + 'static>(
+        &self,
+        what: &str,
+        name: &CollectionName,
+        ask: impl FnOnce(&mut Server, &CollectionName, Time) -> Result<T, MilvusError> + Send + 'static,
+    ) -> Result<T, MilvusError> {
+        self.named(Nature::Unguarded, what, name, ask).await
+    }
+
+    async fn named<T: Send + 'static>(
+        &self,
+        nature: Nature,
+        what: &str,
+        name: &CollectionName,
+        ask: impl FnOnce(&mut Server, &CollectionName, Time) -> Result<T, MilvusError> + Send + 'static,
+    ) -> Result<T, MilvusError> {
+        let (title, name) = (format!("{what} {name}"), name.clone());
+        self.port.ask(&self.instance, nature, title, move |server, now| ask(server, &name, now)).await
     }
 }
 
 #[async_trait]
 impl Milvus for Connection {
     async fn version(&self) -> Result<String, MilvusError> {
-        self.port.ask(&self.instance, "version".to_owned(), |_, _| Ok("2.5.4-0.1.1_3.2".to_owned())).await
+        self.port
+            .ask(&self.instance, Nature::Guarded, "version".to_owned(), |_, _| Ok("2.5.4-0.1.1_3.2".to_owned()))
+            .await
     }
 
     async fn databases(&self) -> Result<Vec<String>, MilvusError> {
-        self.port.ask(&self.instance, "databases".to_owned(), |_, _| Ok(vec!["default".to_owned()])).await
+        self.port
+            .ask(&self.instance, Nature::Guarded, "databases".to_owned(), |_, _| Ok(vec!["default".to_owned()]))
+            .await
     }
 
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError> {
@@ -408,7 +430,7 @@ impl Milvus for Connection {
             let names = server.names().into_iter().filter(|name| name.database == database);
             names.map(|name| Ok((name.collection.clone(), server.describe(&name)?.id))).collect()
         };
-        self.port.ask(&self.instance, "collections".to_owned(), ask).await
+        self.port.ask(&self.instance, Nature::Guarded, "collections".to_owned(), ask).await
     }
 
     async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError> {
@@ -438,7 +460,7 @@ impl Milvus for Connection {
 
     async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError> {
         let ask = move |server: &mut Server, now| Ok(server.hold_garbage(duration, now));
-        self.port.ask(&self.instance, "hold garbage".to_owned(), ask).await
+        self.port.ask(&self.instance, Nature::Guarded, "hold garbage".to_owned(), ask).await
     }
 
     async fn release_garbage(&self, _: &GarbageHold) -> Result<(), MilvusError> {
@@ -446,7 +468,7 @@ impl Milvus for Connection {
             server.held_until = now;
             Ok(())
         };
-        self.port.ask(&self.instance, "release garbage".to_owned(), ask).await
+        self.port.ask(&self.instance, Nature::Guarded, "release garbage".to_owned(), ask).await
     }
 
     async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError> {
@@ -462,78 +484,109 @@ impl Milvus for Connection {
     }
 
     async fn restore_access_control(&self, _: &str) -> Result<Vec<String>, MilvusError> {
-        self.unexpected("restore_access_control")
+        Ok(Vec::new())
     }
 
-    async fn ensure_database(&self, _: &str, _: &[(String, String)]) -> Result<(), MilvusError> {
-        self.unexpected("ensure_database")
+    async fn ensure_database(&self, database: &str, _: &[(String, String)]) -> Result<(), MilvusError> {
+        self.port.ask(&self.instance, Nature::Guarded, format!("ensure database {database}"), |_, _| Ok(())).await
     }
 
     async fn some_keys(&self, name: &CollectionName, limit: usize) -> Result<Vec<PrimaryKey>, MilvusError> {
         self.about("some keys of", name, move |server, name, _| server.some_keys(name, limit)).await
     }
 
-    async fn find_keys(&self, _: &CollectionName, _: &[PrimaryKey]) -> Result<Vec<PrimaryKey>, MilvusError> {
-        self.unexpected("find_keys")
+    async fn find_keys(&self, name: &CollectionName, keys: &[PrimaryKey]) -> Result<Vec<PrimaryKey>, MilvusError> {
+        let keys = keys.to_vec();
+        self.about("find keys of", name, move |server, name, _| server.find_keys(name, &keys)).await
     }
 
-    async fn create(&self, _: &CollectionName, _: &CollectionCapture) -> Result<(), MilvusError> {
-        self.unexpected("create")
+    async fn create(&self, name: &CollectionName, capture: &CollectionCapture) -> Result<(), MilvusError> {
+        let capture = capture.clone();
+        self.change("create", name, move |server, name, now| server.make(name, &capture, now)).await
     }
 
-    async fn ensure_index(&self, _: &CollectionName, _: &IndexCapture) -> Result<(), MilvusError> {
-        self.unexpected("ensure_index")
+    async fn ensure_index(&self, name: &CollectionName, _: &IndexCapture) -> Result<(), MilvusError> {
+        self.change("index", name, |server, name, _| server.describe(name).map(drop)).await
     }
 
-    async fn set_properties(&self, _: &CollectionName, _: &[(String, String)]) -> Result<(), MilvusError> {
-        self.unexpected("set_properties")
+    async fn set_properties(&self, name: &CollectionName, _: &[(String, String)]) -> Result<(), MilvusError> {
+        self.change("set properties of", name, |server, name, _| server.describe(name).map(drop)).await
     }
 
-    async fn indexing(&self, _: &CollectionName) -> Result<Pace, MilvusError> {
-        self.unexpected("indexing")
+    async fn indexing(&self, name: &CollectionName) -> Result<Pace, MilvusError> {
+        self.about("indexing", name, |server, name, _| server.describe(name).map(|_| Pace::Done)).await
     }
 
-    async fn import(&self, _: ImportRequest<'_>) -> Result<i64, MilvusError> {
-        self.unexpected("import")
+    async fn import(&self, request: ImportRequest<'_>) -> Result<i64, MilvusError> {
+        let prefixes = [request.data.insert_prefix, request.data.delta_prefix].map(str::to_owned);
+        let (partition, end) = (request.partition.to_owned(), request.end_timestamp);
+        let ask =
+            move |server: &mut Server, name: &CollectionName, now| server.import(name, &partition, prefixes, end, now);
+        self.change("import into", request.collection, ask).await
     }
 
-    async fn import_tasks(&self, _: &CollectionName) -> Result<Vec<i64>, MilvusError> {
-        self.unexpected("import_tasks")
+    async fn import_tasks(&self, name: &CollectionName) -> Result<Vec<i64>, MilvusError> {
+        self.about("imports into", name, |server, name, _| server.import_tasks(name)).await
     }
 
-    async fn import_status(&self, _: i64) -> Result<ImportStatus, MilvusError> {
-        self.unexpected("import_status")
+    async fn import_status(&self, task: i64) -> Result<ImportStatus, MilvusError> {
+        let ask = move |server: &mut Server, now| server.import_status(task, now);
+        self.port.ask(&self.instance, Nature::Guarded, format!("import {task}"), ask).await
     }
 
-    async fn load(&self, _: &CollectionName, _: &Loaded) -> Result<(), MilvusError> {
-        self.unexpected("load")
+    async fn load(&self, name: &CollectionName, how: &Loaded) -> Result<(), MilvusError> {
+        match how {
+            Loaded::No => Ok(()),
+            _ => self.change("load", name, |server, name, now| server.load(name, now)).await,
+        }
     }
 
-    async fn loading(&self, _: &CollectionName) -> Result<Pace, MilvusError> {
-        self.unexpected("loading")
+    async fn loading(&self, name: &CollectionName) -> Result<Pace, MilvusError> {
+        self.about("loading", name, |server, name, now| server.loading(name, now)).await
     }
 
-    async fn release(&self, _: &CollectionName) -> Result<(), MilvusError> {
-        self.unexpected("release")
+    async fn release(&self, name: &CollectionName) -> Result<(), MilvusError> {
+        self.change("release", name, |server, name, _| server.release(name)).await
     }
 
-    async fn rename(&self, _: &CollectionName, _: &str) -> Result<(), MilvusError> {
-        self.unexpected("rename")
+    async fn rename(&self, from: &CollectionName, to: &str) -> Result<(), MilvusError> {
+        let to = to.to_owned();
+        let title = format!("rename to {to}:");
+        self.change(&title, from, move |server, from, _| server.rename(from, &to)).await
     }
 
-    async fn drop_collection(&self, _: &CollectionName) -> Result<(), MilvusError> {
-        self.unexpected("drop_collection")
+    async fn drop_collection(&self, name: &CollectionName) -> Result<(), MilvusError> {
+        let (audit, instance) = (self.port.audit.clone(), self.instance.clone());
+        let ask = move |server: &mut Server, name: &CollectionName, now| {
+            let is_kept = server.keeps_what_it_is_to_drop && audit.phase(&instance) == Some(RestorePhase::Import);
+            if let Some(id) = server.id_of(name).filter(|_| !is_kept) {
+                audit.drops(&instance, name, id, now);
+                // Its files stay: what Milvus keeps of what is dropped is no matter here.
+                server.drop_collection(name, &mut Random::new(0), now);
+            }
+            Ok(())
+        };
+        self.change("drop", name, ask).await
     }
 
-    async fn alias_target(&self, _: &str, _: &str) -> Result<Option<String>, MilvusError> {
-        self.unexpected("alias_target")
+    async fn alias_target(&self, _: &str, alias: &str) -> Result<Option<String>, MilvusError> {
+        let alias = alias.to_owned();
+        let title = format!("target of {alias}");
+        self.port.ask(&self.instance, Nature::Guarded, title, move |server, _| Ok(server.alias_target(&alias))).await
     }
 
-    async fn point_alias(&self, _: &str, _: &CollectionName) -> Result<(), MilvusError> {
-        self.unexpected("point_alias")
+    async fn point_alias(&self, alias: &str, at: &CollectionName) -> Result<(), MilvusError> {
+        let alias = alias.to_owned();
+        let title = format!("point {alias} at");
+        self.change(&title, at, move |server, at, _| server.point_alias(&alias, at)).await
     }
 
-    async fn drop_alias(&self, _: &str, _: &str) -> Result<(), MilvusError> {
-        self.unexpected("drop_alias")
+    async fn drop_alias(&self, _: &str, alias: &str) -> Result<(), MilvusError> {
+        let alias = alias.to_owned();
+        let ask = move |server: &mut Server, _| {
+            server.drop_alias(&alias);
+            Ok(())
+        };
+        self.port.ask(&self.instance, Nature::Unguarded, "drop alias".to_owned(), ask).await
     }
 }

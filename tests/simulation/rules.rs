@@ -33,8 +33,14 @@ pub(crate) enum Rule {
     OnlyNamedDocuments,
     /// A request that is delivered twice has one effect.
     Once,
-    /// A backup only asks Milvus for what it needs.
-    Calls,
+    /// A restored collection has the rows of its backup's point in time, each once.
+    Restored,
+    /// Nothing is dropped but what the restore made, and what was live before it when its time is over.
+    Kept,
+    /// A name stands for what its users take it to stand for, but for the moments of a swap of it.
+    Names,
+    /// Nothing that a restore made for itself is left of it.
+    NoLeftovers,
 }
 
 /// Rules that are known not to hold, and why: a breach is counted, and the history goes on. When one is mended, its line

@@ -11,12 +11,13 @@ use std::{
 use chrono::TimeDelta;
 use futures::FutureExt;
 use milvault_jobs::ports::{
-    Bucket, CollectionDescription, FlushResult, GarbageHold, InsertLog, MilvusError, Objects, PutMode, Segment,
-    SegmentFiles,
+    Bucket, CollectionDescription, FlushResult, GarbageHold, ImportStatus, InsertLog, MilvusError, Objects, Pace,
+    PutMode, Segment, SegmentFiles,
 };
 use milvault_memory::MemoryObjects;
 use milvault_model::{
-    CollectionName, IndexCapture, Loaded, PartitionCapture, PrimaryKey, SegmentLevel, StorageVersion, Time,
+    CollectionCapture, CollectionName, IndexCapture, Loaded, PartitionCapture, PrimaryKey, SegmentLevel,
+    StorageVersion, Time,
 };
 
 use crate::random::Random;
@@ -86,11 +87,45 @@ struct Collection {
     id: i64,
     created_at: Time,
     partitions: Vec<i64>,
+    /// Of partitions that have others than theirs by default.
+    partition_names: BTreeMap<i64, String>,
     is_loaded: bool,
+    /// From when on queries find what was loaded.
+    loaded_at: Time,
+    /// Imported rows that queries find from then on.
+    ripening: Vec<(Time, BTreeSet<Key>)>,
     growing: Vec<(i64, Mark)>,
     buffered_deletes: Vec<Mark>,
     stored: Vec<Stored>,
     live: BTreeSet<Key>,
+}
+
+impl Collection {
+    fn name_of(&self, partition: i64) -> String {
+        self.partition_names.get(&partition).cloned().unwrap_or_else(|| format!("p{partition}"))
+    }
+}
+
+/// An import job.
+struct Import {
+    collection: i64,
+    partition: i64,
+    insert_prefix: String,
+    delta_prefix: String,
+    end: u64,
+    begins: Time,
+    ends: Time,
+    fate: Fate,
+    outcome: Option<Result<u64, String>>,
+}
+
+/// What becomes of an import job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Completes,
+    Fails,
+    GetsStuck,
+    IsForgotten,
 }
 
 /// A collection's life, for checks.
@@ -144,11 +179,23 @@ pub(crate) struct Server {
     /// Every log ever written.
     pub(crate) written: BTreeMap<String, Vec<u8>>,
     pub(crate) lives: BTreeMap<i64, Life>,
+    aliases: BTreeMap<String, i64>,
+    imports: BTreeMap<i64, Import>,
+    random: Random,
+    /// A defect: what a restore built is not removed before it is built again.
+    pub(crate) keeps_what_it_is_to_drop: bool,
+    /// The collections that users take to be there, by the names that they know.
+    pub(crate) believed: BTreeMap<CollectionName, i64>,
 }
 
 impl Server {
-    pub(crate) fn new(bucket: Bucket, objects: Arc<MemoryObjects>, habits: Habits) -> Self {
+    pub(crate) fn new(bucket: Bucket, objects: Arc<MemoryObjects>, habits: Habits, random: Random) -> Self {
         Self {
+            aliases: BTreeMap::new(),
+            imports: BTreeMap::new(),
+            random,
+            keeps_what_it_is_to_drop: false,
+            believed: BTreeMap::new(),
             bucket,
             objects,
             habits,
@@ -192,14 +239,24 @@ impl Server {
             id,
             created_at: now,
             partitions,
+            partition_names: BTreeMap::new(),
             is_loaded: random.permille(600),
+            loaded_at: now,
+            ripening: Vec::new(),
             growing: Vec::new(),
             buffered_deletes: Vec::new(),
             stored: Vec::new(),
             live: BTreeSet::new(),
         };
         self.lives.insert(id, Life { name: name.clone(), created_at: now, dropped_at: None });
+        self.believed.insert(name.clone(), id);
         self.collections.insert(name.clone(), collection);
+    }
+
+    /// A user drops a collection.
+    pub(crate) fn drop_believed(&mut self, name: &CollectionName, random: &mut Random, now: Time) -> Doomed {
+        self.believed.remove(name);
+        self.drop_collection(name, random, now)
     }
 
     pub(crate) fn drop_collection(&mut self, name: &CollectionName, random: &mut Random, now: Time) -> Doomed {
@@ -207,6 +264,7 @@ impl Server {
         if let Some(life) = self.lives.get_mut(&collection.id) {
             life.dropped_at = Some(now);
         }
+        self.aliases.retain(|_, of| *of != collection.id);
         collection.stored.iter().flat_map(|segment| self.doom(segment, random, now)).collect()
     }
 
@@ -338,6 +396,8 @@ impl Server {
     }
 
     pub(crate) fn describe(&mut self, name: &CollectionName) -> Result<CollectionDescription, MilvusError> {
+        let id = self.found(name)?.id;
+        let aliases = self.aliases.iter().filter(|(_, of)| **of == id).map(|(alias, _)| alias.clone()).collect();
         let collection = self.found(name)?;
         let index = IndexCapture { name: "vector".to_owned(), field: "vector".to_owned(), params: Vec::new() };
         let partitions = collection.partitions.iter();
@@ -349,10 +409,10 @@ impl Server {
             shards: 1,
             consistency_level: 2,
             properties: Vec::new(),
-            partitions: partitions.map(|id| PartitionCapture { name: format!("p{id}"), id: *id }).collect(),
+            partitions: partitions.map(|id| PartitionCapture { name: collection.name_of(*id), id: *id }).collect(),
             has_partition_key: false,
             indexes: vec![index],
-            aliases: Vec::new(),
+            aliases,
             loaded: if collection.is_loaded { Loaded::Whole { replicas: 1 } } else { Loaded::No },
         })
     }
@@ -405,10 +465,262 @@ impl Server {
     }
 
     pub(crate) fn count(&mut self, name: &CollectionName) -> Result<u64, MilvusError> {
-        Ok(self.found(name)?.live.len() as u64)
+        Ok(self.loaded(name)?.live.len() as u64)
+    }
+
+    fn loaded(&mut self, name: &CollectionName) -> Result<&Collection, MilvusError> {
+        let collection = self.found(name)?;
+        match collection.is_loaded {
+            true => Ok(collection),
+            false => Err(MilvusError::Refused(format!("{name} isn't loaded"))),
+        }
+    }
+
+    pub(crate) fn find_keys(
+        &mut self,
+        name: &CollectionName,
+        sought: &[PrimaryKey],
+    ) -> Result<Vec<PrimaryKey>, MilvusError> {
+        let live = &self.loaded(name)?.live;
+        let is_there = |key: &&PrimaryKey| match key {
+            PrimaryKey::Int(key) => live.contains(&key.cast_unsigned()),
+            PrimaryKey::Text(_) => false,
+        };
+        Ok(sought.iter().filter(is_there).cloned().collect())
     }
 
     pub(crate) fn some_keys(&mut self, name: &CollectionName, limit: usize) -> Result<Vec<PrimaryKey>, MilvusError> {
         Ok(self.found(name)?.live.iter().take(limit).map(|key| PrimaryKey::Int(i64::try_from(*key).unwrap())).collect())
+    }
+}
+
+/// What a restore asks for.
+impl Server {
+    /// What happened by itself until now.
+    pub(crate) fn tick(&mut self, now: Time) {
+        for collection in self.collections.values_mut() {
+            let (ripe, rest) = std::mem::take(&mut collection.ripening).into_iter().partition(|(at, _)| *at <= now);
+            collection.ripening = rest;
+            let ripe: Vec<(Time, BTreeSet<Key>)> = ripe;
+            collection.live.extend(ripe.into_iter().flat_map(|(_, rows)| rows));
+        }
+        let over: Vec<i64> = self
+            .imports
+            .iter()
+            .filter(|(_, import)| import.outcome.is_none() && import.ends <= now)
+            .map(|(task, _)| *task)
+            .collect();
+        for task in over {
+            let Some(mut import) = self.imports.remove(&task) else { continue };
+            import.outcome = match import.fate {
+                Fate::Completes => Some(self.load_rows(&import, now)),
+                Fate::Fails => Some(Err("as it happens".to_owned())),
+                Fate::GetsStuck => None,
+                // Its rows are there all the same.
+                Fate::IsForgotten => {
+                    drop(self.load_rows(&import, now));
+                    continue;
+                }
+            };
+            self.imports.insert(task, import);
+        }
+    }
+
+    pub(crate) fn make(
+        &mut self,
+        name: &CollectionName,
+        capture: &CollectionCapture,
+        now: Time,
+    ) -> Result<(), MilvusError> {
+        if self.collections.contains_key(name) {
+            return match self.keeps_what_it_is_to_drop {
+                true => Ok(()),
+                false => Err(MilvusError::Refused(format!("{name} exists"))),
+            };
+        }
+        let id = self.id();
+        let partition_names: BTreeMap<i64, String> =
+            capture.partitions.iter().map(|partition| (self.id(), partition.name.clone())).collect();
+        let collection = Collection {
+            id,
+            created_at: now,
+            partitions: partition_names.keys().copied().collect(),
+            partition_names,
+            is_loaded: false,
+            loaded_at: now,
+            ripening: Vec::new(),
+            growing: Vec::new(),
+            buffered_deletes: Vec::new(),
+            stored: Vec::new(),
+            live: BTreeSet::new(),
+        };
+        self.lives.insert(id, Life { name: name.clone(), created_at: now, dropped_at: None });
+        self.collections.insert(name.clone(), collection);
+        Ok(())
+    }
+
+    pub(crate) fn import(
+        &mut self,
+        name: &CollectionName,
+        partition: &str,
+        [insert_prefix, delta_prefix]: [String; 2],
+        end: u64,
+        now: Time,
+    ) -> Result<i64, MilvusError> {
+        let collection = self.found(name)?;
+        let id = collection.partitions.iter().find(|id| collection.name_of(**id) == partition).copied();
+        let partition = id.ok_or_else(|| MilvusError::Refused(format!("{name} has no partition {partition}")))?;
+        let collection = collection.id;
+        let fate = match self.random.below(100) {
+            0..10 => Fate::Fails,
+            10..13 => Fate::GetsStuck,
+            13..15 => Fate::IsForgotten,
+            _ => Fate::Completes,
+        };
+        let begins = now + TimeDelta::milliseconds(self.random.below(4_000).cast_signed());
+        let ends = begins + TimeDelta::milliseconds(self.random.below(20_000).cast_signed());
+        let import =
+            Import { collection, partition, insert_prefix, delta_prefix, end, begins, ends, fate, outcome: None };
+        let task = self.id();
+        self.imports.insert(task, import);
+        Ok(task)
+    }
+
+    /// The marks of the logs below a prefix, by the segment and, of rows, the field.
+    fn logs_below(&self, prefix: &str) -> Vec<(Vec<String>, Vec<Mark>)> {
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let listing = self.objects.list(&self.bucket, prefix, after.as_deref()).now_or_never();
+            let listing = listing.expect("at once").expect("the bucket is there");
+            after = listing.objects.last().map(|object| object.key.clone());
+            for object in listing.objects {
+                let body = self.objects.get(&self.bucket, &object.key).now_or_never().expect("at once");
+                let body = body.expect("the bucket is there").expect("it was listed");
+                let path = object.key[prefix.len()..].split('/').map(str::to_owned).collect();
+                found.push((path, decode(&body).expect("a log")));
+            }
+            if !listing.more {
+                return found;
+            }
+        }
+    }
+
+    fn load_rows(&mut self, import: &Import, now: Time) -> Result<u64, String> {
+        let Some(name) = self.name_of(import.collection) else { return Err("the collection was dropped".to_owned()) };
+        let mut fields: BTreeMap<String, BTreeSet<(Key, u64)>> = BTreeMap::new();
+        for (path, marks) in self.logs_below(&import.insert_prefix) {
+            let [_, field, _] = path.as_slice() else { return Err(format!("{path:?} is no insert log")) };
+            fields.entry(field.clone()).or_default().extend(marks.iter().map(|mark| (mark.key, mark.timestamp)));
+        }
+        let Some(all) = fields.values().next().cloned() else { return Err("there is nothing to import".to_owned()) };
+        if fields.len() != FIELDS.len() || fields.values().any(|field| *field != all) {
+            return Err("some fields lack logs".to_owned());
+        }
+        let deletes: Vec<Mark> =
+            self.logs_below(&import.delta_prefix).into_iter().flat_map(|(_, marks)| marks).collect();
+        let is_deleted = |key: Key, at: u64| {
+            deletes.iter().any(|delete| delete.key == key && delete.timestamp > at && delete.timestamp <= import.end)
+        };
+        let rows: Vec<Mark> = all
+            .into_iter()
+            .filter(|(key, at)| *at <= import.end && !is_deleted(*key, *at))
+            .map(|(key, timestamp)| Mark { key, timestamp })
+            .collect();
+        let (count, keys) = (rows.len() as u64, rows.iter().map(|row| row.key).collect());
+        let segment = (!rows.is_empty()).then(|| self.write_segment(import.collection, import.partition, rows));
+        let ripe = now + TimeDelta::milliseconds(self.random.below(16_000).cast_signed());
+        if let Ok(collection) = self.found(&name) {
+            collection.stored.extend(segment);
+            collection.ripening.push((ripe, keys));
+        }
+        Ok(count)
+    }
+
+    pub(crate) fn import_tasks(&mut self, name: &CollectionName) -> Result<Vec<i64>, MilvusError> {
+        let id = self.found(name)?.id;
+        Ok(self.imports.iter().filter(|(_, import)| import.collection == id).map(|(task, _)| *task).collect())
+    }
+
+    pub(crate) fn import_status(&mut self, task: i64, now: Time) -> Result<ImportStatus, MilvusError> {
+        let import = self.imports.get(&task);
+        let import = import.ok_or_else(|| MilvusError::Refused(format!("no import job {task}")))?;
+        Ok(match &import.outcome {
+            Some(Ok(rows)) => ImportStatus::Completed { rows: *rows },
+            Some(Err(reason)) => ImportStatus::Failed(reason.clone()),
+            None if now < import.begins => ImportStatus::Waiting,
+            None => {
+                let until = now.min(import.ends);
+                ImportStatus::Running { progress: (until - import.begins).num_seconds().cast_unsigned() }
+            }
+        })
+    }
+
+    pub(crate) fn load(&mut self, name: &CollectionName, now: Time) -> Result<(), MilvusError> {
+        let takes = TimeDelta::milliseconds(self.random.below(5_000).cast_signed());
+        let collection = self.found(name)?;
+        if !collection.is_loaded {
+            collection.loaded_at = now + takes;
+        }
+        collection.is_loaded = true;
+        Ok(())
+    }
+
+    pub(crate) fn loading(&mut self, name: &CollectionName, now: Time) -> Result<Pace, MilvusError> {
+        let collection = self.found(name)?;
+        Ok(match collection.is_loaded && collection.loaded_at <= now {
+            true => Pace::Done,
+            false => Pace::At(0),
+        })
+    }
+
+    pub(crate) fn release(&mut self, name: &CollectionName) -> Result<(), MilvusError> {
+        self.found(name)?.is_loaded = false;
+        Ok(())
+    }
+
+    pub(crate) fn rename(&mut self, from: &CollectionName, to: &str) -> Result<(), MilvusError> {
+        let to = CollectionName::new(&from.database, to);
+        self.found(from)?;
+        if self.collections.contains_key(&to) || self.aliases.contains_key(&to.collection) {
+            return Err(MilvusError::Refused(format!("{to} exists")));
+        }
+        let Some(collection) = self.collections.remove(from) else { return Ok(()) };
+        if let Some(life) = self.lives.get_mut(&collection.id) {
+            life.name = to.clone();
+        }
+        self.collections.insert(to, collection);
+        Ok(())
+    }
+
+    pub(crate) fn point_alias(&mut self, alias: &str, at: &CollectionName) -> Result<(), MilvusError> {
+        let id = self.found(at)?.id;
+        self.aliases.insert(alias.to_owned(), id);
+        Ok(())
+    }
+
+    pub(crate) fn drop_alias(&mut self, alias: &str) {
+        self.aliases.remove(alias);
+    }
+
+    pub(crate) fn alias_target(&self, alias: &str) -> Option<String> {
+        self.name_of(*self.aliases.get(alias)?).map(|name| name.collection)
+    }
+
+    pub(crate) fn name_of(&self, id: i64) -> Option<CollectionName> {
+        self.collections.iter().find(|(_, collection)| collection.id == id).map(|(name, _)| name.clone())
+    }
+
+    pub(crate) fn id_of(&self, name: &CollectionName) -> Option<i64> {
+        self.collections.get(name).map(|collection| collection.id)
+    }
+
+    /// Every row of a collection, as often as it is stored, whether or not queries find it yet.
+    pub(crate) fn all_rows(&self, id: i64) -> Option<Vec<Key>> {
+        let collection = self.collections.values().find(|collection| collection.id == id)?;
+        let mut rows: Vec<Key> =
+            collection.stored.iter().flat_map(|segment| &segment.rows).map(|row| row.key).collect();
+        rows.sort_unstable();
+        Some(rows)
     }
 }

@@ -289,20 +289,3 @@ pub(crate) async fn before<T>(jobs: &Jobs, deadline: Deadline, work: impl Future
         Either::Right(((), _)) => None,
     }
 }
-
-/// Asks `condition` again and again until it holds.
-///
-/// # Errors
-/// [`Halt::OutOfTime`] at the slice's deadline; what `condition` returns.
-pub(crate) async fn wait_until<C>(jobs: &Jobs, deadline: Deadline, every: Duration, mut condition: C) -> Step
-where
-    C: AsyncFnMut() -> Step<bool>,
-{
-    while !condition().await? {
-        if deadline.is_over(jobs.ports.clock.now()) {
-            return Err(Halt::OutOfTime);
-        }
-        jobs.ports.clock.sleep(every).await;
-    }
-    Ok(())
-}

@@ -358,6 +358,10 @@ pub enum ImportState {
     Started {
         /// Milvus's id of the job.
         task: i64,
+        /// How far it was when it last got further; `None` while it waits for its turn.
+        progress: Option<u64>,
+        /// When that was.
+        since: Time,
     },
 }
 

@@ -61,7 +61,7 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
 }
 
 /// How an import ended.
-enum Ended {
+pub(super) enum Ended {
     Whole { rows: u64 },
     Failed(String),
 }
@@ -81,21 +81,22 @@ async fn import_all(
     let groups = groups(capture)?;
     while let Some(group) = groups.get(imports.completed.len()) {
         let _turn = shared.import_turn(group.segments.len()).await;
+        if imports.next == ImportState::Planned {
+            save(shared, line, id, imports, ImportState::Starting).await?;
+        }
         let task = match imports.next {
-            ImportState::Started { task } => task,
-            ImportState::Starting => match unrecorded(shared, &name, imports).await? {
-                Some(task) => task,
-                None => start(shared, &name, imports.completed.len(), group, capture).await?,
-            },
-            ImportState::Planned => {
-                save(shared, line, id, imports, ImportState::Starting).await?;
-                start(shared, &name, imports.completed.len(), group, capture).await?
+            ImportState::Started { task, .. } => task,
+            ImportState::Starting | ImportState::Planned => {
+                let task = match unrecorded(shared, &name, imports).await? {
+                    Some(task) => task,
+                    None => start(shared, &name, imports.completed.len(), group, capture).await?,
+                };
+                let since = shared.jobs.ports.clock.now();
+                save(shared, line, id, imports, ImportState::Started { task, progress: None, since }).await?;
+                task
             }
         };
-        if imports.next != (ImportState::Started { task }) {
-            save(shared, line, id, imports, ImportState::Started { task }).await?;
-        }
-        match outcome(shared, line, &group.partition, task).await? {
+        match follow(shared, line, id, imports).await? {
             Ended::Whole { rows } => {
                 imports.completed.push(task);
                 imports.rows += rows;
@@ -107,17 +108,21 @@ async fn import_all(
     Ok(Ended::Whole { rows: imports.rows })
 }
 
-/// Waits for an import to end. One that has started and gets no further for the limit counts as failed: a server that
-/// was restarted forgets the work, but not the job (seen on 2.3.5, which leaves it "Started").
-async fn outcome(shared: &Shared<'_>, line: &CollectionRestore, partition: &str, task: i64) -> Step<Ended> {
+/// Waits for the import that was started to end. One that has started and gets no further for the limit counts as
+/// failed: a server that was restarted forgets the work, but not the job (seen on 2.3.5, which leaves it "Started").
+pub(super) async fn follow(
+    shared: &Shared<'_>,
+    line: &mut CollectionRestore,
+    id: i64,
+    imports: &mut Imports,
+) -> Step<Ended> {
     let clock = &shared.jobs.ports.clock;
     let limit = shared.jobs.settings.import_stall;
-    let began = clock.now();
-    let mut seen = (ImportStatus::Waiting, began);
+    let what = format!("the import into {}", line.target);
     let mut ended = None;
-    let what = format!("the import into {} ({partition})", line.target);
     shared
         .wait_until(&what, async || {
+            let ImportState::Started { task, progress, since } = imports.next else { return Ok(Wait::Over) };
             let status = match shared.milvus.import_status(task).await {
                 Ok(status) => status,
                 // The server no longer knows the job.
@@ -125,29 +130,33 @@ async fn outcome(shared: &Shared<'_>, line: &CollectionRestore, partition: &str,
                 Err(error) => return Err(error.into()),
             };
             let now = clock.now();
-            if status != seen.0 {
-                seen = (status.clone(), now);
-            }
-            let idle = now - seen.1;
-            ended = match status {
-                ImportStatus::Completed { rows } => Some(Ended::Whole { rows }),
-                ImportStatus::Failed(reason) => Some(Ended::Failed(reason)),
-                ImportStatus::Running { .. } if idle > limit => {
-                    Some(Ended::Failed(format!("no progress for {} s", limit.num_seconds())))
+            let idle = now - since;
+            let seen = match status {
+                ImportStatus::Completed { rows } => {
+                    ended = Some(Ended::Whole { rows });
+                    return Ok(Wait::Over);
                 }
-                ImportStatus::Waiting if idle > TURN => {
-                    Some(Ended::Failed(format!("it wasn't its turn for {} s", TURN.num_seconds())))
+                ImportStatus::Failed(reason) => {
+                    ended = Some(Ended::Failed(reason));
+                    return Ok(Wait::Over);
                 }
-                ImportStatus::Running { .. } | ImportStatus::Waiting => None,
+                ImportStatus::Running { progress } => Some(progress),
+                ImportStatus::Waiting => None,
             };
-            Ok(match ended {
-                Some(_) => Wait::Over,
-                // Its own limits are above: to the job, a server that answers is at work.
-                None => Wait::Further(u64::try_from((now - began).num_milliseconds()).unwrap_or_default()),
-            })
+            let patience = if seen.is_some() { limit } else { TURN };
+            if seen != progress {
+                // Durable: slices may be shorter than the limit.
+                let further = ImportState::Started { task, progress: seen, since: now };
+                save(shared, line, id, imports, further).await?;
+            } else if idle > patience {
+                ended = Some(Ended::Failed(format!("no progress for {} s", patience.num_seconds())));
+                return Ok(Wait::Over);
+            }
+            // Its limits are here: to the job, a server that answers is at work.
+            Ok(Wait::Further(now.timestamp_millis().cast_unsigned()))
         })
         .await?;
-    Ok(ended.unwrap_or_else(|| Ended::Failed("it didn't end".to_owned())))
+    Ok(ended.unwrap_or_else(|| Ended::Failed("it was never started".to_owned())))
 }
 
 async fn save(

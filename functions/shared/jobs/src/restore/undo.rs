@@ -6,13 +6,13 @@ use milvault_model::{
 
 use super::{
     clean::remove_staged,
+    import::follow,
     swap::{require_previous, swap_back},
-    work::{AtOnce, POLL, Shared, Work, ended, line_key},
+    work::{AtOnce, Shared, Work, ended, line_key},
 };
 use crate::{
     Error,
-    ports::{ImportStatus, MilvusError},
-    slice::{self, Halt, Step},
+    slice::{Halt, Step},
 };
 
 /// Leaves every live collection as it was, and nothing of the restore.
@@ -88,27 +88,15 @@ async fn put_back(shared: &Shared<'_>, line: CollectionRestore) -> Step {
 }
 
 /// Removes what was built for a collection that isn't swapped in.
-async fn remove_built(shared: &Shared<'_>, line: CollectionRestore) -> Step {
+async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     match &line.stage {
-        CollectionStage::Built { imports, .. } => {
-            // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let it end, but
-            // don't wait for one that the server has forgotten.
-            let patience = shared.jobs.ports.clock.now() + shared.jobs.settings.import_stall;
-            if let ImportState::Started { task } = imports.next {
-                slice::wait_until(shared.jobs, shared.deadline, POLL, async || {
-                    match shared.milvus.import_status(task).await {
-                        Ok(ImportStatus::Completed { .. } | ImportStatus::Failed(_)) | Err(MilvusError::Refused(_)) => {
-                            Ok(true)
-                        }
-                        Ok(ImportStatus::Waiting | ImportStatus::Running { .. }) => {
-                            Ok(shared.jobs.ports.clock.now() > patience)
-                        }
-                        Err(error) => Err(error.into()),
-                    }
-                })
-                .await?;
-            }
+        CollectionStage::Built { id: Some(id), imports } if matches!(imports.next, ImportState::Started { .. }) => {
+            // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let it end, unless
+            // the server has forgotten it.
+            let (id, mut imports) = (*id, imports.clone());
+            follow(shared, &mut line, id, &mut imports).await?;
         }
+        CollectionStage::Built { .. } => {}
         CollectionStage::Imported { .. } | CollectionStage::Verified { .. } => {}
         CollectionStage::Waiting
         | CollectionStage::Undone

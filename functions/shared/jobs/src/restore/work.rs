@@ -423,7 +423,7 @@ impl Shared<'_> {
                 break;
             }
             let now = clock.now();
-            if last.replace(wait) != Some(wait) {
+            if last.replace(wait).is_some_and(|last| last != wait) {
                 further_at = now;
                 self.advanced();
             }
@@ -434,8 +434,8 @@ impl Shared<'_> {
                 let limit = self.jobs.settings.stall.num_seconds();
                 return Err(fatal(FailureCode::Stalled, format!("{what}: no progress for {limit} s")));
             }
-            // A request to stop is looked for every other second.
-            if asked.is_multiple_of(4) {
+            // A request to stop is looked for every other second, unless it is what led here.
+            if asked.is_multiple_of(4) && self.restore.cancel_requested_at.is_none() {
                 let stored = super::find(self.jobs, &self.restore.instance_id, &self.restore.id).await?;
                 if stored.value.cancel_requested_at.is_some() {
                     return Err(Halt::CancelRequested);

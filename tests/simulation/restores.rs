@@ -1,0 +1,218 @@
+//! What is promised of restores: rows, names, and that nothing of a user's is ever dropped.
+
+use std::collections::BTreeSet;
+
+use milvault_jobs::ports::{Catalog, Objects, PageRequest};
+use milvault_model::{
+    CollectionName, CollectionRestore, CollectionStage, FailureCode, InstanceId, JobRef, Previous, Restore, RestoreId,
+    RestorePhase, RestoreState, RestoreStatus, Time, restore_owns,
+};
+
+use crate::{
+    audit::Audit,
+    ports::{at_once, locked},
+    rules::Rule,
+};
+
+impl Audit {
+    fn restores(&self, instance: &InstanceId) -> Vec<Restore> {
+        let page = PageRequest { after: None, limit: 10_000 };
+        at_once(self.catalog.restores(instance, page)).expect("the catalog in memory answers").items
+    }
+
+    fn lines(&self, restore: &RestoreId) -> Vec<CollectionRestore> {
+        let page = PageRequest { after: None, limit: 10_000 };
+        at_once(self.catalog.ledger(restore, page)).expect("the catalog in memory answers").items
+    }
+
+    fn by_id(&self, restore: &RestoreId) -> Option<Restore> {
+        let instances: Vec<InstanceId> = locked(&self.servers).keys().cloned().collect();
+        instances.iter().flat_map(|instance| self.restores(instance)).find(|found| found.id == *restore)
+    }
+
+    /// The restore that is the instance's job, if one is.
+    fn at_work(&self, instance: &InstanceId) -> Option<Restore> {
+        match at_once(self.catalog.job(instance)) {
+            Ok(Some(JobRef::Restore { restore_id, .. })) => {
+                self.restores(instance).into_iter().find(|restore| restore.id == restore_id)
+            }
+            _ => None,
+        }
+    }
+
+    /// What the restore that is the instance's job is at.
+    pub(crate) fn phase(&self, instance: &InstanceId) -> Option<RestorePhase> {
+        match self.at_work(instance)?.state {
+            RestoreState::Running(run) => Some(run.phase),
+            _ => None,
+        }
+    }
+
+    /// Whether names may be moving, or soon.
+    pub(crate) fn is_swapping(&self, instance: &InstanceId) -> bool {
+        let phase = self.phase(instance);
+        phase.is_some_and(|phase| {
+            !matches!(phase, RestorePhase::Stage { .. } | RestorePhase::Build | RestorePhase::Import)
+        })
+    }
+
+    /// A collection came further.
+    pub(crate) fn went_on(&self, restore: &RestoreId, line: &CollectionRestore) {
+        let CollectionStage::Verified { id } = line.stage else { return };
+        let Some(restore) = self.by_id(restore) else { return };
+        let point =
+            locked(&self.seen).points.get(&restore.backup_id).and_then(|points| points.get(&line.source_id).copied());
+        let servers = locked(&self.servers);
+        let truth = point.zip(servers.get(&restore.source_instance_id));
+        let truth = truth.and_then(|(point, server)| server.truth.get(&(line.source_id, point)));
+        let found = servers.get(&restore.instance_id).and_then(|server| server.all_rows(id));
+        let (Some(truth), Some(found)) = (truth, found) else { return };
+        let wanted: Vec<u64> = truth.iter().copied().collect();
+        if found != wanted {
+            let what = format!("{}: {} is verified with {found:?}, not {wanted:?}", restore.id, line.target);
+            drop(servers);
+            self.world.violate(Rule::Restored, what);
+        }
+    }
+
+    /// A restore's record was written.
+    pub(crate) fn restores_on(&self, restore: &Restore) {
+        let status = restore.state.status();
+        let before = locked(&self.seen).restores.insert(restore.id.clone(), status);
+        if before == Some(status) || before.is_none() {
+            return;
+        }
+        let lines = self.lines(&restore.id);
+        let mut servers = locked(&self.servers);
+        let Some(server) = servers.get_mut(&restore.instance_id) else { return };
+        for line in &lines {
+            let place = (restore.id.clone(), line.target.clone());
+            let mut seen = locked(&self.seen);
+            if let CollectionStage::Swapped(swap) = &line.stage {
+                seen.replaced.entry(place.clone()).or_insert(swap.live_id);
+            }
+            let has = match (&line.stage, status) {
+                // A rollback brings back the very collection that was there.
+                (CollectionStage::Undone, RestoreStatus::RolledBack) => seen.replaced.get(&place).copied().flatten(),
+                // Where something was in the way of that, whoever has the name has it.
+                (CollectionStage::Swapped(_) | CollectionStage::Swapping(_), _)
+                | (CollectionStage::Undone, RestoreStatus::Completed) => server.id_of(&line.target),
+                _ => continue,
+            };
+            match has {
+                Some(has) => server.believed.insert(line.target.clone(), has),
+                None => server.believed.remove(&line.target),
+            };
+        }
+        let what = match &restore.state {
+            RestoreState::Failed { failure, .. }
+                if matches!(failure.code, FailureCode::VerificationFailed | FailureCode::SnapshotDamaged) =>
+            {
+                Some(format!("{} failed: {failure:?}", restore.id))
+            }
+            _ => None,
+        };
+        drop(servers);
+        if let Some(what) = what {
+            self.world.violate(Rule::Restored, what);
+        }
+    }
+
+    /// A collection is about to be dropped by a restore.
+    pub(crate) fn drops(&self, instance: &InstanceId, name: &CollectionName, id: i64, now: Time) {
+        let suffix = name.collection.rsplit('_').next().unwrap_or_default();
+        let restore = self.restores(instance).into_iter().find(|restore| restore.id.short() == suffix);
+        let line = restore.as_ref().and_then(|restore| {
+            self.lines(&restore.id).into_iter().find(|line| {
+                [
+                    milvault_model::rebuilt_name(&line.target, &restore.id),
+                    milvault_model::previous_name(&line.target, &restore.id),
+                ]
+                .contains(name)
+            })
+        });
+        let is_right = match (restore, line) {
+            (Some(restore), Some(line)) if name.collection.contains("__before_") => match (&restore.state, &line.stage)
+            {
+                (
+                    RestoreState::Completed { previous: Previous::Kept { until }, .. },
+                    CollectionStage::Swapped(swap),
+                ) => *until <= now && swap.live_id == Some(id),
+                (RestoreState::Running(run), CollectionStage::Swapped(swap)) => {
+                    run.phase == RestorePhase::Clean && restore.keep_previous_hours == 0 && swap.live_id == Some(id)
+                }
+                _ => false,
+            },
+            (Some(restore), Some(_)) if name.collection.contains("__restore_") => !matches!(
+                &restore.state,
+                RestoreState::Running(run) if matches!(run.phase, RestorePhase::Swap | RestorePhase::Clean)
+            ),
+            _ => false,
+        };
+        if !is_right {
+            self.world.violate(Rule::Kept, format!("{name} ({id}) of {instance} is dropped"));
+        }
+    }
+
+    /// Every name that users know stands for what they take it to, unless it is just being swapped.
+    pub(crate) fn look_at_names(&self) {
+        let instances: Vec<InstanceId> = locked(&self.servers).keys().cloned().collect();
+        for instance in instances {
+            let moving = self.moving(&instance);
+            let servers = locked(&self.servers);
+            let Some(server) = servers.get(&instance) else { continue };
+            let wrong = server.believed.iter().find_map(|(name, id)| {
+                let found = server.id_of(name);
+                (found != Some(*id) && !moving.contains(name))
+                    .then(|| format!("{name} of {instance} is {found:?}, not {id}"))
+            });
+            drop(servers);
+            if let Some(wrong) = wrong {
+                self.world.violate(Rule::Names, wrong);
+            }
+        }
+    }
+
+    /// The names that a restore is moving.
+    fn moving(&self, instance: &InstanceId) -> BTreeSet<CollectionName> {
+        let Some(restore) = self.at_work(instance) else { return BTreeSet::new() };
+        let lines = self.lines(&restore.id).into_iter();
+        lines
+            .filter(|line| {
+                matches!(
+                    line.stage,
+                    CollectionStage::Swapping(_) | CollectionStage::Swapped(_) | CollectionStage::Undone
+                )
+            })
+            .map(|line| line.target)
+            .collect()
+    }
+
+    /// When nothing is due any more, nothing is left that a restore made for itself.
+    pub(crate) fn nothing_is_left_of_restores(&self, instances: &[InstanceId]) {
+        let mut wrong = Vec::new();
+        for instance in instances {
+            for restore in self.restores(instance) {
+                if matches!(restore.state.status(), RestoreStatus::Pending | RestoreStatus::Running) {
+                    wrong.push((Rule::Status, format!("{} is {:?} for ever", restore.id, restore.state.status())));
+                }
+            }
+            let servers = locked(&self.servers);
+            let Some(server) = servers.get(instance) else { continue };
+            for name in server.names() {
+                if restore_owns(&name.collection) && name.collection.contains("__restore_") {
+                    wrong.push((Rule::NoLeftovers, format!("{name} of {instance} is left")));
+                }
+            }
+            let bucket = server.bucket.clone();
+            drop(servers);
+            let staged = at_once(self.objects.list(&bucket, "milvault-staging/", None)).expect("the bucket is there");
+            if let Some(object) = staged.objects.first() {
+                wrong.push((Rule::NoLeftovers, format!("{} of {instance} is left", object.key)));
+            }
+        }
+        for (rule, what) in wrong {
+            self.world.violate(rule, what);
+        }
+    }
+}

@@ -104,6 +104,7 @@ impl Audit {
                 None => server.believed.remove(&line.target),
             };
         }
+        let all_or_none = all_or_none(restore, &lines);
         let what = match &restore.state {
             RestoreState::Failed { failure, .. }
                 if matches!(failure.code, FailureCode::VerificationFailed | FailureCode::SnapshotDamaged) =>
@@ -115,6 +116,9 @@ impl Audit {
         drop(servers);
         if let Some(what) = what {
             self.world.violate(Rule::Restored, what);
+        }
+        if let Err(what) = all_or_none {
+            self.world.violate(Rule::Names, what);
         }
     }
 
@@ -197,10 +201,23 @@ impl Audit {
                     wrong.push((Rule::Status, format!("{} is {:?} for ever", restore.id, restore.state.status())));
                 }
             }
+            let kept: BTreeSet<CollectionName> = self
+                .restores(instance)
+                .into_iter()
+                .filter(|restore| match &restore.state {
+                    RestoreState::Completed { previous: Previous::Kept { .. }, .. } => true,
+                    RestoreState::Failed { failure, .. } => names_what_is_in_the_way(&failure.message),
+                    _ => false,
+                })
+                .flat_map(|restore| {
+                    let lines = self.lines(&restore.id).into_iter();
+                    lines.map(move |line| milvault_model::previous_name(&line.target, &restore.id)).collect::<Vec<_>>()
+                })
+                .collect();
             let servers = locked(&self.servers);
             let Some(server) = servers.get(instance) else { continue };
             for name in server.names() {
-                if restore_owns(&name.collection) && name.collection.contains("__restore_") {
+                if restore_owns(&name.collection) && !kept.contains(&name) {
                     wrong.push((Rule::NoLeftovers, format!("{name} of {instance} is left")));
                 }
             }
@@ -213,6 +230,32 @@ impl Audit {
         }
         for (rule, what) in wrong {
             self.world.violate(rule, what);
+        }
+    }
+}
+
+/// Whether a failure tells that someone put a collection in a swapped one's place.
+fn names_what_is_in_the_way(message: &str) -> bool {
+    message.contains("another collection was made") || message.contains("couldn't be put back")
+}
+
+/// All collections of a restore are swapped in, or none is.
+fn all_or_none(restore: &Restore, lines: &[CollectionRestore]) -> Result<(), String> {
+    let swapped = lines.iter().filter(|line| matches!(line.stage, CollectionStage::Swapped(_))).count();
+    let swapping = lines.iter().any(|line| matches!(line.stage, CollectionStage::Swapping(_)));
+    let is_right = match &restore.state {
+        // A rollback that wasn't possible says so.
+        RestoreState::Completed { .. } => swapped == lines.len() || !restore.warnings.is_empty(),
+        RestoreState::Failed { failure, .. } => {
+            (swapped == 0 && !swapping) || names_what_is_in_the_way(&failure.message)
+        }
+        RestoreState::Cancelled { .. } | RestoreState::RolledBack { .. } => swapped == 0 && !swapping,
+        RestoreState::Pending | RestoreState::Running(_) => true,
+    };
+    match is_right {
+        true => Ok(()),
+        false => {
+            Err(format!("{} is {:?} with {swapped} of {} swapped", restore.id, restore.state.status(), lines.len()))
         }
     }
 }

@@ -187,23 +187,24 @@ fn copying(lines: &mut Vec<Line>) -> [f64; 3] {
         (numbers(engine.line()), numbers(engine.line()));
     assert_eq!((objects, copies), (OBJECTS, OBJECTS), "all is copied once");
 
-    // What the model itself takes is the copies, so many at a time. Its listings can be had side by side, because Milvus
-    // says which segments there are: an engine that lists a page after the other adds that time on its own account.
+    // What the model itself takes: a page of the source's listing before the first copy, the copies, so many at a time,
+    // and after the last one a listing of the destination, of which each shard is a prefix that is listed page by page.
     let rounds = (OBJECTS as f64 / IN_FLIGHT as f64).ceil();
-    let floor = rounds * model::copy_time().as_secs_f64();
+    let copies_alone = rounds * model::copy_time().as_secs_f64();
     let pages = (OBJECTS as usize).div_ceil(model::KEYS) as f64;
+    let of_a_shard = (pages / milvault_model::SHARDS as f64).ceil();
+    let floor = copies_alone + (1.0 + of_a_shard) * model::LISTING.as_secs_f64();
     // Each object is listed once; parts that are listed side by side don't fill their pages to the last key.
     let pass = pages / 0.85;
-    let listed = floor + pages * model::LISTING.as_secs_f64();
     let seconds = time as f64 / 1000.0;
     let share = floor / seconds;
     lines.push(Line {
-        what: "first backup, 100,000 objects: the floor of the model's copies against the time",
+        what: "first backup, 100,000 objects: the model's floor against the time",
         found: format!(
-            "{floor:.1} s / {seconds:.1} s = {:.0} % ({:.0} % of {listed:.1} s with the source listed first, page by \
-             page; {refused} refusals)",
+            "{floor:.1} s / {seconds:.1} s = {:.0} % (of the copies alone, {copies_alone:.1} s: {:.0} %; {refused} \
+             refusals)",
             share * 100.0,
-            listed / seconds * 100.0
+            copies_alone / seconds * 100.0
         ),
         bound: "≥ 90 %".to_owned(),
         holds: share >= 0.9,

@@ -7,8 +7,8 @@ use milvault_model::{
     Again, Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupRun, BackupState, CaptureMethod,
     CollectionName, CollectionRestore, CollectionStage, Copied, Copying, Ending, Failure, FailureCode, Flushing,
     ImportState, Imports, Instance, InstanceId, Loaded, ObjectKey, PageSet, Planning, Previous, Progress, Reload,
-    Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, Snapshot, Storage, Swap, Time, Totals,
-    Verification, Verifying,
+    Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep, Snapshot, Storage, Swap,
+    Time, Totals, Verification, Verifying,
 };
 
 /// A time whose every digit counts.
@@ -163,7 +163,7 @@ pub(super) fn restore_states(at: Time) -> Vec<RestoreState> {
         RestorePhase::Swap,
         RestorePhase::Clean,
         RestorePhase::Undo(Ending::Failed(failure())),
-        RestorePhase::Rollback { completed_at: odd(at), until: at },
+        RestorePhase::Rollback { completed_at: odd(at), until: at, step: RollbackStep::PutBack },
     ];
     let (started_at, completed_at) = (odd(at), at);
     let kept = Previous::Kept { until: odd(at) };

@@ -474,7 +474,7 @@ fn churn(
     now: Time,
     is_swapping: bool,
 ) -> (String, Doomed) {
-    match random.below(if is_swapping { 50 } else { 58 }) {
+    match random.below(if is_swapping { 52 } else { 58 }) {
         0..20 => {
             server.insert(name, random, now);
             (format!("inserts into {name}"), Vec::new())
@@ -488,11 +488,11 @@ fn churn(
             (format!("seals {name}"), Vec::new())
         }
         40..50 => (format!("compacts {name}"), server.compact(name, random, now)),
-        50..52 => (format!("drops {name}"), server.drop_believed(name, random, now)),
-        52..54 => {
+        50..52 => {
             let alias = *random.pick(&ALIASES).unwrap_or(&"current");
             (format!("points {alias} at {name}: {:?}", server.point_alias(alias, name)), Vec::new())
         }
+        52..54 => (format!("drops {name}"), server.drop_believed(name, random, now)),
         _ => {
             server.create(name, random, now);
             (format!("has {name}"), Vec::new())

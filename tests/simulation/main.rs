@@ -46,7 +46,7 @@ use history::{Outcome, live, seed_to_look_into, seeds};
 const SEEDS: u64 = 2_500;
 
 /// A defect that doesn't show in so many histories isn't caught.
-const SEEDS_PER_DEFECT: u64 = 300;
+const SEEDS_PER_DEFECT: u64 = 1_000;
 
 /// How many failing seeds are named.
 const NAMED: usize = 20;

@@ -560,6 +560,9 @@ impl Milvus for Connection {
         let ask = move |server: &mut Server, name: &CollectionName, now| {
             let is_kept = server.keeps_what_it_is_to_drop && audit.phase(&instance) == Some(RestorePhase::Import);
             if let Some(id) = server.id_of(name).filter(|_| !is_kept) {
+                if server.keeps_from_dropping(id) {
+                    return Err(MilvusError::Refused(format!("{name} has an alias")));
+                }
                 audit.drops(&instance, name, id, now);
                 // Its files stay: what Milvus keeps of what is dropped is no matter here.
                 server.drop_collection(name, &mut Random::new(0), now);

@@ -699,6 +699,11 @@ impl Server {
         Ok(())
     }
 
+    /// From 2.4 on, a collection that has an alias can't be dropped.
+    pub(crate) fn keeps_from_dropping(&self, id: i64) -> bool {
+        self.habits.has_l0 && self.aliases.values().any(|of| *of == id)
+    }
+
     pub(crate) fn drop_alias(&mut self, alias: &str) {
         self.aliases.remove(alias);
     }

@@ -27,7 +27,7 @@ pub use job::{Due, DueKind, Ending, Failure, FailureCode, JobRef, Progress};
 pub use names::{BackupName, CollectionName, CollectionPattern, Invalid};
 pub use restore::{
     CollectionRestore, CollectionStage, ImportState, Imports, Previous, Reload, Restore, RestoreMode, RestorePhase,
-    RestoreRun, RestoreState, RestoreStatus, Swap, previous_name, rebuilt_name, restore_owns,
+    RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name, rebuilt_name, restore_owns,
 };
 pub use snapshot::{
     CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, ObjectKey, Origin,

@@ -183,7 +183,19 @@ pub enum RestorePhase {
         completed_at: Time,
         /// Until when the previous collections are kept, should the rollback not be possible.
         until: Time,
+        /// How far it is.
+        step: RollbackStep,
     },
+}
+
+/// The steps of a rollback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RollbackStep {
+    /// See that every collection can be put back, and load it: nothing is moved before all of them can.
+    Prepare,
+    /// Put back one after the other. What was begun is gone through with.
+    PutBack,
 }
 
 impl RestorePhase {

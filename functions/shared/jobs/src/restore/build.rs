@@ -2,7 +2,10 @@
 
 use milvault_model::{CollectionCapture, CollectionRestore, CollectionStage, Imports, RestorePhase, TIME_TO_LIVE};
 
-use super::work::{AtOnce, Shared, Work};
+use super::{
+    clean::discard,
+    work::{AtOnce, Shared, Work},
+};
 use crate::slice::Step;
 
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
@@ -32,7 +35,7 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     let database = shared.databases.iter().find(|database| database.name == name.database);
     let properties = database.map(|database| database.properties.as_slice()).unwrap_or_default();
     shared.sure(milvus.ensure_database(&name.database, properties).await)?;
-    shared.sure(milvus.drop_collection(&name).await)?;
+    shared.sure(discard(milvus.as_ref(), &name, &line.target).await)?;
     // Rows that are past their time to live come back with the others, and are counted: it is set once that is done.
     let lasting = CollectionCapture {
         properties: capture.properties.iter().filter(|(key, _)| key != TIME_TO_LIVE).cloned().collect(),

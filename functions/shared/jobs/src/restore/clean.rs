@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
-use milvault_model::{CollectionRestore, CollectionStage, Previous, Restore, RestoreState, Time};
+use milvault_model::{CollectionName, CollectionRestore, CollectionStage, Previous, Restore, RestoreState, Time};
 
 use super::work::{AtOnce, Shared, Work};
 use crate::{
@@ -60,12 +60,35 @@ async fn retire_previous(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     let previous = shared.previous(&line);
     if swap.live_id.is_some() && shared.milvus.collection_id(&previous).await? == swap.live_id {
         if shared.restore.keep_previous_hours == 0 {
-            shared.sure(shared.milvus.drop_collection(&previous).await)?;
+            shared.sure(discard(shared.milvus.as_ref(), &previous, &line.target).await)?;
         } else {
             shared.sure(shared.milvus.release(&previous).await)?;
         }
     }
     Ok(())
+}
+
+/// Drops a collection of the restore's own. An alias that it has was given to it by a user, under the name that `heir`
+/// has now or as it was being swapped: it goes there. From 2.4 on, Milvus refuses to drop a collection that has one.
+pub(crate) async fn discard(
+    milvus: &dyn Milvus,
+    own: &CollectionName,
+    heir: &CollectionName,
+) -> Result<(), MilvusError> {
+    let aliases = match milvus.collection_id(own).await? {
+        Some(_) => match milvus.describe(own).await {
+            Err(MilvusError::NoCollection(_)) => Vec::new(),
+            found => found?.aliases,
+        },
+        None => Vec::new(),
+    };
+    for alias in aliases {
+        match milvus.collection_id(heir).await? {
+            Some(_) => milvus.point_alias(&alias, heir).await?,
+            None => milvus.drop_alias(&own.database, &alias).await?,
+        }
+    }
+    milvus.drop_collection(own).await
 }
 
 pub(crate) async fn remove_staged(jobs: &Jobs, bucket: &Bucket, restore: &Restore) -> Result<(), Error> {
@@ -158,7 +181,7 @@ async fn clear(milvus: &dyn Milvus, restore: &Restore, line: &CollectionRestore,
     let rebuilt = milvault_model::rebuilt_name(&line.target, &restore.id);
     let CollectionStage::Swapped(swap) = &line.stage else {
         if !matches!(line.stage, CollectionStage::Swapping(_)) {
-            milvus.drop_collection(&rebuilt).await?;
+            discard(milvus, &rebuilt, &line.target).await?;
         }
         return Ok(Cleared::Yes);
     };
@@ -178,6 +201,6 @@ async fn clear(milvus: &dyn Milvus, restore: &Restore, line: &CollectionRestore,
         tracing::warn!(collection = %line.target, %previous, "kept on: nothing has its name any more");
         return Ok(Cleared::KeptOn);
     }
-    milvus.drop_collection(&previous).await?;
+    discard(milvus, &previous, &line.target).await?;
     Ok(Cleared::Yes)
 }

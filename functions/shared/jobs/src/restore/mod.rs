@@ -16,7 +16,8 @@ mod verify;
 mod work;
 
 use milvault_model::{
-    Ending, Failure, FailureCode, InstanceId, JobRef, Restore, RestoreId, RestorePhase, RestoreState, Time,
+    Ending, Failure, FailureCode, InstanceId, JobRef, Restore, RestoreId, RestorePhase, RestoreState, RollbackStep,
+    Time,
 };
 
 pub use create::{BackupSelector, CreateRestore, DamagedBackup, create};
@@ -84,7 +85,11 @@ impl Job for Work<'_> {
                 undo::undo(self, ending).await?;
                 return Ok(Some(WorkEnd::Over));
             }
-            RestorePhase::Rollback { completed_at, until } => {
+            RestorePhase::Rollback { completed_at, until, step: RollbackStep::Prepare } => {
+                let is_ready = undo::prepare_rollback(self, completed_at, until).await?;
+                return Ok((!is_ready).then_some(WorkEnd::Over));
+            }
+            RestorePhase::Rollback { completed_at, until, step: RollbackStep::PutBack } => {
                 undo::roll_back(self, completed_at, until).await?;
                 return Ok(Some(WorkEnd::Over));
             }
@@ -105,14 +110,19 @@ impl Job for Work<'_> {
                 clean::complete(self, Some(self.jobs.ports.clock.now())).await?;
                 true
             }
-            RestorePhase::Rollback { completed_at, until } => {
+            RestorePhase::Rollback { completed_at, until, step } => {
                 tracing::error!(?ending, %restore, "the rollback stops");
                 let stuck = match ending {
                     Ending::Failed(failure) => failure,
                     Ending::Cancelled => Failure::new(FailureCode::Stalled, "it was to stop"),
                 };
-                undo::stop_rollback(self, &stuck, completed_at, until).await?;
-                true
+                // A name may have no collection at this moment: that isn't left so before many tries.
+                let (now, stall) = (self.jobs.ports.clock.now(), self.jobs.settings.stall);
+                let is_over = step == RollbackStep::Prepare || self.is_stalled_for(now, stall * 10);
+                if is_over {
+                    undo::stop_rollback(self, &stuck, completed_at, until).await?;
+                }
+                is_over
             }
             RestorePhase::Undo(first) => {
                 tracing::error!(?ending, %restore, "the undoing waits for the next sweep");

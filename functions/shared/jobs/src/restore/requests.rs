@@ -1,6 +1,8 @@
 //! What a caller can ask of a restore that exists: to stop it, or to put the previous collections back.
 
-use milvault_model::{InstanceId, JobRef, Previous, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState};
+use milvault_model::{
+    InstanceId, JobRef, Previous, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState, RollbackStep,
+};
 
 use crate::{
     Error, Jobs,
@@ -78,7 +80,8 @@ pub async fn rollback(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -
                 ));
             }
         };
-        let mut run = RestoreRun::resume(now, RestorePhase::Rollback { completed_at, until });
+        let mut run =
+            RestoreRun::resume(now, RestorePhase::Rollback { completed_at, until, step: RollbackStep::Prepare });
         run.started_at = started_at;
         record.state = RestoreState::Running(run);
         let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };

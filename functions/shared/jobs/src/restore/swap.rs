@@ -10,7 +10,7 @@ use milvault_model::{
 use super::work::{AtOnce, Shared, Work, line_key};
 use crate::{
     ports::{CollectionDescription, MilvusError},
-    slice::{Step, fatal},
+    slice::{Halt, Step, fatal},
 };
 
 /// Which of the restored collections an alias belongs to, by database and alias.
@@ -183,11 +183,27 @@ pub(crate) async fn require_previous(shared: &Shared<'_>, line: &CollectionResto
     Err(fatal(FailureCode::CollectionDropped, message))
 }
 
+/// Someone has put another collection in a swapped one's place: it isn't touched.
+pub(crate) fn another(line: &CollectionRestore, previous: &CollectionName) -> Halt {
+    let target = &line.target;
+    let message = format!(
+        "another collection was made as {target} since, or restored: rename it, or roll that restore back first; what \
+         {target} was before is kept as {previous}"
+    );
+    fatal(FailureCode::CollectionExists, message)
+}
+
 /// Puts a collection back where it was before its swap: the live one under its name, the new one under the restore's.
 pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
     let (milvus, target, previous) = (&shared.milvus, &line.target, shared.previous(line));
     let rebuilt = shared.rebuilt(line);
-    require_previous(shared, line, swap).await?;
+    if let Err(Halt::Fatal(gone)) = require_previous(shared, line, swap).await {
+        // Dropped between the two renames: the new one is better than nothing.
+        if milvus.collection_id(target).await?.is_none() && milvus.collection_id(&rebuilt).await? == Some(swap.new_id) {
+            again_if_unknown(shared, milvus.rename(&rebuilt, &target.collection).await)?;
+        }
+        return Err(Halt::Fatal(gone));
+    }
     if milvus.collection_id(target).await? == Some(swap.new_id) {
         again_if_unknown(shared, milvus.rename(target, &rebuilt.collection).await)?;
     }
@@ -195,8 +211,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
         && milvus.collection_id(&previous).await? == Some(live_id)
     {
         if milvus.collection_id(target).await?.is_some() {
-            let message = format!("another collection was made as {target}; its previous one is {previous}");
-            return Err(fatal(FailureCode::CollectionExists, message));
+            return Err(another(line, &previous));
         }
         again_if_unknown(shared, milvus.rename(&previous, &target.collection).await)?;
     }

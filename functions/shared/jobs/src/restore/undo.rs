@@ -1,13 +1,14 @@
 //! The ways back: a restore that doesn't complete, and one that is rolled back.
 
 use milvault_model::{
-    CollectionRestore, CollectionStage, Ending, Failure, ImportState, Loaded, Previous, RestoreState, Time,
+    CollectionRestore, CollectionStage, Ending, Failure, ImportState, Loaded, Previous, RestorePhase, RestoreState,
+    RollbackStep, Time,
 };
 
 use super::{
-    clean::remove_staged,
+    clean::{discard, remove_staged},
     import::follow,
-    swap::{require_previous, swap_back},
+    swap::{another, require_previous, swap_back},
     work::{AtOnce, Shared, Work, ended, line_key},
 };
 use crate::{
@@ -107,19 +108,30 @@ async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step 
 }
 
 async fn remove(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
-    shared.sure(shared.milvus.drop_collection(&shared.rebuilt(&line)).await)?;
+    shared.sure(discard(shared.milvus.as_ref(), &shared.rebuilt(&line), &line.target).await)?;
     line.stage = CollectionStage::Undone;
     Ok(shared.save(&line).await?)
 }
 
-/// Puts the previous collections of a completed restore back, loaded as they were.
+/// Sees that every previous collection of a completed restore can be put back, and loads it as it was. Whether all can:
+/// if not, the rollback is over, and nothing was moved.
+pub(crate) async fn prepare_rollback(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step<bool> {
+    match work.each_line(AtOnce::Many, async |shared, line| prepare_line(shared, line).await).await {
+        Ok(()) => {
+            work.enter(RestorePhase::Rollback { completed_at, until, step: RollbackStep::PutBack }).await?;
+            Ok(true)
+        }
+        Err(Halt::Fatal(stuck)) => {
+            stop_rollback(work, &stuck, completed_at, until).await?;
+            Ok(false)
+        }
+        Err(halt) => Err(halt),
+    }
+}
+
+/// Puts the previous collections back. One that can't be by now doesn't keep the others from it.
 pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step {
-    // All of them ready before the first is moved.
-    let rolled_back = match work.each_line(AtOnce::Many, async |shared, line| load_previous(shared, line).await).await {
-        Ok(()) => work.each_line(AtOnce::One, async |shared, line| put_back(shared, line).await).await,
-        halted => halted,
-    };
-    match rolled_back {
+    match work.each_line(AtOnce::One, async |shared, line| put_back(shared, line).await).await {
         Ok(()) => {
             let own = work.own_bucket()?;
             remove_staged(work.jobs, &own, &work.restore).await?;
@@ -147,10 +159,14 @@ pub(crate) async fn stop_rollback(
     work.end(RestoreState::Completed { started_at, completed_at, previous, leftovers_since }).await
 }
 
-async fn load_previous(shared: &Shared<'_>, line: CollectionRestore) -> Step {
+async fn prepare_line(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     let CollectionStage::Swapped(swap) = &line.stage else { return Ok(()) };
     let previous = shared.previous(&line);
     require_previous(shared, &line, swap).await?;
+    let live = shared.milvus.collection_id(&line.target).await?;
+    if live.is_some_and(|live| live != swap.new_id && Some(live) != swap.live_id) {
+        return Err(another(&line, &previous));
+    }
     if swap.live_loaded == Loaded::No || shared.milvus.collection_id(&previous).await? != swap.live_id {
         return Ok(());
     }

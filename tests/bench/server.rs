@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use milvault_jobs::ports::{
-    CollectionDescription, Connector, FlushResult, GarbageHold, ImportRequest, ImportStatus, Milvus, MilvusError,
-    OnRateLimit, Pace, Segment, SegmentFiles,
+    CollectionDescription, Connector, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus,
+    MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
     CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, SegmentLevel,
@@ -159,7 +159,7 @@ impl Milvus for Server {
         not_here()
     }
 
-    async fn import_tasks(&self, _: &CollectionName) -> Result<Vec<i64>, MilvusError> {
+    async fn import_tasks(&self, _: &CollectionName) -> Result<ImportTasks, MilvusError> {
         not_here()
     }
 

@@ -13,8 +13,8 @@ use milvault_jobs::backup::{CopyReport, CopyTask};
 use milvault_jobs::ports::{
     Bucket, Catalog, CatalogError, Clock, CollectionDescription, Connector, Continuation, ContinuationError,
     CopyOutcome, CopyRequest, CopyWorkers, DueItem, FlushResult, GarbageHold, Idempotency, ImportRequest, ImportStatus,
-    Lease, LeasePurpose, Listing, Milvus, MilvusError, Objects, ObjectsError, OnRateLimit, Pace, Page, PageRequest,
-    PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
+    ImportTasks, Lease, LeasePurpose, Listing, Milvus, MilvusError, Objects, ObjectsError, OnRateLimit, Pace, Page,
+    PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
 };
 use milvault_model::{
     Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind, IndexCapture,
@@ -525,7 +525,7 @@ impl Milvus for Connection {
         self.change("import into", request.collection, ask).await
     }
 
-    async fn import_tasks(&self, name: &CollectionName) -> Result<Vec<i64>, MilvusError> {
+    async fn import_tasks(&self, name: &CollectionName) -> Result<ImportTasks, MilvusError> {
         self.about("imports into", name, |server, name, _| server.import_tasks(name)).await
     }
 

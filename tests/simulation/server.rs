@@ -11,8 +11,8 @@ use std::{
 use chrono::TimeDelta;
 use futures::FutureExt;
 use milvault_jobs::ports::{
-    Bucket, CollectionDescription, FlushResult, GarbageHold, ImportStatus, InsertLog, MilvusError, Objects, Pace,
-    PutMode, Segment, SegmentFiles,
+    Bucket, CollectionDescription, FlushResult, GarbageHold, ImportStatus, ImportTasks, InsertLog, MilvusError,
+    Objects, Pace, PutMode, Segment, SegmentFiles,
 };
 use milvault_memory::MemoryObjects;
 use milvault_model::{
@@ -637,9 +637,12 @@ impl Server {
         Ok(count)
     }
 
-    pub(crate) fn import_tasks(&mut self, name: &CollectionName) -> Result<Vec<i64>, MilvusError> {
+    pub(crate) fn import_tasks(&mut self, name: &CollectionName) -> Result<ImportTasks, MilvusError> {
         let id = self.found(name)?.id;
-        Ok(self.imports.iter().filter(|(_, import)| import.collection == id).map(|(task, _)| *task).collect())
+        let tasks = self.imports.iter().filter(|(_, import)| import.collection == id).map(|(task, _)| *task);
+        // As some of 2.4 do.
+        let names_none = self.habits.has_l0 && !self.habits.tells_files;
+        Ok(if names_none { ImportTasks::Counted(tasks.count()) } else { ImportTasks::Named(tasks.collect()) })
     }
 
     pub(crate) fn import_status(&mut self, task: i64, now: Time) -> Result<ImportStatus, MilvusError> {

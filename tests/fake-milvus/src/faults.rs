@@ -16,6 +16,8 @@ pub struct Faults {
     /// After so many listings that follow a flush, the collection's segments are compacted, and the old ones' files
     /// removed, as the garbage collection does once they have been dropped for long enough.
     pub collect_after_listing: u32,
+    /// Before so many listings of segments, a row is deleted and the delete brought to object storage.
+    pub delete_before_listing: u32,
     /// So many listings of segments fail because one was dropped meanwhile.
     pub segment_lost_while_listing: u32,
     /// Which segments a flush names.

@@ -86,7 +86,7 @@ fn info(collection: i64, segment: &Segment) -> Value {
         "segmentID": segment.id,
         "collectionID": collection,
         "partitionID": segment.partition,
-        "numRows": segment.rows,
+        "numRows": segment.rows.len(),
         "state": segment.state as i32,
         "level": segment.level as i32,
         "insertLogs": insert,

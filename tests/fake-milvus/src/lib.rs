@@ -2,23 +2,27 @@
 //!
 //! It speaks real gRPC on a loopback port, from the official client's server stubs, with the REST API on the same port
 //! and the management endpoint on another, and keeps its logs in the object storage that the test gives it. Each
-//! [`Line`] behaves as the source of that line says; the file is named beside each rule. It does as much as a backup
-//! asks for, and of a restore what is simple.
+//! [`Line`] behaves as the source of that line says; the file is named beside each rule. It does as much as backups and
+//! restores ask for; a row is a primary key and a timestamp.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, reason = "a fake that can't go on fails its test")]
 
 mod faults;
 mod http;
+mod import;
 mod line;
 mod service;
 mod state;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::Router;
 use milvus::proto::{
     common::SegmentLevel,
-    milvus::milvus_service_server::MilvusServiceServer,
+    milvus::{RoleEntity, milvus_service_server::MilvusServiceServer},
     schema::{CollectionSchema, DataType, FieldSchema},
 };
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
@@ -27,7 +31,7 @@ use tonic::service::Routes;
 pub use faults::{Faults, FlushNames, RootPassword};
 pub use line::{Garbage, Line};
 pub use state::DataBucket;
-use state::{Collection, Index, State};
+use state::{Collection, Event, Index, State};
 
 /// The database of the collections that tests make.
 const DATABASE: &str = "default";
@@ -126,19 +130,21 @@ impl FakeMilvus {
 
     /// Inserts rows, which a flush brings to object storage.
     pub async fn insert(&self, name: &str, partition: &str, rows: u64) {
-        self.change(name, |collection| collection.grow(collection.partition(partition), rows)).await;
+        let mut state = self.state.lock().await;
+        let rows = (0..rows).map(|_| Event { key: state.id(), timestamp: state.timestamp() }).collect();
+        let collection = state.collection(DATABASE, name).expect("the collection exists");
+        collection.grow(collection.partition(partition), rows);
     }
 
     /// Deletes rows, likewise.
-    pub async fn delete(&self, name: &str, from: DeleteFrom<'_>, rows: u64) {
-        self.change(name, |collection| {
-            let partition = match from {
-                DeleteFrom::Partition(name) => collection.partition(name),
-                DeleteFrom::All => -1,
-            };
-            collection.delete(partition, rows);
-        })
-        .await;
+    pub async fn delete(&self, name: &str, from: DeleteFrom<'_>, rows: usize) {
+        let mut state = self.state.lock().await;
+        let collection = state.collection(DATABASE, name).expect("the collection exists");
+        let partition = match from {
+            DeleteFrom::Partition(name) => collection.partition(name),
+            DeleteFrom::All => -1,
+        };
+        state.delete(DATABASE, name, partition, rows);
     }
 
     /// Brings everything to object storage, as a server does from time to time.
@@ -173,8 +179,56 @@ impl FakeMilvus {
         self.state.lock().await.flushes
     }
 
-    async fn change(&self, name: &str, change: impl FnOnce(&mut Collection)) {
-        change(self.state.lock().await.collection(DATABASE, name).expect("the collection exists"));
+    /// The primary keys of the rows that a query finds, by partition; `None` without such a collection.
+    pub async fn rows(&self, name: &str) -> Option<BTreeMap<String, BTreeSet<i64>>> {
+        let mut state = self.state.lock().await;
+        Some(state.collection(DATABASE, name)?.found())
+    }
+
+    /// The same, as of the last flush.
+    pub async fn rows_at_flush(&self, name: &str) -> BTreeMap<String, BTreeSet<i64>> {
+        let mut state = self.state.lock().await;
+        state.collection(DATABASE, name).expect("the collection exists").rows_at_flush.clone()
+    }
+
+    /// The collections of tests' database, and whether each is loaded.
+    pub async fn collections(&self) -> BTreeMap<String, Loading> {
+        let state = self.state.lock().await;
+        let loading = |is_loaded| if is_loaded { Loading::Loaded } else { Loading::Released };
+        let collections = state.databases.get(DATABASE).into_iter().flatten();
+        collections.map(|(name, collection)| (name.clone(), loading(collection.is_loaded))).collect()
+    }
+
+    /// Gives a collection another name that it answers to; it may be another's now.
+    pub async fn point_alias(&self, alias: &str, name: &str) {
+        let mut state = self.state.lock().await;
+        for collection in state.databases.get_mut(DATABASE).into_iter().flat_map(BTreeMap::values_mut) {
+            collection.aliases.remove(alias);
+        }
+        let collection = state.collection(DATABASE, name).expect("the collection exists");
+        collection.aliases.insert(alias.to_owned());
+    }
+
+    /// Which collection an alias stands for.
+    pub async fn alias(&self, alias: &str) -> Option<String> {
+        self.state.lock().await.resolve(DATABASE, alias)
+    }
+
+    /// Sets the database's properties.
+    pub async fn set_database_property(&self, key: &str, value: &str) {
+        let properties = service::pairs(&[(key, value)]);
+        self.state.lock().await.database_properties.insert(DATABASE.to_owned(), properties);
+    }
+
+    /// Adds or removes a role.
+    pub async fn set_roles(&self, roles: &[&str]) {
+        let role = |name: &&str| RoleEntity { name: (*name).to_owned(), ..Default::default() };
+        self.state.lock().await.access.roles = roles.iter().map(role).collect();
+    }
+
+    /// The roles there are.
+    pub async fn roles(&self) -> Vec<String> {
+        self.state.lock().await.access.roles.iter().map(|role| role.name.clone()).collect()
     }
 }
 

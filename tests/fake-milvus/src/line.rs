@@ -54,6 +54,28 @@ impl Line {
         self >= Self::V2_5_8
     }
 
+    /// Whether an import's end is a hybrid timestamp, the last one that is kept; before, a time in milliseconds, the
+    /// first one that isn't (`internal/util/importutilv2/option.go`; `internal/util/importutil/import_options.go`).
+    pub fn has_hybrid_end(self) -> bool {
+        self >= Self::V2_4
+    }
+
+    /// Whether the list of import jobs has their ids (issue 38172, of 2.4; in which release it was mended couldn't be
+    /// verified).
+    pub fn names_imports(self) -> bool {
+        self != Self::V2_4
+    }
+
+    /// Whether a collection that has aliases can't be dropped (`internal/rootcoord/drop_collection_task.go`, 2.4).
+    pub fn keeps_aliased(self) -> bool {
+        self >= Self::V2_4
+    }
+
+    /// Whether databases have properties.
+    pub fn describes_databases(self) -> bool {
+        self >= Self::V2_4
+    }
+
     /// As `PersistentSegmentInfo` tells it.
     pub fn storage_version(self) -> i64 {
         match self {

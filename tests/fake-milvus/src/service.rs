@@ -1,6 +1,10 @@
 //! The gRPC side. What isn't here answers "unimplemented", as a server does that is older than the call.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use milvus::proto::{
@@ -89,7 +93,12 @@ refusals!(
     api::GetFlushStateResponse,
     api::GetPersistentSegmentInfoResponse,
     api::QueryResults,
-    api::BackupRbacMetaResponse
+    api::BackupRbacMetaResponse,
+    api::ImportResponse,
+    api::ListImportTasksResponse,
+    api::GetImportStateResponse,
+    api::DescribeDatabaseResponse,
+    api::GetLoadingProgressResponse
 );
 
 impl Refusal for Status {
@@ -172,7 +181,9 @@ impl MilvusService for Service {
 
     async fn create_database(&self, request: Request<api::CreateDatabaseRequest>) -> Answer<Status> {
         let mut state = ready!(self, Status);
-        state.databases.entry(request.into_inner().db_name).or_default();
+        let request = request.into_inner();
+        state.database_properties.insert(request.db_name.clone(), request.properties);
+        state.databases.entry(request.db_name).or_default();
         answer(Status::default())
     }
 
@@ -204,7 +215,9 @@ impl MilvusService for Service {
             status: done(),
             schema: Some(collection.schema.clone()),
             collection_id: collection.id,
-            shards_num: 1,
+            shards_num: collection.shards,
+            consistency_level: collection.consistency_level,
+            properties: collection.properties.clone(),
             virtual_channel_names: vec![format!("by-dev-rootcoord-dml_0_{}v0", collection.id)],
             aliases: collection.aliases.iter().cloned().collect(),
             collection_name: collection.schema.name.clone(),
@@ -274,6 +287,7 @@ impl MilvusService for Service {
             refuse!(api::FlushResponse, rate_limited());
         }
         collection.flushed_at = Some(Instant::now());
+        collection.rows_at_flush = collection.found();
         let checkpoint = state.timestamp();
         let sealed = state.seal(&database, name).await;
         let timestamp = state.timestamp();
@@ -325,13 +339,17 @@ impl MilvusService for Service {
         }
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
-        let storage_version = state.faults.storage_version.unwrap_or_else(|| state.line.storage_version());
+        if strikes(&mut state.faults.delete_before_listing) {
+            state.delete(&database, name, -1, 1);
+            state.seal(&database, name).await;
+        }
+        let storage_version = state.storage_version();
         let collection = known!(state, &database, name, api::GetPersistentSegmentInfoResponse);
         let infos = collection.segments.iter().map(|segment| api::PersistentSegmentInfo {
             segment_id: segment.id,
             collection_id: collection.id,
             partition_id: segment.partition,
-            num_rows: i64::try_from(segment.rows).unwrap_or_default(),
+            num_rows: i64::try_from(segment.rows.len()).unwrap_or_default(),
             state: segment.state as i32,
             level: segment.level as i32,
             storage_version,
@@ -355,13 +373,23 @@ impl MilvusService for Service {
         if !collection.is_loaded {
             refuse!(api::QueryResults, status(101, 1, "collection not loaded"));
         }
-        if request.get_ref().output_fields != ["count(*)"] {
-            // Rows are only counted here: of none it knows the key.
-            return answer(api::QueryResults { status: done(), ..Default::default() });
-        }
-        let count = LongArray { data: vec![i64::try_from(collection.count()).unwrap_or_default()] };
-        let scalars = ScalarField { data: Some(scalar_field::Data::LongData(count)), ..Default::default() };
-        let field = FieldData { field: Some(field_data::Field::Scalars(scalars)), ..Default::default() };
+        let request = request.get_ref();
+        let longs = if request.output_fields == ["count(*)"] {
+            vec![i64::try_from(collection.count()).unwrap_or_default()]
+        } else {
+            let sought: Option<Vec<i64>> =
+                request.expr.strip_prefix("id in ").and_then(|list| serde_json::from_str(list).ok());
+            let limit = request.query_params.iter().find(|pair| pair.key == "limit");
+            let limit = limit.and_then(|pair| pair.value.parse().ok()).unwrap_or(usize::MAX);
+            let is_sought = |key: &i64| sought.as_ref().is_none_or(|sought| sought.contains(key));
+            collection.keys_in(-1).into_iter().filter(is_sought).take(limit).collect()
+        };
+        let data = Some(scalar_field::Data::LongData(LongArray { data: longs }));
+        let field = FieldData {
+            field_name: request.output_fields.first().cloned().unwrap_or_default(),
+            field: Some(field_data::Field::Scalars(ScalarField { data, ..Default::default() })),
+            ..Default::default()
+        };
         answer(api::QueryResults { status: done(), fields_data: vec![field], ..Default::default() })
     }
 
@@ -372,10 +400,106 @@ impl MilvusService for Service {
         let Ok(schema) = CollectionSchema::decode(request.schema.as_slice()) else {
             refuse!(Status, status(1100, 1, "the schema can't be read"));
         };
+        if state.resolve(&database, &request.collection_name).is_some() {
+            refuse!(Status, status(1, 1, "a collection or an alias of this name exists"));
+        }
         let (id, partition) = (state.id(), state.id());
-        let collection = Collection::new(id, schema, vec![("_default".to_owned(), partition)]);
+        let mut collection = Collection::new(id, schema, vec![("_default".to_owned(), partition)]);
+        collection.properties = request.properties;
+        collection.consistency_level = request.consistency_level;
+        collection.shards = request.shards_num;
         state.databases.entry(database).or_default().insert(request.collection_name, collection);
         answer(Status::default())
+    }
+
+    async fn alter_collection(&self, request: Request<api::AlterCollectionRequest>) -> Answer<Status> {
+        let database = database(&request, &request.get_ref().db_name);
+        let request = request.into_inner();
+        self.change(&database, &request.collection_name, |collection| {
+            collection.properties.retain(|known| request.properties.iter().all(|pair| pair.key != known.key));
+            collection.properties.extend(request.properties);
+            Status::default()
+        })
+        .await
+    }
+
+    async fn rename_collection(&self, request: Request<api::RenameCollectionRequest>) -> Answer<Status> {
+        let mut state = ready!(self, Status);
+        let database = database(&request, &request.get_ref().db_name);
+        let request = request.into_inner();
+        if state.resolve(&database, &request.new_name).is_some() {
+            refuse!(Status, status(1, 1, "a collection or an alias of this name exists"));
+        }
+        let collections = state.databases.entry(database).or_default();
+        let Some(mut collection) = collections.remove(&request.old_name) else {
+            refuse!(Status, no_collection(&request.old_name));
+        };
+        collection.schema.name.clone_from(&request.new_name);
+        collections.insert(request.new_name, collection);
+        answer(Status::default())
+    }
+
+    async fn import(&self, request: Request<api::ImportRequest>) -> Answer<api::ImportResponse> {
+        let mut state = ready!(self, api::ImportResponse);
+        let database = database(&request, &request.get_ref().db_name);
+        match state.import(&database, request.get_ref()).await {
+            Ok(task) => answer(api::ImportResponse { status: done(), tasks: vec![task] }),
+            Err(reason) => refuse!(api::ImportResponse, status(2100, 1, &reason)),
+        }
+    }
+
+    async fn list_import_tasks(
+        &self,
+        request: Request<api::ListImportTasksRequest>,
+    ) -> Answer<api::ListImportTasksResponse> {
+        let mut state = ready!(self, api::ListImportTasksResponse);
+        let database = database(&request, &request.get_ref().db_name);
+        let id = known!(state, &database, &request.get_ref().collection_name, api::ListImportTasksResponse).id;
+        let named = |task: i64| if state.line.names_imports() { task } else { 0 };
+        let tasks = state.imports.iter().filter(|(_, import)| import.collection == id);
+        let tasks = tasks.map(|(task, _)| api::GetImportStateResponse { id: named(*task), ..Default::default() });
+        answer(api::ListImportTasksResponse { status: done(), tasks: tasks.collect() })
+    }
+
+    async fn get_import_state(
+        &self,
+        request: Request<api::GetImportStateRequest>,
+    ) -> Answer<api::GetImportStateResponse> {
+        let mut state = ready!(self, api::GetImportStateResponse);
+        let Some(import) = state.imports.get_mut(&request.get_ref().task) else {
+            refuse!(api::GetImportStateResponse, status(2100, 1, "import job does not exist"));
+        };
+        let state = import.ask() as i32;
+        let rows = import.outcome.clone().unwrap_or_default();
+        let reason = import.outcome.clone().err().unwrap_or_default();
+        let infos = pairs(&[("failed_reason", &reason), ("progress_percent", "50")]);
+        let row_count = i64::try_from(rows).unwrap_or_default();
+        answer(api::GetImportStateResponse { status: done(), state, row_count, infos, ..Default::default() })
+    }
+
+    async fn describe_database(
+        &self,
+        request: Request<api::DescribeDatabaseRequest>,
+    ) -> Answer<api::DescribeDatabaseResponse> {
+        let state = ready!(self, api::DescribeDatabaseResponse);
+        if !state.line.describes_databases() {
+            return Err(tonic::Status::unimplemented("unknown method DescribeDatabase"));
+        }
+        let name = &request.get_ref().db_name;
+        let properties = state.database_properties.get(name).cloned().unwrap_or_default();
+        answer(api::DescribeDatabaseResponse {
+            status: done(),
+            db_name: name.clone(),
+            properties,
+            ..Default::default()
+        })
+    }
+
+    async fn get_loading_progress(
+        &self,
+        _: Request<api::GetLoadingProgressRequest>,
+    ) -> Answer<api::GetLoadingProgressResponse> {
+        answer(api::GetLoadingProgressResponse { status: done(), progress: 100, ..Default::default() })
     }
 
     async fn backup_rbac(&self, _: Request<api::BackupRbacMetaRequest>) -> Answer<api::BackupRbacMetaResponse> {
@@ -383,7 +507,21 @@ impl MilvusService for Service {
         if state.line < Line::V2_4 {
             return Err(tonic::Status::unimplemented("unknown method BackupRBAC"));
         }
-        answer(api::BackupRbacMetaResponse { status: done(), rbac_meta: Some(api::RbacMeta::default()) })
+        answer(api::BackupRbacMetaResponse { status: done(), rbac_meta: Some(state.access.clone()) })
+    }
+
+    async fn restore_rbac(&self, request: Request<api::RestoreRbacMetaRequest>) -> Answer<Status> {
+        let mut state = ready!(self, Status);
+        if state.line < Line::V2_4 {
+            return Err(tonic::Status::unimplemented("unknown method RestoreRBAC"));
+        }
+        let back = request.into_inner().rbac_meta.unwrap_or_default();
+        // `internal/rootcoord/meta_table.go`, `RestoreRBAC`.
+        if let Some(known) = back.roles.iter().find(|role| state.access.roles.contains(role)) {
+            refuse!(Status, status(1, 1, &format!("role [{}] already exists", known.name)));
+        }
+        state.access.roles.extend(back.roles);
+        answer(Status::default())
     }
 
     async fn create_partition(&self, request: Request<api::CreatePartitionRequest>) -> Answer<Status> {
@@ -432,10 +570,40 @@ impl MilvusService for Service {
         let mut state = ready!(self, Status);
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
-        answer(match state.databases.get_mut(&database).and_then(|collections| collections.remove(name)) {
-            Some(_) => Status::default(),
-            None => no_collection(name),
+        let keeps_aliased = state.line.keeps_aliased();
+        let Some(collections) = state.databases.get_mut(&database) else { refuse!(Status, no_collection(name)) };
+        let Some(collection) = collections.get(name) else { refuse!(Status, no_collection(name)) };
+        if keeps_aliased && !collection.aliases.is_empty() {
+            refuse!(Status, status(65535, 1, "unable to drop the collection because it has associated aliases"));
+        }
+        collections.remove(name);
+        answer(Status::default())
+    }
+
+    async fn alter_alias(&self, request: Request<api::AlterAliasRequest>) -> Answer<Status> {
+        let database = database(&request, &request.get_ref().db_name);
+        let request = request.into_inner();
+        {
+            let mut state = self.0.lock().await;
+            let collections = state.databases.get_mut(&database).into_iter().flat_map(BTreeMap::values_mut);
+            if collections.map(|collection| collection.aliases.remove(&request.alias)).filter(|was| *was).count() == 0 {
+                refuse!(Status, status(1600, 1, "alias not found"));
+            }
+        }
+        self.change(&database, &request.collection_name, |collection| {
+            collection.aliases.insert(request.alias);
+            Status::default()
         })
+        .await
+    }
+
+    async fn drop_alias(&self, request: Request<api::DropAliasRequest>) -> Answer<Status> {
+        let mut state = ready!(self, Status);
+        let database = database(&request, &request.get_ref().db_name);
+        for collection in state.databases.get_mut(&database).into_iter().flat_map(BTreeMap::values_mut) {
+            collection.aliases.remove(&request.get_ref().alias);
+        }
+        answer(Status::default())
     }
 
     async fn create_alias(&self, request: Request<api::CreateAliasRequest>) -> Answer<Status> {

@@ -9,10 +9,12 @@ use std::{
 use milvault_jobs::ports::{Bucket, Objects, PutMode};
 use milvus::proto::{
     common::{KeyValuePair, SegmentLevel, SegmentState},
+    milvus::RbacMeta,
     schema::CollectionSchema,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::{Faults, Line};
+use crate::{Faults, Line, import::Import};
 
 /// Where the fake keeps its logs.
 #[derive(Clone)]
@@ -30,10 +32,14 @@ pub(crate) struct State {
     pub(crate) data: DataBucket,
     pub(crate) faults: Faults,
     pub(crate) databases: BTreeMap<String, BTreeMap<String, Collection>>,
+    pub(crate) database_properties: BTreeMap<String, Vec<KeyValuePair>>,
+    pub(crate) access: RbacMeta,
+    pub(crate) imports: BTreeMap<i64, Import>,
     /// The tickets of the holds; one is "" where there are none.
     pub(crate) holds: BTreeSet<String>,
     pub(crate) flushes: u32,
     last_id: i64,
+    last_millisecond: u64,
 }
 
 pub(crate) struct Collection {
@@ -43,13 +49,19 @@ pub(crate) struct Collection {
     pub(crate) aliases: BTreeSet<String>,
     pub(crate) indexes: Vec<Index>,
     pub(crate) is_loaded: bool,
+    pub(crate) properties: Vec<KeyValuePair>,
+    pub(crate) consistency_level: i32,
+    pub(crate) shards: i32,
     pub(crate) segments: Vec<Segment>,
     /// Rows that aren't in a segment in storage yet, by partition.
-    growing: BTreeMap<i64, u64>,
+    growing: BTreeMap<i64, Vec<Event>>,
     /// Deletes that aren't in storage yet, by partition or -1.
-    buffered: BTreeMap<i64, u64>,
-    pub(crate) deleted: u64,
+    buffered: BTreeMap<i64, Vec<Event>>,
+    /// Deletes that are in a segment of their own, or still in none.
+    deletes: Vec<Event>,
     pub(crate) flushed_at: Option<Instant>,
+    /// What a query found at the last flush, by partition.
+    pub(crate) rows_at_flush: BTreeMap<String, BTreeSet<i64>>,
     pub(crate) flushed_since_listing: bool,
     /// Segments that the last flush sealed and that aren't flushed yet.
     pub(crate) in_flush: bool,
@@ -61,11 +73,18 @@ pub(crate) struct Index {
     pub(crate) params: Vec<KeyValuePair>,
 }
 
+/// A row or a delete: a primary key and when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) key: i64,
+    pub(crate) timestamp: u64,
+}
+
 #[derive(Clone)]
 pub(crate) struct Segment {
     pub(crate) id: i64,
     pub(crate) partition: i64,
-    pub(crate) rows: u64,
+    pub(crate) rows: Vec<Event>,
     pub(crate) level: SegmentLevel,
     pub(crate) state: SegmentState,
     /// Folder and log.
@@ -88,11 +107,15 @@ impl Collection {
             aliases: BTreeSet::new(),
             indexes: Vec::new(),
             is_loaded: false,
+            properties: Vec::new(),
+            consistency_level: 0,
+            shards: 1,
             segments: Vec::new(),
             growing: BTreeMap::new(),
             buffered: BTreeMap::new(),
-            deleted: 0,
+            deletes: Vec::new(),
             flushed_at: None,
+            rows_at_flush: BTreeMap::new(),
             flushed_since_listing: false,
             in_flush: false,
         }
@@ -102,24 +125,68 @@ impl Collection {
         self.partitions.iter().find(|(partition, _)| partition == name).map_or(-1, |(_, id)| *id)
     }
 
-    pub(crate) fn grow(&mut self, partition: i64, rows: u64) {
-        *self.growing.entry(partition).or_default() += rows;
+    pub(crate) fn grow(&mut self, partition: i64, rows: Vec<Event>) {
+        self.growing.entry(partition).or_default().extend(rows);
     }
 
-    pub(crate) fn delete(&mut self, partition: i64, rows: u64) {
-        self.deleted += rows;
-        *self.buffered.entry(partition).or_default() += rows;
+    /// Deletes the first rows of a partition, or of all of them.
+    pub(crate) fn delete(&mut self, partition: i64, rows: usize, timestamp: u64) {
+        let keys: Vec<i64> = self.keys_in(partition).into_iter().take(rows).collect();
+        assert_eq!(keys.len(), rows, "there are so many rows to delete");
+        let deletes: Vec<Event> = keys.into_iter().map(|key| Event { key, timestamp }).collect();
+        self.deletes.extend(&deletes);
+        self.buffered.entry(partition).or_default().extend(deletes);
     }
 
-    /// Rows that a query sees.
-    pub(crate) fn count(&self) -> u64 {
-        let stored: u64 = self.segments.iter().filter(|segment| segment.is_data()).map(|segment| segment.rows).sum();
-        (stored + self.growing.values().sum::<u64>()).saturating_sub(self.deleted)
+    /// The primary keys that a query of a partition finds, or, of -1, of all of them.
+    pub(crate) fn keys_in(&self, partition: i64) -> BTreeSet<i64> {
+        let is_asked = |of: i64| partition < 0 || of == partition;
+        let stored = self.segments.iter().filter(|segment| is_asked(segment.partition)).flat_map(|s| &s.rows);
+        let growing = self.growing.iter().filter(|(of, _)| is_asked(**of)).flat_map(|(_, rows)| rows);
+        stored.chain(growing).filter(|row| !is_deleted(row, &self.deletes)).map(|row| row.key).collect()
+    }
+
+    /// The primary keys that a query finds, by partition.
+    pub(crate) fn found(&self) -> BTreeMap<String, BTreeSet<i64>> {
+        self.partitions.iter().map(|(name, id)| (name.clone(), self.keys_in(*id))).collect()
+    }
+
+    /// How many rows a query finds: one that is there twice counts twice.
+    pub(crate) fn count(&self) -> usize {
+        let rows = self.segments.iter().flat_map(|s| &s.rows).chain(self.growing.values().flatten());
+        rows.filter(|row| !is_deleted(row, &self.deletes)).count()
     }
 
     /// The keys of its logs, as the metadata has them, below the root path.
     pub(crate) fn keys(&self) -> BTreeSet<String> {
         self.segments.iter().flat_map(|segment| keys_of(self.id, segment)).collect()
+    }
+}
+
+/// Whether one of these deletes is of this row.
+pub(crate) fn is_deleted(row: &Event, deletes: &[Event]) -> bool {
+    deletes.iter().any(|delete| delete.key == row.key && delete.timestamp >= row.timestamp)
+}
+
+/// What is in a log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Log {
+    pub(crate) storage_version: i64,
+    /// Rows or deletes.
+    pub(crate) events: Vec<Event>,
+}
+
+impl Log {
+    /// Its key comes first, so that a copy can be told.
+    fn write(&self, key: &str) -> Vec<u8> {
+        let log = serde_json::to_string(self).expect("numbers can be written");
+        format!("the content of {key}\n{log}").into_bytes()
+    }
+
+    pub(crate) fn read(body: &[u8]) -> Self {
+        let text = std::str::from_utf8(body).expect("logs are text");
+        let (_, log) = text.split_once('\n').expect("a log has two lines");
+        serde_json::from_str(log).expect("the second has its rows or deletes")
     }
 }
 
@@ -132,8 +199,19 @@ fn keys_of(collection: i64, segment: &Segment) -> Vec<String> {
 impl State {
     pub(crate) fn new(line: Line, data: DataBucket) -> Self {
         let databases = BTreeMap::from([("default".to_owned(), BTreeMap::new())]);
-        let (faults, holds) = (Faults::default(), BTreeSet::new());
-        Self { line, data, faults, databases, holds, flushes: 0, last_id: 449_000_000_000 }
+        Self {
+            line,
+            data,
+            faults: Faults::default(),
+            databases,
+            database_properties: BTreeMap::new(),
+            access: RbacMeta::default(),
+            imports: BTreeMap::new(),
+            holds: BTreeSet::new(),
+            flushes: 0,
+            last_id: 449_000_000_000,
+            last_millisecond: 0,
+        }
     }
 
     pub(crate) fn id(&mut self) -> i64 {
@@ -141,11 +219,13 @@ impl State {
         self.last_id
     }
 
-    /// A hybrid timestamp: milliseconds above 18 bits of a logical clock.
+    /// A hybrid timestamp: milliseconds above 18 bits of a logical clock. Each is of a later millisecond than the one
+    /// before, because 2.3 tells no finer times apart in an import.
     pub(crate) fn timestamp(&mut self) -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let logical = u64::try_from(self.id()).unwrap_or_default() & 0x3ffff;
-        (u64::try_from(since.as_millis()).unwrap_or_default() << 18) | logical
+        let now = u64::try_from(since.as_millis()).unwrap_or_default();
+        self.last_millisecond = now.max(self.last_millisecond + 1);
+        (self.last_millisecond << 18) | 7
     }
 
     /// The name for the metadata that this name or alias stands for.
@@ -162,10 +242,10 @@ impl State {
         self.databases.get_mut(database)?.get_mut(&name)
     }
 
-    pub(crate) async fn store(&self, key: &str) {
+    async fn store(&self, key: &str, events: &[Event]) {
         let DataBucket { objects, bucket, root } = &self.data;
-        let body = format!("the content of {key}").into_bytes();
-        let put = objects.put(bucket, &format!("{root}/{key}"), body, PutMode::Replace).await;
+        let log = Log { storage_version: self.storage_version(), events: events.to_vec() };
+        let put = objects.put(bucket, &format!("{root}/{key}"), log.write(key), PutMode::Replace).await;
         put.expect("the fake's own bucket is writable");
     }
 
@@ -176,14 +256,15 @@ impl State {
     }
 
     /// A new segment with its logs in storage: of a level with rows, an insert log per field or group of columns.
-    async fn write(
+    pub(crate) async fn write(
         &mut self,
         collection: i64,
         fields: &[i64],
         partition: i64,
         level: SegmentLevel,
-        rows: u64,
+        events: &[Event],
     ) -> Segment {
+        let rows = if level == SegmentLevel::L0 { Vec::new() } else { events.to_vec() };
         let mut segment = Segment {
             id: self.id(),
             partition,
@@ -199,14 +280,27 @@ impl State {
                 segment.insert.push((folder, log));
             }
             let statistics = format!("stats_log/{collection}/{partition}/{}/100/{}", segment.id, self.id());
-            self.store(&statistics).await;
+            self.store(&statistics, &[]).await;
         } else {
             segment.delta.push(self.id());
         }
         for key in keys_of(collection, &segment) {
-            self.store(&key).await;
+            self.store(&key, events).await;
         }
         segment
+    }
+
+    /// Of what is written from now on.
+    pub(crate) fn storage_version(&self) -> i64 {
+        self.faults.storage_version.unwrap_or_else(|| self.line.storage_version())
+    }
+
+    /// Deletes rows of a partition, or of all of them, now.
+    pub(crate) fn delete(&mut self, database: &str, name: &str, partition: i64, rows: usize) {
+        let timestamp = self.timestamp();
+        if let Some(collection) = self.collection(database, name) {
+            collection.delete(partition, rows, timestamp);
+        }
     }
 
     /// Row ids and timestamps are fields 0 and 1. Storage v2 has a group for wide fields each, named as the field, and
@@ -226,22 +320,22 @@ impl State {
         let (growing, buffered) = (std::mem::take(&mut collection.growing), std::mem::take(&mut collection.buffered));
         let mut sealed = Vec::new();
         for (partition, rows) in growing {
-            let segment = self.write(id, &fields, partition, SegmentLevel::L1, rows).await;
+            let segment = self.write(id, &fields, partition, SegmentLevel::L1, &rows).await;
             sealed.push(segment.id);
             self.add(database, name, Segment { state: SegmentState::Flushing, ..segment });
         }
-        for (partition, _) in buffered {
+        for (partition, deletes) in buffered {
             if has_l0 {
-                let segment = self.write(id, &fields, partition, SegmentLevel::L0, 0).await;
+                let segment = self.write(id, &fields, partition, SegmentLevel::L0, &deletes).await;
                 self.add(database, name, segment);
             } else {
-                self.add_delta(database, name, partition).await;
+                self.add_deltas(database, name, &deletes).await;
             }
         }
         sealed
     }
 
-    fn add(&mut self, database: &str, name: &str, mut segment: Segment) {
+    pub(crate) fn add(&mut self, database: &str, name: &str, mut segment: Segment) {
         // A server without levels has the default of the protocol.
         if !self.line.has_l0() {
             segment.level = SegmentLevel::Legacy;
@@ -251,15 +345,22 @@ impl State {
         }
     }
 
-    async fn add_delta(&mut self, database: &str, name: &str, partition: i64) {
-        let log = self.id();
+    /// Without levels, deletes are beside the rows that they delete.
+    async fn add_deltas(&mut self, database: &str, name: &str, deletes: &[Event]) {
         let Some(collection) = self.collection(database, name) else { return };
-        let id = collection.id;
-        let of = |segment: &&mut Segment| partition < 0 || segment.partition == partition;
-        let Some(segment) = collection.segments.iter_mut().find(of) else { return };
-        segment.delta.push(log);
-        let key = format!("delta_log/{id}/{}/{}/{log}", segment.partition, segment.id);
-        self.store(&key).await;
+        let (id, count) = (collection.id, collection.segments.len());
+        for number in 0..count {
+            let log = self.id();
+            let Some(collection) = self.collection(database, name) else { return };
+            let segment = &mut collection.segments[number];
+            let theirs: Vec<Event> =
+                deletes.iter().filter(|delete| segment.rows.iter().any(|row| row.key == delete.key)).copied().collect();
+            if !theirs.is_empty() {
+                segment.delta.push(log);
+                let key = format!("delta_log/{id}/{}/{}/{log}", segment.partition, segment.id);
+                self.store(&key, &theirs).await;
+            }
+        }
     }
 
     /// Merges each partition's segments with rows, and applies the deletes of all L0 segments: a compaction. Gives the
@@ -268,15 +369,14 @@ impl State {
         let Some(collection) = self.collection(database, name) else { return Vec::new() };
         let (id, fields) = (collection.id, fields(&collection.schema));
         let dropped: Vec<Segment> = std::mem::take(&mut collection.segments);
-        let mut rows: BTreeMap<i64, u64> = BTreeMap::new();
+        let deletes = collection.deletes.clone();
+        let mut rows: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
         for segment in dropped.iter().filter(|segment| segment.is_data()) {
-            *rows.entry(segment.partition).or_default() += segment.rows;
+            let left = segment.rows.iter().filter(|row| !is_deleted(row, &deletes));
+            rows.entry(segment.partition).or_default().extend(left);
         }
-        let mut deleted = std::mem::take(&mut collection.deleted);
         for (partition, rows) in rows {
-            let here = deleted.min(rows);
-            deleted -= here;
-            let segment = self.write(id, &fields, partition, into, rows - here).await;
+            let segment = self.write(id, &fields, partition, into, &rows).await;
             self.add(database, name, segment);
         }
         dropped.iter().flat_map(|segment| keys_of(id, segment)).collect()
@@ -296,11 +396,11 @@ impl State {
         let segment = data.expect("the collection has a flushed segment");
         let (folder, _) = segment.insert[0];
         let key = format!("insert_log/{}/{}/{}/{folder}/{log}", collection.id, segment.partition, segment.id);
-        self.store(&key).await;
+        self.store(&key, &[]).await;
         key
     }
 }
 
-fn fields(schema: &CollectionSchema) -> Vec<i64> {
+pub(crate) fn fields(schema: &CollectionSchema) -> Vec<i64> {
     schema.fields.iter().map(|field| field.field_id).collect()
 }

@@ -5,8 +5,8 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use milvault_jobs::ports::{
-    CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, Milvus, MilvusError, OnRateLimit,
-    Pace, Segment, SegmentFiles,
+    CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus, MilvusError,
+    OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
     Capabilities, Capability, CollectionCapture, CollectionName, IndexCapture, Loaded, PartitionCapture, PrimaryKey,
@@ -647,7 +647,7 @@ impl Milvus for Server {
         answer.tasks.first().copied().ok_or_else(|| unexpected("import task"))
     }
 
-    async fn import_tasks(&self, name: &CollectionName) -> Result<Vec<i64>, MilvusError> {
+    async fn import_tasks(&self, name: &CollectionName) -> Result<ImportTasks, MilvusError> {
         self.require_coordinator().await?;
         let message = api::ListImportTasksRequest {
             db_name: name.database.clone(),
@@ -657,7 +657,12 @@ impl Milvus for Server {
         let answer = self.client().list_import_tasks(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
         self.check_for(answer.status.as_ref(), name).await?;
-        Ok(answer.tasks.into_iter().map(|task| task.id).collect::<HashSet<_>>().into_iter().collect())
+        // Some of 2.4 and 2.5 leave the ids out (issue 38172).
+        if answer.tasks.iter().any(|task| task.id == 0) {
+            return Ok(ImportTasks::Counted(answer.tasks.len()));
+        }
+        let ids: HashSet<i64> = answer.tasks.into_iter().map(|task| task.id).collect();
+        Ok(ImportTasks::Named(ids.into_iter().collect()))
     }
 
     async fn import_status(&self, task: i64) -> Result<ImportStatus, MilvusError> {

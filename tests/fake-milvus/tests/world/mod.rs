@@ -1,17 +1,52 @@
 //! A fake Milvus and its bucket, reached through the adapter that the functions use.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta, Utc};
 use milvault_fake_milvus::{Access, DataBucket, FakeMilvus, Line};
-use milvault_jobs::ports::{Bucket, Connector, Milvus, Objects};
-use milvault_memory::MemoryObjects;
+use milvault_jobs::{
+    Jobs, Ports, Settings,
+    backup::{self, CopyReport, CopyTask, CreateBackup},
+    ports::{
+        Bucket, Catalog, Clock, Connector, Continuation, ContinuationError, CopyWorkers, Deadline, Expect, Milvus,
+        Objects, Write,
+    },
+};
+use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
 use milvault_milvus::{MilvusConnector, SecretSource};
-use milvault_model::{Auth, CollectionName, Instance, Storage};
+use milvault_model::{
+    Auth, Backup, BackupId, BackupKind, BackupState, CollectionName, Instance, InstanceId, JobRef, Storage, Time,
+};
 
 pub const ROOT: &str = "files";
+const DATA: &str = "milvus-data";
+const OTHER: &str = "other-data";
+
+fn bucket(name: &str) -> Bucket {
+    Bucket { region: "eu-west-1".parse().unwrap(), name: name.to_owned() }
+}
+
+fn instance(id: &str, fake: &FakeMilvus, data: &Bucket, root: &str) -> Instance {
+    Instance {
+        copy_workers: 1,
+        id: id.parse().unwrap(),
+        name: id.to_owned(),
+        endpoint: fake.endpoint().to_owned(),
+        region: data.region.clone(),
+        storage: Some(Storage { bucket: data.name.clone(), root_path: root.to_owned() }),
+        auth: None,
+        management_endpoint: Some(fake.management().to_owned()),
+        created_at: DateTime::UNIX_EPOCH,
+        reported_engine_version: None,
+    }
+}
+
+/// Makes an instance known.
+pub async fn register(catalog: &dyn Catalog, instance: &Instance) {
+    catalog.commit(vec![Write::Instance(Box::new(instance.clone()), Expect::Absent)]).await.unwrap();
+}
 
 pub struct World {
     pub fake: FakeMilvus,
@@ -39,25 +74,29 @@ impl World {
 
     /// A server for `access`, and a connector with this secret.
     pub async fn with(line: Line, access: Access, secret: Option<&str>) -> Self {
-        let bucket = |name: &str| Bucket { region: "eu-west-1".parse().unwrap(), name: name.to_owned() };
-        let (data, snapshots) = (bucket("milvus-data"), bucket("snapshots"));
-        let objects: Arc<dyn Objects> = Arc::new(MemoryObjects::new([&data, &snapshots]));
+        let [data, other, snapshots] = [DATA, OTHER, "snapshots"].map(bucket);
+        let objects: Arc<dyn Objects> = Arc::new(MemoryObjects::new([&data, &other, &snapshots]));
         let store = DataBucket { objects: objects.clone(), bucket: data.clone(), root: ROOT.to_owned() };
         let fake = FakeMilvus::start_for(line, store, access).await;
-        let instance = Instance {
-            copy_workers: 1,
-            id: "fake".parse().unwrap(),
-            name: format!("{line:?}"),
-            endpoint: fake.endpoint().to_owned(),
-            region: data.region.clone(),
-            storage: Some(Storage { bucket: data.name.clone(), root_path: ROOT.to_owned() }),
-            auth: secret.map(|_| Auth { secret_arn: "arn:aws:secretsmanager:eu-west-1:1:secret:milvus".to_owned() }),
-            management_endpoint: Some(fake.management().to_owned()),
-            created_at: DateTime::UNIX_EPOCH,
-            reported_engine_version: None,
-        };
+        let auth = secret.map(|_| Auth { secret_arn: "arn:aws:secretsmanager:eu-west-1:1:secret:milvus".to_owned() });
+        let instance = Instance { auth, ..instance("fake", &fake, &data, ROOT) };
         let connector = Arc::new(MilvusConnector::new(Arc::new(Secret(secret.unwrap_or_default().to_owned()))));
         Self { fake, objects, data, snapshots, instance, connector }
+    }
+
+    /// Another server, with a bucket and a root path of its own.
+    pub async fn beside(&self, line: Line) -> Self {
+        let data = bucket(OTHER);
+        let store = DataBucket { objects: self.objects.clone(), bucket: data.clone(), root: "other/root".to_owned() };
+        let fake = FakeMilvus::start(line, store).await;
+        Self {
+            instance: instance("other", &fake, &data, "other/root"),
+            objects: self.objects.clone(),
+            snapshots: self.snapshots.clone(),
+            connector: self.connector.clone(),
+            fake,
+            data,
+        }
     }
 
     pub async fn milvus(&self) -> Arc<dyn Milvus> {
@@ -67,4 +106,90 @@ impl World {
 
 pub fn name(collection: &str) -> CollectionName {
     CollectionName::new("default", collection)
+}
+
+/// The real time: the server is real enough to need some.
+struct RealClock;
+
+#[async_trait]
+impl Clock for RealClock {
+    fn now(&self) -> Time {
+        Utc::now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// No other invocations: whoever runs the job runs it again.
+struct Alone;
+
+#[async_trait]
+impl Continuation for Alone {
+    async fn resume(&self, _: &JobRef) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+
+    async fn verify(&self, _: &InstanceId, _: &BackupId) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CopyWorkers for Alone {
+    async fn copy(&self, _: &CopyTask) -> Result<CopyReport, ContinuationError> {
+        Err(ContinuationError("there are no others".to_owned()))
+    }
+}
+
+/// What jobs on this world's instance run on.
+pub async fn jobs(world: &World) -> Jobs {
+    let catalog = Arc::new(MemoryCatalog::new());
+    register(catalog.as_ref(), &world.instance).await;
+    Jobs {
+        ports: Ports {
+            catalog,
+            objects: world.objects.clone(),
+            milvus: world.connector.clone(),
+            continuation: Arc::new(Alone),
+            copy_workers: Arc::new(Alone),
+            clock: Arc::new(RealClock),
+            ids: Arc::new(SeededIds::new(1)),
+        },
+        settings: Settings {
+            snapshot_bucket: world.snapshots.clone(),
+            lease: TimeDelta::seconds(60),
+            stall: TimeDelta::seconds(30),
+            import_stall: TimeDelta::seconds(30),
+            objects_per_page: 3,
+            copies_in_flight: 4,
+        },
+    }
+}
+
+/// Takes a backup of everything, until it is over.
+pub async fn back_up(jobs: &Jobs, world: &World) -> Backup {
+    back_up_as(jobs, world, "nightly").await
+}
+
+/// Takes a backup of everything under this name, until it is over.
+pub async fn back_up_as(jobs: &Jobs, world: &World, name: &str) -> Backup {
+    let request = CreateBackup {
+        instance_id: world.instance.id.clone(),
+        name: name.parse().unwrap(),
+        kind: BackupKind::Manual,
+        selection: Vec::new(),
+        expires_in: None,
+        idempotency: None,
+    };
+    let accepted = backup::create(jobs, request).await.unwrap();
+    loop {
+        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
+        backup::run(jobs, &world.instance.id, &accepted.id, deadline).await.unwrap();
+        let found = jobs.ports.catalog.backup(&world.instance.id, &accepted.id).await.unwrap().unwrap().value;
+        if !matches!(found.state, BackupState::Pending | BackupState::Running(_)) {
+            return found;
+        }
+    }
 }

@@ -122,6 +122,15 @@ pub struct ImportRequest<'a> {
     pub end_timestamp: u64,
 }
 
+/// A collection's import jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImportTasks {
+    /// Their ids.
+    Named(Vec<i64>),
+    /// Only how many there are.
+    Counted(usize),
+}
+
 /// What an import reads, from the instance's own bucket: segments of one partition and one storage version.
 #[derive(Debug, Clone, Copy)]
 pub struct ImportData<'a> {
@@ -272,8 +281,8 @@ pub trait Milvus: Send + Sync {
     /// Starts an import job of data captured from Milvus and gives its id.
     async fn import(&self, request: ImportRequest<'_>) -> Result<i64, MilvusError>;
 
-    /// The ids of the import jobs into a collection that the server knows of, finished ones included.
-    async fn import_tasks(&self, collection: &CollectionName) -> Result<Vec<i64>, MilvusError>;
+    /// The import jobs into a collection that the server knows of, finished ones included.
+    async fn import_tasks(&self, collection: &CollectionName) -> Result<ImportTasks, MilvusError>;
 
     /// How an import job stands.
     async fn import_status(&self, task: i64) -> Result<ImportStatus, MilvusError>;

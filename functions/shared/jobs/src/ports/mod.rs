@@ -9,8 +9,8 @@ pub use catalog::{
     Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 pub use milvus::{
-    CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, InsertLog,
-    Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
+    CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, ImportTasks,
+    InsertLog, Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 pub use objects::{Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome};
 pub use world::{Clock, Continuation, ContinuationError, CopyWorkers, Deadline, IdSource};

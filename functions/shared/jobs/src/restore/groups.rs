@@ -6,6 +6,11 @@
 //! {staging}{group}/insert_log/{collection}/{partition}/{segment}/…
 //! {staging}{group}/delta_log/{collection}/{partition}/{segment}/…
 //! ```
+//!
+//! From 2.4 on, a segment's rows meet only the deletes below the segment's own id
+//! (`ListBinlogsAndGroupBySegment` in `internal/datacoord/import_util.go`), each cut off at the job's end
+//! (`internal/util/importutilv2/binlog/reader.go`): so the deletes of an L0 segment are staged for every segment whose
+//! rows they may be of. An import of L0 segments by themselves the newest servers refuse.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -71,10 +76,10 @@ pub(super) fn groups(capture: &CollectionCapture) -> Step<Vec<Group>> {
 pub(super) struct Places {
     /// The group of a segment with rows.
     rows: HashMap<i64, usize>,
-    /// The groups that a segment with deletes is for, with their partitions: all whose rows its deletes may be of. The
-    /// server applies what is below a job's delta prefix, cut off at its end, in every line (`reader.go` in
-    /// `internal/util/importutilv2/binlog`); an import of such segments by themselves the newest servers refuse.
-    deletes: HashMap<i64, Vec<(usize, i64)>>,
+    /// Which rows a segment with deletes is for: the partition, or all.
+    deletes: HashMap<i64, Option<i64>>,
+    /// The groups of the collections that have such segments.
+    deleted_from: HashMap<i64, Vec<Group>>,
 }
 
 impl Places {
@@ -85,9 +90,10 @@ impl Places {
             self.rows.extend(group.segments.iter().map(|segment| (*segment, number)));
         }
         for segment in capture.segments.iter().filter(|segment| segment.level == SegmentLevel::L0) {
-            let of_all = segment.partition_id < 0;
-            let theirs = groups.iter().enumerate().filter(|(_, g)| of_all || g.partition_id == segment.partition_id);
-            self.deletes.insert(segment.id, theirs.map(|(number, group)| (number, group.partition_id)).collect());
+            self.deletes.insert(segment.id, Some(segment.partition_id).filter(|partition| *partition >= 0));
+        }
+        if capture.segments.iter().any(|segment| segment.level == SegmentLevel::L0) {
+            self.deleted_from.insert(capture.id, groups);
         }
         Ok(())
     }
@@ -99,12 +105,15 @@ impl Places {
         if let Some(group) = self.rows.get(&segment) {
             return vec![format!("{group}/{}", key.source())];
         }
+        let (Some(log), Some(of)) = (log, self.deletes.get(&segment)) else { return Vec::new() };
         let collection = key.collection();
-        let groups = self.deletes.get(&segment).into_iter().flatten();
-        let staged = |(group, partition): &(usize, i64)| {
-            Some(format!("{group}/{DELTA}/{collection}/{partition}/{segment}/{}", log?))
-        };
-        groups.filter_map(staged).collect()
+        let groups = collection.parse().ok().and_then(|id: i64| self.deleted_from.get(&id)).into_iter().flatten();
+        groups
+            .enumerate()
+            .filter(|(_, group)| of.is_none_or(|partition| group.partition_id == partition))
+            .flat_map(|(number, group)| group.segments.iter().map(move |rows| (number, group.partition_id, rows)))
+            .map(|(number, partition, rows)| format!("{number}/{DELTA}/{collection}/{partition}/{rows}/{log}"))
+            .collect()
     }
 }
 
@@ -151,21 +160,23 @@ mod tests {
     }
 
     #[test]
-    fn deletes_are_staged_for_every_group_whose_rows_they_may_be_of() {
+    fn deletes_are_staged_for_every_segment_whose_rows_they_may_be_of() {
         let v1 = StorageVersion::V1;
         let mut places = Places::default();
         places
             .add(&of(vec![
                 segment(10, 3, SegmentLevel::Data, v1),
                 segment(11, 2, SegmentLevel::Data, v1),
+                segment(12, 2, SegmentLevel::Data, v1),
                 segment(20, 2, SegmentLevel::L0, v1),
                 segment(21, -1, SegmentLevel::L0, v1),
             ]))
             .unwrap();
         assert_eq!(staged(&places, "insert_log/1/2/11/100/5"), ["1/insert_log/1/2/11/100/5"]);
         assert_eq!(staged(&places, "delta_log/1/3/10/5"), ["0/delta_log/1/3/10/5"]);
-        assert_eq!(staged(&places, "delta_log/1/2/20/5"), ["1/delta_log/1/2/20/5"]);
-        assert_eq!(staged(&places, "delta_log/1/-1/21/5"), ["0/delta_log/1/3/21/5", "1/delta_log/1/2/21/5"]);
+        let of_two = ["1/delta_log/1/2/11/5", "1/delta_log/1/2/12/5"];
+        assert_eq!(staged(&places, "delta_log/1/2/20/5"), of_two);
+        assert_eq!(staged(&places, "delta_log/1/-1/21/5"), ["0/delta_log/1/3/10/5", of_two[0], of_two[1]]);
         assert!(staged(&places, "insert_log/9/2/99/100/5").is_empty());
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     layout,
-    ports::{ImportData, ImportRequest, ImportStatus, MilvusError},
+    ports::{ImportData, ImportRequest, ImportStatus, ImportTasks, MilvusError},
     slice::{Step, fatal},
 };
 
@@ -88,8 +88,11 @@ async fn import_all(
             ImportState::Started { task, .. } => task,
             ImportState::Starting | ImportState::Planned => {
                 let task = match unrecorded(shared, &name, imports).await? {
-                    Some(task) => task,
-                    None => start(shared, &name, imports.completed.len(), group, capture).await?,
+                    Unrecorded::Task(task) => task,
+                    Unrecorded::None => start(shared, &name, imports.completed.len(), group, capture).await?,
+                    Unrecorded::Unknown => {
+                        return Ok(Ended::Failed("the server doesn't tell which jobs there are".to_owned()));
+                    }
                 };
                 let since = shared.jobs.ports.clock.now();
                 save(shared, line, id, imports, ImportState::Started { task, progress: None, since }).await?;
@@ -189,7 +192,22 @@ async fn start(
 }
 
 /// The job that a worker started and died before it wrote it down: only one is ever between the two.
-async fn unrecorded(shared: &Shared<'_>, name: &CollectionName, imports: &Imports) -> Step<Option<i64>> {
-    let known = shared.milvus.import_tasks(name).await?;
-    Ok(known.into_iter().find(|task| !imports.completed.contains(task)))
+enum Unrecorded {
+    /// There is none.
+    None,
+    /// This one.
+    Task(i64),
+    /// There may be one.
+    Unknown,
+}
+
+async fn unrecorded(shared: &Shared<'_>, name: &CollectionName, imports: &Imports) -> Step<Unrecorded> {
+    Ok(match shared.milvus.import_tasks(name).await? {
+        ImportTasks::Named(tasks) => {
+            let other = tasks.into_iter().find(|task| !imports.completed.contains(task));
+            other.map_or(Unrecorded::None, Unrecorded::Task)
+        }
+        ImportTasks::Counted(tasks) if tasks == imports.completed.len() => Unrecorded::None,
+        ImportTasks::Counted(_) => Unrecorded::Unknown,
+    })
 }

@@ -1,0 +1,152 @@
+//! Imports of logs, as each line does them.
+
+use std::collections::BTreeMap;
+
+use milvault_jobs::ports::ObjectMeta;
+use milvus::proto::{
+    common::{ImportState, KeyValuePair, SegmentLevel},
+    milvus::ImportRequest,
+};
+
+use crate::{
+    DataBucket,
+    state::{Event, Log, State, fields, is_deleted},
+};
+
+/// An import job: it is done at once, and tells so only when it is asked again.
+#[derive(Debug, Clone)]
+pub(crate) struct Import {
+    pub(crate) collection: i64,
+    pub(crate) outcome: Result<u64, String>,
+    /// How often it is still to be asked for before it is over.
+    asks: u32,
+}
+
+impl Import {
+    /// Its state by now.
+    pub(crate) fn ask(&mut self) -> ImportState {
+        const STEPS: [ImportState; 3] =
+            [ImportState::ImportPersisted, ImportState::ImportStarted, ImportState::ImportPending];
+        let left = self.asks;
+        self.asks = left.saturating_sub(1);
+        match (left, &self.outcome) {
+            (0, Ok(_)) => ImportState::ImportCompleted,
+            (0, Err(_)) => ImportState::ImportFailed,
+            (left, _) => STEPS[(left as usize - 1).min(2)],
+        }
+    }
+}
+
+/// The options of an import.
+struct Options {
+    end: u64,
+    is_backup: bool,
+    storage_version: i64,
+}
+
+impl Options {
+    fn of(pairs: &[KeyValuePair]) -> Self {
+        let value = |key: &str| pairs.iter().find(|pair| pair.key == key).map(|pair| pair.value.as_str());
+        let number = |key| value(key).and_then(|value| value.parse().ok());
+        Self {
+            end: number("end_ts").unwrap_or(u64::MAX),
+            is_backup: value("backup") == Some("true"),
+            storage_version: value("storage_version").and_then(|value| value.parse().ok()).unwrap_or_default(),
+        }
+    }
+}
+
+impl State {
+    /// Imports what is below two prefixes; gives the job's id.
+    pub(crate) async fn import(&mut self, database: &str, request: &ImportRequest) -> Result<i64, String> {
+        let collection = self.collection(database, &request.collection_name).ok_or("there is no such collection")?;
+        let (id, fields, partition) =
+            (collection.id, fields(&collection.schema), collection.partition(&request.partition_name));
+        if partition < 0 {
+            return Err(format!("there is no partition {}", request.partition_name));
+        }
+        let outcome = match self.read(&request.files, &Options::of(&request.options)).await {
+            Ok(segments) => {
+                let mut rows = 0;
+                for segment in segments.into_iter().filter(|rows| !rows.is_empty()) {
+                    rows += segment.len() as u64;
+                    let segment = self.write(id, &fields, partition, SegmentLevel::L1, &segment).await;
+                    self.add(database, &request.collection_name, segment);
+                }
+                Ok(rows)
+            }
+            Err(reason) => Err(reason),
+        };
+        let job = self.id();
+        self.imports.insert(job, Import { collection: id, outcome, asks: 3 });
+        Ok(job)
+    }
+
+    /// The rows of each segment below the first prefix that aren't deleted by what is below the second.
+    async fn read(&self, files: &[String], options: &Options) -> Result<Vec<Vec<Event>>, String> {
+        let [insert, delta] = files else { return Err(format!("{} paths", files.len())) };
+        if !options.is_backup {
+            return Err("these aren't files to import".to_owned());
+        }
+        let (mut segments, deltas) = (self.by_segment(insert).await, self.by_segment(delta).await);
+        if segments.is_empty() {
+            return Err("no binlog to import".to_owned());
+        }
+        let is_after = |event: &Event| match self.line.has_hybrid_end() {
+            true => event.timestamp > options.end,
+            false => event.timestamp >> 18 >= options.end,
+        };
+        let mut found = Vec::new();
+        for (segment, logs) in &mut segments {
+            let mut deletes = Vec::new();
+            for log in deltas.get(segment).into_iter().flatten() {
+                deletes.extend(self.log(&log.key).await.events.into_iter().filter(|delete| !is_after(delete)));
+            }
+            // Every field has all of the rows: one of them tells.
+            let first = logs.first().map(|log| folder(&log.key).to_owned()).unwrap_or_default();
+            let mut rows = Vec::new();
+            for log in logs.iter().filter(|log| folder(&log.key) == first) {
+                let log = self.log(&log.key).await;
+                // One in storage v2 is found to lack fields otherwise (`verify` in `importutilv2/binlog/util.go`).
+                if log.storage_version != options.storage_version {
+                    return Err("no insert binlogs of the schema's fields".to_owned());
+                }
+                rows.extend(log.events);
+            }
+            rows.retain(|row| !is_after(row) && !is_deleted(row, &deletes));
+            found.push(rows);
+        }
+        Ok(found)
+    }
+
+    /// The logs below a prefix, by the folder right below it: a segment's rows meet only the deletes in the folder of
+    /// the same name (`ListBinlogsAndGroupBySegment` in `internal/datacoord/import_util.go`; in 2.3,
+    /// `internal/util/importutil/binlog_parser.go`).
+    async fn by_segment(&self, prefix: &str) -> BTreeMap<String, Vec<ObjectMeta>> {
+        let DataBucket { objects, bucket, .. } = &self.data;
+        let mut found: BTreeMap<String, Vec<ObjectMeta>> = BTreeMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let listing = objects.list(bucket, prefix, after.as_deref()).await.expect("the fake's bucket is readable");
+            after = listing.objects.last().map(|object| object.key.clone());
+            for object in listing.objects {
+                let segment = object.key[prefix.len()..].split('/').next().unwrap_or_default().to_owned();
+                found.entry(segment).or_default().push(object);
+            }
+            if !listing.more {
+                return found;
+            }
+        }
+    }
+
+    async fn log(&self, key: &str) -> Log {
+        let DataBucket { objects, bucket, .. } = &self.data;
+        let body = objects.get(bucket, key).await.expect("the fake's bucket is readable");
+        Log::read(&body.expect("what was listed is there"))
+    }
+}
+
+/// The folder that a log is in.
+fn folder(key: &str) -> &str {
+    key.rsplit('/').nth(1).unwrap_or_default()
+}

@@ -1,0 +1,197 @@
+//! Restores of every line, from a backup to COMPLETED and back, through the real adapter.
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
+
+mod world;
+
+use std::collections::BTreeMap;
+
+use chrono::{TimeDelta, Utc};
+use futures::future::join_all;
+use milvault_fake_milvus::{DeleteFrom, FakeMilvus, Line, Loading};
+use milvault_jobs::{
+    Error, Jobs,
+    ports::{Deadline, ImportTasks},
+    restore::{self, BackupSelector, CreateRestore, DamagedBackup},
+};
+use milvault_model::{Backup, BackupState, Instance, Reload, Restore, RestoreId, RestoreMode, RestoreState};
+use world::{World, back_up, jobs, name, register};
+
+fn request(backup: &Backup, into: &Instance) -> CreateRestore {
+    CreateRestore {
+        instance_id: into.id.clone(),
+        source_instance_id: backup.instance_id.clone(),
+        backup: BackupSelector::Id(backup.id.clone()),
+        selection: Vec::new(),
+        rename: BTreeMap::new(),
+        damaged: DamagedBackup::Refuse,
+        mode: RestoreMode::Replace,
+        reload: Reload::AsBefore,
+        keep_previous_hours: 24,
+        idempotency: None,
+    }
+}
+
+async fn drive(jobs: &Jobs, into: &Instance, id: &RestoreId) -> Restore {
+    loop {
+        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
+        restore::run(jobs, &into.id, id, deadline).await.unwrap();
+        let found = jobs.ports.catalog.restore(&into.id, id).await.unwrap().unwrap().value;
+        if !matches!(found.state, RestoreState::Pending | RestoreState::Running(_)) {
+            return found;
+        }
+    }
+}
+
+async fn restore(jobs: &Jobs, backup: &Backup, into: &Instance) -> Restore {
+    let accepted = restore::create(jobs, request(backup, into)).await.unwrap();
+    drive(jobs, into, &accepted.id).await
+}
+
+fn completed(line: Line, restore: &Restore) {
+    assert!(matches!(restore.state, RestoreState::Completed { .. }), "{line:?}: {:?}", restore.state);
+}
+
+/// Two collections with deletes of a partition and of all, one after the point in time among them.
+async fn fill(fake: &FakeMilvus) {
+    fake.add_collection("items", &["new"], Loading::Loaded).await;
+    fake.insert("items", "_default", 100).await;
+    fake.insert("items", "new", 20).await;
+    fake.seal("items").await;
+    fake.insert("items", "_default", 30).await;
+    fake.delete("items", DeleteFrom::Partition("new"), 5).await;
+    fake.delete("items", DeleteFrom::All, 60).await;
+    fake.seal("items").await;
+    fake.insert("items", "new", 7).await;
+    fake.add_collection("cold", &[], Loading::Released).await;
+    fake.insert("cold", "_default", 9).await;
+    fake.delete("cold", DeleteFrom::All, 2).await;
+    fake.point_alias("current", "items").await;
+}
+
+/// Rows, deletes, aliases and roles after a backup.
+async fn go_on(fake: &FakeMilvus) {
+    fake.insert("items", "_default", 11).await;
+    fake.delete("items", DeleteFrom::All, 40).await;
+    fake.insert("cold", "_default", 1).await;
+    fake.point_alias("current", "cold").await;
+    fake.set_roles(&["theirs"]).await;
+}
+
+#[tokio::test]
+async fn a_restore_of_every_line_brings_back_exactly_the_rows_and_a_rollback_undoes_it() {
+    // Side by side, because each waits for its server.
+    let lines = Line::ALL.map(async |line| {
+        let world = World::of(line).await;
+        let fake = &world.fake;
+        fill(fake).await;
+        fake.set_roles(&["ours"]).await;
+        fake.set(|faults| faults.not_ready = 2).await;
+        let jobs = jobs(&world).await;
+        let then = [fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()];
+        let backup = back_up(&jobs, &world).await;
+        assert!(matches!(backup.state, BackupState::Available(_)), "{line:?}: {:?}", backup.state);
+        go_on(fake).await;
+        let before = [fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()];
+        assert_ne!(before, then);
+
+        let restored = restore(&jobs, &backup, &world.instance).await;
+        completed(line, &restored);
+        assert_eq!([fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()], then, "{line:?}");
+        assert_eq!(fake.alias("current").await.as_deref(), Some("items"), "{line:?}");
+        let collections = fake.collections().await;
+        assert_eq!((collections["items"], collections["cold"]), (Loading::Loaded, Loading::Released), "{line:?}");
+        assert_eq!(collections.len(), 4, "{line:?}: two, and what they were: {collections:?}");
+        let roles = fake.roles().await;
+        let back = if line == Line::V2_3 { vec!["theirs"] } else { vec!["theirs", "ours"] };
+        assert_eq!(roles, back, "{line:?}: {:?}", restored.warnings);
+        let staged = world.objects.list(&world.data, "milvault-staging/", None).await.unwrap();
+        assert!(staged.objects.is_empty(), "{line:?}: {:?}", staged.objects);
+
+        // An alias that a user gives to what a rollback drops: from 2.4 on, that would keep it.
+        fake.point_alias("latest", "items").await;
+        restore::rollback(&jobs, &world.instance.id, &restored.id).await.unwrap();
+        let back = drive(&jobs, &world.instance, &restored.id).await;
+        assert!(matches!(back.state, RestoreState::RolledBack { .. }), "{line:?}: {:?}", back.state);
+        assert_eq!([fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()], before, "{line:?}");
+        assert_eq!(fake.alias("current").await.as_deref(), Some("cold"), "{line:?}");
+        let latest = fake.alias("latest").await;
+        assert_eq!(latest.as_deref(), if line == Line::V2_3 { latest.as_deref() } else { Some("items") }, "{line:?}");
+        assert_eq!(fake.collections().await.len(), 2, "{line:?}");
+    });
+    join_all(lines).await;
+}
+
+#[tokio::test]
+async fn deletes_after_the_point_in_time_stay_behind_in_every_line() {
+    // Side by side, because each waits for its server.
+    let lines = Line::ALL.map(async |line| {
+        let world = World::of(line).await;
+        fill(&world.fake).await;
+        let jobs = jobs(&world).await;
+        // It deletes between the flush and the listing of the segments: its logs are captured with the others.
+        world.fake.set(|faults| faults.delete_before_listing = u32::MAX).await;
+        let backup = back_up(&jobs, &world).await;
+        assert!(matches!(backup.state, BackupState::Available(_)), "{line:?}: {:?}", backup.state);
+        world.fake.set(|faults| faults.delete_before_listing = 0).await;
+        let then = world.fake.rows_at_flush("cold").await;
+        assert_ne!(world.fake.rows("cold").await.unwrap(), then, "{line:?}");
+        let restored = restore(&jobs, &backup, &world.instance).await;
+        completed(line, &restored);
+        assert_eq!(world.fake.rows("cold").await.unwrap(), then, "{line:?}");
+    });
+    join_all(lines).await;
+}
+
+#[tokio::test]
+async fn another_instance_takes_backups_of_its_own_line_and_of_older_ones_only() {
+    let pairs = [
+        (Line::V2_3, Line::V2_4),
+        (Line::V2_4, Line::V2_5_8),
+        (Line::V2_5_4, Line::V2_6),
+        (Line::V2_6, Line::V2_6),
+        (Line::V2_6, Line::V2_5_8),
+        (Line::V2_5_4, Line::V2_4),
+    ]
+    .map(async |(line, into)| {
+        let world = World::of(line).await;
+        fill(&world.fake).await;
+        world.fake.set_database_property("database.replica.number", "1").await;
+        let then = world.fake.rows("items").await;
+        let jobs = jobs(&world).await;
+        let backup = back_up(&jobs, &world).await;
+        let other = world.beside(into).await;
+        register(jobs.ports.catalog.as_ref(), &other.instance).await;
+        if into < line {
+            let refused = restore::create(&jobs, request(&backup, &other.instance)).await.unwrap_err();
+            assert!(matches!(refused, Error::EngineUnsupported { .. }), "{line:?} into {into:?}: {refused:?}");
+            assert!(other.fake.collections().await.is_empty());
+            return;
+        }
+        let restored = restore(&jobs, &backup, &other.instance).await;
+        completed(line, &restored);
+        assert_eq!(other.fake.rows("items").await, then, "{line:?} into {into:?}");
+        let tells = |warning: &String| warning.contains("database default has other properties");
+        assert_eq!(restored.warnings.iter().any(tells), line != Line::V2_3, "{line:?}: {:?}", restored.warnings);
+    });
+    join_all(pairs).await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_name_import_jobs_is_not_believed_to_have_none() {
+    // Side by side, because each waits for its server.
+    let lines = Line::ALL.map(async |line| {
+        let world = World::of(line).await;
+        fill(&world.fake).await;
+        let jobs = jobs(&world).await;
+        let backup = back_up(&jobs, &world).await;
+        completed(line, &restore(&jobs, &backup, &world.instance).await);
+        let tasks = world.milvus().await.import_tasks(&name("items")).await.unwrap();
+        let count = match &tasks {
+            ImportTasks::Named(ids) => ids.len(),
+            ImportTasks::Counted(count) => *count,
+        };
+        assert_eq!(count, 2, "{line:?}: a job per partition");
+        assert_eq!(matches!(tasks, ImportTasks::Counted(_)), line == Line::V2_4, "{line:?}");
+    });
+    join_all(lines).await;
+}

@@ -8,7 +8,7 @@ VENV := target/local/venv
 RUN := PYTHONPATH=infra/local $(VENV)/bin/python -B
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down logs test lint bench cargo-lambda bootstrap clean
+.PHONY: help demo up down logs test scale lint bench cargo-lambda bootstrap clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -29,6 +29,9 @@ logs: bootstrap ## what the functions of the running stack logged
 test: bootstrap ## every test, the end-to-end ones against a stack of their own too
 	cargo test --workspace
 	$(RUN) -m pytest tests/e2e
+
+scale: bootstrap ## 200 collections through one restore, on the real Milvus: its time, and its memory
+	$(RUN) -m pytest -s tests/e2e/scale_restores.py
 
 lint: ## formatting, clippy with warnings denied, the template
 	@$(MAKE) --no-print-directory bootstrap WITH=lint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,22 +96,30 @@ class Product:
         assert "FunctionError" not in answer, payload
         return payload
 
-    def kill(self, function: str) -> int:
-        """Kills a function's processes, all of them children of the emulator that we started; answers how many."""
+    def processes(self, function: str) -> list[int]:
+        """A function's processes, all of them children of the emulator that we started."""
         variable = f"AWS_LAMBDA_FUNCTION_NAME={self.deployment.functions[function]}".encode()
         emulator = self.stack.emulator.process_id.pid
-        killed = 0
+        found = []
         for process in Path("/proc").iterdir():
             if not process.name.isdigit():
                 continue
             try:
                 parent = int(process.joinpath("stat").read_text().rpartition(")")[2].split()[1])
                 environment = process.joinpath("environ").read_bytes().split(b"\0")
-                if parent == emulator and variable in environment:
-                    os.kill(int(process.name), signal.SIGKILL)
-                    killed += 1
             except OSError:
                 continue  # it has ended
+            if parent == emulator and variable in environment:
+                found.append(int(process.name))
+        return found
+
+    def kill(self, function: str) -> int:
+        """Kills a function's processes; answers how many."""
+        killed = 0
+        for process in self.processes(function):
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(process, signal.SIGKILL)
+                killed += 1
         return killed
 
     def stored(self, below: str = "objects/") -> dict[str, int]:

@@ -27,12 +27,9 @@ async fn a_lines_capabilities_are_those_that_its_server_has() {
     for line in Line::ALL {
         let version = World::of(line).await.milvus().await.version().await.unwrap();
         let capabilities = Capabilities::of_reported(&version);
-        for (capability, expected) in [
-            (Capability::L0Segments, line.has_l0()),
-            (Capability::SegmentFiles, line.has_segment_files()),
-            (Capability::StorageV2, line.storage_version() == 2),
-            (Capability::GarbageTicket, line.garbage() == Garbage::Ticketed),
-        ] {
+        for (capability, expected) in
+            [(Capability::SegmentFiles, line.has_segment_files()), (Capability::StorageV2, line.storage_version() == 2)]
+        {
             assert_eq!(capabilities.has(capability), expected, "{version} {capability:?}");
         }
     }

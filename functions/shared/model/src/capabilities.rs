@@ -11,25 +11,12 @@ use crate::EngineVersion;
 /// tried, and a 404 means that it isn't offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
-    /// Deletes may be kept in segments of their own (level L0), of one partition or of all (partition -1). A flush
-    /// doesn't name them; they are among the persistent segments, without insert logs.
-    ///
-    /// `internal/datacoord/services.go` (`Flush` leaves their level out); milvus-backup: `core/backup/coll_dml_task.go`.
-    L0Segments,
     /// An import cuts rows off after a hybrid timestamp, inclusive. Before, it takes the physical part of one, and
     /// cuts off from it on.
     ///
     /// `internal/util/importutilv2/option.go` (`ParseTimeRange`) and `binlog/filter.go` beside it; before,
     /// `internal/util/importutil/import_options.go` (`ParseTSFromOptions`). That 2.3 excludes the end was tried out.
     HybridImportEnd,
-    /// Import of L0 segments, option `l0_import`, with one path: the prefix of their delta logs.
-    ///
-    /// `internal/util/importutilv2/option.go` and `binlog/l0_reader.go`; milvus-backup: `internal/client/milvus/grpc.go`.
-    /// It came to the 2.4 line in June 2024 (pull request 33712): that 2.4.5 is the first release with it couldn't be
-    /// verified. From July 2026 on, a server refuses it unless it is set to allow it (pull request 51194,
-    /// `dataCoord.import.l0ImportDisabled`); in which release couldn't be verified either. Every line applies deletes
-    /// that lie below the delta prefix of the rows' own import, cut off at its end (`binlog/reader.go`).
-    L0Import,
     /// `DescribeDatabase`.
     ///
     /// milvus-backup: `internal/client/milvus/grpc.go` (its table of features).
@@ -49,48 +36,17 @@ pub enum Capability {
     /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
     /// has one storage version).
     StorageV2,
-    /// An import of L0 segments cuts deletes off after the end too: before, deletes after the point in time come along.
-    ///
-    /// `internal/util/importutilv2/binlog/l0_reader.go`, pull request 43747 of August 2025. Whether 2.6.0 or a late 2.5
-    /// has it too couldn't be verified.
-    L0ImportEnd,
-    /// Many L0 segments in one import job.
-    ///
-    /// milvus-backup: `internal/client/milvus/grpc.go` (its table of features).
-    L0ImportOfMany,
-    /// A hold of the garbage collection gives a ticket, may be for one collection (`collection_id`), and ends with its
-    /// ticket only.
-    ///
-    /// `internal/datacoord/garbage_collector.go` (`pause`, `resume`), pull request 46201; milvus-backup:
-    /// `internal/client/milvus/manage.go` (parameters, answer) and `grpc.go` (the version).
-    GarbageTicket,
-    /// `FlushAll` of the whole cluster at one timestamp per channel.
-    ///
-    /// milvus-backup: `internal/client/milvus/grpc.go` (its table of features, `FlushAll`).
-    FlushAll,
-    /// Snapshots of the server's own, and storage v3. A segment in storage v3 can't be imported from its logs; 2.6 may be
-    /// set to write such segments too (pull request 46396), so each segment is asked for its version.
-    ///
-    /// `internal/util/importutilv2/option.go` (`ValidateSnapshotSourceOptions`); milvus-backup:
-    /// `internal/client/milvus/grpc.go` (its table of features).
-    StorageV3,
 }
 
 impl Capability {
     /// The first version with it, as `[major, minor, patch]`.
     fn since(self) -> [u32; 3] {
         match self {
-            Self::L0Segments | Self::HybridImportEnd => [2, 4, 0],
+            Self::HybridImportEnd => [2, 4, 0],
             Self::DescribeDatabase => [2, 4, 3],
-            Self::L0Import => [2, 4, 5],
             Self::Rbac => [2, 4, 10],
             Self::SegmentFiles => [2, 5, 8],
             Self::StorageV2 => [2, 6, 0],
-            Self::L0ImportEnd => [2, 6, 1],
-            Self::L0ImportOfMany => [2, 6, 5],
-            Self::GarbageTicket => [2, 6, 8],
-            Self::FlushAll => [2, 6, 11],
-            Self::StorageV3 => [3, 0, 0],
         }
     }
 }
@@ -136,20 +92,7 @@ impl Capabilities {
 mod tests {
     use super::{Capability::*, *};
 
-    const ALL: [Capability; 12] = [
-        L0Segments,
-        HybridImportEnd,
-        DescribeDatabase,
-        L0Import,
-        Rbac,
-        SegmentFiles,
-        StorageV2,
-        L0ImportEnd,
-        L0ImportOfMany,
-        GarbageTicket,
-        FlushAll,
-        StorageV3,
-    ];
+    const ALL: [Capability; 5] = [HybridImportEnd, DescribeDatabase, Rbac, SegmentFiles, StorageV2];
 
     fn capabilities(version: &str) -> Vec<Capability> {
         let capabilities = Capabilities::of_reported(version);
@@ -160,21 +103,15 @@ mod tests {
     fn every_line_has_what_the_lines_before_it_have_and_more() {
         for (version, count) in [
             ("v2.3.5-lite", 0),
-            ("2.4.0", 2),
-            ("2.4.3", 3),
-            ("2.4.9", 4),
-            ("2.4.10", 5),
-            ("2.4.22", 5),
-            ("2.5.4", 5),
-            ("2.5.7", 5),
-            ("2.5.8", 6),
-            ("2.6.0", 7),
-            ("2.6.4", 8),
-            ("2.6.5", 9),
-            ("2.6.8", 10),
-            ("2.6.10", 10),
-            ("2.6.11", 11),
-            ("3.0.0", 12),
+            ("2.4.0", 1),
+            ("2.4.3", 2),
+            ("2.4.9", 2),
+            ("2.4.10", 3),
+            ("2.5.4", 3),
+            ("2.5.7", 3),
+            ("2.5.8", 4),
+            ("2.6.0", 5),
+            ("3.0.0", 5),
         ] {
             assert_eq!(capabilities(version), ALL[..count], "{version}");
         }

@@ -8,7 +8,7 @@ VENV := target/local/venv
 RUN := PYTHONPATH=infra/local $(VENV)/bin/python -B
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down logs test scale lint bench cargo-lambda bootstrap clean
+.PHONY: help demo up down logs test scale lint bench client cargo-lambda bootstrap clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -42,6 +42,9 @@ lint: ## formatting, clippy with warnings denied, the template
 bench: ## speed and memory of backups on a model of S3, beside rclone and s5cmd
 	@$(MAKE) --no-print-directory bootstrap WITH=bench
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo bench -q -p milvault-bench --bench backup
+
+client: ## build the command-line client: target/release/examples/milvault
+	cargo build --release -p milvault-client --example milvault
 
 cargo-lambda: ## install cargo-lambda, to invoke functions by hand (PATH=$PWD/target/local/venv/bin:$PATH)
 	@$(MAKE) --no-print-directory bootstrap WITH=lambda

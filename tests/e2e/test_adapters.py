@@ -3,27 +3,12 @@ against the emulator."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 
-from stack.deploy import ROOT, load_template
+from stack.deploy import load_template
 from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from stack.local_stack import LocalStack
-
-EXAMPLE = "adapter_conformance"
-
-
-def build_example() -> str:
-    build = subprocess.run(
-        ["cargo", "build", "-p", "milvault-tests", "--example", EXAMPLE, "--message-format=json-render-diagnostics"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    messages = (json.loads(line) for line in build.stdout.splitlines() if line.startswith(b"{"))
-    return next(m["executable"] for m in messages if m["reason"] == "compiler-artifact" and m.get("executable"))
-
 
 def test_the_adapters_keep_every_promise(stack: LocalStack) -> None:
     # A table and buckets of its own: what it leaves behind must not become due for the sweeps of other tests.
@@ -35,7 +20,7 @@ def test_the_adapters_keep_every_promise(stack: LocalStack) -> None:
             Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
     suite = subprocess.run(
-        [build_example()],
+        [stack.binaries["adapter_conformance"]],
         env={
             "AWS_ENDPOINT_URL": stack.emulator.endpoint_url,
             "AWS_REGION": REGION,

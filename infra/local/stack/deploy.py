@@ -40,14 +40,15 @@ class Deployment:
     functions: Mapping[str, str]
 
 
-def build_functions(log: Path) -> dict[str, Path]:
-    """Compiles the workspace's binaries in the profile that the tests use, and answers where each one is."""
-    command = ["cargo", "build", "--workspace", "--bins", "--message-format=json-render-diagnostics"]
+def build(log: Path) -> dict[str, Path]:
+    """Compiles the functions and the programs beside them (the command-line client, the tests' own) in the profile that
+    the tests use, and answers where each one is."""
+    command = ["cargo", "build", "--workspace", "--bins", "--examples", "--message-format=json-render-diagnostics"]
     with log.open("wb") as diagnostics:
-        build = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=diagnostics, check=False)
-    if build.returncode:
-        raise RuntimeError(f"the functions don't compile:\n{tail(log, 60)}")
-    messages = (json.loads(line) for line in build.stdout.splitlines() if line.startswith(b"{"))
+        built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=diagnostics, check=False)
+    if built.returncode:
+        raise RuntimeError(f"it doesn't compile:\n{tail(log, 60)}")
+    messages = (json.loads(line) for line in built.stdout.splitlines() if line.startswith(b"{"))
     return {
         message["target"]["name"]: Path(message["executable"])
         for message in messages

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from stack.api import Api
-from stack.deploy import ROOT, Deployment, build_functions, deploy, function_logs
+from stack.deploy import ROOT, Deployment, build, deploy, function_logs
 from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Emulator
 from stack.milvus_server import MilvusServer, ObjectStorage
 
@@ -63,6 +63,11 @@ class LocalStack:
         return self.deployment.api
 
     @property
+    def client_url(self) -> str:
+        """The API as the command-line client reaches it: by its name, which is the machine itself."""
+        return f"http://{self.api.host}"
+
+    @property
     def milvus(self) -> MilvusServer:
         """The first server; `start_milvus` starts others."""
         return self.milvus_servers[0]
@@ -73,8 +78,8 @@ class LocalStack:
             self.emulator.start()
             self._report(f"AWS emulator on {self.emulator.endpoint_url}")
             milvus = self.start_milvus(self.milvus_bucket)  # comes up while the functions compile
-            self.binaries = build_functions(self.directory / "build.log")
-            self._report(f"{len(self.binaries)} functions built")
+            self.binaries = build(self.directory / "build.log")
+            self._report(f"{len(self.binaries)} programs built")
             self._deployment = deploy(
                 self.emulator, self.binaries, parameters=self._parameters, environment=self._environment
             )

@@ -26,6 +26,8 @@ def describe(stack: LocalStack) -> dict[str, Any]:
     return {
         "apiUrl": deployment.api.url,
         "apiHost": deployment.api.host,
+        "clientUrl": stack.client_url,
+        "client": str(stack.binaries["milvault"]),
         "endpointUrl": stack.emulator.endpoint_url,
         "region": REGION,
         "accessKeyId": ACCESS_KEY_ID,
@@ -102,6 +104,7 @@ def _exports(description: dict[str, Any]) -> str:
         "RUST_LOG": "info",
         "API_URL": description["apiUrl"],
         "API_HOST": description["apiHost"],
+        "MILVAULT_URL": description["clientUrl"],
         "MILVUS_URI": description["milvusUri"],
         "MILVUS_BUCKET": description["milvusBucket"],
     }

@@ -1,0 +1,318 @@
+//! What can be said on the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Backup and restore for Milvus, over Milvault's HTTP API.
+///
+/// Requests are signed with the usual AWS credentials: environment variables, a profile's keys, or the role of a
+/// container or instance. Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 unreachable or no credentials,
+/// 4 not confirmed.
+#[derive(Debug, Parser)]
+#[command(name = "milvault", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// The API's address: the stack's output ApiUrl.
+    #[arg(long, env = "MILVAULT_URL", global = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The API's region, if it isn't in its address or the AWS configuration.
+    #[arg(long, global = true)]
+    pub(crate) region: Option<String>,
+    /// Print the API's answers as they are, in JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Milvus servers: register, check, list, remove.
+    #[command(subcommand)]
+    Instance(InstanceCommand),
+    /// Backups: create, list, show, verify, delete.
+    #[command(subcommand)]
+    Backup(BackupCommand),
+    /// Restores: start, list, show, cancel, roll back.
+    #[command(subcommand)]
+    Restore(RestoreCommand),
+    /// The automatic daily backup: show, switch on or off.
+    #[command(subcommand)]
+    Auto(AutoCommand),
+    /// What is stored, by the hour, and what it costs.
+    Usage(Usage),
+    /// Print a completion script for a shell.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum InstanceCommand {
+    /// List the registered servers.
+    List,
+    /// Show one.
+    Show {
+        /// Its id.
+        instance: String,
+    },
+    /// Register a server, or change its registration as a whole.
+    Register(Register),
+    /// See whether it can be backed up and restored, item by item.
+    Check {
+        /// Its id.
+        instance: String,
+    },
+    /// Forget one that has no backups.
+    Remove {
+        /// Its id.
+        instance: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Register {
+    /// Its id, chosen by you: letters, digits and dashes.
+    pub(crate) instance: String,
+    /// Its gRPC address, http://host:19530.
+    #[arg(long)]
+    pub(crate) endpoint: String,
+    /// The region of its bucket; the API's region if not given.
+    #[arg(long)]
+    pub(crate) data_region: Option<String>,
+    /// The bucket that it keeps its data in (its minio.bucketName).
+    #[arg(long)]
+    pub(crate) bucket: String,
+    /// The prefix in it (its minio.rootPath).
+    #[arg(long, default_value = "files")]
+    pub(crate) root_path: String,
+    /// A name for people; the id if not given.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The Secrets Manager secret with its credentials.
+    #[arg(long, value_name = "ARN")]
+    pub(crate) secret: Option<String>,
+    /// Its management address, http://host:9091.
+    #[arg(long, value_name = "URL")]
+    pub(crate) management_endpoint: Option<String>,
+    /// Over how many functions its backups' copies are spread.
+    #[arg(long)]
+    pub(crate) copy_workers: Option<u8>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Take a backup, and wait for it.
+    Create {
+        /// Of which instance.
+        instance: String,
+        /// The backup's name.
+        name: String,
+        /// Only these: database.collection, or database.*
+        #[arg(long = "collection", value_name = "PATTERN")]
+        collections: Vec<String>,
+        /// Delete it by itself after so many days.
+        #[arg(long)]
+        expires_in_days: Option<u32>,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// List backups, newest first.
+    List {
+        /// Of which instance.
+        instance: String,
+        /// Only those with this status.
+        #[arg(long)]
+        status: Option<String>,
+        /// Only MANUAL or AUTO ones.
+        #[arg(long = "type")]
+        kind: Option<String>,
+        /// Deleted ones too.
+        #[arg(long)]
+        deleted: bool,
+    },
+    /// Show a backup and its collections.
+    Show {
+        /// Of which instance.
+        instance: String,
+        /// Its name or id.
+        backup: String,
+    },
+    /// Compare what is stored with what was stored.
+    Verify {
+        /// Of which instance.
+        instance: String,
+        /// Its name or id.
+        backup: String,
+    },
+    /// Delete a backup for good; a running one is stopped.
+    Delete {
+        /// Of which instance.
+        instance: String,
+        /// Its name or id.
+        backup: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RestoreCommand {
+    /// Restore a backup, and wait for it.
+    Start(Start),
+    /// List restores, newest first.
+    List {
+        /// Into which instance.
+        instance: String,
+    },
+    /// Show a restore and its collections.
+    Show {
+        /// Into which instance.
+        instance: String,
+        /// Its id.
+        restore: String,
+    },
+    /// Stop a restore: everything live stays as it is.
+    Cancel {
+        /// Into which instance.
+        instance: String,
+        /// Its id.
+        restore: String,
+    },
+    /// Put back what was live before a restore.
+    Rollback {
+        /// Into which instance.
+        instance: String,
+        /// Its id.
+        restore: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// Into which instance.
+    pub(crate) instance: String,
+    /// The backup's name or id.
+    pub(crate) backup: String,
+    /// Whose backup it is, if another instance's.
+    #[arg(long, value_name = "INSTANCE")]
+    pub(crate) from: Option<String>,
+    /// Only these: database.collection, or database.*
+    #[arg(long = "collection", value_name = "PATTERN")]
+    pub(crate) collections: Vec<String>,
+    /// Under another name: database.collection=database.other
+    #[arg(long, value_name = "OLD=NEW")]
+    pub(crate) rename: Vec<String>,
+    /// What to do where a collection exists.
+    #[arg(long, value_enum, default_value_t = Mode::Replace)]
+    pub(crate) mode: Mode,
+    /// What to load.
+    #[arg(long, value_enum, default_value_t = Reload::AsBefore)]
+    pub(crate) reload: Reload,
+    /// How long the replaced collections are kept for a rollback; 0 drops them at once.
+    #[arg(long, default_value_t = 24)]
+    pub(crate) keep_previous_hours: u32,
+    /// Restore what is whole of a damaged backup.
+    #[arg(long)]
+    pub(crate) allow_damaged: bool,
+    #[command(flatten)]
+    pub(crate) confirmation: Confirmation,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Mode {
+    /// Replace it, once the restored one is verified.
+    Replace,
+    /// Refuse to touch it.
+    Create,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Reload {
+    /// What was loaded when it was backed up.
+    AsBefore,
+    /// Nothing.
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AutoCommand {
+    /// Show the automatic backup, its next run and its last.
+    Show {
+        /// Of which instance.
+        instance: String,
+    },
+    /// Switch it on, or change it.
+    On {
+        /// Of which instance.
+        instance: String,
+        /// At what time of day, HH:MM (03:00 if not given).
+        #[arg(long)]
+        time: Option<String>,
+        /// In which time zone, such as Asia/Tokyo (UTC if not given).
+        #[arg(long)]
+        timezone: Option<String>,
+        /// For how many days each is kept (3 if not given).
+        #[arg(long)]
+        retention_days: Option<u32>,
+        /// How many of the newest are kept, however old.
+        #[arg(long)]
+        keep_at_least: Option<u32>,
+    },
+    /// Switch it off.
+    Off {
+        /// Of which instance.
+        instance: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Usage {
+    /// From this moment on, in RFC 3339: 2026-11-01T00:00:00Z
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Up to this moment.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// Only of this instance.
+    #[arg(long)]
+    pub(crate) instance: Option<String>,
+    /// Summed by.
+    #[arg(long, value_enum, default_value_t = Granularity::Day)]
+    pub(crate) by: Granularity,
+    /// As a FOCUS file: CSV.
+    #[arg(long)]
+    pub(crate) focus: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Granularity {
+    Hour,
+    Day,
+    Month,
+}
+
+/// For what can't be undone.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Confirmation {
+    /// Don't ask.
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+}
+
+/// For jobs.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Waiting {
+    /// Return as soon as the job is accepted.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}

@@ -1,0 +1,107 @@
+"""The command-line client, as a person or a script uses it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+
+from product import Product
+from rows import count, fill, rows_of
+
+DONE, REFUSED, USAGE, UNREACHABLE, NOT_CONFIRMED = range(5)
+
+
+class Client:
+    def __init__(self, product: Product, home: Path) -> None:
+        self.program = product.stack.binaries["milvault"]
+        self.environment = {
+            "HOME": str(home),  # nobody's AWS configuration
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "MILVAULT_URL": product.stack.client_url,
+        }
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.program, *arguments],
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def __call__(self, *arguments: str, code: int = DONE, **environment: str) -> str:
+        """What it printed; it must have ended with this code."""
+        ran = self.run(*arguments, **environment)
+        assert ran.returncode == code, f"{arguments} ended with {ran.returncode}: {ran.stdout}{ran.stderr}"
+        return ran.stdout if code == DONE else ran.stderr
+
+
+@pytest.fixture
+def client(product: Product, tmp_path: Path) -> Client:
+    return Client(product, tmp_path)
+
+
+def words(text: str) -> list[Sequence[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_a_person_backs_up_loses_data_and_restores(product: Product, client: Client) -> None:
+    name = f"{product.database}.items"
+    collection = fill("items", 500, deleted=20)
+    before = rows_of("items")
+    milvus, bucket = product.stack.milvus.uri, product.stack.milvus_bucket
+    client("instance", "register", product.instance, "--endpoint", milvus, "--bucket", bucket)
+    assert product.instance in client("instance", "list")
+    assert bucket in client("instance", "show", product.instance)
+    assert "PASSED" in client("instance", "check", product.instance)
+
+    created = client("backup", "create", product.instance, "before", "--collection", f"{product.database}.*")
+    assert ["status", "AVAILABLE"] in words(created) and name in created
+    listed = client("backup", "list", product.instance)
+    assert "before" in listed and "MANUAL" in listed and "kB" in listed
+    assert json.loads(client("--json", "backup", "show", product.instance, "before"))["entityCount"] == 480
+    assert "verification" in client("backup", "verify", product.instance, "before")
+
+    collection.delete(f"id in {list(range(1, 400))}")
+    assert count("items") < 480
+    restored = client("restore", "start", product.instance, "before", "--keep-previous-hours", "2")
+    assert ["status", "COMPLETED"] in words(restored) and "RESTORED" in restored
+    assert rows_of("items") == before
+    restore = json.loads(client("--json", "restore", "list", product.instance))[0]["restoreId"]
+    assert restore in client("restore", "list", product.instance)
+
+    # What can't be undone isn't done by mistake.
+    refused = client("restore", "rollback", product.instance, restore, code=NOT_CONFIRMED)
+    assert "--yes" in refused
+    back = client("restore", "rollback", product.instance, restore, "--yes")
+    assert ["status", "ROLLED_BACK"] in words(back)
+    assert count("items") < 480
+    client("backup", "delete", product.instance, "before", code=NOT_CONFIRMED)
+    assert "DELETED" in client("backup", "delete", product.instance, "before", "--yes")
+    assert "before" not in client("backup", "list", product.instance)
+    client("instance", "remove", product.instance, "--yes")
+
+
+def test_what_goes_wrong_is_said_in_words_and_by_the_exit_code(product: Product, client: Client) -> None:
+    assert "BACKUP_NOT_FOUND" in client("restore", "start", product.instance, "nothing", code=REFUSED)
+    assert "INSTANCE_NOT_FOUND" in client("backup", "list", "no-such-instance", code=REFUSED)
+    assert "VALIDATION_FAILED" in client("backup", "create", product.instance, " ", code=REFUSED)
+    assert "OLD=NEW" in client("restore", "start", product.instance, "x", "--rename", "a", code=USAGE)
+    client("backup", "crate", product.instance, "x", code=USAGE)
+    assert "127.0.0.1" in client("instance", "list", code=UNREACHABLE, MILVAULT_URL="http://127.0.0.1:9")
+    no_keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    assert "credentials" in client("instance", "list", code=UNREACHABLE, **no_keys)
+
+
+def test_shells_complete_commands(client: Client) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "milvault" in client("completion", shell)

@@ -83,4 +83,4 @@ def test_two_hundred_collections_come_back_in_one_restore_in_flat_memory(product
         collection.load()
         rows = collection.query("id >= 0", output_fields=["id"], consistency_level="Strong")
         assert sorted(row["id"] for row in rows) == list(range(number, number + ROWS))
-    assert product.staged(found["restoreId"]) == []
+    assert product.staged() == []

@@ -218,6 +218,7 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
             }),
         },
         CollectionStage::Imported { id: -1, rows: 0 },
+        CollectionStage::Compared { id: 1 },
         CollectionStage::Verified { id: (1 << 53) + 1 },
         CollectionStage::Swapping(swap.clone()),
         CollectionStage::Swapped(Swap { live_id: Some(1), live_loaded: Loaded::Whole { replicas: 1 }, ..swap }),

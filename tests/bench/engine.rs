@@ -14,7 +14,7 @@ use milvault_jobs::{
     backup::{self, CopyReport, CopyTask, CreateBackup},
     ports::{Bucket, Catalog, Clock, Continuation, ContinuationError, CopyWorkers, Deadline, Expect, Objects, Write},
 };
-use milvault_memory::{MemoryCatalog, SeededIds};
+use milvault_memory::{MemoryCatalog, MemoryEvents, MemorySchedules, SeededIds};
 use milvault_model::{
     BackupId, BackupKind, BackupState, Instance, InstanceId, JobRef, Region, Snapshot, Storage, Time,
 };
@@ -53,6 +53,10 @@ impl Continuation for Alone {
     }
 
     async fn verify(&self, _: &InstanceId, _: &BackupId) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+
+    async fn begin_run(&self, _: &InstanceId, _: Time) -> Result<(), ContinuationError> {
         Ok(())
     }
 }
@@ -105,6 +109,8 @@ impl Engine {
             milvus: Arc::new(server.clone()),
             continuation: Arc::new(Alone),
             copy_workers: Arc::new(Alone),
+            schedules: Arc::new(MemorySchedules::default()),
+            events: Arc::new(MemoryEvents::default()),
             clock: Arc::new(RealClock),
             ids: Arc::new(SeededIds::new(1)),
         };

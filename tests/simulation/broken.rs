@@ -10,8 +10,8 @@ use milvault_jobs::ports::{
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
-    Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore, CollectionStage, DueKind, Instance,
-    InstanceId, JobRef, Restore, RestoreId, Snapshot, Time, Totals,
+    AutoBackup, Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore, CollectionStage, DueKind,
+    Instance, InstanceId, JobRef, Notice, Restore, RestoreId, Snapshot, Time, Totals,
 };
 
 use crate::ports::locked;
@@ -139,6 +139,14 @@ impl Catalog for BrokenCatalog {
 
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
         self.sound.ledger(restore, page).await
+    }
+
+    async fn auto_backup(&self, instance: &InstanceId) -> Result<Option<Versioned<AutoBackup>>, CatalogError> {
+        self.sound.auto_backup(instance).await
+    }
+
+    async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError> {
+        self.sound.notices(instance, page).await
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

@@ -7,7 +7,7 @@ mod registration;
 mod removal;
 
 use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, PageSize, Route, find,
+    Answer, Call, Caller, Direct, Event, PageSize, Route, find, show,
     wire::{InstanceView, PageView},
 };
 use milvault_jobs::{
@@ -60,7 +60,10 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
             let instance = call.instance()?;
             registration::put(jobs, instance, call.body()?).await
         }
-        Action::Get => Ok(Answer::ok(InstanceView::of(&find::instance(jobs, &named(call)?).await?.value))),
+        Action::Get => {
+            let found = find::instance(jobs, &named(call)?).await?;
+            Ok(Answer::ok(show::instance(jobs, &found.value).await?))
+        }
         Action::Delete => removal::remove(jobs, &named(call)?).await,
         Action::Preflight => preflight::preflight(jobs, &named(call)?).await,
     }

@@ -18,7 +18,7 @@ use milvault_jobs::{
     },
     snapshot,
 };
-use milvault_memory::{MemoryCatalog, SeededIds};
+use milvault_memory::{MemoryCatalog, MemoryEvents, MemorySchedules, SeededIds};
 use milvault_model::{
     Backup, BackupId, BackupKind, BackupState, CollectionCapture, FailureCode, InstanceId, JobRef, Loaded, RowCount,
     SegmentLevel, Snapshot, StorageVersion, Time,
@@ -51,6 +51,10 @@ impl Continuation for Alone {
     async fn verify(&self, _: &InstanceId, _: &BackupId) -> Result<(), ContinuationError> {
         Ok(())
     }
+
+    async fn begin_run(&self, _: &InstanceId, _: Time) -> Result<(), ContinuationError> {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -71,6 +75,8 @@ async fn jobs(world: &World) -> Jobs {
             milvus: world.connector.clone(),
             continuation: Arc::new(Alone),
             copy_workers: Arc::new(Alone),
+            schedules: Arc::new(MemorySchedules::default()),
+            events: Arc::new(MemoryEvents::default()),
             clock: Arc::new(RealClock),
             ids: Arc::new(SeededIds::new(1)),
         },

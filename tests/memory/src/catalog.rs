@@ -11,8 +11,8 @@ use milvault_jobs::ports::{
     Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
-    Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef, Restore, RestoreId,
-    Time,
+    AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef, Notice,
+    Restore, RestoreId, Time,
 };
 
 /// DynamoDB's most items in one transaction. An instance takes two: itself and its line in the list of instances.
@@ -31,6 +31,8 @@ struct Records {
     ledgers: BTreeMap<(RestoreId, u32), CollectionRestore>,
     leases: BTreeMap<InstanceId, LeaseRecord>,
     idempotency: BTreeMap<(String, String), Idempotency>,
+    auto_backups: BTreeMap<InstanceId, Versioned<AutoBackup>>,
+    notices: BTreeMap<(InstanceId, String), Notice>,
 }
 
 /// Outlives every holder, and its instance: the fence only grows.
@@ -83,6 +85,10 @@ fn record_of(write: &Write) -> String {
         }
         Write::ClaimJob(job, _) => format!("lease {}", job.instance_id()),
         Write::ReleaseJob(lease) | Write::HoldLease(lease) => format!("lease {}", lease.instance_id),
+        Write::AutoBackup(record, _) => format!("automatic backups {}", record.instance_id),
+        Write::RemoveAutoBackup(id, _) => format!("automatic backups {id}"),
+        Write::Notice(notice) => format!("notice {} {}", notice.instance_id, notice.id),
+        Write::Told(instance, id) => format!("notice {instance} {id}"),
         Write::Idempotency(record) => format!("idempotency {:?} {:?}", record.scope, record.key),
     }
 }
@@ -135,7 +141,9 @@ impl Records {
             Write::ClaimJob(job, _) => self.leases.get(job.instance_id()).is_none_or(|lease| lease.job.is_none()),
             Write::ReleaseJob(lease) | Write::HoldLease(lease) => is_ours(lease),
             Write::Idempotency(record) => !self.idempotency.contains_key(&(record.scope.clone(), record.key.clone())),
-            Write::LedgerLine(..) | Write::ReleaseName(..) => true,
+            Write::AutoBackup(record, expect) => meets(self.auto_backups.get(&record.instance_id), *expect),
+            Write::RemoveAutoBackup(id, version) => meets(self.auto_backups.get(id), Expect::Version(*version)),
+            Write::LedgerLine(..) | Write::ReleaseName(..) | Write::Notice(_) | Write::Told(..) => true,
         }
     }
 
@@ -177,6 +185,18 @@ impl Records {
                 record.held_until = None;
             }
             Write::HoldLease(_) => {}
+            Write::AutoBackup(record, expect) => {
+                self.auto_backups.insert(record.instance_id.clone(), changed(*record, expect));
+            }
+            Write::RemoveAutoBackup(id, _) => {
+                self.auto_backups.remove(&id);
+            }
+            Write::Notice(notice) => {
+                self.notices.insert((notice.instance_id.clone(), notice.id.clone()), *notice);
+            }
+            Write::Told(instance, id) => {
+                self.notices.remove(&(instance, id));
+            }
             Write::Idempotency(record) => {
                 self.idempotency.insert((record.scope.clone(), record.key.clone()), record);
             }
@@ -200,9 +220,18 @@ impl Records {
             let due = lease.job.as_ref().map(|(_, at)| Due { kind: DueKind::Job, at: *at });
             of_record(due, DueItem::Job(instance.clone()))
         });
+        let auto_backups = self
+            .auto_backups
+            .iter()
+            .filter_map(|(instance, record)| of_record(record.value.due(), DueItem::AutoBackup(instance.clone())));
+        let notices = self.notices.values().filter_map(|notice| {
+            of_record(Some(notice.due()), DueItem::Notice(notice.instance_id.clone(), notice.id.clone()))
+        });
         backups
             .chain(restores)
             .chain(jobs)
+            .chain(auto_backups)
+            .chain(notices)
             .filter(|(due, _)| due.kind == kind && due.at <= now)
             .map(|(due, item)| (format!("{}/{item:?}", due.at.to_rfc3339_opts(SecondsFormat::Nanos, true)), item))
             .collect()
@@ -290,6 +319,16 @@ impl Catalog for MemoryCatalog {
         let records = self.records();
         let lines = records.ledgers.range((restore.clone(), 0)..=(restore.clone(), u32::MAX));
         Ok(page(lines.map(|((_, number), line)| (format!("{number:010}"), line.clone())), &request, ascending))
+    }
+
+    async fn auto_backup(&self, instance: &InstanceId) -> Result<Option<Versioned<AutoBackup>>, CatalogError> {
+        Ok(self.records().auto_backups.get(instance).cloned())
+    }
+
+    async fn notices(&self, instance: &InstanceId, request: PageRequest) -> Result<Page<Notice>, CatalogError> {
+        let records = self.records();
+        let entries = records.notices.iter().filter(|((of, _), _)| of == instance);
+        Ok(page(entries.map(|((_, id), notice)| (id.clone(), notice.clone())), &request, ascending))
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

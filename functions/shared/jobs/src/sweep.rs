@@ -5,7 +5,7 @@ use milvault_model::{BackupId, DueKind, InstanceId, JobRef, RestoreId, retention
 use serde::Serialize;
 
 use crate::{
-    Error, Jobs, deletion,
+    Error, Jobs, auto_backup, deletion, notices,
     ports::{Deadline, DueItem, PageRequest},
 };
 
@@ -36,6 +36,8 @@ pub struct SweepReport {
     pub verifications: Vec<SweptBackup>,
     /// Restores whose previous collections or leftovers are due to be dropped.
     pub restores: Vec<SweptRestore>,
+    /// Automatic backups whose schedule or run was seen to.
+    pub automatic: Vec<SweptSchedule>,
     /// What went wrong; the next sweep tries again.
     pub errors: Vec<String>,
 }
@@ -62,14 +64,24 @@ pub struct SweptRestore {
     pub restore_id: RestoreId,
 }
 
+/// Automatic backups that the sweep looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweptSchedule {
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// What was, or would be, done.
+    pub outcome: String,
+}
+
 /// Looks at everything that is due. One thing's failure doesn't keep the sweep from the others.
 ///
 /// # Errors
 /// When the catalog can't say what is due.
 pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<SweepReport, Error> {
     let mut report = SweepReport::default();
-    let now = jobs.ports.clock.now();
     for kind in DueKind::ALL {
+        let now = jobs.ports.clock.now();
         let mut after = None;
         loop {
             let page = jobs.ports.catalog.due(kind, now, PageRequest { after, limit: 100 }).await?;
@@ -131,6 +143,14 @@ async fn look_at(
             };
             report.deletions.push(swept(instance, backup, format!("{:?}", record.state.status())));
         }
+        DueItem::AutoBackup(instance) => {
+            report.automatic.extend(see_to(jobs, mode, instance).await?);
+        }
+        DueItem::Notice(instance, _) => {
+            if mode == SweepMode::Act {
+                notices::publish(jobs, instance).await?;
+            }
+        }
         DueItem::Restore(instance, restore) => {
             if mode == SweepMode::Act {
                 // Only the restore's own function reaches Milvus.
@@ -141,6 +161,28 @@ async fn look_at(
         }
     }
     Ok(())
+}
+
+/// Tells the scheduler what it may not know, and has a run begun that didn't come or that waits.
+async fn see_to(jobs: &Jobs, mode: SweepMode, instance: &InstanceId) -> Result<Vec<SweptSchedule>, Error> {
+    let mut seen_to = Vec::new();
+    let now = jobs.ports.clock.now();
+    let record = auto_backup::find(jobs, instance).await?;
+    let mut done = |outcome: String| seen_to.push(SweptSchedule { instance_id: instance.clone(), outcome });
+    if record.is_unsettled(now) {
+        if mode == SweepMode::Act {
+            auto_backup::settle(jobs, instance).await?;
+            tracing::warn!(%instance, switch = ?record.switch, "the schedule was made what the catalog says");
+        }
+        done("Reconcile".to_owned());
+    }
+    if let Some(pending) = record.pending(now) {
+        if mode == SweepMode::Act {
+            auto_backup::begin_elsewhere(jobs, instance, pending).await;
+        }
+        done(format!("Begin {}", pending.to_rfc3339()));
+    }
+    Ok(seen_to)
 }
 
 fn swept(instance: &InstanceId, backup: &BackupId, outcome: String) -> SweptBackup {

@@ -760,11 +760,18 @@ async fn an_expiry_is_due_from_its_time_on_until_it_is_dealt_with(on: &CatalogFi
     backup.expires_at = Some(NOON + MINUTE);
     on.commit([Write::Backup(Box::new(backup.clone()), Expect::Version(1))]).await;
     expect(NOON, &[]).await;
-    expect(NOON + MINUTE, &[item]).await;
+    expect(NOON + MINUTE, std::slice::from_ref(&item)).await;
+
+    // Kept past its expiry.
+    backup.kept_until = Some(NOON + MINUTE * 2);
+    on.commit([Write::Backup(Box::new(backup.clone()), Expect::Version(2))]).await;
+    expect(NOON + MINUTE, &[]).await;
+    expect(NOON + MINUTE * 2, &[item]).await;
+    assert_eq!(on.catalog.backup(&instance, &backup.id).await.unwrap().unwrap().value, backup);
 
     backup.expires_at = None;
-    on.commit([Write::Backup(Box::new(backup), Expect::Version(2))]).await;
-    expect(NOON + MINUTE, &[]).await;
+    on.commit([Write::Backup(Box::new(backup), Expect::Version(3))]).await;
+    expect(NOON + MINUTE * 2, &[]).await;
 }
 
 async fn automatic_backups_come_back_as_they_were_written_at_their_version(on: &CatalogFixture) {

@@ -43,6 +43,7 @@ pub(super) fn backup(instance: &InstanceId, id: &BackupId, name: &BackupName, at
         selection: vec!["default.*".parse().unwrap(), "default.items".parse().unwrap()],
         created_at: odd(at),
         expires_at: None,
+        kept_until: None,
         cancel_requested_at: None,
         pins: BTreeSet::new(),
         verification: Some(Verification {

@@ -11,17 +11,14 @@ use futures::future::join_all;
 use milvault_fake_milvus::{DeleteFrom, FlushNames, Line, Loading};
 use milvault_jobs::{
     Jobs, Ports, Settings,
-    backup::{self, CopyReport, CopyTask, CreateBackup},
-    ports::{
-        Bucket, Catalog, Clock, Continuation, ContinuationError, CopyWorkers, Deadline, Expect, Objects, OnRateLimit,
-        Write,
-    },
+    backup::{self, CreateBackup},
+    ports::{Bucket, Catalog, Clock, Deadline, Expect, Objects, OnRateLimit, Write},
     snapshot,
 };
-use milvault_memory::{MemoryCatalog, MemoryEvents, MemorySchedules, SeededIds};
+use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemorySchedules, SeededIds};
 use milvault_model::{
-    Backup, BackupId, BackupKind, BackupState, CollectionCapture, FailureCode, InstanceId, JobRef, Loaded, RowCount,
-    SegmentLevel, Snapshot, StorageVersion, Time,
+    Backup, BackupKind, BackupState, CollectionCapture, FailureCode, Loaded, RowCount, SegmentLevel, Snapshot,
+    StorageVersion, Time,
 };
 use world::{ROOT, World, name};
 
@@ -36,31 +33,6 @@ impl Clock for RealClock {
 
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
-    }
-}
-
-/// No other invocations: whoever runs the job runs it again.
-struct Alone;
-
-#[async_trait]
-impl Continuation for Alone {
-    async fn resume(&self, _: &JobRef) -> Result<(), ContinuationError> {
-        Ok(())
-    }
-
-    async fn verify(&self, _: &InstanceId, _: &BackupId) -> Result<(), ContinuationError> {
-        Ok(())
-    }
-
-    async fn begin_run(&self, _: &InstanceId, _: Time) -> Result<(), ContinuationError> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl CopyWorkers for Alone {
-    async fn copy(&self, _: &CopyTask) -> Result<CopyReport, ContinuationError> {
-        Err(ContinuationError("there are no others".to_owned()))
     }
 }
 

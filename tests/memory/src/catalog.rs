@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -14,13 +17,17 @@ use milvault_model::{
     AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef, Notice,
     Restore, RestoreId, Time,
 };
+use ulid::Ulid;
 
 /// DynamoDB's most items in one transaction. An instance takes two: itself and its line in the list of instances.
 const LARGEST_COMMIT: usize = 100;
 
 /// A catalog in memory, with no bounds but a commit's: at most 100 items, and none of them twice.
 #[derive(Debug, Default)]
-pub struct MemoryCatalog(Mutex<Records>);
+pub struct MemoryCatalog {
+    records: Mutex<Records>,
+    requests: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Records {
@@ -67,8 +74,14 @@ impl MemoryCatalog {
         Self::default()
     }
 
+    /// How many requests it has answered.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     fn records(&self) -> MutexGuard<'_, Records> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -301,7 +314,8 @@ impl Catalog for MemoryCatalog {
         request: PageRequest,
     ) -> Result<Page<Versioned<Backup>>, CatalogError> {
         let records = self.records();
-        let entries = records.backups.iter().rev().filter(|((of, _), _)| of == instance);
+        let [oldest, newest] = [Ulid::nil(), Ulid(u128::MAX)].map(|ulid| (instance.clone(), BackupId::new(ulid)));
+        let entries = records.backups.range(oldest..=newest).rev();
         Ok(page(entries.map(|((_, id), found)| (id.to_string(), found.clone())), &request, descending))
     }
 
@@ -327,7 +341,8 @@ impl Catalog for MemoryCatalog {
 
     async fn notices(&self, instance: &InstanceId, request: PageRequest) -> Result<Page<Notice>, CatalogError> {
         let records = self.records();
-        let entries = records.notices.iter().filter(|((of, _), _)| of == instance);
+        let rest = records.notices.range((instance.clone(), String::new())..);
+        let entries = rest.take_while(|((of, _), _)| of == instance);
         Ok(page(entries.map(|((_, id), notice)| (id.clone(), notice.clone())), &request, ascending))
     }
 

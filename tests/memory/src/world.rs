@@ -1,13 +1,19 @@
-//! A scheduler and an event bus in memory.
+//! A scheduler and an event bus in memory, and a world without others.
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
-use milvault_jobs::ports::{EVENTS_AT_ONCE, Events, EventsError, Schedules, SchedulesError};
-use milvault_model::{InstanceId, Notice, Plan};
+use milvault_jobs::{
+    backup::{CopyReport, CopyTask},
+    ports::{
+        Connector, Continuation, ContinuationError, CopyWorkers, EVENTS_AT_ONCE, Events, EventsError, Milvus,
+        MilvusError, Schedules, SchedulesError,
+    },
+};
+use milvault_model::{BackupId, Instance, InstanceId, JobRef, Notice, Plan, Time};
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -75,5 +81,38 @@ impl Events for MemoryEvents {
         }
         locked(&self.0).extend_from_slice(notices);
         Ok(())
+    }
+}
+
+/// No other invocations and no server: whoever runs a job runs it again by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alone;
+
+#[async_trait]
+impl Continuation for Alone {
+    async fn resume(&self, _: &JobRef) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+
+    async fn verify(&self, _: &InstanceId, _: &BackupId) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+
+    async fn begin_run(&self, _: &InstanceId, _: Time) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CopyWorkers for Alone {
+    async fn copy(&self, _: &CopyTask) -> Result<CopyReport, ContinuationError> {
+        Err(ContinuationError("there are no others".to_owned()))
+    }
+}
+
+#[async_trait]
+impl Connector for Alone {
+    async fn connect(&self, _: &Instance) -> Result<Arc<dyn Milvus>, MilvusError> {
+        Err(MilvusError::Unreachable("there is no server".to_owned()))
     }
 }

@@ -117,6 +117,9 @@ impl RetentionDays {
 }
 
 impl KeepAtLeast {
+    /// None: an expiry is an expiry.
+    pub const NONE: Self = Self(0);
+
     /// The number.
     pub fn count(self) -> usize {
         self.0.into()
@@ -141,7 +144,7 @@ impl Default for Plan {
     /// Every day at 03:00 UTC, kept for three days.
     fn default() -> Self {
         let time = RunTime(NaiveTime::from_hms_opt(3, 0, 0).unwrap_or_default());
-        Self { time, timezone: Zone(Tz::UTC), retention_days: RetentionDays(3), keep_at_least: KeepAtLeast(0) }
+        Self { time, timezone: Zone(Tz::UTC), retention_days: RetentionDays(3), keep_at_least: KeepAtLeast::NONE }
     }
 }
 

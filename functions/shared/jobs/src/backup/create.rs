@@ -88,6 +88,7 @@ async fn attempt(
         selection: request.selection.clone(),
         created_at: now,
         expires_at: request.expires_in.map(|after| now + after),
+        kept_until: None,
         cancel_requested_at: None,
         pins: Default::default(),
         verification: None,

@@ -143,6 +143,21 @@ impl<A> Call<A> {
         }
     }
 
+    /// The body, typed, and the query, with no parameters but the known ones.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what isn't right in them.
+    pub fn body_and_filters<T: DeserializeOwned>(self, known: &[&str]) -> Result<(T, Filters), Error> {
+        let (query, body) = match self.input {
+            Input::Http { query, body } => (query, body),
+            Input::Direct(mut fields) => {
+                let named = known.iter().filter_map(|name| Some(((*name).to_owned(), fields.remove(*name)?)));
+                (scalars(named.collect())?, fields)
+            }
+        };
+        Ok((parse::object(body)?, Filters::new(String::new(), query, known)?))
+    }
+
     /// The query, with no parameters but the known ones.
     ///
     /// # Errors

@@ -3,26 +3,14 @@ against the emulator."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 
-from stack.deploy import ROOT, load_template
+from stack.deploy import load_template
 from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from stack.local_stack import LocalStack
 
-EXAMPLE = "adapter_conformance"
-
-
-def build_example() -> str:
-    build = subprocess.run(
-        ["cargo", "build", "-p", "milvault-tests", "--example", EXAMPLE, "--message-format=json-render-diagnostics"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    messages = (json.loads(line) for line in build.stdout.splitlines() if line.startswith(b"{"))
-    return next(m["executable"] for m in messages if m["reason"] == "compiler-artifact" and m.get("executable"))
+from examples import build_example
 
 
 def test_the_adapters_keep_every_promise(stack: LocalStack) -> None:
@@ -35,7 +23,7 @@ def test_the_adapters_keep_every_promise(stack: LocalStack) -> None:
             Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
     suite = subprocess.run(
-        [build_example()],
+        [build_example("adapter_conformance")],
         env={
             "AWS_ENDPOINT_URL": stack.emulator.endpoint_url,
             "AWS_REGION": REGION,

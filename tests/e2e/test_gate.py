@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from stack.deploy import ROOT
-
+from examples import build_example
 from product import Product
 from rows import fill
 from test_bad_input import problem
@@ -17,11 +15,7 @@ from test_bad_input import problem
 
 @pytest.fixture(scope="module")
 def fake_milvus() -> str:
-    """The fake server's program. With the whole workspace, so that nothing is compiled with other features."""
-    command = ["cargo", "build", "--workspace", "--example", "fake_milvus", "--message-format=json-render-diagnostics"]
-    build = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    messages = (json.loads(line) for line in build.stdout.splitlines() if line.startswith(b"{"))
-    return next(m["executable"] for m in messages if m["reason"] == "compiler-artifact" and m.get("executable"))
+    return build_example("fake_milvus")
 
 
 @contextmanager
@@ -78,7 +72,8 @@ def test_a_build_before_the_first_supported_one_is_refused_with_what_to_upgrade_
 def test_the_first_supported_build_of_a_line_is_backed_up(product: Product, fake_milvus: str, version: str) -> None:
     with serving(fake_milvus, version) as (endpoint, management):
         product.register(endpoint=endpoint, managementEndpoint=management)
-        backup = product.ended(f"/backups/{product.call('POST', '/backups', {'name': 'now'}).expect(202)['backupId']}", "AVAILABLE")
+        backup = product.call("POST", "/backups", {"name": "now"}).expect(202)
+        backup = product.ended(f"/backups/{backup['backupId']}", "AVAILABLE")
         assert backup["engineVersion"] == version
 
 

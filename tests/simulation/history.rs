@@ -463,6 +463,7 @@ impl History {
         }
         for backup in self.instances.iter().flat_map(|instance| self.backups(instance)) {
             let ending = match backup.state.status() {
+                BackupStatus::Available if backup.kind == BackupKind::Auto => "automatic AVAILABLE",
                 BackupStatus::Available => "AVAILABLE",
                 BackupStatus::Deleted => "DELETED",
                 BackupStatus::Failed => "FAILED",

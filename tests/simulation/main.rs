@@ -133,6 +133,16 @@ fn a_swap_that_the_ledger_knows_nothing_of_is_caught() {
 }
 
 #[test]
+fn a_run_that_is_forgotten_when_its_backup_begins_is_caught() {
+    must_be_caught(Defect::ForgetsRuns, "Once:");
+}
+
+#[test]
+fn an_end_that_nobody_is_told_of_is_caught() {
+    must_be_caught(Defect::TellsNobody, "Told:");
+}
+
+#[test]
 fn an_import_into_a_collection_that_has_rows_is_caught() {
     must_be_caught(Defect::ImportsAgainIntoTheSame, "Restored:");
 }

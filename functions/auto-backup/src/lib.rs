@@ -35,7 +35,7 @@ const SWITCHED_OFF: &str = "Automatic backup is switched off: the service-level 
      lost from now on can't be brought back.";
 
 /// The change is durable, and the scheduler will have it within a sweep.
-const NOT_TOLD: &str = "The scheduler doesn't have the change yet: the next sweep, within fifteen minutes, sees to it.";
+const NOT_TOLD: &str = "The scheduler may not have the change yet: a sweep, within twenty minutes, sees to it.";
 
 /// What is asked for; what is left out is as by default, because PUT replaces.
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,11 @@
 //! Removing an instance's registration.
 
 use milvault_gateway::{Answer, find, wire::InstanceView};
-use milvault_jobs::{Error, Jobs, auto_backup, ports::Write};
+use milvault_jobs::{
+    Error, Jobs,
+    auto_backup::{self, Told},
+    ports::Write,
+};
 use milvault_model::InstanceId;
 
 use crate::{decided, refuse_while_occupied, refuse_with_backups};
@@ -14,9 +18,12 @@ pub(crate) async fn remove(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error
         refuse_while_occupied(jobs, id).await?;
         refuse_with_backups(jobs, id).await?;
         let mut writes = vec![Write::RemoveInstance(id.clone(), found.version)];
-        writes.extend(auto_backup::removal(jobs, id).await?);
+        let (automatic, told) = auto_backup::removal(jobs, id).await?;
+        writes.extend(automatic);
         jobs.ports.catalog.commit(writes).await?;
-        auto_backup::forget(jobs, id).await;
+        if told == Told::Yes {
+            auto_backup::forget(jobs, id).await;
+        }
         Ok(Answer::ok(InstanceView::of(&found.value)))
     })
     .await

@@ -144,15 +144,20 @@ async fn confirm(jobs: &Jobs, found: Versioned<AutoBackup>) -> Result<Option<Aut
     }
 }
 
-/// The writes that make an instance that is being removed have no automatic backups; [`forget`] does the rest.
+/// The writes that make an instance that is being removed have no automatic backups. The schedule goes afterwards: by
+/// [`forget`], or by the sweep where another request about it may be under way.
 ///
 /// # Errors
 /// When the catalog fails.
-pub async fn removal(jobs: &Jobs, instance: &InstanceId) -> Result<Vec<Write>, Error> {
-    let Some(found) = jobs.ports.catalog.auto_backup(instance).await? else { return Ok(Vec::new()) };
+pub async fn removal(jobs: &Jobs, instance: &InstanceId) -> Result<(Vec<Write>, Told), Error> {
+    let Some(found) = jobs.ports.catalog.auto_backup(instance).await? else { return Ok((Vec::new(), Told::BySweep)) };
+    let told = match found.value.schedule {
+        ScheduleState::Confirmed => Told::Yes,
+        ScheduleState::Unconfirmed { .. } => Told::BySweep,
+    };
     let mut off = AutoBackup::off(instance.clone());
     off.schedule = ScheduleState::Unconfirmed { since: jobs.ports.clock.now() };
-    Ok(vec![Write::AutoBackup(Box::new(off), Expect::Version(found.version))])
+    Ok((vec![Write::AutoBackup(Box::new(off), Expect::Version(found.version))], told))
 }
 
 /// Removes the schedule of an instance that was removed, then its record.
@@ -231,6 +236,7 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, scheduled_for: Option<Time>
             Err(Error::NameTaken(..)) if again < NAMES => again += 1,
             // Another delivery of the run was faster, or something changed: look again.
             Err(Error::Catalog(CatalogError::Conflict(_))) => {}
+            Err(Error::InstanceNotFound(_)) => return Ok(RunEnd::Nothing("the instance is gone")),
             Err(error) => {
                 tracing::warn!(%error, %instance, %scheduled_for, "a scheduled run can't begin");
                 if let Some(end) = run.end(error, now).await? {

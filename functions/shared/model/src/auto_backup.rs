@@ -14,6 +14,9 @@ use crate::{
 /// after so long is begun by the sweep.
 const UNDELIVERED: TimeDelta = TimeDelta::minutes(5);
 
+/// The scheduler's clock and ours may be so far apart.
+const EARLY: TimeDelta = TimeDelta::minutes(1);
+
 /// A run that begins so much later than it was scheduled is late: people who count on its hour want to know.
 const LATE: TimeDelta = TimeDelta::minutes(15);
 
@@ -359,7 +362,7 @@ impl AutoBackup {
         let Switch::On { since } = self.switch else {
             return RunDecision::Nothing("automatic backup is switched off");
         };
-        if run > now {
+        if run > now + EARLY {
             return RunDecision::Nothing("the run isn't due yet");
         }
         if self.plan.next_run(run) <= now {

@@ -150,6 +150,8 @@ const WEDNESDAY: &str = "2026-11-25T03:00:00Z";
 fn a_run_begins_once_however_often_it_is_delivered() {
     let record = switched_on("03:00", "2026-11-22T10:00:00Z");
     assert!(is_begun(&record.decide(at(MONDAY), at(MONDAY))));
+    assert!(is_begun(&record.decide(at(MONDAY), at("2026-11-23T02:59:58Z"))));
+    assert!(matches!(record.decide(at(MONDAY), at("2026-11-23T02:58:00Z")), RunDecision::Nothing(_)));
     let record = begun(record, MONDAY);
     for now in [MONDAY, "2026-11-23T03:00:59Z", "2026-11-23T23:00:00Z"] {
         assert!(matches!(record.decide(at(MONDAY), at(now)), RunDecision::Nothing(_)), "{now}");

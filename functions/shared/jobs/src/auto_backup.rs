@@ -60,57 +60,60 @@ pub async fn change(
     plan: &Plan,
     wanted: Wanted,
 ) -> Result<(AutoBackup, Told), Error> {
+    let change = write_down(jobs, instance, plan, wanted).await?;
+    let told = tell(jobs, &change.record.value).await;
+    if let Err(error) = &told {
+        tracing::warn!(%error, %instance, "the sweep will tell the scheduler");
+    }
+    notices::publish_or_leave_to_sweep(jobs, instance).await;
+    if let Some(pending) = change.record.value.pending(jobs.ports.clock.now()) {
+        begin_elsewhere(jobs, instance, pending).await;
+    }
+    let changed = change.record.value.clone();
+    // While another change's request may be under way, nobody knows which of them comes last.
+    if told.is_err() || change.before != ScheduleState::Confirmed {
+        return Ok((changed, Told::BySweep));
+    }
+    Ok(match confirm(jobs, change.record).await? {
+        Some(confirmed) => (confirmed, Told::Yes),
+        None => (changed, Told::BySweep),
+    })
+}
+
+/// A change that is durable.
+struct Change {
+    record: Versioned<AutoBackup>,
+    /// What was known of the scheduler before it.
+    before: ScheduleState,
+}
+
+async fn write_down(jobs: &Jobs, instance: &InstanceId, plan: &Plan, wanted: Wanted) -> Result<Change, Error> {
     let catalog = jobs.ports.catalog.as_ref();
-    for attempt in 1.. {
+    let mut attempt = 1;
+    loop {
         let registered = catalog.instance(instance).await?;
         let registered = registered.ok_or_else(|| Error::InstanceNotFound(instance.clone()))?;
-        let (before, expect) = match catalog.auto_backup(instance).await? {
-            None => (AutoBackup::off(instance.clone()), Expect::Absent),
-            Some(found) => (found.value, Expect::Version(found.version)),
+        let (before, expect, version) = match catalog.auto_backup(instance).await? {
+            None => (AutoBackup::off(instance.clone()), Expect::Absent, 1),
+            Some(found) => (found.value, Expect::Version(found.version), found.version + 1),
         };
-        let is_alone = before.schedule == ScheduleState::Confirmed;
         let now = jobs.ports.clock.now();
-        let missed_before = is_missed(&before);
-        let changed = before.changed(plan.clone(), wanted, now);
+        let changed = before.clone().changed(plan.clone(), wanted, now);
         let mut writes = vec![
             Write::AutoBackup(Box::new(changed.clone()), expect),
             // So that nothing is left behind of an instance that is being removed at this moment.
             Write::Instance(Box::new(registered.value), Expect::Version(registered.version)),
         ];
-        if !missed_before && let Some(missed) = missed_by(&changed) {
-            writes.push(Write::Notice(Box::new(Notice::runs_missed(instance, &missed, now))));
-        }
+        let missed = missed_by(&changed).filter(|_| missed_by(&before).is_none());
+        writes.extend(missed.map(|missed| Write::Notice(Box::new(Notice::runs_missed(instance, &missed, now)))));
         match catalog.commit(writes).await {
-            Ok(()) => {}
-            Err(CatalogError::Conflict(_)) if attempt < ATTEMPTS => continue,
+            Ok(()) => {
+                return Ok(Change { record: Versioned { value: changed, version }, before: before.schedule });
+            }
+            Err(CatalogError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(error.into()),
         }
-        let version = match expect {
-            Expect::Absent => 1,
-            Expect::Version(version) => version + 1,
-        };
-        let told = tell(jobs, &changed).await;
-        if let Err(error) = &told {
-            tracing::warn!(%error, %instance, "the sweep will tell the scheduler");
-        }
-        notices::publish_or_leave_to_sweep(jobs, instance).await;
-        if let Some(pending) = changed.pending(now) {
-            begin_elsewhere(jobs, instance, pending).await;
-        }
-        // While another change's request may be under way, nobody knows which of them comes last.
-        if told.is_err() || !is_alone {
-            return Ok((changed, Told::BySweep));
-        }
-        return Ok(match confirm(jobs, Versioned { value: changed.clone(), version }).await? {
-            Some(confirmed) => (confirmed, Told::Yes),
-            None => (changed, Told::BySweep),
-        });
     }
-    unreachable!("the last attempt returns")
-}
-
-fn is_missed(record: &AutoBackup) -> bool {
-    missed_by(record).is_some()
 }
 
 /// The run that a change of the record has ended.

@@ -155,8 +155,8 @@ where
     };
     match keep(&held, work(&held)).await {
         Ok(WorkEnd::Over) => {
-            notices::publish_or_leave_to_sweep(jobs, job.instance_id()).await;
             auto_backup::begin_waiting(jobs, job.instance_id()).await;
+            notices::publish_or_leave_to_sweep(jobs, job.instance_id()).await;
             Ok(SliceEnd::Ended)
         }
         Ok(WorkEnd::OutOfTime) => {

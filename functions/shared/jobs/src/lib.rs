@@ -5,12 +5,14 @@
 //! is a commit that requires the lease, so that a worker that lost it can't do harm.
 #![forbid(unsafe_code)]
 
+pub mod auto_backup;
 pub mod backup;
 pub mod deletion;
 mod error;
 mod garbage;
 mod idempotency;
 mod layout;
+pub mod notices;
 mod pages;
 pub mod ports;
 pub mod restore;

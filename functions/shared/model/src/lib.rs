@@ -4,6 +4,7 @@
 //! here can be tested by its inputs and outputs alone.
 #![forbid(unsafe_code)]
 
+mod auto_backup;
 mod backup;
 mod capabilities;
 mod engine;
@@ -11,10 +12,15 @@ mod ids;
 mod instance;
 mod job;
 mod names;
+mod notice;
 mod restore;
 pub mod retention;
 mod snapshot;
 
+pub use auto_backup::{
+    AutoBackup, AutoRun, AutoRunState, KeepAtLeast, MissedRuns, Plan, RetentionDays, RunDecision, RunTime,
+    ScheduleState, Switch, Wanted, Zone,
+};
 pub use backup::{
     Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
     Flushing, PageSet, Planning, Reuse, Verification, Verifying,
@@ -25,6 +31,7 @@ pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
 pub use job::{Due, DueKind, Ending, Failure, FailureCode, JobRef, Progress};
 pub use names::{BackupName, CollectionName, CollectionPattern, Invalid};
+pub use notice::{Notice, NoticeKind};
 pub use restore::{
     CollectionRestore, CollectionStage, ImportState, Imports, Previous, Reload, Restore, RestoreMode, RestorePhase,
     RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name, rebuilt_name, restore_owns,

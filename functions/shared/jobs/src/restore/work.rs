@@ -233,6 +233,8 @@ impl<'a> Work<'a> {
                 Write::Restore(Box::new(self.restore.clone()), Expect::Version(self.version)),
             ];
             writes.extend(unpin(self.jobs, &self.restore).await?);
+            let notice = milvault_model::Notice::restore_ended(&self.restore, self.jobs.ports.clock.now());
+            writes.extend(notice.map(|notice| Write::Notice(Box::new(notice))));
             match self.jobs.ports.catalog.commit(writes).await {
                 Ok(()) => return Ok(()),
                 Err(CatalogError::Conflict(0)) => return Err(Error::LeaseLost),

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from stack.deploy import deploy
+from stack.local_stack import LocalStack
 from stack.process import poll
 
 from product import Product
@@ -75,8 +77,9 @@ def deliver(product: Product, run: datetime) -> Any:
 def test_what_is_not_asked_for_is_off_and_shows_the_defaults(product: Product) -> None:
     assert found(product) == DEFAULTS | {"nextRunAt": None, "lastRun": None}
     assert product.call("GET").expect(200)["autoBackup"] == found(product)
-    problem(product.stack.api.call("GET", "/instances/nobody/auto-backup"), 404, "INSTANCE_NOT_FOUND")
-    problem(product.stack.api.call("PUT", "/instances/nobody/auto-backup", {"enabled": True}), 404, "INSTANCE_NOT_FOUND")
+    for method, asked in (("GET", None), ("PUT", {"enabled": True})):
+        nobodys = product.stack.api.call(method, "/instances/nobody/auto-backup", asked)
+        problem(nobodys, 404, "INSTANCE_NOT_FOUND")
     for body, pointer in (
         ({}, "/enabled"),
         ({"enabled": "yes"}, "/enabled"),
@@ -100,7 +103,8 @@ def test_a_schedule_two_minutes_ahead_makes_a_backup_by_itself(product: Product)
     assert answer["nextRunAt"] == text(run).replace("Z", ".000Z")
 
     product.until("/auto-backup", lambda auto: auto["lastRun"] is not None, seconds=240)
-    last = product.until("/auto-backup", lambda auto: auto["lastRun"]["status"] not in ("RUNNING", "WAITING"))["lastRun"]
+    ended = product.until("/auto-backup", lambda auto: auto["lastRun"]["status"] not in ("RUNNING", "WAITING"))
+    last = ended["lastRun"]
     assert last["status"] == "COMPLETED" and last["at"] == text(run).replace("Z", ".000Z"), last
     [backup] = automatic(product)
     assert backup["backupId"] == last["backupId"] and backup["status"] == "AVAILABLE"
@@ -209,8 +213,9 @@ def test_a_run_that_the_scheduler_loses_is_begun_by_the_sweep(product: Product) 
 def test_users_are_told_of_what_happens(product: Product) -> None:
     fill("items", 500)
     emulator = product.stack.emulator
-    queue = emulator.client("sqs").create_queue(QueueName=f"told-{product.instance}"[:80])["QueueUrl"]
-    arn = emulator.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sqs = emulator.client("sqs")
+    queue = sqs.create_queue(QueueName=f"told-{product.instance}"[:80])["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     events = emulator.client("events")
     pattern = {"source": ["milvault"], "detail": {"instanceId": [product.instance]}}
     events.put_rule(Name=f"told-{product.instance}"[:64], EventPattern=json.dumps(pattern))
@@ -218,7 +223,7 @@ def test_users_are_told_of_what_happens(product: Product) -> None:
     told: dict[str, Any] = {}
 
     def is_told(kind: str) -> bool:
-        answer = emulator.client("sqs").receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+        answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
         for message in answer.get("Messages", []):
             event = json.loads(message["Body"])
             told[event["detail-type"]] = event["detail"]
@@ -234,3 +239,29 @@ def test_users_are_told_of_what_happens(product: Product) -> None:
     product.sweep()
     assert poll(lambda: is_told("Backup Expired"), 20), told
     assert told["Backup Expired"]["name"] == "told"
+
+
+def test_with_an_address_failures_go_to_a_topic_of_the_stacks_own(stack: LocalStack) -> None:
+    emulator = stack.emulator
+    told = deploy(emulator, stack.binaries, name="told", parameters={"FailureEmail": "operations@example.com"})
+    sns, sqs = emulator.client("sns"), emulator.client("sqs")
+    [topic] = [topic["TopicArn"] for topic in sns.list_topics()["Topics"] if f":{told.name}-" in topic["TopicArn"]]
+    subscriptions = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert [(one["Protocol"], one["Endpoint"]) for one in subscriptions] == [("email", "operations@example.com")]
+    queue = sqs.create_queue(QueueName="failures")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns_sends = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = {"Version": "2012-10-17", "Statement": [sns_sends | {"Resource": arn}]}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    for kind in ("Backup Completed", "Backup Failed"):
+        detail = json.dumps({"id": kind})
+        emulator.client("events").put_events(Entries=[{"Source": "milvault", "DetailType": kind, "Detail": detail}])
+    heard: list[str] = []
+
+    def has_heard() -> bool:
+        for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+            heard.append(json.loads(json.loads(message["Body"])["Message"])["detail-type"])
+        return bool(heard)
+
+    assert poll(has_heard, 20) and heard == ["Backup Failed"]

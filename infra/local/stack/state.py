@@ -23,8 +23,9 @@ PROCESSES = LOCAL / "up.json"
 def describe(stack: LocalStack) -> dict[str, Any]:
     """The stack as its users need it."""
     deployment = stack.deployment
-    function = stack.emulator.client("lambda").get_function_configuration(FunctionName=deployment.functions["auto-backup"])
-    variables = function["Environment"]["Variables"]
+    functions = stack.emulator.client("lambda")
+    any_function = functions.get_function_configuration(FunctionName=deployment.functions["auto-backup"])
+    variables = any_function["Environment"]["Variables"]
     return {
         "apiUrl": deployment.api.url,
         "apiHost": deployment.api.host,

@@ -8,7 +8,7 @@ use std::{
 
 use chrono::TimeDelta;
 use milvault_jobs::{
-    IdempotencyKey, Jobs, Ports, Settings,
+    IdempotencyKey, Jobs, Ports, Precondition, Settings,
     auto_backup::{self, RunEnd},
     backup::{self, CopyTask, CreateBackup},
     deletion,
@@ -583,7 +583,7 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
             deleted.map(|backup| format!("{:?}", backup.state.status()))
         }
         Invocation::SetAutoBackup(instance, plan, wanted) => {
-            let changed = auto_backup::change(&jobs, instance, plan, *wanted).await;
+            let changed = auto_backup::change(&jobs, instance, plan, *wanted, &Precondition::None).await;
             changed.map(|(record, told)| format!("{:?}, {told:?}", record.switch))
         }
         Invocation::Scheduled(instance, time) => match auto_backup::run(&jobs, instance, *time).await {

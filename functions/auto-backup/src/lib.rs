@@ -3,10 +3,10 @@
 
 use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, find, show};
 use milvault_jobs::{
-    Error, FieldError, Jobs,
+    Error, FieldError, Jobs, Precondition, Tag,
     auto_backup::{self, Told},
 };
-use milvault_model::{InstanceId, Plan, Wanted};
+use milvault_model::{AutoBackup, InstanceId, Plan, Wanted};
 use milvault_runtime::{Invocation, RuntimeError};
 use serde::Deserialize;
 use serde_json::Value;
@@ -65,15 +65,27 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
             call.nothing_more()?;
             find::instance(jobs, &instance).await?;
             let record = auto_backup::find(jobs, &instance).await?;
-            Ok(Answer::ok(show::auto_backup(jobs, &record, Vec::new()).await?))
+            answer(jobs, &record, Vec::new()).await
         }
-        Action::Put => put(jobs, &instance, call.body()?).await,
+        Action::Put => {
+            let precondition = call.precondition()?;
+            put(jobs, &instance, call.body()?, &precondition).await
+        }
     }
 }
 
-async fn put(jobs: &Jobs, instance: &InstanceId, request: Request) -> Result<Answer, Error> {
+async fn answer(jobs: &Jobs, record: &AutoBackup, warnings: Vec<&'static str>) -> Result<Answer, Error> {
+    Ok(Answer::ok(show::auto_backup(jobs, record, warnings).await?).tagged(&Tag::of_auto_backup(record)))
+}
+
+async fn put(
+    jobs: &Jobs,
+    instance: &InstanceId,
+    request: Request,
+    precondition: &Precondition,
+) -> Result<Answer, Error> {
     let (plan, wanted) = request.check()?;
-    let (record, told) = auto_backup::change(jobs, instance, &plan, wanted).await?;
+    let (record, told) = auto_backup::change(jobs, instance, &plan, wanted, precondition).await?;
     let mut warnings = Vec::new();
     if wanted == Wanted::Off {
         warnings.push(SWITCHED_OFF);
@@ -81,7 +93,7 @@ async fn put(jobs: &Jobs, instance: &InstanceId, request: Request) -> Result<Ans
     if told == Told::BySweep {
         warnings.push(NOT_TOLD);
     }
-    Ok(Answer::ok(show::auto_backup(jobs, &record, warnings).await?))
+    answer(jobs, &record, warnings).await
 }
 
 impl Request {

@@ -119,8 +119,13 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
     let deadline = invocation.deadline_for(call.caller, jobs.ports.clock.now());
+    let key = call.key().of(&id)?;
     call.nothing_more()?;
     find::backup(jobs, &instance, &id).await?;
+    if let Some(key) = key {
+        // A verification under way is gone on with, so that asking twice makes no second one.
+        key.remember(jobs, format!("verify#{instance}"), id.to_string()).await?;
+    }
     let backup = backup::verify(jobs, &instance, &id, deadline).await?;
     let is_over = backup.verification.as_ref().is_none_or(|last| last.completed_at.is_some());
     let view = VerifiedView::of(&backup, jobs.ports.clock.now());

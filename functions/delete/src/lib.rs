@@ -76,7 +76,8 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
         }
     };
     let view = BackupView::of(&backup, jobs.ports.clock.now());
-    Ok(Answer::new(status, Deleted { backup: view, warning }))
+    let answer = Answer::new(status, Deleted { backup: view, warning });
+    Ok(if status == Status::Accepted { answer.retry_after(2) } else { answer })
 }
 
 async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
@@ -86,5 +87,5 @@ async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error
     find::restore(jobs, &instance, &id).await?;
     let restore = restore::cancel(jobs, &instance, &id).await?;
     let shown = show::restore(jobs, &restore, &Paging::first(PageSize::COLLECTIONS)).await?;
-    Ok(Answer::new(Status::Accepted, shown))
+    Ok(Answer::new(Status::Accepted, shown).retry_after(2))
 }

@@ -11,7 +11,7 @@ use milvault_gateway::{
     wire::{InstanceView, PageView},
 };
 use milvault_jobs::{
-    Error, Jobs,
+    Error, Jobs, Tag,
     ports::{CatalogError, PageRequest},
 };
 use milvault_model::{BackupState, InstanceId};
@@ -58,20 +58,29 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
         Action::List => list(jobs, call).await,
         Action::Put => {
             let instance = call.instance()?;
+            let precondition = call.precondition()?;
             let (registration, filters) = call.body_and_filters(&["check"])?;
             let check = if filters.switch("check").map_err(|found| Error::Invalid(vec![found]))? {
                 Check::Preflight
             } else {
                 Check::Nothing
             };
-            registration::put(jobs, instance, registration, check).await
+            registration::put(jobs, instance, registration, &precondition, check).await
         }
         Action::Get => {
             let found = find::instance(jobs, &named(call)?).await?;
-            Ok(Answer::ok(show::instance(jobs, &found.value).await?))
+            Ok(Answer::ok(show::instance(jobs, &found.value).await?).tagged(&Tag::of_instance(&found.value)))
         }
         Action::Delete => removal::remove(jobs, &named(call)?).await,
-        Action::Preflight => Ok(Answer::ok(preflight::preflight(jobs, &named(call)?).await?)),
+        Action::Preflight => {
+            let key = call.key().of(&"preflight")?;
+            let instance = named(call)?;
+            find::instance(jobs, &instance).await?;
+            if let Some(key) = key {
+                key.remember(jobs, format!("preflight#{instance}"), instance.to_string()).await?;
+            }
+            Ok(Answer::ok(preflight::preflight(jobs, &instance).await?))
+        }
     }
 }
 

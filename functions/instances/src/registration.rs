@@ -2,7 +2,7 @@
 
 use milvault_gateway::{Answer, Findings, Status, wire::InstanceView};
 use milvault_jobs::{
-    Error, FieldError, Jobs, STAGING_PREFIX,
+    Error, FieldError, Jobs, Precondition, STAGING_PREFIX, Tag,
     ports::{Expect, Write},
 };
 use milvault_model::{Auth, Instance, InstanceId, Region, Storage};
@@ -36,16 +36,18 @@ pub(crate) async fn put(
     jobs: &Jobs,
     id: InstanceId,
     registration: Registration,
+    precondition: &Precondition,
     check: Check,
 ) -> Result<Answer, Error> {
     registration.check(&jobs.settings.snapshot_bucket.name)?;
-    let (instance, status) = decided(async || put_once(jobs, &id, &registration).await).await?;
+    let (instance, status) = decided(async || put_once(jobs, &id, &registration, precondition).await).await?;
     let preflight = match check {
         Check::Nothing => None,
         // What it finds is an answer, not a reason to forget the registration.
         Check::Preflight => Some(preflight::preflight(jobs, &id).await?),
     };
     let answer = Answer::new(status, Checked { instance: InstanceView::of(&instance), preflight });
+    let answer = answer.tagged(&Tag::of_instance(&instance));
     Ok(if status == Status::Created { answer.located(format!("/instances/{id}")) } else { answer })
 }
 
@@ -58,9 +60,16 @@ struct Checked<'a> {
     preflight: Option<Report>,
 }
 
-async fn put_once(jobs: &Jobs, id: &InstanceId, registration: &Registration) -> Result<(Instance, Status), Error> {
+async fn put_once(
+    jobs: &Jobs,
+    id: &InstanceId,
+    registration: &Registration,
+    precondition: &Precondition,
+) -> Result<(Instance, Status), Error> {
     let catalog = &jobs.ports.catalog;
-    let (instance, expect, status) = match catalog.instance(id).await? {
+    let found = catalog.instance(id).await?;
+    precondition.check(found.as_ref().map(|found| Tag::of_instance(&found.value)).as_ref())?;
+    let (instance, expect, status) = match found {
         None => {
             let instance = registration.instance(id.clone(), jobs.ports.clock.now());
             (instance, Expect::Absent, Status::Created)

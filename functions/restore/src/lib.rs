@@ -136,9 +136,13 @@ fn keep(hours: u32) -> Result<u32, FieldError> {
 async fn roll_back(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.restore(&instance)?;
-    let caller = call.caller;
+    let (caller, key) = (call.caller, call.key().of(&id)?);
     call.nothing_more()?;
     find::restore(jobs, &instance, &id).await?;
+    if let Some(key) = key {
+        // A restore is rolled back once, however often that is asked for.
+        key.remember(jobs, format!("rollback#{instance}"), id.to_string()).await?;
+    }
     let restore = restore::rollback(jobs, &instance, &id).await?;
     begin(jobs, restore, caller, invocation).await
 }

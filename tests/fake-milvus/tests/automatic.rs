@@ -6,7 +6,7 @@ mod world;
 use chrono::{TimeDelta, Timelike, Utc};
 use milvault_fake_milvus::Line;
 use milvault_jobs::{
-    Jobs,
+    Jobs, Precondition,
     auto_backup::{self, RunEnd, Told},
     backup::{self, CreateBackup},
     ports::{Deadline, Expect, Write},
@@ -145,7 +145,7 @@ async fn the_sweep_tells_the_scheduler_what_it_did_not_hear() {
     let instance = &world.instance.id;
     let plan = plan_at(this_minute() + TimeDelta::hours(6));
     world.schedules.fail(1);
-    let (changed, heard) = auto_backup::change(&jobs, instance, &plan, Wanted::On).await.unwrap();
+    let (changed, heard) = auto_backup::change(&jobs, instance, &plan, Wanted::On, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (Told::BySweep, None));
 
     // As it is when no request can be under way any more.
@@ -161,6 +161,6 @@ async fn the_sweep_tells_the_scheduler_what_it_did_not_hear() {
     assert_eq!(world.schedules.plan(instance), Some(plan.clone()));
     assert!(sweep(&jobs, SweepMode::Act, deadline).await.unwrap().automatic.is_empty());
 
-    let (_, heard) = auto_backup::change(&jobs, instance, &plan, Wanted::Off).await.unwrap();
+    let (_, heard) = auto_backup::change(&jobs, instance, &plan, Wanted::Off, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (Told::Yes, None));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use milvault_jobs::Error;
+use milvault_jobs::{Error, Tag};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -53,6 +53,13 @@ impl Answer {
         self
     }
 
+    /// What a PUT that comes back with `If-Match` is compared with.
+    #[must_use]
+    pub fn tagged(mut self, tag: &Tag) -> Self {
+        self.headers.insert("etag", tag.as_str().to_owned());
+        self
+    }
+
     /// The object.
     pub fn body(&self) -> &Value {
         &self.body
@@ -84,7 +91,10 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
     let problem = Problem::of(&error, request_id);
     match caller {
         Caller::Http => {
-            let headers = BTreeMap::from([("content-type", "application/problem+json".to_owned())]);
+            let mut headers = BTreeMap::from([("content-type", "application/problem+json".to_owned())]);
+            if matches!(code, Code::BackupInProgress | Code::RestoreInProgress) {
+                headers.insert("retry-after", JOB_RETRY_SECONDS.to_string());
+            }
             Ok(response(problem.status(), headers, &json!(problem)))
         }
         Caller::Direct if code == Code::Internal => Err(error),
@@ -92,6 +102,9 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
         Caller::Direct | Caller::Background => Ok(json!(problem)),
     }
 }
+
+/// Whoever waits for another's job to be over asks again after so long: jobs take seconds to hours.
+const JOB_RETRY_SECONDS: u32 = 10;
 
 /// API Gateway's response format 2.0.
 fn response(status: u16, mut headers: BTreeMap<&'static str, String>, body: &Value) -> Value {
@@ -132,6 +145,15 @@ mod tests {
         assert_eq!(response["headers"]["content-type"], "application/problem+json");
         assert!(response["body"].as_str().unwrap().contains("req-7"));
         assert!(!response["body"].as_str().unwrap().contains("table-7"));
+    }
+
+    #[test]
+    fn who_is_kept_from_something_by_a_job_is_told_when_to_ask_again_and_nobody_else_is() {
+        let in_progress = Error::BackupInProgress("bk-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap());
+        let response = reply(Caller::Http, Err(in_progress), "r").unwrap();
+        assert_eq!((&response["statusCode"], &response["headers"]["retry-after"]), (&json!(409), &json!("10")));
+        let response = reply(Caller::Http, Err(Error::KeyReused), "r").unwrap();
+        assert_eq!((&response["statusCode"], response["headers"].get("retry-after")), (&json!(409), None));
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use milvault_jobs::{Error, IdempotencyKey};
+use milvault_jobs::{Error, IdempotencyKey, Precondition};
 use milvault_model::{BackupId, InstanceId, RestoreId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Caller, Event, Filters, HttpRequest, idempotency, invalid, parse};
+use crate::{Caller, Event, Filters, Headers, HttpRequest, idempotency, invalid, parse, precondition};
 
 /// An operation of a function: how it is called over HTTP, and how by hand.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ pub struct Call<A> {
     /// Who calls.
     pub caller: Caller,
     path: BTreeMap<String, String>,
-    idempotency_key: Option<String>,
+    headers: Headers,
     input: Input,
 }
 
@@ -75,7 +75,7 @@ impl<A: Copy> Call<A> {
             action: route.action,
             caller: Caller::Http,
             path,
-            idempotency_key: request.headers.get(idempotency::HEADER).map(str::to_owned),
+            headers: request.headers,
             input: Input::Http { query: request.query, body },
         })
     }
@@ -97,7 +97,7 @@ impl<A: Copy> Call<A> {
             action: route.action,
             caller: Caller::Direct,
             path,
-            idempotency_key: None,
+            headers: Headers::default(),
             input: Input::Direct(fields),
         })
     }
@@ -184,7 +184,15 @@ impl<A> Call<A> {
 
     /// The idempotency key that came along.
     pub fn key(&self) -> Key {
-        Key(self.idempotency_key.clone())
+        Key(self.headers.get(idempotency::HEADER).map(str::to_owned))
+    }
+
+    /// What the caller wants to hold of what a PUT replaces.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for headers that can't be meant.
+    pub fn precondition(&self) -> Result<Precondition, Error> {
+        precondition::read(&self.headers)
     }
 
     fn text(&self, name: &str) -> &str {

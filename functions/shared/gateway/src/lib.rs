@@ -13,6 +13,7 @@ pub mod find;
 mod findings;
 mod idempotency;
 mod parse;
+mod precondition;
 mod problem;
 mod selection;
 pub mod show;

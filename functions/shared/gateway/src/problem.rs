@@ -31,6 +31,8 @@ pub enum Code {
     CollectionExists,
     /// The idempotency key belongs to another request.
     IdempotencyKeyReused,
+    /// What was to be replaced isn't what the caller has seen.
+    PreconditionFailed,
     /// Milvus doesn't answer, or not to us.
     MilvusUnreachable,
     /// A bucket doesn't answer, or not to us.
@@ -53,6 +55,7 @@ impl Code {
             | Self::EngineVersionUnsupported
             | Self::CollectionExists
             | Self::IdempotencyKeyReused => 409,
+            Self::PreconditionFailed => 412,
             Self::MilvusUnreachable | Self::StorageUnreachable => 502,
             Self::Internal => 500,
         }
@@ -72,6 +75,7 @@ impl Code {
             Self::EngineVersionUnsupported => "The engine version is not supported",
             Self::CollectionExists => "The collection exists",
             Self::IdempotencyKeyReused => "The idempotency key was used for another request",
+            Self::PreconditionFailed => "The condition doesn't hold",
             Self::MilvusUnreachable => "Milvus can't be used",
             Self::StorageUnreachable => "Object storage can't be used",
             Self::Internal => "Internal error",
@@ -92,6 +96,7 @@ impl Code {
             Self::EngineVersionUnsupported => "urn:milvault:problem:engine-version-unsupported",
             Self::CollectionExists => "urn:milvault:problem:collection-exists",
             Self::IdempotencyKeyReused => "urn:milvault:problem:idempotency-key-reused",
+            Self::PreconditionFailed => "urn:milvault:problem:precondition-failed",
             Self::MilvusUnreachable => "urn:milvault:problem:milvus-unreachable",
             Self::StorageUnreachable => "urn:milvault:problem:storage-unreachable",
             Self::Internal => "urn:milvault:problem:internal",
@@ -115,6 +120,7 @@ impl Code {
             Error::EngineUnsupported(_) => Self::EngineVersionUnsupported,
             Error::CollectionExists(_) => Self::CollectionExists,
             Error::KeyReused => Self::IdempotencyKeyReused,
+            Error::PreconditionFailed => Self::PreconditionFailed,
             Error::Milvus(_) => Self::MilvusUnreachable,
             Error::Objects(_) => Self::StorageUnreachable,
             Error::Catalog(_)

@@ -6,7 +6,7 @@ use milvault_model::{
 };
 
 use crate::{
-    Error, Jobs,
+    Error, Jobs, Precondition, Tag,
     backup::{self, CreateBackup},
     notices,
     ports::{CatalogError, Expect, MilvusError, ObjectsError, Versioned, Write},
@@ -53,14 +53,15 @@ pub async fn find(jobs: &Jobs, instance: &InstanceId) -> Result<AutoBackup, Erro
 /// knows. Whatever goes wrong in between, the sweep tells the scheduler what the catalog says.
 ///
 /// # Errors
-/// [`Error::InstanceNotFound`]; when the catalog fails.
+/// [`Error::InstanceNotFound`], [`Error::PreconditionFailed`]; when the catalog fails.
 pub async fn change(
     jobs: &Jobs,
     instance: &InstanceId,
     plan: &Plan,
     wanted: Wanted,
+    precondition: &Precondition,
 ) -> Result<(AutoBackup, Told), Error> {
-    let change = write_down(jobs, instance, plan, wanted).await?;
+    let change = write_down(jobs, instance, plan, wanted, precondition).await?;
     let told = tell(jobs, &change.record.value).await;
     if let Err(error) = &told {
         tracing::warn!(%error, %instance, "the sweep will tell the scheduler");
@@ -87,7 +88,13 @@ struct Change {
     before: ScheduleState,
 }
 
-async fn write_down(jobs: &Jobs, instance: &InstanceId, plan: &Plan, wanted: Wanted) -> Result<Change, Error> {
+async fn write_down(
+    jobs: &Jobs,
+    instance: &InstanceId,
+    plan: &Plan,
+    wanted: Wanted,
+    precondition: &Precondition,
+) -> Result<Change, Error> {
     let catalog = jobs.ports.catalog.as_ref();
     let mut attempt = 1;
     loop {
@@ -97,6 +104,8 @@ async fn write_down(jobs: &Jobs, instance: &InstanceId, plan: &Plan, wanted: Wan
             None => (AutoBackup::off(instance.clone()), Expect::Absent, 1),
             Some(found) => (found.value, Expect::Version(found.version), found.version + 1),
         };
+        // There always is something: that nothing was ever asked for is shown as switched off.
+        precondition.check(Some(&Tag::of_auto_backup(&before)))?;
         let now = jobs.ports.clock.now();
         let changed = before.clone().changed(plan.clone(), wanted, now);
         let mut writes = vec![

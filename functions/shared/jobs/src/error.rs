@@ -62,6 +62,9 @@ pub enum Error {
     /// The idempotency key came with another request before.
     #[error("the idempotency key was used for another request")]
     KeyReused,
+    /// What the caller wanted to replace isn't what it has seen.
+    #[error("what is to be replaced isn't what the request's condition says: read it again")]
+    PreconditionFailed,
     /// Milvus doesn't answer, or not to us.
     #[error(transparent)]
     Milvus(#[from] MilvusError),

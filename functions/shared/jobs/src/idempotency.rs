@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use milvault_model::Time;
 
 use crate::{
-    Error,
-    ports::{Catalog, Idempotency},
+    Error, Jobs,
+    ports::{Catalog, CatalogError, Idempotency, Write},
 };
 
 /// How long a key is remembered.
@@ -29,6 +29,24 @@ impl IdempotencyKey {
             request_hash: self.request_hash.clone(),
             resource,
             expires_at: now + REMEMBERED,
+        }
+    }
+
+    /// Remembers the key for a request that makes nothing new when it comes again, so that all there is to see to is that
+    /// the key doesn't come with another one.
+    ///
+    /// # Errors
+    /// [`Error::KeyReused`] if it did; when the catalog fails.
+    pub async fn remember(&self, jobs: &Jobs, scope: String, resource: String) -> Result<(), Error> {
+        let catalog = jobs.ports.catalog.as_ref();
+        if self.earlier(catalog, &scope).await?.is_some() {
+            return Ok(());
+        }
+        let record = self.record(scope.clone(), resource, jobs.ports.clock.now());
+        match catalog.commit(vec![Write::Idempotency(record)]).await {
+            // The same key at the same moment: with the same request that is fine.
+            Err(CatalogError::Conflict(_)) => self.earlier(catalog, &scope).await.map(drop),
+            committed => Ok(committed?),
         }
     }
 

@@ -1,0 +1,157 @@
+//! The OpenAPI document against what it describes: the template's routes, the handlers, and the codes of errors.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use serde_yaml_ng::Value;
+
+fn text(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
+}
+
+fn document() -> Value {
+    serde_yaml_ng::from_str(&text("infra/openapi.yaml")).unwrap()
+}
+
+/// What a reference within the document stands for; anything else as it is.
+fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    match value["$ref"].as_str() {
+        Some(reference) => reference.trim_start_matches("#/").split('/').fold(document, |found, part| &found[part]),
+        None => value,
+    }
+}
+
+/// The operations, by route key.
+fn operations(document: &Value) -> BTreeMap<String, &Value> {
+    let paths = document["paths"].as_mapping().unwrap();
+    let of_path = |(path, item): (&'_ Value, &'_ Value)| {
+        let methods = item.as_mapping().unwrap().keys().filter(|method| *method != "parameters");
+        let path = path.as_str().unwrap().to_owned();
+        methods.map(|method| method.as_str().unwrap().to_owned()).map(|m| (m, path.clone())).collect::<Vec<_>>()
+    };
+    let all = paths.iter().flat_map(of_path);
+    all.map(|(method, path)| {
+        let key = format!("{} {path}", method.to_uppercase());
+        (key, &document["paths"][path.as_str()][method.as_str()])
+    })
+    .collect()
+}
+
+/// The texts in quotes that follow `before` in a source, its tests aside.
+fn quoted_after<'a>(source: &'a str, before: &str) -> Vec<&'a str> {
+    let source = source.split("#[cfg(test)]").next().unwrap_or(source);
+    source.split(before).skip(1).filter_map(|rest| rest.split('"').next()).collect()
+}
+
+/// The route keys that the functions' handlers serve, from their sources: a handler's routes are its own affair.
+fn served() -> BTreeSet<String> {
+    let functions = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions")).unwrap();
+    let sources = functions.map(|entry| entry.unwrap().path().join("src/lib.rs")).filter(|path| path.exists());
+    let mut routes = BTreeSet::new();
+    for source in sources {
+        routes.extend(quoted_after(&fs::read_to_string(source).unwrap(), "http: \"").into_iter().map(str::to_owned));
+    }
+    routes
+}
+
+#[test]
+fn the_document_the_template_and_the_handlers_have_the_same_routes() {
+    let document = document();
+    let documented: BTreeSet<String> = operations(&document).into_keys().collect();
+    let template: Value = serde_yaml_ng::from_str(&text("infra/template.yaml")).unwrap();
+    let resources = template["Resources"].as_mapping().unwrap().values();
+    let deployed: BTreeSet<String> = resources
+        .filter(|resource| resource["Type"] == "AWS::ApiGatewayV2::Route")
+        .map(|route| route["Properties"]["RouteKey"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(!documented.is_empty());
+    assert_eq!(documented, deployed);
+    assert_eq!(documented, served());
+}
+
+#[test]
+fn every_placeholder_of_a_path_is_a_parameter() {
+    let document = document();
+    for (path, item) in document["paths"].as_mapping().unwrap() {
+        let path = path.as_str().unwrap();
+        let placeholders = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let parameters = item["parameters"].as_sequence().into_iter().flatten();
+        let in_path = parameters.map(|parameter| resolved(&document, parameter)).filter(|found| found["in"] == "path");
+        let names: Vec<&str> = in_path.map(|parameter| parameter["name"].as_str().unwrap()).collect();
+        assert_eq!(names, placeholders.collect::<Vec<_>>(), "{path}");
+    }
+}
+
+#[test]
+fn every_post_takes_an_idempotency_key_and_every_put_a_condition() {
+    let document = document();
+    for (route, operation) in operations(&document) {
+        let parameters = operation["parameters"].as_sequence().into_iter().flatten();
+        let names: BTreeSet<&str> =
+            parameters.map(|parameter| resolved(&document, parameter)["name"].as_str().unwrap()).collect();
+        assert_eq!(names.contains("Idempotency-Key"), route.starts_with("POST "), "{route}");
+        for header in ["If-Match", "If-None-Match"] {
+            assert_eq!(names.contains(header), route.starts_with("PUT "), "{route}: {header}");
+        }
+    }
+}
+
+#[test]
+fn every_answer_has_a_schema_and_an_example_and_every_error_is_a_problem() {
+    let document = document();
+    for (route, operation) in operations(&document) {
+        for (status, response) in operation["responses"].as_mapping().unwrap() {
+            let status = status.as_str().unwrap();
+            let content = resolved(&document, response)["content"].as_mapping().unwrap();
+            let expected = if status < "400" { "application/json" } else { "application/problem+json" };
+            assert_eq!(content.keys().map(|kind| kind.as_str().unwrap()).collect::<Vec<_>>(), [expected], "{route}");
+            let media = &content[expected];
+            assert!(!media["schema"].is_null(), "{route} {status}");
+            assert!(media["examples"].as_mapping().is_some_and(|examples| !examples.is_empty()), "{route} {status}");
+            if status >= "400" {
+                let stated = media["schema"]["allOf"][1]["properties"]["status"]["const"].as_u64().unwrap();
+                assert_eq!(stated.to_string(), status, "{route}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_with_a_field_that_is_not_in_its_schema_is_not_right() {
+    let document = document();
+    for (route, operation) in operations(&document) {
+        let Some(media) = operation["requestBody"]["content"].get("application/json") else { continue };
+        let schema = resolved(&document, &media["schema"]);
+        assert_eq!(schema["additionalProperties"], false, "{route}");
+    }
+}
+
+#[test]
+fn the_documents_codes_are_those_that_the_handlers_give() {
+    let document = document();
+    let codes = |list: &Value| -> BTreeSet<String> {
+        list.as_sequence().unwrap().iter().map(|code| code.as_str().unwrap().to_owned()).collect()
+    };
+    let given: BTreeSet<String> =
+        quoted_after(&text("functions/shared/gateway/src/problem.rs"), "\"urn:milvault:problem:")
+            .into_iter()
+            .map(|name| name.replace('-', "_").to_uppercase())
+            .collect();
+    assert_eq!(codes(&document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]), given);
+    // Each can be the answer of some operation.
+    let mut answered = BTreeSet::new();
+    for (_, operation) in operations(&document) {
+        for (_, response) in operation["responses"].as_mapping().unwrap() {
+            let schema = &resolved(&document, response)["content"]["application/problem+json"]["schema"];
+            if let Some(properties) = schema["allOf"].get(1).map(|narrowed| &narrowed["properties"]) {
+                answered.extend(codes(&properties["code"]["enum"]));
+            }
+        }
+    }
+    assert_eq!(answered, given);
+}

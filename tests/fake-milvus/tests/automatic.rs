@@ -6,7 +6,7 @@ mod world;
 use chrono::{TimeDelta, Timelike, Utc};
 use milvault_fake_milvus::Line;
 use milvault_jobs::{
-    Jobs, Precondition,
+    Error, IdempotencyKey, Jobs, Precondition, Tag,
     auto_backup::{self, RunEnd, Told},
     backup::{self, CreateBackup},
     ports::{Deadline, Expect, Write},
@@ -163,4 +163,32 @@ async fn the_sweep_tells_the_scheduler_what_it_did_not_hear() {
 
     let (_, heard) = auto_backup::change(&jobs, instance, &plan, Wanted::Off, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (Told::Yes, None));
+}
+
+#[tokio::test]
+async fn of_two_changes_of_the_same_plan_that_say_so_only_one_is_made() {
+    let world = World::of(Line::V2_4).await;
+    let jobs = world.jobs().await;
+    let instance = &world.instance.id;
+    let seen = Tag::of_auto_backup(&auto_backup::find(&jobs, instance).await.unwrap());
+    let unchanged = Precondition::Matches(vec![seen.as_str().to_owned()]);
+    let first = plan_at(this_minute() + TimeDelta::hours(6));
+    let second = plan_at(this_minute() + TimeDelta::hours(7));
+    auto_backup::change(&jobs, instance, &first, Wanted::On, &unchanged).await.unwrap();
+    let refused = auto_backup::change(&jobs, instance, &second, Wanted::On, &unchanged).await;
+    assert!(matches!(refused, Err(Error::PreconditionFailed)), "{:?}", refused.err());
+    assert_eq!(auto_backup::find(&jobs, instance).await.unwrap().plan, first);
+}
+
+#[tokio::test]
+async fn a_key_is_taken_again_with_its_own_request_and_with_no_other() {
+    let world = World::of(Line::V2_4).await;
+    let jobs = world.jobs().await;
+    let key = |request: &str| IdempotencyKey { key: "4711".into(), request_hash: request.into() };
+    for _ in 0..2 {
+        key("one").remember(&jobs, "verify#orders".into(), "one".into()).await.unwrap();
+    }
+    let reused = key("other").remember(&jobs, "verify#orders".into(), "other".into()).await;
+    assert!(matches!(reused, Err(Error::KeyReused)), "{reused:?}");
+    key("other").remember(&jobs, "rollback#orders".into(), "other".into()).await.unwrap();
 }

@@ -767,7 +767,7 @@ async fn every_kind_of_due_is_listed_apart(on: &CatalogFixture) {
     expiring.state = BackupState::Available(samples::snapshot(NOON));
     expiring.expires_at = Some(NOON);
     let mut deleting = on.backup(&instance);
-    deleting.state = BackupState::Deleting { snapshot: samples::snapshot(NOON), since: NOON };
+    deleting.state = BackupState::Deleting { snapshot: samples::snapshot(NOON), since: NOON, after: None };
     let mut verified = on.backup(&instance);
     verified.verification = None;
     let long_ago = NOON - TimeDelta::days(7);
@@ -853,7 +853,8 @@ async fn what_is_due_is_listed_longest_due_first_in_pages(on: &CatalogFixture) {
     // Two at the same time, too: a page may end between them.
     for minute in [4, 0, 2, 2, 2, 1, 3] {
         let mut backup = on.backup(&instance);
-        backup.state = BackupState::Deleting { snapshot: samples::snapshot(NOON), since: NOON + MINUTE * minute };
+        backup.state =
+            BackupState::Deleting { snapshot: samples::snapshot(NOON), since: NOON + MINUTE * minute, after: None };
         on.commit([Write::Backup(Box::new(backup.clone()), Expect::Absent)]).await;
         backups.push((minute, backup));
     }

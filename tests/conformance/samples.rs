@@ -69,6 +69,7 @@ pub(super) fn snapshot(at: Time) -> Snapshot {
             objects: (1 << 53) + 1,
             collections: 16_000,
             entities: 0,
+            found_bytes: 5,
         },
     }
 }
@@ -122,7 +123,7 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
         BackupState::Damaged { snapshot: snapshot.clone(), failure: failure.clone() },
         BackupState::Failed { started_at: None, ended_at: at, failure },
         BackupState::Cancelled { started_at: Some(odd(at)), ended_at: at },
-        BackupState::Deleting { snapshot: snapshot.clone(), since: at },
+        BackupState::Deleting { snapshot: snapshot.clone(), since: at, after: None },
         BackupState::Deleted { snapshot, deleted_at: at },
     ];
     states.extend(running);

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_jobs::ports::{
-    Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueItem, Idempotency, Lease, LeasePurpose, Listing,
-    ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned, Write,
+    Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueItem, Expect, Idempotency, Lease, LeasePurpose,
+    Listing, ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned, Write,
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
-    Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore, CollectionStage, DueKind, Instance,
-    InstanceId, JobRef, Restore, RestoreId, Snapshot, Time, Totals,
+    Account, Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore, CollectionStage, DueKind,
+    Instance, InstanceId, JobRef, Region, Restore, RestoreId, Snapshot, Time, Totals,
 };
 
 use crate::ports::locked;
@@ -27,6 +27,8 @@ pub(crate) enum Defect {
     PublishesThePlan,
     /// The verification: copies that never happened are taken to be there.
     BelievesCopies,
+    /// The accounts: what a deleted backup leaves isn't anybody's.
+    ForgetsHeirs,
     /// The ledger of a swap: that its renames are about to be made isn't written down.
     SwapsWithoutALedger,
     /// A failed import: tried again without building its collection anew.
@@ -93,6 +95,18 @@ impl Catalog for BrokenCatalog {
                 };
                 self.sound.commit(writes.into_iter().filter(|write| !is_of_a_swap(write)).collect()).await
             }
+            Defect::ForgetsHeirs => {
+                let is_an_heirs = |write: &Write| matches!(write, Write::Account(_, Expect::Version(_)));
+                let is_a_step = |write: &Write| match write {
+                    Write::Backup(backup, _) => matches!(backup.state, BackupState::Deleting { after: Some(_), .. }),
+                    _ => false,
+                };
+                let steps = writes.iter().any(is_a_step);
+                // The first account of a step is the deleted backup's own.
+                let mut own = 0..;
+                let keep = |write: &Write| !steps || !is_an_heirs(write) || own.next().is_some_and(|place| place == 0);
+                self.sound.commit(writes.into_iter().filter(keep).collect()).await
+            }
             Defect::OverlooksABackup | Defect::BelievesCopies | Defect::ImportsAgainIntoTheSame => {
                 self.sound.commit(writes).await
             }
@@ -139,6 +153,19 @@ impl Catalog for BrokenCatalog {
 
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
         self.sound.ledger(restore, page).await
+    }
+
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError> {
+        self.sound.account(region, instance, backup).await
+    }
+
+    async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
+        self.sound.accounts(region, page).await
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

@@ -100,15 +100,12 @@ fn a_seed_tells_the_same_history_every_time() {
     }
 }
 
-/// The first seed in which a defect shows, and how.
-fn caught(defect: Defect) -> Option<(u64, String)> {
-    (0..SEEDS_PER_DEFECT).find_map(|seed| Some((seed, live(seed, Some(defect), false).violation?)))
-}
-
 fn must_be_caught(defect: Defect, rule: &str) {
-    let caught = caught(defect);
+    // One defect may break several rules: this is the one that is there for it.
+    let breaks = |seed| live(seed, Some(defect), false).violation.filter(|what| what.starts_with(rule));
+    let caught = (0..SEEDS_PER_DEFECT).find_map(|seed| Some((seed, breaks(seed)?)));
     println!("{defect:?}: {caught:?}");
-    assert!(caught.as_ref().is_some_and(|(_, what)| what.starts_with(rule)), "{defect:?}: {caught:?}");
+    assert!(caught.is_some(), "{defect:?} breaks {rule} in none of {SEEDS_PER_DEFECT} histories");
 }
 
 #[test]
@@ -134,6 +131,11 @@ fn a_swap_that_the_ledger_knows_nothing_of_is_caught() {
 #[test]
 fn an_import_into_a_collection_that_has_rows_is_caught() {
     must_be_caught(Defect::ImportsAgainIntoTheSame, "Restored:");
+}
+
+#[test]
+fn a_deletion_that_forgets_who_inherits_is_caught() {
+    must_be_caught(Defect::ForgetsHeirs, "Owned:");
 }
 
 #[test]

@@ -17,8 +17,8 @@ use milvault_jobs::ports::{
     PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
 };
 use milvault_model::{
-    Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind, IndexCapture,
-    Instance, InstanceId, JobRef, Loaded, PrimaryKey, Restore, RestoreId, RestorePhase, Time,
+    Account, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind, IndexCapture,
+    Instance, InstanceId, JobRef, Loaded, PrimaryKey, Region, Restore, RestoreId, RestorePhase, Time,
 };
 
 use crate::{
@@ -165,6 +165,22 @@ impl Catalog for Port {
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
         let restore = restore.clone();
         self.look(format!("ledger {restore}"), move |catalog| at_once(catalog.ledger(&restore, page))).await
+    }
+
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError> {
+        let (region, instance, backup) = (region.clone(), instance.clone(), backup.clone());
+        self.look(format!("account {backup}"), move |catalog| at_once(catalog.account(&region, &instance, &backup)))
+            .await
+    }
+
+    async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
+        let region = region.clone();
+        self.look("accounts".to_owned(), move |catalog| at_once(catalog.accounts(&region, page))).await
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

@@ -13,6 +13,8 @@ pub(crate) enum Rule {
     Totals,
     /// `addedBytes` is what was copied for the backup.
     Added,
+    /// What backups own is what is stored, each object with the oldest living backup that references it.
+    Owned,
     /// Nobody makes progress once a newer fence was granted.
     Fence,
     /// A copy worker writes nothing once the lease of the worker that it helps is over.

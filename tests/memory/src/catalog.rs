@@ -11,8 +11,8 @@ use milvault_jobs::ports::{
     Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
-    Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef, Restore, RestoreId,
-    Time,
+    Account, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef, Region,
+    Restore, RestoreId, Time,
 };
 
 /// DynamoDB's most items in one transaction. An instance takes two: itself and its line in the list of instances.
@@ -31,6 +31,11 @@ struct Records {
     ledgers: BTreeMap<(RestoreId, u32), CollectionRestore>,
     leases: BTreeMap<InstanceId, LeaseRecord>,
     idempotency: BTreeMap<(String, String), Idempotency>,
+    accounts: BTreeMap<(Region, String), Versioned<Account>>,
+}
+
+fn account_key(instance: &InstanceId, backup: &BackupId) -> String {
+    format!("{instance}#{backup}")
 }
 
 /// Outlives every holder, and its instance: the fence only grows.
@@ -83,6 +88,9 @@ fn record_of(write: &Write) -> String {
         }
         Write::ClaimJob(job, _) => format!("lease {}", job.instance_id()),
         Write::ReleaseJob(lease) | Write::HoldLease(lease) => format!("lease {}", lease.instance_id),
+        Write::Account(account, _) => {
+            format!("account {} {} {}", account.region, account.instance_id, account.backup_id)
+        }
         Write::Idempotency(record) => format!("idempotency {:?} {:?}", record.scope, record.key),
     }
 }
@@ -131,6 +139,10 @@ impl Records {
             Write::Restore(restore, expect) => {
                 meets(self.restores.get(&(restore.instance_id.clone(), restore.id.clone())), *expect)
             }
+            Write::Account(account, expect) => {
+                let key = account_key(&account.instance_id, &account.backup_id);
+                meets(self.accounts.get(&(account.region.clone(), key)), *expect)
+            }
             Write::ClaimName(instance, name, _) => !self.names.contains_key(&(instance.clone(), name.clone())),
             Write::ClaimJob(job, _) => self.leases.get(job.instance_id()).is_none_or(|lease| lease.job.is_none()),
             Write::ReleaseJob(lease) | Write::HoldLease(lease) => is_ours(lease),
@@ -177,6 +189,10 @@ impl Records {
                 record.held_until = None;
             }
             Write::HoldLease(_) => {}
+            Write::Account(account, expect) => {
+                let key = (account.region.clone(), account_key(&account.instance_id, &account.backup_id));
+                self.accounts.insert(key, changed(*account, expect));
+            }
             Write::Idempotency(record) => {
                 self.idempotency.insert((record.scope.clone(), record.key.clone()), record);
             }
@@ -290,6 +306,21 @@ impl Catalog for MemoryCatalog {
         let records = self.records();
         let lines = records.ledgers.range((restore.clone(), 0)..=(restore.clone(), u32::MAX));
         Ok(page(lines.map(|((_, number), line)| (format!("{number:010}"), line.clone())), &request, ascending))
+    }
+
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError> {
+        Ok(self.records().accounts.get(&(region.clone(), account_key(instance, backup))).cloned())
+    }
+
+    async fn accounts(&self, region: &Region, request: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
+        let records = self.records();
+        let entries = records.accounts.iter().filter(|((of, _), _)| of == region);
+        Ok(page(entries.map(|((_, key), found)| (key.clone(), found.clone())), &request, ascending))
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

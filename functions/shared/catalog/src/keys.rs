@@ -9,9 +9,10 @@
 //! | backup's name | `INSTANCE#{id}` | `NAME#{name}` |
 //! | restore | `INSTANCE#{id}` | `RESTORE#{id}` |
 //! | line of a restore's ledger | `RESTORE#{id}` | `COLLECTION#{number}` |
+//! | what a backup owns | `ACCOUNT#{region}` | `{instance}#{backup}` |
 //! | idempotency | `IDEM#{scope}#{key}` | `META` |
 
-use milvault_model::{BackupId, BackupName, InstanceId, RestoreId, Time};
+use milvault_model::{BackupId, BackupName, InstanceId, Region, RestoreId, Time};
 
 pub(crate) const PK: &str = "PK";
 pub(crate) const SK: &str = "SK";
@@ -54,6 +55,10 @@ impl Key {
 
     pub(crate) fn ledger(restore: &RestoreId, number: u32) -> Self {
         Self::new(format!("RESTORE#{restore}"), format!("COLLECTION#{number:010}"))
+    }
+
+    pub(crate) fn account(region: &Region, instance: &InstanceId, backup: &BackupId) -> Self {
+        Self::new(format!("ACCOUNT#{region}"), format!("{instance}#{backup}"))
     }
 
     pub(crate) fn idempotency(scope: &str, key: &str) -> Self {

@@ -20,7 +20,8 @@ use milvault_jobs::ports::{
     Catalog, CatalogError, DueItem, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
-    Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Restore, RestoreId, Time,
+    Account, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Region, Restore,
+    RestoreId, Time,
 };
 
 use items::{read_record, read_text, read_versioned, record_of};
@@ -103,6 +104,21 @@ impl Catalog for DynamoCatalog {
         let partition = format!("RESTORE#{restore}");
         let page = self.query(&partition, "COLLECTION#", reads::Order::Ascending, page).await?;
         let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
+        Ok(Page { items, more: page.more })
+    }
+
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError> {
+        self.get(&Key::account(region, instance, backup)).await?.map(read_versioned).transpose()
+    }
+
+    async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
+        let page = self.query(&format!("ACCOUNT#{region}"), "", reads::Order::Ascending, page).await?;
+        let items = page.items.into_iter().map(read_versioned).collect::<Result<_, _>>()?;
         Ok(Page { items, more: page.more })
     }
 

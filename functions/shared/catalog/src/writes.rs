@@ -168,6 +168,10 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
                 .map_err(|error| bad("lease", &error))?;
             one(TransactWriteItem::builder().condition_check(check).build())
         }
+        Write::Account(account, expect) => {
+            let key = Key::account(&account.region, &account.instance_id, &account.backup_id);
+            one(put_record(table, key, expect, |key, version| record_item(key, &*account, version, None))?)
+        }
         Write::Idempotency(record) => {
             one(put(table, idempotency_item(&record), Some(("attribute_not_exists(PK)", Vec::new())))?)
         }

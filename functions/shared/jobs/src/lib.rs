@@ -5,6 +5,7 @@
 //! is a commit that requires the lease, so that a worker that lost it can't do harm.
 #![forbid(unsafe_code)]
 
+mod attribution;
 pub mod backup;
 pub mod deletion;
 mod error;

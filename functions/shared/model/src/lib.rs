@@ -4,6 +4,7 @@
 //! here can be tested by its inputs and outputs alone.
 #![forbid(unsafe_code)]
 
+mod account;
 mod backup;
 mod capabilities;
 mod engine;
@@ -15,6 +16,7 @@ mod restore;
 pub mod retention;
 mod snapshot;
 
+pub use account::{Account, Hour};
 pub use backup::{
     Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
     Flushing, PageSet, Planning, Reuse, Verification, Verifying,

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_model::{
-    Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Restore, RestoreId, Time,
+    Account, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Region, Restore,
+    RestoreId, Time,
 };
 
 /// A record with the version that its next change must expect.
@@ -50,6 +51,8 @@ pub enum Write {
     HoldLease(Lease),
     /// Remembers the answer to a request; the key must be new.
     Idempotency(Idempotency),
+    /// Puts what a backup owns.
+    Account(Box<Account>, Expect),
 }
 
 /// A worker's fenced lease on an instance.
@@ -163,6 +166,17 @@ pub trait Catalog: Send + Sync {
 
     /// A restore's ledger by number; the sort key is the number with ten digits.
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError>;
+
+    /// What a backup owns.
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError>;
+
+    /// A region's accounts; the sort key is `{instance}#{backup}`.
+    async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError>;
 
     /// What was remembered under a key.
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError>;

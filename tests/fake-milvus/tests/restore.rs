@@ -9,7 +9,7 @@ use chrono::{TimeDelta, Utc};
 use futures::future::join_all;
 use milvault_fake_milvus::{DeleteFrom, FakeMilvus, Line, Loading};
 use milvault_jobs::{
-    Error, Jobs,
+    Error, Jobs, deletion,
     ports::{Deadline, ImportTasks},
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
 };
@@ -107,6 +107,10 @@ async fn a_restore_of_every_line_brings_back_exactly_the_rows_and_a_rollback_und
         let staged = world.objects.list(&world.data, "milvault-staging/", None).await.unwrap();
         assert!(staged.objects.is_empty(), "{line:?}: {:?}", staged.objects);
 
+        // A rollback needs nothing of the backup.
+        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
+        let deleted = deletion::delete(&jobs, &world.instance.id, &backup.id, deadline).await.unwrap();
+        assert!(matches!(deleted.state, BackupState::Deleted { .. }), "{line:?}: {:?}", deleted.state);
         // An alias that a user gives to what a rollback drops: from 2.4 on, that would keep it.
         fake.point_alias("latest", "items").await;
         restore::rollback(&jobs, &world.instance.id, &restored.id).await.unwrap();

@@ -32,7 +32,7 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     shared.save(line).await?;
 
     let milvus = &shared.milvus;
-    let database = shared.databases.iter().find(|database| database.name == name.database);
+    let database = shared.databases().await?.iter().find(|database| database.name == name.database);
     let properties = database.map(|database| database.properties.as_slice()).unwrap_or_default();
     shared.sure(milvus.ensure_database(&name.database, properties).await)?;
     shared.sure(discard(milvus.as_ref(), &name, &line.target).await)?;

@@ -21,7 +21,7 @@ use crate::{
     slice::{Halt, Held, MAX_SLICES, SHOW_PROGRESS, Step, fatal},
     snapshot,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 /// Collections worked on at once.
 #[derive(Debug, Clone, Copy)]
@@ -78,13 +78,12 @@ pub(crate) struct Shared<'a> {
     pub(crate) deadline: Deadline,
     pub(crate) restore: Restore,
     pub(crate) milvus: Arc<dyn Milvus>,
-    /// Those of the backup.
-    pub(crate) databases: Vec<DatabaseCapture>,
     advanced_at: Mutex<Time>,
     imports: Semaphore,
     warnings: Mutex<Vec<String>>,
     /// The page of the manifest's collections that was read last: lines are in its order.
     captures: tokio::sync::Mutex<Option<(u32, Vec<CollectionCapture>)>>,
+    databases: OnceCell<Vec<DatabaseCapture>>,
 }
 
 /// What a wait found.
@@ -321,11 +320,11 @@ impl<'a> Work<'a> {
             deadline: self.deadline,
             restore: self.restore.clone(),
             milvus: self.milvus().await?,
-            databases: self.manifest().await?.databases,
             advanced_at: Mutex::new(self.run.advanced_at.max(self.began_at)),
             imports: Semaphore::new(SEGMENTS_IN_FLIGHT),
             warnings: Mutex::default(),
             captures: tokio::sync::Mutex::default(),
+            databases: OnceCell::new(),
         })
     }
 
@@ -339,9 +338,7 @@ impl<'a> Work<'a> {
     }
 
     pub(crate) async fn manifest(&self) -> Result<Manifest, Error> {
-        let folder = self.snapshot();
-        let (source, backup) = (&self.restore.source_instance_id, &self.restore.backup_id);
-        snapshot::manifest(folder.objects, folder.bucket, source, backup).await
+        manifest_of(self.jobs, &self.restore).await
     }
 
     /// The instance's own bucket, where data is staged: Milvus imports from nowhere else.
@@ -359,6 +356,12 @@ impl<'a> Work<'a> {
 /// Whether many invocations in a row got it no further.
 fn is_idle(run: &RestoreRun, now: Time, stall: TimeDelta) -> bool {
     run.slices - run.advanced_in > MAX_IDLE_SLICES && run.is_stalled(now, stall * 10)
+}
+
+/// A rollback can do without: the backup may be deleted by then.
+async fn manifest_of(jobs: &Jobs, restore: &Restore) -> Result<Manifest, Error> {
+    let (source, backup) = (&restore.source_instance_id, &restore.backup_id);
+    snapshot::manifest(jobs.ports.objects.as_ref(), &jobs.settings.snapshot_bucket, source, backup).await
 }
 
 fn snapshot_of<'a>(jobs: &'a Jobs, restore: &Restore) -> Folder<'a> {
@@ -446,6 +449,12 @@ impl Shared<'_> {
         Ok(())
     }
 
+    /// The backup's databases.
+    pub(crate) async fn databases(&self) -> Result<&[DatabaseCapture], Error> {
+        let read = async || Ok::<_, Error>(manifest_of(self.jobs, &self.restore).await?.databases);
+        Ok(self.databases.get_or_try_init(read).await?)
+    }
+
     /// What the backup says of the line's collection.
     pub(crate) async fn capture(&self, line: &CollectionRestore) -> Result<CollectionCapture, Error> {
         let folder = snapshot_of(self.jobs, &self.restore);
@@ -454,8 +463,7 @@ impl Shared<'_> {
         let captures = match read.take() {
             Some((page, captures)) if page == line.capture_page => captures,
             _ => {
-                let (source, backup) = (&self.restore.source_instance_id, &self.restore.backup_id);
-                let manifest = snapshot::manifest(folder.objects, folder.bucket, source, backup).await?;
+                let manifest = manifest_of(self.jobs, &self.restore).await?;
                 let page = manifest.collection_pages.get(line.capture_page as usize).ok_or_else(missing)?;
                 folder.read_named(page).await?
             }

@@ -11,13 +11,11 @@ use aws_smithy_http_client::Builder;
 use chrono::{DateTime, TimeDelta, Utc};
 use milvault_jobs::{
     Jobs, OBJECTS_PER_PAGE, Ports, Settings,
-    backup::{self, CopyReport, CopyTask, CreateBackup},
-    ports::{Bucket, Catalog, Clock, Continuation, ContinuationError, CopyWorkers, Deadline, Expect, Objects, Write},
+    backup::{self, CreateBackup},
+    ports::{Bucket, Catalog, Clock, Deadline, Expect, Objects, Write},
 };
-use milvault_memory::{MemoryCatalog, SeededIds};
-use milvault_model::{
-    BackupId, BackupKind, BackupState, Instance, InstanceId, JobRef, Region, Snapshot, Storage, Time,
-};
+use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemorySchedules, SeededIds};
+use milvault_model::{BackupKind, BackupState, Instance, InstanceId, Region, Snapshot, Storage, Time};
 use milvault_snapshots::S3Objects;
 
 use crate::{
@@ -40,27 +38,6 @@ impl Clock for RealClock {
 
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
-    }
-}
-
-/// One invocation does it all.
-struct Alone;
-
-#[async_trait]
-impl Continuation for Alone {
-    async fn resume(&self, _: &JobRef) -> Result<(), ContinuationError> {
-        Ok(())
-    }
-
-    async fn verify(&self, _: &InstanceId, _: &BackupId) -> Result<(), ContinuationError> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl CopyWorkers for Alone {
-    async fn copy(&self, _: &CopyTask) -> Result<CopyReport, ContinuationError> {
-        Err(ContinuationError("there are no others".to_owned()))
     }
 }
 
@@ -105,6 +82,8 @@ impl Engine {
             milvus: Arc::new(server.clone()),
             continuation: Arc::new(Alone),
             copy_workers: Arc::new(Alone),
+            schedules: Arc::new(MemorySchedules::default()),
+            events: Arc::new(MemoryEvents::default()),
             clock: Arc::new(RealClock),
             ids: Arc::new(SeededIds::new(1)),
         };

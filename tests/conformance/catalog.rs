@@ -9,7 +9,7 @@ use milvault_jobs::ports::{
 };
 use milvault_memory::SeededIds;
 use milvault_model::{
-    Backup, BackupId, BackupName, BackupState, DueKind, InstanceId, JobRef, Previous, RestoreId, RestoreState,
+    Backup, BackupId, BackupName, BackupState, DueKind, InstanceId, JobRef, Notice, Previous, RestoreId, RestoreState,
     Snapshot, Time,
 };
 
@@ -42,6 +42,8 @@ pub const CASES: &[Case<CatalogFixture>] = cases![
     restores_are_listed_newest_first_in_pages,
     a_ledger_is_listed_by_number_in_pages,
     a_request_is_remembered_once_under_its_key,
+    automatic_backups_come_back_as_they_were_written_at_their_version,
+    what_is_to_be_told_is_listed_until_it_was_told,
     an_instance_has_one_job_at_a_time,
     a_lease_is_taken_for_the_instances_job_or_for_garbage_without_one,
     a_lease_is_free_from_its_expiry_on,
@@ -154,7 +156,11 @@ impl CatalogFixture {
 
 fn instance_of(item: &DueItem) -> &InstanceId {
     match item {
-        DueItem::Job(instance) | DueItem::Backup(instance, _) | DueItem::Restore(instance, _) => instance,
+        DueItem::Job(instance)
+        | DueItem::Backup(instance, _)
+        | DueItem::Restore(instance, _)
+        | DueItem::AutoBackup(instance)
+        | DueItem::Notice(instance, _) => instance,
     }
 }
 
@@ -754,11 +760,59 @@ async fn an_expiry_is_due_from_its_time_on_until_it_is_dealt_with(on: &CatalogFi
     backup.expires_at = Some(NOON + MINUTE);
     on.commit([Write::Backup(Box::new(backup.clone()), Expect::Version(1))]).await;
     expect(NOON, &[]).await;
-    expect(NOON + MINUTE, &[item]).await;
+    expect(NOON + MINUTE, std::slice::from_ref(&item)).await;
+
+    // Kept past its expiry.
+    backup.kept_until = Some(NOON + MINUTE * 2);
+    on.commit([Write::Backup(Box::new(backup.clone()), Expect::Version(2))]).await;
+    expect(NOON + MINUTE, &[]).await;
+    expect(NOON + MINUTE * 2, &[item]).await;
+    assert_eq!(on.catalog.backup(&instance, &backup.id).await.unwrap().unwrap().value, backup);
 
     backup.expires_at = None;
-    on.commit([Write::Backup(Box::new(backup), Expect::Version(2))]).await;
-    expect(NOON + MINUTE, &[]).await;
+    on.commit([Write::Backup(Box::new(backup), Expect::Version(3))]).await;
+    expect(NOON + MINUTE * 2, &[]).await;
+}
+
+async fn automatic_backups_come_back_as_they_were_written_at_their_version(on: &CatalogFixture) {
+    let instance = on.instance();
+    assert_eq!(on.catalog.auto_backup(&instance).await.unwrap(), None);
+    let mut version = 0;
+    for record in samples::auto_backups(&instance, &on.backup_id(), NOON) {
+        let expect = if version == 0 { Expect::Absent } else { Expect::Version(version) };
+        let put = Write::AutoBackup(Box::new(record.clone()), expect);
+        on.commit([put.clone()]).await;
+        version += 1;
+        let found = on.catalog.auto_backup(&instance).await.unwrap().unwrap();
+        assert_eq!((&found.value, found.version), (&record, version));
+        assert_eq!(on.conflict([put]).await, 0);
+        let due: Vec<DueItem> = record.due().iter().map(|_| DueItem::AutoBackup(instance.clone())).collect();
+        on.expect_due(DueKind::AutoBackup, NOON + TimeDelta::days(10), &instance, &due).await;
+    }
+    assert_eq!(on.conflict([Write::RemoveAutoBackup(instance.clone(), version - 1)]).await, 0);
+    on.commit([Write::RemoveAutoBackup(instance.clone(), version)]).await;
+    assert_eq!(on.catalog.auto_backup(&instance).await.unwrap(), None);
+    on.expect_due(DueKind::AutoBackup, NOON + TimeDelta::days(10), &instance, &[]).await;
+}
+
+async fn what_is_to_be_told_is_listed_until_it_was_told(on: &CatalogFixture) {
+    let (instance, other) = (on.instance(), on.instance());
+    let mut notices: Vec<Notice> = (0..3).filter_map(|_| samples::notice(&on.backup(&instance), NOON)).collect();
+    notices.sort_by(|one, another| one.id.cmp(&another.id));
+    let elsewhere = samples::notice(&on.backup(&other), NOON).unwrap();
+    for notice in notices.iter().chain([&elsewhere, &notices[0]]) {
+        on.commit([Write::Notice(Box::new(notice.clone()))]).await;
+    }
+    let listed = on.catalog.notices(&instance, page(None, 2)).await.unwrap();
+    assert!(listed.more && listed.items == notices[..2]);
+    let rest = on.catalog.notices(&instance, page(Some(&notices[1].id), 2)).await.unwrap();
+    assert!(!rest.more && rest.items == notices[2..]);
+    on.commit([Write::Told(instance.clone(), notices[0].id.clone()), Write::Told(other, elsewhere.id)]).await;
+    on.commit([Write::Told(instance.clone(), notices[0].id.clone())]).await;
+    assert_eq!(on.catalog.notices(&instance, page(None, 100)).await.unwrap().items, notices[1..]);
+    let told = notices[1..].iter().map(|notice| Write::Told(instance.clone(), notice.id.clone())).collect();
+    on.catalog.commit(told).await.unwrap();
+    on.expect_due(DueKind::Notice, NOON, &instance, &[]).await;
 }
 
 async fn every_kind_of_due_is_listed_apart(on: &CatalogFixture) {
@@ -773,6 +827,8 @@ async fn every_kind_of_due_is_listed_apart(on: &CatalogFixture) {
     let long_ago = NOON - TimeDelta::days(7);
     verified.state = BackupState::Available(Snapshot { completed_at: long_ago, ..samples::snapshot(long_ago) });
     let mut restore = samples::restore(&instance, &on.restore_id(), &expiring.id, NOON);
+    let automatic = samples::auto_backups(&instance, &expiring.id, NOON - MINUTE * 5).remove(0);
+    let notice = samples::notice(&expiring, NOON).unwrap();
     let previous = Previous::Kept { until: NOON };
     restore.state = RestoreState::Completed { started_at: NOON, completed_at: NOON, previous, leftovers_since: None };
     on.commit([
@@ -781,6 +837,8 @@ async fn every_kind_of_due_is_listed_apart(on: &CatalogFixture) {
         Write::Backup(Box::new(verified.clone()), Expect::Absent),
         Write::Restore(Box::new(restore.clone()), Expect::Absent),
         Write::ClaimJob(on.job(&instance), NOON),
+        Write::AutoBackup(Box::new(automatic), Expect::Absent),
+        Write::Notice(Box::new(notice.clone())),
     ])
     .await;
     for kind in DueKind::ALL {
@@ -790,6 +848,8 @@ async fn every_kind_of_due_is_listed_apart(on: &CatalogFixture) {
             DueKind::Deletion => DueItem::Backup(instance.clone(), deleting.id.clone()),
             DueKind::Verification => DueItem::Backup(instance.clone(), verified.id.clone()),
             DueKind::RestoreLeftovers => DueItem::Restore(instance.clone(), restore.id.clone()),
+            DueKind::AutoBackup => DueItem::AutoBackup(instance.clone()),
+            DueKind::Notice => DueItem::Notice(instance.clone(), notice.id.clone()),
         };
         on.expect_due(kind, NOON, &instance, &[expected]).await;
     }
@@ -802,6 +862,8 @@ async fn every_kind_of_due_is_listed_apart(on: &CatalogFixture) {
         Write::Backup(Box::new(verified), Expect::Version(1)),
         Write::Backup(Box::new(deleting), Expect::Version(1)),
         Write::Restore(Box::new(restore), Expect::Version(1)),
+        Write::RemoveAutoBackup(instance.clone(), 1),
+        Write::Told(instance.clone(), notice.id),
     ])
     .await;
     release_claimed_job(on, &instance).await;

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta};
 use milvault_model::{
-    Again, Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupRun, BackupState, CaptureMethod,
-    CollectionName, CollectionRestore, CollectionStage, Copied, Copying, Ending, Failure, FailureCode, Flushing,
-    ImportState, Imports, Instance, InstanceId, Loaded, ObjectKey, PageSet, Planning, Previous, Progress, Reload,
-    Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep, Snapshot, Storage, Swap,
-    Time, Totals, Verification, Verifying,
+    Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupRun,
+    BackupState, CaptureMethod, CollectionName, CollectionRestore, CollectionStage, Copied, Copying, Ending, Failure,
+    FailureCode, Flushing, ImportState, Imports, Instance, InstanceId, Loaded, Notice, ObjectKey, PageSet, Planning,
+    Previous, Progress, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep,
+    ScheduleState, Snapshot, Storage, Swap, Time, Totals, Verification, Verifying, Wanted,
 };
 
 /// A time whose every digit counts.
@@ -43,6 +43,7 @@ pub(super) fn backup(instance: &InstanceId, id: &BackupId, name: &BackupName, at
         selection: vec!["default.*".parse().unwrap(), "default.items".parse().unwrap()],
         created_at: odd(at),
         expires_at: None,
+        kept_until: None,
         cancel_requested_at: None,
         pins: BTreeSet::new(),
         verification: Some(Verification {
@@ -219,9 +220,37 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
             }),
         },
         CollectionStage::Imported { id: -1, rows: 0 },
+        CollectionStage::Compared { id: 1 },
         CollectionStage::Verified { id: (1 << 53) + 1 },
         CollectionStage::Swapping(swap.clone()),
         CollectionStage::Swapped(Swap { live_id: Some(1), live_loaded: Loaded::Whole { replicas: 1 }, ..swap }),
         CollectionStage::Undone,
     ]
+}
+
+/// In every state; the first is due two minutes later.
+pub(super) fn auto_backups(instance: &InstanceId, backup: &BackupId, at: Time) -> Vec<AutoBackup> {
+    let off = AutoBackup::off(instance.clone());
+    let mut plan = off.plan.clone();
+    plan.timezone = "America/Argentina/ComodRivadavia".parse().unwrap();
+    plan.keep_at_least = 365.try_into().unwrap();
+    let on = off.clone().changed(plan, Wanted::On, odd(at));
+    let with = |state| {
+        let last_run = Some(AutoRun { scheduled_for: at, state });
+        AutoBackup { schedule: ScheduleState::Confirmed, last_run, ..on.clone() }
+    };
+    vec![
+        on.clone(),
+        off,
+        with(AutoRunState::Waiting { since: odd(at), failure: failure() }),
+        with(AutoRunState::Started { at: odd(at), backup_id: backup.clone() }),
+        with(AutoRunState::Failed { at, failure: failure() }),
+        with(AutoRunState::Missed { at, failure: failure() }),
+    ]
+}
+
+/// That this backup is damaged.
+pub(super) fn notice(backup: &Backup, at: Time) -> Option<Notice> {
+    let state = BackupState::Damaged { snapshot: snapshot(at), failure: failure() };
+    Notice::backup_ended(&Backup { state, ..backup.clone() }, at)
 }

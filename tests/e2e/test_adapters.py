@@ -10,6 +10,7 @@ from stack.deploy import load_template
 from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from stack.local_stack import LocalStack
 
+
 def test_the_adapters_keep_every_promise(stack: LocalStack) -> None:
     # A table and buckets of its own: what it leaves behind must not become due for the sweeps of other tests.
     table = load_template()["Resources"]["CatalogTable"]["Properties"]

@@ -32,7 +32,10 @@ def test_the_sweep_deletes_what_has_expired_and_nothing_else(product: Product) -
 
     dry = product.sweep(dryRun=True)
     mine = [swept for swept in dry["expired"] if swept["instanceId"] == product.instance]
-    assert mine == [{"instanceId": product.instance, "backupId": gone["backupId"], "outcome": "Delete"}]
+    reason = "it expired at 2020-01-01T00:00:00+00:00"
+    assert mine == [
+        {"instanceId": product.instance, "backupId": gone["backupId"], "outcome": "Delete", "reason": reason}
+    ]
     assert product.call("GET", f"/backups/{gone['backupId']}").expect(200)["status"] == "AVAILABLE"
 
     product.sweep()

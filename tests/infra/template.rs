@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_yaml_ng::Value;
 
 /// The contract's routes of the functions that the template deploys.
-const ROUTES: [(&str, &str); 16] = [
+const ROUTES: [(&str, &str); 18] = [
     ("GET /instances", "InstancesFunction"),
     ("PUT /instances/{instanceId}", "InstancesFunction"),
     ("GET /instances/{instanceId}", "InstancesFunction"),
     ("DELETE /instances/{instanceId}", "InstancesFunction"),
     ("POST /instances/{instanceId}/preflight", "InstancesFunction"),
+    ("GET /instances/{instanceId}/auto-backup", "AutoBackupFunction"),
+    ("PUT /instances/{instanceId}/auto-backup", "AutoBackupFunction"),
     ("POST /instances/{instanceId}/backups", "CreateBackupFunction"),
     ("POST /instances/{instanceId}/backups/{backupId}/verify", "CreateBackupFunction"),
     ("GET /instances/{instanceId}/backups", "ListFunction"),
@@ -101,4 +103,29 @@ fn deleting_the_stack_keeps_the_catalog_and_the_snapshots() {
         assert_eq!(resource["DeletionPolicy"], "Retain", "{name}");
         assert_eq!(resource["UpdateReplacePolicy"], "Retain", "{name}");
     }
+}
+
+#[test]
+fn the_scheduler_may_begin_backups_and_do_nothing_else() {
+    let template = Template::read();
+    let role = template.resources("AWS::IAM::Role")["ScheduleRole"];
+    let statements = role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"].as_sequence().unwrap();
+    let actions: Vec<&str> = statements.iter().map(|statement| text(&statement["Action"])).collect();
+    assert_eq!(actions, ["lambda:InvokeFunction", "sqs:SendMessage"]);
+    assert!(text(&statements[0]["Resource"]).ends_with("-create-backup"));
+    let trusted = &role["Properties"]["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]["Service"];
+    assert_eq!(trusted, "scheduler.amazonaws.com");
+}
+
+#[test]
+fn whoever_wants_to_be_told_of_failures_is_told_of_each_kind_that_there_is() {
+    use milvault_model::NoticeKind::{
+        AutomaticBackupFailed, AutomaticBackupLate, AutomaticBackupMissed, BackupDamaged, BackupFailed, RestoreFailed,
+    };
+    let template = Template::read();
+    let pattern = &template.resources("AWS::Events::Rule")["FailureRule"]["Properties"]["EventPattern"];
+    let told: BTreeSet<&str> = pattern["detail-type"].as_sequence().unwrap().iter().map(text).collect();
+    let failures =
+        [AutomaticBackupFailed, AutomaticBackupLate, AutomaticBackupMissed, BackupDamaged, BackupFailed, RestoreFailed];
+    assert_eq!(told, failures.map(|kind| kind.detail_type()).into());
 }

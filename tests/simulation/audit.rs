@@ -14,6 +14,7 @@ use milvault_model::{
 };
 
 use crate::{
+    automatic::{Automatic, Scheduler},
     content,
     format::{self, Entry, Stored},
     ports::{Servers, at_once, locked},
@@ -54,6 +55,8 @@ pub(crate) struct Audit {
     pub(crate) servers: Servers,
     bucket: Bucket,
     pub(crate) seen: Mutex<Seen>,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) automatic: Mutex<Automatic>,
 }
 
 #[derive(Default)]
@@ -107,7 +110,16 @@ impl Audit {
         servers: Servers,
         bucket: Bucket,
     ) -> Self {
-        Self { world, catalog, objects, servers, bucket, seen: Mutex::default() }
+        Self {
+            world,
+            catalog,
+            objects,
+            servers,
+            bucket,
+            seen: Mutex::default(),
+            scheduler: Scheduler::default(),
+            automatic: Mutex::default(),
+        }
     }
 
     fn get(&self, key: &str) -> Option<Vec<u8>> {
@@ -188,6 +200,7 @@ impl Audit {
     pub(crate) fn committed(&self, writes: &[Write]) {
         let mut about = BTreeSet::new();
         for write in writes {
+            self.automatic_on(write);
             match write {
                 Write::HoldLease(lease) | Write::ReleaseJob(lease) => {
                     self.requires_newest(lease, "committed");
@@ -361,6 +374,7 @@ impl Audit {
     /// When nothing is due any more, nothing may be left over.
     pub(crate) fn at_rest(&self, instances: &[InstanceId], is_calm: bool) {
         self.look();
+        self.automatic_at_rest(instances);
         self.nothing_is_left_of_restores(instances);
         let needed: BTreeSet<String> =
             locked(&self.seen).living().flat_map(|(_, living)| living.keys().cloned().collect::<Vec<_>>()).collect();

@@ -10,8 +10,8 @@ use milvault_jobs::ports::{
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
-    Account, Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore, CollectionStage, DueKind,
-    Instance, InstanceId, JobRef, Region, Restore, RestoreId, Snapshot, Time, Totals,
+    Account, AutoBackup, AutoRunState, Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore,
+    CollectionStage, DueKind, Instance, InstanceId, JobRef, Notice, Region, Restore, RestoreId, Snapshot, Time, Totals,
 };
 
 use crate::ports::locked;
@@ -31,6 +31,10 @@ pub(crate) enum Defect {
     ForgetsHeirs,
     /// The ledger of a swap: that its renames are about to be made isn't written down.
     SwapsWithoutALedger,
+    /// A run's identity: that it has begun isn't written down with its backup.
+    ForgetsRuns,
+    /// What users are to be told: it isn't written down.
+    TellsNobody,
     /// A failed import: tried again without building its collection anew.
     ImportsAgainIntoTheSame,
 }
@@ -107,6 +111,20 @@ impl Catalog for BrokenCatalog {
                 let keep = |write: &Write| !steps || !is_an_heirs(write) || own.next().is_some_and(|place| place == 0);
                 self.sound.commit(writes.into_iter().filter(keep).collect()).await
             }
+            Defect::ForgetsRuns => {
+                let is_of_a_run = |write: &Write| match write {
+                    Write::AutoBackup(record, _) => {
+                        let last = record.last_run.as_ref().map(|run| &run.state);
+                        matches!(last, Some(AutoRunState::Started { .. }))
+                    }
+                    _ => false,
+                };
+                self.sound.commit(writes.into_iter().filter(|write| !is_of_a_run(write)).collect()).await
+            }
+            Defect::TellsNobody => {
+                let told = writes.into_iter().filter(|write| !matches!(write, Write::Notice(_)));
+                self.sound.commit(told.collect()).await
+            }
             Defect::OverlooksABackup | Defect::BelievesCopies | Defect::ImportsAgainIntoTheSame => {
                 self.sound.commit(writes).await
             }
@@ -153,6 +171,14 @@ impl Catalog for BrokenCatalog {
 
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
         self.sound.ledger(restore, page).await
+    }
+
+    async fn auto_backup(&self, instance: &InstanceId) -> Result<Option<Versioned<AutoBackup>>, CatalogError> {
+        self.sound.auto_backup(instance).await
+    }
+
+    async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError> {
+        self.sound.notices(instance, page).await
     }
 
     async fn account(

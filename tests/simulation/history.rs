@@ -9,6 +9,7 @@ use std::{
 use chrono::TimeDelta;
 use milvault_jobs::{
     IdempotencyKey, Jobs, Ports, Settings,
+    auto_backup::{self, RunEnd},
     backup::{self, CopyTask, CreateBackup},
     deletion,
     ports::{Bucket, Catalog, Deadline, Expect, Lease, Objects, PageRequest, Write},
@@ -17,8 +18,8 @@ use milvault_jobs::{
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
 use milvault_model::{
-    Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, Instance, InstanceId, JobRef, Reload, Restore,
-    RestoreId, RestoreMode, RestoreStatus, Storage, Time,
+    Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, Instance, InstanceId, JobRef, Plan, Reload,
+    Restore, RestoreId, RestoreMode, RestoreStatus, Storage, Time, Wanted,
 };
 
 use crate::{
@@ -66,6 +67,10 @@ pub(crate) enum Invocation {
     Verify(InstanceId, BackupId),
     /// Of `delete`.
     Delete(InstanceId, BackupId),
+    /// Of `auto-backup`.
+    SetAutoBackup(InstanceId, Plan, Wanted),
+    /// Of `create-backup`, by the scheduler.
+    Scheduled(InstanceId, Option<Time>),
     /// Of `retention-sweep`.
     Sweep,
 }
@@ -101,8 +106,8 @@ pub(crate) fn live(seed: u64, defect: Option<Defect>, is_shown: bool) -> Outcome
     }
 }
 
-struct History {
-    world: Arc<World>,
+pub(crate) struct History {
+    pub(crate) world: Arc<World>,
     network: Arc<Network>,
     workers: Workers,
     catalog: Arc<MemoryCatalog>,
@@ -110,7 +115,7 @@ struct History {
     offered_catalog: Arc<dyn Catalog>,
     offered_objects: Arc<dyn Objects>,
     servers: Servers,
-    audit: Arc<Audit>,
+    pub(crate) audit: Arc<Audit>,
     ids: Arc<SeededIds>,
     settings: Settings,
     instances: Vec<InstanceId>,
@@ -283,6 +288,8 @@ impl History {
             milvus: port.clone(),
             continuation: port.clone(),
             copy_workers: port.clone(),
+            schedules: port.clone(),
+            events: port.clone(),
             clock: port.clone(),
             ids: self.ids.clone(),
         };
@@ -314,6 +321,8 @@ impl History {
             52..55 => self.about_a_restore(instance, Invocation::Rollback),
             55..57 => self.about_a_restore(instance, Invocation::Cancel),
             26..36 => self.world.invoke(Invocation::Sweep),
+            57..59 => self.ask_for_automatic_backups(instance),
+            59..63 => self.deliver_a_run(instance),
             36..44 => {
                 if let Ok(Some(job)) = at_once(self.catalog.job(&instance)) {
                     self.world.invoke(Invocation::Run(job));
@@ -454,6 +463,7 @@ impl History {
         }
         for backup in self.instances.iter().flat_map(|instance| self.backups(instance)) {
             let ending = match backup.state.status() {
+                BackupStatus::Available if backup.kind == BackupKind::Auto => "automatic AVAILABLE",
                 BackupStatus::Available => "AVAILABLE",
                 BackupStatus::Deleted => "DELETED",
                 BackupStatus::Failed => "FAILED",
@@ -572,6 +582,17 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
             let deleted = deletion::delete(&jobs, instance, id, deadline).await;
             deleted.map(|backup| format!("{:?}", backup.state.status()))
         }
+        Invocation::SetAutoBackup(instance, plan, wanted) => {
+            let changed = auto_backup::change(&jobs, instance, plan, *wanted).await;
+            changed.map(|(record, told)| format!("{:?}, {told:?}", record.switch))
+        }
+        Invocation::Scheduled(instance, time) => match auto_backup::run(&jobs, instance, *time).await {
+            Ok(RunEnd::Begun(backup)) => {
+                let end = backup::run(&jobs, instance, &backup.id, deadline).await;
+                Ok(format!("{}, {end:?}", backup.id))
+            }
+            end => end.map(|end| format!("{end:?}")),
+        },
         Invocation::Sweep => sweep(&jobs, SweepMode::Act, deadline).await.map(|report| format!("{report:?}")),
     };
     world.note(|| format!("[{worker}] is done: {result:?}"));

@@ -10,11 +10,12 @@
 //! From the outside in: `history` draws what happens and lives through it; `workers` polls the invocations, one at a time;
 //! `ports` are what they are given, each call through `calls`, where things go wrong, at times that `world` keeps; `server`
 //! is the Milvus that is backed up and restored. `audit` sees every effect and judges it by `rules`, with `format` and
-//! `content` reading what is stored without any of the jobs' own code, and `restores` what becomes of names. `broken` has ports with defects, which the audit must find.
+//! `content` reading what is stored without any of the jobs' own code, `restores` what becomes of names, and `automatic` runs and what users are told. `broken` has ports with defects, which the audit must find.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod audit;
+mod automatic;
 mod broken;
 mod calls;
 mod content;
@@ -126,6 +127,16 @@ fn a_backup_that_is_published_before_it_is_copied_is_caught() {
 #[test]
 fn a_swap_that_the_ledger_knows_nothing_of_is_caught() {
     must_be_caught(Defect::SwapsWithoutALedger, "Names:");
+}
+
+#[test]
+fn a_run_that_is_forgotten_when_its_backup_begins_is_caught() {
+    must_be_caught(Defect::ForgetsRuns, "Once:");
+}
+
+#[test]
+fn an_end_that_nobody_is_told_of_is_caught() {
+    must_be_caught(Defect::TellsNobody, "Told:");
 }
 
 #[test]

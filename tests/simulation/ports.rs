@@ -17,8 +17,9 @@ use milvault_jobs::ports::{
     PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
 };
 use milvault_model::{
-    Account, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind, IndexCapture,
-    Instance, InstanceId, JobRef, Loaded, PrimaryKey, Region, Restore, RestoreId, RestorePhase, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
+    IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Region, Restore, RestoreId, RestorePhase,
+    Time,
 };
 
 use crate::{
@@ -165,6 +166,16 @@ impl Catalog for Port {
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
         let restore = restore.clone();
         self.look(format!("ledger {restore}"), move |catalog| at_once(catalog.ledger(&restore, page))).await
+    }
+
+    async fn auto_backup(&self, instance: &InstanceId) -> Result<Option<Versioned<AutoBackup>>, CatalogError> {
+        let instance = instance.clone();
+        self.look(format!("automatic backups {instance}"), move |catalog| at_once(catalog.auto_backup(&instance))).await
+    }
+
+    async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError> {
+        let instance = instance.clone();
+        self.look(format!("notices {instance}"), move |catalog| at_once(catalog.notices(&instance, page))).await
     }
 
     async fn account(
@@ -357,6 +368,10 @@ impl Continuation for Port {
 
     async fn verify(&self, instance: &InstanceId, backup: &BackupId) -> Result<(), ContinuationError> {
         self.start(Invocation::Verify(instance.clone(), backup.clone())).await
+    }
+
+    async fn begin_run(&self, instance: &InstanceId, scheduled_for: Time) -> Result<(), ContinuationError> {
+        self.start(Invocation::Scheduled(instance.clone(), Some(scheduled_for))).await
     }
 }
 

@@ -245,7 +245,10 @@ fn all_or_none(restore: &Restore, lines: &[CollectionRestore]) -> Result<(), Str
     let swapping = lines.iter().any(|line| matches!(line.stage, CollectionStage::Swapping(_)));
     let is_right = match &restore.state {
         // A rollback that wasn't possible says so.
-        RestoreState::Completed { .. } => swapped == lines.len() || !restore.warnings.is_empty(),
+        RestoreState::Completed { .. } => {
+            let says_so = |warning: &String| warning.contains("the rollback was not possible");
+            swapped == lines.len() || restore.warnings.iter().any(says_so)
+        }
         RestoreState::Failed { failure, .. } => {
             (swapped == 0 && !swapping) || names_what_is_in_the_way(&failure.message)
         }

@@ -41,6 +41,10 @@ pub(crate) enum Rule {
     Kept,
     /// A name stands for what its users take it to stand for, but for the moments of a swap of it.
     Names,
+    /// The scheduler has what the catalog says, and no run is forgotten.
+    Scheduled,
+    /// Users are told what happened.
+    Told,
     /// Nothing that a restore made for itself is left of it.
     NoLeftovers,
 }

@@ -3,17 +3,18 @@
 
 use chrono::TimeDelta;
 use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, Findings, Route, Status, find, patterns,
+    Answer, Call, Caller, Direct, Event, Findings, Route, Scheduled, Status, find, patterns,
     wire::{BackupView, VerifiedView},
 };
 use milvault_jobs::{
     Error, FieldError, Jobs,
+    auto_backup::{self, RunEnd},
     backup::{self, CreateBackup},
 };
 use milvault_model::{BackupKind, BackupName, CollectionPattern, JobRef};
 use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -58,6 +59,7 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     let call = match event {
         Event::Resume(job) => return slice(jobs, &job, invocation).await,
+        Event::Scheduled(scheduled) => return automatic(jobs, scheduled, invocation).await,
         Event::Copy(task) => return Ok(Answer::ok(backup::copy_page(jobs, task, invocation.deadline).await?)),
         event => Call::read(event, &ROUTES)?,
     };
@@ -89,6 +91,20 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let location = format!("/instances/{}/backups/{}", backup.instance_id, backup.id);
     let view = BackupView::of(&backup, jobs.ports.clock.now());
     Ok(Answer::new(Status::Accepted, view).located(location).retry_after(2))
+}
+
+/// Begins an automatic backup, and works on it at once.
+async fn automatic(jobs: &Jobs, scheduled: Scheduled, invocation: &Invocation) -> Result<Answer, Error> {
+    let end = auto_backup::run(jobs, &scheduled.instance_id, scheduled.time).await?;
+    Ok(match end {
+        RunEnd::Begun(backup) => {
+            let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
+            slice(jobs, &job, invocation).await?
+        }
+        RunEnd::Waits(failure) => Answer::ok(json!({ "run": "WAITING", "failure": failure })),
+        RunEnd::Failed(failure) => Answer::ok(json!({ "run": "FAILED", "failure": failure })),
+        RunEnd::Nothing(reason) => Answer::ok(json!({ "run": "NONE", "reason": reason })),
+    })
 }
 
 fn expiry(days: Option<u32>) -> Result<Option<TimeDelta>, FieldError> {

@@ -7,7 +7,7 @@ mod registration;
 mod removal;
 
 use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, PageSize, Route, find,
+    Answer, Call, Caller, Direct, Event, PageSize, Route, find, show,
     wire::{InstanceView, PageView},
 };
 use milvault_jobs::{
@@ -58,12 +58,30 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
         Action::List => list(jobs, call).await,
         Action::Put => {
             let instance = call.instance()?;
-            registration::put(jobs, instance, call.body()?).await
+            let (registration, filters) = call.body_and_filters(&["check"])?;
+            let check = if filters.switch("check").map_err(|found| Error::Invalid(vec![found]))? {
+                Check::Preflight
+            } else {
+                Check::Nothing
+            };
+            registration::put(jobs, instance, registration, check).await
         }
-        Action::Get => Ok(Answer::ok(InstanceView::of(&find::instance(jobs, &named(call)?).await?.value))),
+        Action::Get => {
+            let found = find::instance(jobs, &named(call)?).await?;
+            Ok(Answer::ok(show::instance(jobs, &found.value).await?))
+        }
         Action::Delete => removal::remove(jobs, &named(call)?).await,
-        Action::Preflight => preflight::preflight(jobs, &named(call)?).await,
+        Action::Preflight => Ok(Answer::ok(preflight::preflight(jobs, &named(call)?).await?)),
     }
+}
+
+/// What is checked of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// That it can be one.
+    Nothing,
+    /// Also that it can be backed up, as it then is.
+    Preflight,
 }
 
 /// The instance of a call that says nothing else.

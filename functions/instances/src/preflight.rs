@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use milvault_gateway::{Answer, find};
+use chrono::TimeDelta;
+use milvault_gateway::find;
 use milvault_jobs::{
     Error, Jobs, STAGING_PREFIX,
-    ports::{Bucket, CatalogError, Expect, MilvusError, ObjectsError, PutMode, Versioned, Write},
+    ports::{Bucket, CatalogError, Expect, GarbageHold, MilvusError, ObjectsError, PutMode, Versioned, Write},
     probe_key,
 };
-use milvault_model::{EngineVersion, Instance, InstanceId, Support};
+use milvault_model::{EngineVersion, Instance, InstanceId, Support, Time};
 use serde::Serialize;
 
 /// What one check may take: the caller waits for all of them, 30 seconds at most.
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// What was found out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report {
+pub(crate) struct Report {
     ok: bool,
     checks: Vec<Check>,
 }
@@ -38,6 +39,8 @@ enum CheckName {
     DataBucketReadable,
     StagingWritable,
     SnapshotBucketWritable,
+    GarbageCollectionHold,
+    Clocks,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -62,31 +65,38 @@ impl CheckName {
     }
 }
 
+/// A hold that is tried out lasts for so long. A server keeps the longer of two, so that it ends no backup's.
+const TRIED_HOLD: Duration = Duration::from_secs(1);
+
+/// Points in time are told by the server's clock: more than this would mislead those who choose among backups.
+const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
+
 /// Tries everything out, and keeps the version that the server reports.
-pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error> {
+pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Report, Error> {
     let found = find::instance(jobs, id).await?;
     let instance = &found.value;
-    let ((mut checks, version), buckets) = tokio::join!(server(jobs, instance), buckets(jobs, instance));
+    let ((mut checks, version), buckets, hold, clocks) =
+        tokio::join!(server(jobs, instance), buckets(jobs, instance), hold(jobs, instance), clocks(jobs, instance));
     checks.extend(buckets);
+    checks.extend([hold, clocks]);
     if let Some(version) = version {
         remember(jobs, found, version).await?;
     }
     let ok = checks.iter().all(|check| check.status != CheckStatus::Failed);
-    Ok(Answer::ok(Report { ok, checks }))
+    Ok(Report { ok, checks })
 }
 
 /// The checks of the server, with the version that it reports.
 async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>) {
     use CheckName::{Authenticated, Reachable, Version};
 
-    let asked = tokio::time::timeout(PATIENCE, async {
+    let asked = within_patience(async {
         let milvus = jobs.ports.milvus.connect(instance).await?;
         let version = milvus.version().await?;
         // Some servers tell their version to anyone; what only a user may ask shows whether we are one.
         Ok::<_, MilvusError>((version, milvus.databases().await))
     })
-    .await
-    .unwrap_or_else(|_| Err(MilvusError::Unreachable(no_answer())));
+    .await;
     let (version, databases) = match asked {
         Ok(answers) => answers,
         Err(error) => {
@@ -120,6 +130,51 @@ fn engine(version: &str) -> Check {
         }
         Support::Unknown => name.failed(format!("'{version}' is not a version that backup and restore know")),
     }
+}
+
+/// Whether the server keeps the files of dropped segments while a backup copies them. One that doesn't can be backed up
+/// all the same: a file that vanishes is noticed.
+async fn hold(jobs: &Jobs, instance: &Instance) -> Check {
+    let name = CheckName::GarbageCollectionHold;
+    if instance.management_endpoint.is_none() {
+        return name.skipped("the instance is registered without its management endpoint");
+    }
+    let asked = within_patience(async {
+        let milvus = jobs.ports.milvus.connect(instance).await?;
+        let hold = milvus.hold_garbage(TRIED_HOLD).await?;
+        // Without a ticket, ending it would end a running backup's too: it ends by itself.
+        if matches!(hold, GarbageHold::Held { ticket: Some(_) }) {
+            milvus.release_garbage(&hold).await?;
+        }
+        Ok(hold)
+    });
+    match asked.await {
+        Ok(GarbageHold::Held { .. }) => name.passed("held during a backup"),
+        Ok(GarbageHold::NotOffered) => name.skipped("the server doesn't offer it"),
+        Err(error) => name.failed(error.to_string()),
+    }
+}
+
+/// Whether the server's clock and ours agree.
+async fn clocks(jobs: &Jobs, instance: &Instance) -> Check {
+    let name = CheckName::Clocks;
+    let before = jobs.ports.clock.now();
+    match within_patience(async { jobs.ports.milvus.connect(instance).await?.clock().await }).await {
+        Ok(Some(theirs)) => compared(before, theirs, jobs.ports.clock.now()),
+        Ok(None) => name.skipped("the server doesn't tell its time"),
+        Err(_) => name.skipped("the server didn't tell"),
+    }
+}
+
+/// Their time was told between two of ours.
+fn compared(before: Time, theirs: Time, after: Time) -> Check {
+    let apart = (before - theirs).max(theirs - after).max(TimeDelta::zero());
+    let detail = format!("the server's clock and ours are {} s apart", apart.num_seconds());
+    if apart <= CLOCKS_APART { CheckName::Clocks.passed(detail) } else { CheckName::Clocks.failed(detail) }
+}
+
+async fn within_patience<T>(asked: impl Future<Output = Result<T, MilvusError>>) -> Result<T, MilvusError> {
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(MilvusError::Unreachable(no_answer())))
 }
 
 async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
@@ -180,7 +235,22 @@ async fn remember(jobs: &Jobs, found: Versioned<Instance>, version: String) -> R
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
+
+    #[test]
+    fn clocks_that_are_more_than_a_minute_apart_fail() {
+        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        for theirs in [-60, 0, 3, 63] {
+            assert_eq!(compared(at(0), at(theirs), at(3)).status, CheckStatus::Passed, "{theirs}");
+        }
+        for theirs in [-61, 64, 3_600] {
+            let apart = compared(at(0), at(theirs), at(3));
+            assert_eq!(apart.status, CheckStatus::Failed, "{theirs}");
+        }
+        assert!(compared(at(0), at(3_603), at(3)).detail.contains("3600 s"));
+    }
 
     #[test]
     fn an_old_engine_fails_and_is_told_what_to_upgrade_to() {

@@ -6,9 +6,13 @@ use milvault_jobs::{
     ports::{Expect, Write},
 };
 use milvault_model::{Auth, Instance, InstanceId, Region, Storage};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{decided, endpoint, refuse_while_occupied, refuse_with_backups};
+use crate::{
+    Check, decided, endpoint,
+    preflight::{self, Report},
+    refuse_while_occupied, refuse_with_backups,
+};
 
 /// One copies some thousand objects a second; an account has a thousand concurrent invocations for everything.
 const MOST_COPY_WORKERS: u8 = 32;
@@ -28,12 +32,33 @@ pub(crate) struct Registration {
 
 /// Registers an instance, or replaces what is registered. Connects to nothing: an instance can be registered before it
 /// runs, and preflight tells the rest.
-pub(crate) async fn put(jobs: &Jobs, id: InstanceId, registration: Registration) -> Result<Answer, Error> {
+pub(crate) async fn put(
+    jobs: &Jobs,
+    id: InstanceId,
+    registration: Registration,
+    check: Check,
+) -> Result<Answer, Error> {
     registration.check(&jobs.settings.snapshot_bucket.name)?;
-    decided(async || put_once(jobs, &id, &registration).await).await
+    let (instance, status) = decided(async || put_once(jobs, &id, &registration).await).await?;
+    let preflight = match check {
+        Check::Nothing => None,
+        // What it finds is an answer, not a reason to forget the registration.
+        Check::Preflight => Some(preflight::preflight(jobs, &id).await?),
+    };
+    let answer = Answer::new(status, Checked { instance: InstanceView::of(&instance), preflight });
+    Ok(if status == Status::Created { answer.located(format!("/instances/{id}")) } else { answer })
 }
 
-async fn put_once(jobs: &Jobs, id: &InstanceId, registration: &Registration) -> Result<Answer, Error> {
+/// A registered instance, with what preflight found if that was asked for.
+#[derive(Debug, Serialize)]
+struct Checked<'a> {
+    #[serde(flatten)]
+    instance: InstanceView<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preflight: Option<Report>,
+}
+
+async fn put_once(jobs: &Jobs, id: &InstanceId, registration: &Registration) -> Result<(Instance, Status), Error> {
     let catalog = &jobs.ports.catalog;
     let (instance, expect, status) = match catalog.instance(id).await? {
         None => {
@@ -57,8 +82,7 @@ async fn put_once(jobs: &Jobs, id: &InstanceId, registration: &Registration) -> 
         }
     };
     catalog.commit(vec![Write::Instance(Box::new(instance.clone()), expect)]).await?;
-    let answer = Answer::new(status, InstanceView::of(&instance));
-    Ok(if status == Status::Created { answer.located(format!("/instances/{id}")) } else { answer })
+    Ok((instance, status))
 }
 
 /// Whether a job under way would suddenly work on another server or bucket.

@@ -1,7 +1,11 @@
 //! Removing an instance's registration.
 
 use milvault_gateway::{Answer, find, wire::InstanceView};
-use milvault_jobs::{Error, Jobs, ports::Write};
+use milvault_jobs::{
+    Error, Jobs,
+    auto_backup::{self, Told},
+    ports::Write,
+};
 use milvault_model::InstanceId;
 
 use crate::{decided, refuse_while_occupied, refuse_with_backups};
@@ -13,7 +17,13 @@ pub(crate) async fn remove(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error
         let found = find::instance(jobs, id).await?;
         refuse_while_occupied(jobs, id).await?;
         refuse_with_backups(jobs, id).await?;
-        jobs.ports.catalog.commit(vec![Write::RemoveInstance(id.clone(), found.version)]).await?;
+        let mut writes = vec![Write::RemoveInstance(id.clone(), found.version)];
+        let (automatic, told) = auto_backup::removal(jobs, id).await?;
+        writes.extend(automatic);
+        jobs.ports.catalog.commit(writes).await?;
+        if told == Told::Yes {
+            auto_backup::forget(jobs, id).await;
+        }
         Ok(Answer::ok(InstanceView::of(&found.value)))
     })
     .await

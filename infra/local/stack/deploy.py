@@ -76,6 +76,8 @@ def deploy(
         template["Resources"][logical]["Properties"]["CodeUri"] = code
     template["Globals"]["Function"]["Environment"]["Variables"].update(environment or {})
     architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+    # The emulator's IAM takes every schedule to be of the default group.
+    template = json.loads(json.dumps(template).replace(":schedule/${AWS::StackName}/*", ":schedule/default/*"))
     outputs = _create_stack(emulator, name, template, {"Architecture": architecture, **(parameters or {})})
     names = {binary: outputs[logical] for logical, binary in functions.items()}
 

@@ -23,6 +23,9 @@ PROCESSES = LOCAL / "up.json"
 def describe(stack: LocalStack) -> dict[str, Any]:
     """The stack as its users need it."""
     deployment = stack.deployment
+    functions = stack.emulator.client("lambda")
+    any_function = functions.get_function_configuration(FunctionName=deployment.functions["auto-backup"])
+    variables = any_function["Environment"]["Variables"]
     return {
         "apiUrl": deployment.api.url,
         "apiHost": deployment.api.host,
@@ -39,6 +42,7 @@ def describe(stack: LocalStack) -> dict[str, Any]:
         "catalogTable": deployment.catalog_table,
         "logGroup": deployment.log_group,
         "functions": dict(deployment.functions),
+        "schedules": {name: value for name, value in variables.items() if name.startswith("SCHEDULE")},
     }
 
 
@@ -98,6 +102,7 @@ def _exports(description: dict[str, Any]) -> str:
         "SNAPSHOT_BUCKET": description["snapshotBucket"],
         "CREATE_BACKUP_FUNCTION": description["functions"]["create-backup"],
         "RESTORE_FUNCTION": description["functions"]["restore"],
+        **description["schedules"],
         "JOB_LEASE_SECONDS": "60",
         "JOB_STALL_SECONDS": "600",
         "IMPORT_STALL_SECONDS": "300",

@@ -7,6 +7,10 @@ use crate::Garbage;
 /// The switches. Those that count are counted down as they strike.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
+    /// What `GetVersion` answers, if not what its line does: a managed build, for example.
+    pub version: Option<String>,
+    /// How many milliseconds its clock is ahead.
+    pub clock_ahead: i64,
     /// So many calls are answered with "not ready".
     pub not_ready: u32,
     /// A collection can be flushed once in so long; a flush before is refused, with code 8.

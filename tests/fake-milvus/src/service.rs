@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -82,6 +82,7 @@ macro_rules! refusals {
 }
 
 refusals!(
+    api::AllocTimestampResponse,
     api::ListDatabasesResponse,
     api::ShowCollectionsResponse,
     api::DescribeCollectionResponse,
@@ -169,8 +170,17 @@ fn longs(ids: Vec<i64>, name: &str) -> HashMap<String, LongArray> {
 #[async_trait]
 impl MilvusService for Service {
     async fn get_version(&self, _: Request<api::GetVersionRequest>) -> Answer<api::GetVersionResponse> {
-        let version = self.0.lock().await.line.version().to_owned();
+        let state = self.0.lock().await;
+        let version = state.faults.version.clone().unwrap_or_else(|| state.line.version().to_owned());
         answer(api::GetVersionResponse { status: done(), version })
+    }
+
+    async fn alloc_timestamp(&self, _: Request<api::AllocTimestampRequest>) -> Answer<api::AllocTimestampResponse> {
+        let state = ready!(self, api::AllocTimestampResponse);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let milliseconds =
+            u64::try_from(since_1970).unwrap_or_default().saturating_add_signed(state.faults.clock_ahead);
+        answer(api::AllocTimestampResponse { status: done(), timestamp: milliseconds << 18 })
     }
 
     async fn list_databases(&self, _: Request<api::ListDatabasesRequest>) -> Answer<api::ListDatabasesResponse> {

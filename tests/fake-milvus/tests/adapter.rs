@@ -245,3 +245,13 @@ async fn credentials_are_sent_over_grpc_and_rest() {
         assert!(matches!(refused, Err(MilvusError::Unauthenticated(_))), "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_server_tells_its_own_time() {
+    let world = World::of(Line::V2_4).await;
+    let milvus = world.milvus().await;
+    let apart = async || (milvus.clock().await.unwrap().unwrap() - chrono::Utc::now()).num_seconds();
+    assert!(apart().await.abs() < 30);
+    world.fake.set(|faults| faults.clock_ahead = 3_600_000).await;
+    assert!((3_570..=3_630).contains(&apart().await));
+}

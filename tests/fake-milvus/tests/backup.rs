@@ -15,7 +15,7 @@ use milvault_jobs::{
 use milvault_model::{
     Backup, BackupState, CollectionCapture, FailureCode, Loaded, RowCount, SegmentLevel, Snapshot, StorageVersion,
 };
-use world::{ROOT, World, back_up, back_up_as, jobs, name};
+use world::{ROOT, World, back_up, back_up_as, name};
 
 fn available(backup: &Backup) -> &Snapshot {
     match &backup.state {
@@ -67,7 +67,7 @@ async fn a_backup_of_every_line_has_exactly_its_insert_and_delta_logs() {
         world.fake.delete("items", DeleteFrom::Partition("new"), 5).await;
         world.fake.delete("items", DeleteFrom::All, 2).await;
         world.fake.insert("cold", "_default", 7).await;
-        let jobs = jobs(&world).await;
+        let jobs = world.jobs().await;
         let backup = back_up(&jobs, &world).await;
         let snapshot = available(&backup);
 
@@ -97,7 +97,7 @@ async fn a_server_that_limits_flushes_is_backed_up_without_an_exact_count() {
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 100).await;
         world.fake.set(|faults| faults.flush_every = Some(Duration::from_secs(2))).await;
-        let jobs = jobs(&world).await;
+        let jobs = world.jobs().await;
         // The server has just flushed it for somebody else.
         world.milvus().await.flush(&name("items"), OnRateLimit::Wait).await.unwrap();
         let backup = back_up(&jobs, &world).await;
@@ -119,7 +119,7 @@ async fn a_compaction_between_flush_and_segments_leads_to_another_flush() {
         world.fake.insert("items", "_default", 40).await;
         world.fake.delete("items", DeleteFrom::Partition("_default"), 10).await;
         world.fake.set(|faults| faults.compact_after_flush = 2).await;
-        let backup = back_up(&jobs(&world).await, &world).await;
+        let backup = back_up(&world.jobs().await, &world).await;
         available(&backup);
         assert_eq!(world.fake.flushes().await, 3, "{line:?}");
         assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
@@ -132,7 +132,7 @@ async fn a_server_that_compacts_without_end_fails_the_backup_by_name() {
     world.fake.add_collection("items", &[], Loading::Released).await;
     world.fake.insert("items", "_default", 60).await;
     world.fake.set(|faults| faults.compact_after_flush = u32::MAX).await;
-    let backup = back_up(&jobs(&world).await, &world).await;
+    let backup = back_up(&world.jobs().await, &world).await;
     let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
     assert_eq!(failure.code, FailureCode::SourceChanged);
     assert!(failure.message.contains("default.items"), "{}", failure.message);
@@ -147,7 +147,7 @@ async fn a_log_that_vanishes_before_it_is_copied_leads_to_another_flush() {
         world.fake.insert("items", "_default", 60).await;
         world.fake.delete("items", DeleteFrom::All, 10).await;
         world.fake.set(|faults| faults.collect_after_listing = 1).await;
-        let backup = back_up(&jobs(&world).await, &world).await;
+        let backup = back_up(&world.jobs().await, &world).await;
         available(&backup);
         assert!(world.fake.flushes().await >= 2, "{line:?}");
         assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
@@ -160,7 +160,7 @@ async fn logs_that_vanish_again_and_again_fail_the_backup_by_name() {
     world.fake.add_collection("items", &[], Loading::Released).await;
     world.fake.insert("items", "_default", 60).await;
     world.fake.set(|faults| faults.collect_after_listing = u32::MAX).await;
-    let backup = back_up(&jobs(&world).await, &world).await;
+    let backup = back_up(&world.jobs().await, &world).await;
     let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
     assert_eq!(failure.code, FailureCode::SourceChanged);
     assert!(failure.message.contains("default.items"), "{}", failure.message);
@@ -181,7 +181,7 @@ async fn what_a_clustering_compaction_made_is_captured_whether_a_flush_names_it_
         world.fake.seal("items").await;
         world.fake.cluster("items").await;
         world.fake.insert("items", "_default", 5).await;
-        let jobs = jobs(&world).await;
+        let jobs = world.jobs().await;
         let backup = back_up(&jobs, &world).await;
         available(&backup);
         assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
@@ -195,7 +195,7 @@ async fn rows_in_a_storage_version_that_cannot_be_imported_fail_the_backup_by_na
     world.fake.add_collection("items", &[], Loading::Released).await;
     world.fake.insert("items", "_default", 60).await;
     world.fake.set(|faults| faults.storage_version = Some(3)).await;
-    let backup = back_up(&jobs(&world).await, &world).await;
+    let backup = back_up(&world.jobs().await, &world).await;
     let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
     assert_eq!(failure.code, FailureCode::EngineVersionUnsupported);
     assert!(failure.message.contains("storage version 3"), "{}", failure.message);
@@ -208,7 +208,7 @@ async fn a_server_that_starts_is_waited_for() {
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 10).await;
         world.fake.set(|faults| faults.not_ready = 3).await;
-        let backup = back_up(&jobs(&world).await, &world).await;
+        let backup = back_up(&world.jobs().await, &world).await;
         available(&backup);
         assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
     });
@@ -221,7 +221,7 @@ async fn a_second_backup_takes_over_what_the_first_one_has() {
         let world = World::of(line).await;
         world.fake.add_collection("items", &[], Loading::Released).await;
         world.fake.insert("items", "_default", 10).await;
-        let jobs = jobs(&world).await;
+        let jobs = world.jobs().await;
         let first = back_up(&jobs, &world).await;
         world.fake.delete("items", DeleteFrom::All, 1).await;
         let found = back_up_as(&jobs, &world, "later").await;

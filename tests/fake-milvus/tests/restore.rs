@@ -14,7 +14,7 @@ use milvault_jobs::{
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
 };
 use milvault_model::{Backup, BackupState, Instance, Reload, Restore, RestoreId, RestoreMode, RestoreState};
-use world::{World, back_up, jobs, name, register};
+use world::{World, back_up, name, register};
 
 fn request(backup: &Backup, into: &Instance) -> CreateRestore {
     CreateRestore {
@@ -86,7 +86,7 @@ async fn a_restore_of_every_line_brings_back_exactly_the_rows_and_a_rollback_und
         fill(fake).await;
         fake.set_roles(&["ours"]).await;
         fake.set(|faults| faults.not_ready = 2).await;
-        let jobs = jobs(&world).await;
+        let jobs = world.jobs().await;
         let then = [fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()];
         let backup = back_up(&jobs, &world).await;
         assert!(matches!(backup.state, BackupState::Available(_)), "{line:?}: {:?}", backup.state);
@@ -131,7 +131,7 @@ async fn deletes_after_the_point_in_time_stay_behind_in_every_line() {
     let lines = Line::ALL.map(async |line| {
         let world = World::of(line).await;
         fill(&world.fake).await;
-        let jobs = jobs(&world).await;
+        let jobs = world.jobs().await;
         // It deletes between the flush and the listing of the segments: its logs are captured with the others.
         world.fake.set(|faults| faults.delete_before_listing = u32::MAX).await;
         let backup = back_up(&jobs, &world).await;
@@ -161,7 +161,7 @@ async fn another_instance_takes_backups_of_its_own_line_and_of_older_ones_only()
         fill(&world.fake).await;
         world.fake.set_database_property("database.replica.number", "1").await;
         let then = world.fake.rows("items").await;
-        let jobs = jobs(&world).await;
+        let jobs = world.jobs().await;
         let backup = back_up(&jobs, &world).await;
         let other = world.beside(into).await;
         register(jobs.ports.catalog.as_ref(), &other.instance).await;
@@ -186,7 +186,7 @@ async fn a_server_that_does_not_name_import_jobs_is_not_believed_to_have_none() 
     let lines = Line::ALL.map(async |line| {
         let world = World::of(line).await;
         fill(&world.fake).await;
-        let jobs = jobs(&world).await;
+        let jobs = world.jobs().await;
         let backup = back_up(&jobs, &world).await;
         completed(line, &restore(&jobs, &backup, &world.instance).await);
         let tasks = world.milvus().await.import_tasks(&name("items")).await.unwrap();

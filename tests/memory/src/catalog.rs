@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -11,16 +14,20 @@ use milvault_jobs::ports::{
     Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
-    Account, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef, Region,
-    Restore, RestoreId, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef,
+    Notice, Region, Restore, RestoreId, Time,
 };
+use ulid::Ulid;
 
 /// DynamoDB's most items in one transaction. An instance takes two: itself and its line in the list of instances.
 const LARGEST_COMMIT: usize = 100;
 
 /// A catalog in memory, with no bounds but a commit's: at most 100 items, and none of them twice.
 #[derive(Debug, Default)]
-pub struct MemoryCatalog(Mutex<Records>);
+pub struct MemoryCatalog {
+    records: Mutex<Records>,
+    requests: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Records {
@@ -32,6 +39,8 @@ struct Records {
     leases: BTreeMap<InstanceId, LeaseRecord>,
     idempotency: BTreeMap<(String, String), Idempotency>,
     accounts: BTreeMap<(Region, String), Versioned<Account>>,
+    auto_backups: BTreeMap<InstanceId, Versioned<AutoBackup>>,
+    notices: BTreeMap<(InstanceId, String), Notice>,
 }
 
 fn account_key(instance: &InstanceId, backup: &BackupId) -> String {
@@ -70,8 +79,14 @@ impl MemoryCatalog {
         Self::default()
     }
 
+    /// How many requests it has answered.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     fn records(&self) -> MutexGuard<'_, Records> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,6 +106,10 @@ fn record_of(write: &Write) -> String {
         Write::Account(account, _) => {
             format!("account {} {} {}", account.region, account.instance_id, account.backup_id)
         }
+        Write::AutoBackup(record, _) => format!("automatic backups {}", record.instance_id),
+        Write::RemoveAutoBackup(id, _) => format!("automatic backups {id}"),
+        Write::Notice(notice) => format!("notice {} {}", notice.instance_id, notice.id),
+        Write::Told(instance, id) => format!("notice {instance} {id}"),
         Write::Idempotency(record) => format!("idempotency {:?} {:?}", record.scope, record.key),
     }
 }
@@ -147,7 +166,9 @@ impl Records {
             Write::ClaimJob(job, _) => self.leases.get(job.instance_id()).is_none_or(|lease| lease.job.is_none()),
             Write::ReleaseJob(lease) | Write::HoldLease(lease) => is_ours(lease),
             Write::Idempotency(record) => !self.idempotency.contains_key(&(record.scope.clone(), record.key.clone())),
-            Write::LedgerLine(..) | Write::ReleaseName(..) => true,
+            Write::AutoBackup(record, expect) => meets(self.auto_backups.get(&record.instance_id), *expect),
+            Write::RemoveAutoBackup(id, version) => meets(self.auto_backups.get(id), Expect::Version(*version)),
+            Write::LedgerLine(..) | Write::ReleaseName(..) | Write::Notice(_) | Write::Told(..) => true,
         }
     }
 
@@ -193,6 +214,18 @@ impl Records {
                 let key = (account.region.clone(), account_key(&account.instance_id, &account.backup_id));
                 self.accounts.insert(key, changed(*account, expect));
             }
+            Write::AutoBackup(record, expect) => {
+                self.auto_backups.insert(record.instance_id.clone(), changed(*record, expect));
+            }
+            Write::RemoveAutoBackup(id, _) => {
+                self.auto_backups.remove(&id);
+            }
+            Write::Notice(notice) => {
+                self.notices.insert((notice.instance_id.clone(), notice.id.clone()), *notice);
+            }
+            Write::Told(instance, id) => {
+                self.notices.remove(&(instance, id));
+            }
             Write::Idempotency(record) => {
                 self.idempotency.insert((record.scope.clone(), record.key.clone()), record);
             }
@@ -216,9 +249,18 @@ impl Records {
             let due = lease.job.as_ref().map(|(_, at)| Due { kind: DueKind::Job, at: *at });
             of_record(due, DueItem::Job(instance.clone()))
         });
+        let auto_backups = self
+            .auto_backups
+            .iter()
+            .filter_map(|(instance, record)| of_record(record.value.due(), DueItem::AutoBackup(instance.clone())));
+        let notices = self.notices.values().filter_map(|notice| {
+            of_record(Some(notice.due()), DueItem::Notice(notice.instance_id.clone(), notice.id.clone()))
+        });
         backups
             .chain(restores)
             .chain(jobs)
+            .chain(auto_backups)
+            .chain(notices)
             .filter(|(due, _)| due.kind == kind && due.at <= now)
             .map(|(due, item)| (format!("{}/{item:?}", due.at.to_rfc3339_opts(SecondsFormat::Nanos, true)), item))
             .collect()
@@ -288,7 +330,8 @@ impl Catalog for MemoryCatalog {
         request: PageRequest,
     ) -> Result<Page<Versioned<Backup>>, CatalogError> {
         let records = self.records();
-        let entries = records.backups.iter().rev().filter(|((of, _), _)| of == instance);
+        let [oldest, newest] = [Ulid::nil(), Ulid(u128::MAX)].map(|ulid| (instance.clone(), BackupId::new(ulid)));
+        let entries = records.backups.range(oldest..=newest).rev();
         Ok(page(entries.map(|((_, id), found)| (id.to_string(), found.clone())), &request, descending))
     }
 
@@ -306,6 +349,17 @@ impl Catalog for MemoryCatalog {
         let records = self.records();
         let lines = records.ledgers.range((restore.clone(), 0)..=(restore.clone(), u32::MAX));
         Ok(page(lines.map(|((_, number), line)| (format!("{number:010}"), line.clone())), &request, ascending))
+    }
+
+    async fn auto_backup(&self, instance: &InstanceId) -> Result<Option<Versioned<AutoBackup>>, CatalogError> {
+        Ok(self.records().auto_backups.get(instance).cloned())
+    }
+
+    async fn notices(&self, instance: &InstanceId, request: PageRequest) -> Result<Page<Notice>, CatalogError> {
+        let records = self.records();
+        let rest = records.notices.range((instance.clone(), String::new())..);
+        let entries = rest.take_while(|((of, _), _)| of == instance);
+        Ok(page(entries.map(|((_, id), notice)| (id.clone(), notice.clone())), &request, ascending))
     }
 
     async fn account(

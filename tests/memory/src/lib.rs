@@ -8,8 +8,10 @@ mod catalog;
 mod clock;
 mod ids;
 mod objects;
+mod world;
 
 pub use catalog::MemoryCatalog;
 pub use clock::TestClock;
 pub use ids::SeededIds;
 pub use objects::MemoryObjects;
+pub use world::{Alone, MemoryEvents, MemorySchedules};

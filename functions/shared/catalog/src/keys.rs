@@ -8,6 +8,8 @@
 //! | backup | `INSTANCE#{id}` | `BACKUP#{id}` |
 //! | backup's name | `INSTANCE#{id}` | `NAME#{name}` |
 //! | restore | `INSTANCE#{id}` | `RESTORE#{id}` |
+//! | automatic backups | `INSTANCE#{id}` | `AUTO` |
+//! | what users are to be told | `INSTANCE#{id}` | `NOTICE#{id}` |
 //! | line of a restore's ledger | `RESTORE#{id}` | `COLLECTION#{number}` |
 //! | what a backup owns | `ACCOUNT#{region}` | `{instance}#{backup}` |
 //! | idempotency | `IDEM#{scope}#{key}` | `META` |
@@ -51,6 +53,14 @@ impl Key {
 
     pub(crate) fn restore(instance: &InstanceId, id: &RestoreId) -> Self {
         Self::new(format!("INSTANCE#{instance}"), format!("RESTORE#{id}"))
+    }
+
+    pub(crate) fn auto_backup(instance: &InstanceId) -> Self {
+        Self::new(format!("INSTANCE#{instance}"), "AUTO")
+    }
+
+    pub(crate) fn notice(instance: &InstanceId, id: &str) -> Self {
+        Self::new(format!("INSTANCE#{instance}"), format!("NOTICE#{id}"))
     }
 
     pub(crate) fn ledger(restore: &RestoreId, number: u32) -> Self {

@@ -20,8 +20,8 @@ use milvault_jobs::ports::{
     Catalog, CatalogError, DueItem, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
-    Account, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Region, Restore,
-    RestoreId, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef,
+    Notice, Region, Restore, RestoreId, Time,
 };
 
 use items::{read_record, read_text, read_versioned, record_of};
@@ -103,6 +103,17 @@ impl Catalog for DynamoCatalog {
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
         let partition = format!("RESTORE#{restore}");
         let page = self.query(&partition, "COLLECTION#", reads::Order::Ascending, page).await?;
+        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
+        Ok(Page { items, more: page.more })
+    }
+
+    async fn auto_backup(&self, instance: &InstanceId) -> Result<Option<Versioned<AutoBackup>>, CatalogError> {
+        self.get(&Key::auto_backup(instance)).await?.map(read_versioned).transpose()
+    }
+
+    async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError> {
+        let partition = format!("INSTANCE#{instance}");
+        let page = self.query(&partition, "NOTICE#", reads::Order::Ascending, page).await?;
         let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
         Ok(Page { items, more: page.more })
     }

@@ -149,6 +149,8 @@ fn due_item(item: &Item) -> Result<(String, DueItem), CatalogError> {
     let instance = instance.parse().map_err(|error| bad(PK, &error))?;
     let due = match sk.split_once('#') {
         None if sk == "LEASE" => DueItem::Job(instance),
+        None if sk == "AUTO" => DueItem::AutoBackup(instance),
+        Some(("NOTICE", id)) => DueItem::Notice(instance, id.to_owned()),
         Some(("BACKUP", id)) => DueItem::Backup(instance, id.parse().map_err(|error| bad(SK, &error))?),
         Some(("RESTORE", id)) => DueItem::Restore(instance, id.parse().map_err(|error| bad(SK, &error))?),
         _ => return Err(bad(SK, &"not of something due")),

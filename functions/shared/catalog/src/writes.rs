@@ -168,6 +168,19 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
                 .map_err(|error| bad("lease", &error))?;
             one(TransactWriteItem::builder().condition_check(check).build())
         }
+        Write::AutoBackup(record, expect) => {
+            let key = Key::auto_backup(&record.instance_id);
+            one(put_record(table, key, expect, |key, version| record_item(key, &*record, version, record.due()))?)
+        }
+        Write::RemoveAutoBackup(id, version) => {
+            let condition = ("version = :version", vec![(":version", AttributeValue::N(version.to_string()))]);
+            one(delete(table, Key::auto_backup(&id), Some(condition))?)
+        }
+        Write::Notice(notice) => {
+            let key = Key::notice(&notice.instance_id, &notice.id);
+            one(put(table, record_item(key, &*notice, None, Some(notice.due()))?, None)?)
+        }
+        Write::Told(instance, id) => one(delete(table, Key::notice(&instance, &id), None)?),
         Write::Account(account, expect) => {
             let key = Key::account(&account.region, &account.instance_id, &account.backup_id);
             one(put_record(table, key, expect, |key, version| record_item(key, &*account, version, None))?)

@@ -59,7 +59,7 @@ impl<A: Copy> Call<A> {
             Event::Http(request) => Self::read_http(request, routes),
             Event::Direct(Value::Object(fields)) => Self::read_direct(fields, routes),
             Event::Direct(_) => Err(invalid("", "a direct event is a JSON object")),
-            Event::Resume(_) | Event::Copy(_) | Event::Rule => {
+            Event::Resume(_) | Event::Copy(_) | Event::Scheduled(_) | Event::Rule => {
                 Err(invalid("", "this function has nothing to do on such an event"))
             }
         }
@@ -141,6 +141,21 @@ impl<A> Call<A> {
             }
             Input::Direct(fields) => parse::object(fields),
         }
+    }
+
+    /// The body, typed, and the query, with no parameters but the known ones.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what isn't right in them.
+    pub fn body_and_filters<T: DeserializeOwned>(self, known: &[&str]) -> Result<(T, Filters), Error> {
+        let (query, body) = match self.input {
+            Input::Http { query, body } => (query, body),
+            Input::Direct(mut fields) => {
+                let named = known.iter().filter_map(|name| Some(((*name).to_owned(), fields.remove(*name)?)));
+                (scalars(named.collect())?, fields)
+            }
+        };
+        Ok((parse::object(body)?, Filters::new(String::new(), query, known)?))
     }
 
     /// The query, with no parameters but the known ones.

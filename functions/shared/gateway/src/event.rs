@@ -5,7 +5,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use milvault_jobs::{Error, backup::CopyTask};
-use milvault_model::JobRef;
+use milvault_model::{InstanceId, JobRef, Time};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::invalid;
@@ -22,10 +23,36 @@ pub enum Event {
     Resume(JobRef),
     /// A page of a backup's plan, which another invocation asks for.
     Copy(CopyTask),
+    /// An automatic backup's time has come.
+    Scheduled(Scheduled),
     /// An EventBridge rule fired.
     Rule,
     /// Anything else: a call by hand, with path and body fields side by side.
     Direct(Value),
+}
+
+/// The scheduler's event: which instance, and the time that its schedule was for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scheduled {
+    /// Which instance.
+    pub instance_id: InstanceId,
+    /// The time that it was for; `None` if the scheduler left its placeholder in place, as the local emulator does.
+    #[serde(default, deserialize_with = "scheduled_time")]
+    pub time: Option<Time>,
+}
+
+/// What EventBridge Scheduler replaces by the time that an invocation was scheduled for (user guide, "Adding context
+/// attributes").
+pub const SCHEDULED_TIME: &str = "<aws.scheduler.scheduled-time>";
+
+fn scheduled_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == SCHEDULED_TIME {
+        return Ok(None);
+    }
+    let time = chrono::DateTime::parse_from_rfc3339(&text).map_err(serde::de::Error::custom)?;
+    Ok(Some(time.to_utc()))
 }
 
 /// An HTTP request, as far as the functions look at it.
@@ -86,6 +113,10 @@ impl Event {
             if let Ok(task) = serde_json::from_value(task.clone()) {
                 return Self::Copy(task);
             }
+        } else if let Some(scheduled) = raw.get("scheduled") {
+            if let Ok(scheduled) = serde_json::from_value(scheduled.clone()) {
+                return Self::Scheduled(scheduled);
+            }
         } else if raw.get("detail-type").is_some() && raw.get("source").is_some() {
             return Self::Rule;
         }
@@ -99,7 +130,7 @@ impl Caller {
         match event {
             Event::Http(_) => Self::Http,
             Event::Direct(_) => Self::Direct,
-            Event::Resume(_) | Event::Copy(_) | Event::Rule => Self::Background,
+            Event::Resume(_) | Event::Copy(_) | Event::Scheduled(_) | Event::Rule => Self::Background,
         }
     }
 }
@@ -278,6 +309,18 @@ mod tests {
         let resume = Event::read(json!({ "resume": job }));
         assert!(matches!(&resume, Event::Resume(job) if job.instance_id().as_str() == "orders"));
         assert_eq!(Caller::of(&resume), Caller::Background);
+        let scheduled = |time: Option<&str>| {
+            Event::read(json!({ "scheduled": match time {
+                None => json!({ "instanceId": "orders" }),
+                Some(time) => json!({ "instanceId": "orders", "time": time }),
+            } }))
+        };
+        let Event::Scheduled(at_three) = scheduled(Some("2026-11-23T03:00:00Z")) else { panic!("scheduled") };
+        assert_eq!(at_three.time.unwrap().timestamp(), 1_795_402_800);
+        for unsaid in [None, Some(SCHEDULED_TIME)] {
+            assert!(matches!(scheduled(unsaid), Event::Scheduled(Scheduled { time: None, .. })));
+        }
+        assert!(matches!(scheduled(Some("soon")), Event::Direct(_)));
         let rule = json!({ "version": "0", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {} });
         assert_eq!(Event::read(rule), Event::Rule);
         for direct in

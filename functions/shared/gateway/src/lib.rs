@@ -20,7 +20,7 @@ pub mod wire;
 
 pub use answer::{Answer, Status, reply};
 pub use call::{Call, Direct, Route};
-pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest};
+pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest, SCHEDULED_TIME, Scheduled};
 pub use filters::{Filters, PageSize, Paging};
 pub use findings::Findings;
 pub use parse::{invalid, object};

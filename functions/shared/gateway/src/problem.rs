@@ -117,7 +117,12 @@ impl Code {
             Error::KeyReused => Self::IdempotencyKeyReused,
             Error::Milvus(_) => Self::MilvusUnreachable,
             Error::Objects(_) => Self::StorageUnreachable,
-            Error::Catalog(_) | Error::Invocation(_) | Error::Document { .. } | Error::LeaseLost => Self::Internal,
+            Error::Catalog(_)
+            | Error::Invocation(_)
+            | Error::Schedules(_)
+            | Error::Events(_)
+            | Error::Document { .. }
+            | Error::LeaseLost => Self::Internal,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Objects that take more than one record to show, a page of their collections at a time.
 
-use milvault_jobs::{Error, Jobs, snapshot};
-use milvault_model::{Backup, CollectionCapture, Manifest, Restore};
+use milvault_jobs::{Error, Jobs, auto_backup, snapshot};
+use milvault_model::{AutoBackup, AutoRun, AutoRunState, Backup, CollectionCapture, Instance, Manifest, Restore};
 
 use crate::{
     Paging,
     wire::{
-        BackupDescription, BackupView, CollectionRestoreView, LeftOutView, RestoreDescription, RestoreView,
-        VerificationView, databases,
+        AutoBackupView, BackupDescription, BackupView, CollectionRestoreView, InstanceDescription, InstanceView,
+        LeftOutView, RestoreDescription, RestoreView, VerificationView, databases,
     },
 };
 
@@ -90,4 +90,33 @@ pub async fn restore<'a>(jobs: &Jobs, restore: &'a Restore, paging: &Paging) -> 
         // The ledger's sort key.
         next_cursor: last.map(|line| paging.cursor(&format!("{:010}", line.number))),
     })
+}
+
+/// An instance, with its automatic backups.
+///
+/// # Errors
+/// When the catalog fails.
+pub async fn instance<'a>(jobs: &Jobs, instance: &'a Instance) -> Result<InstanceDescription<'a>, Error> {
+    let record = auto_backup::find(jobs, &instance.id).await?;
+    let auto_backup = self::auto_backup(jobs, &record, Vec::new()).await?;
+    Ok(InstanceDescription { instance: InstanceView::of(instance), auto_backup })
+}
+
+/// An instance's automatic backups, with what became of the last run.
+///
+/// # Errors
+/// When the catalog fails.
+pub async fn auto_backup(
+    jobs: &Jobs,
+    record: &AutoBackup,
+    warnings: Vec<&'static str>,
+) -> Result<AutoBackupView, Error> {
+    let made = match &record.last_run {
+        Some(AutoRun { state: AutoRunState::Started { backup_id, .. }, .. }) => {
+            jobs.ports.catalog.backup(&record.instance_id, backup_id).await?
+        }
+        _ => None,
+    };
+    let made = made.map(|made| made.value);
+    Ok(AutoBackupView::of(record, made.as_ref(), jobs.ports.clock.now(), warnings))
 }

@@ -1,6 +1,6 @@
 //! Deleting a backup: its data first, then its documents, then its record; nothing that another backup needs.
 
-use milvault_model::{Backup, BackupId, BackupState, BackupStatus, InstanceId, JobRef, ObjectEntry, PageRef};
+use milvault_model::{Backup, BackupId, BackupState, BackupStatus, InstanceId, JobRef, Notice, ObjectEntry, PageRef};
 
 use crate::{
     Error, Jobs,
@@ -12,6 +12,15 @@ use crate::{
     slice::{self, Held},
     snapshot::{self, manifest_if_there},
 };
+
+/// Why a backup is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Someone asked.
+    Request,
+    /// It is past its expiry: its users are told.
+    Expiry,
+}
 
 /// Deletes a finished backup, or stops one that isn't.
 ///
@@ -27,12 +36,22 @@ pub async fn delete(
     backup: &BackupId,
     deadline: Deadline,
 ) -> Result<Backup, Error> {
+    delete_because(jobs, instance, backup, Cause::Request, deadline).await
+}
+
+pub(crate) async fn delete_because(
+    jobs: &Jobs,
+    instance: &InstanceId,
+    backup: &BackupId,
+    cause: Cause,
+    deadline: Deadline,
+) -> Result<Backup, Error> {
     loop {
         let found = jobs.ports.catalog.backup(instance, backup).await?;
         let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
         let marked = match found.value.state.status() {
             BackupStatus::Pending | BackupStatus::Running => request_cancel(jobs, found).await,
-            BackupStatus::Available | BackupStatus::Damaged => mark(jobs, found).await,
+            BackupStatus::Available | BackupStatus::Damaged => mark(jobs, found, cause).await,
             BackupStatus::Deleting => Ok(found.value),
             BackupStatus::Deleted | BackupStatus::Failed | BackupStatus::Cancelled => return Ok(found.value),
         };
@@ -63,17 +82,22 @@ async fn request_cancel(jobs: &Jobs, found: Versioned<Backup>) -> Result<Backup,
     Ok(backup)
 }
 
-async fn mark(jobs: &Jobs, found: Versioned<Backup>) -> Result<Backup, Error> {
+async fn mark(jobs: &Jobs, found: Versioned<Backup>, cause: Cause) -> Result<Backup, Error> {
     let mut backup = found.value;
     if let Some(restore) = backup.pins.first() {
         return Err(Error::RestoreInProgress(restore.clone()));
     }
+    let now = jobs.ports.clock.now();
     if let Some(snapshot) = backup.state.snapshot().cloned() {
-        backup.state = BackupState::Deleting { snapshot, since: jobs.ports.clock.now(), after: None };
+        backup.state = BackupState::Deleting { snapshot, since: now, after: None };
     }
     let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
     let release = Write::ReleaseName(backup.instance_id.clone(), backup.name.clone(), backup.id.clone());
-    jobs.ports.catalog.commit(vec![put, release]).await?;
+    let mut writes = vec![put, release];
+    if cause == Cause::Expiry {
+        writes.push(Write::Notice(Box::new(Notice::backup_expired(&backup, now))));
+    }
+    jobs.ports.catalog.commit(writes).await?;
     Ok(backup)
 }
 

@@ -2,7 +2,7 @@
 
 use milvault_model::{BackupId, BackupName, BackupStatus, CollectionName, InstanceId, JobRef, RestoreId};
 
-use crate::ports::{CatalogError, ContinuationError, MilvusError, ObjectsError};
+use crate::ports::{CatalogError, ContinuationError, EventsError, MilvusError, ObjectsError, SchedulesError};
 
 /// A field of a request that isn't right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,12 @@ pub enum Error {
     /// Another invocation couldn't be had.
     #[error(transparent)]
     Invocation(#[from] ContinuationError),
+    /// The scheduler failed.
+    #[error(transparent)]
+    Schedules(#[from] SchedulesError),
+    /// Users couldn't be told.
+    #[error(transparent)]
+    Events(#[from] EventsError),
     /// A stored document is missing or isn't what it was.
     #[error("stored document {key}: {reason}")]
     Document {

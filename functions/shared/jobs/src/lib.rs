@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod attribution;
+pub mod auto_backup;
 pub mod backup;
 pub mod deletion;
 mod error;
 mod garbage;
 mod idempotency;
 mod layout;
+pub mod notices;
 mod pages;
 pub mod ports;
 pub mod restore;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use crate::ports::{Bucket, Catalog, Clock, Connector, Continuation, CopyWorkers, IdSource, Objects};
+use crate::ports::{
+    Bucket, Catalog, Clock, Connector, Continuation, CopyWorkers, Events, IdSource, Objects, Schedules,
+};
 
 /// The world.
 #[derive(Clone)]
@@ -19,6 +21,10 @@ pub struct Ports {
     pub continuation: Arc<dyn Continuation>,
     /// Other invocations that help with a backup.
     pub copy_workers: Arc<dyn CopyWorkers>,
+    /// What starts automatic backups.
+    pub schedules: Arc<dyn Schedules>,
+    /// What users are told.
+    pub events: Arc<dyn Events>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// New ids.

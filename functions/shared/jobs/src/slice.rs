@@ -7,7 +7,7 @@ use futures::future::{Either, select};
 use milvault_model::{Ending, Failure, FailureCode, InstanceId, JobRef, Time};
 
 use crate::{
-    Error, Jobs, SliceEnd,
+    Error, Jobs, SliceEnd, auto_backup, notices,
     ports::{Deadline, Lease, LeasePurpose, MilvusError, ObjectsError},
     watched::Watched,
 };
@@ -154,7 +154,11 @@ where
         return Ok(SliceEnd::Busy);
     };
     match keep(&held, work(&held)).await {
-        Ok(WorkEnd::Over) => Ok(SliceEnd::Ended),
+        Ok(WorkEnd::Over) => {
+            auto_backup::begin_waiting(jobs, job.instance_id()).await;
+            notices::publish_or_leave_to_sweep(jobs, job.instance_id()).await;
+            Ok(SliceEnd::Ended)
+        }
         Ok(WorkEnd::OutOfTime) => {
             held.release(jobs.ports.clock.now() + HAND_OVER).await?;
             // A lost hand-over only costs time: the sweep finds the job.

@@ -1,12 +1,15 @@
 //! The sweep: what nobody else would do. Deletes what has expired, finishes what was interrupted, drives on what stands
 //! still.
 
-use milvault_model::{BackupId, DueKind, InstanceId, JobRef, RestoreId, retention};
+use milvault_model::{
+    Backup, BackupId, DueKind, InstanceId, JobRef, KeepAtLeast, RestoreId,
+    retention::{self, Decision, Standing},
+};
 use serde::Serialize;
 
 use crate::{
-    Error, Jobs, deletion,
-    ports::{Deadline, DueItem, PageRequest},
+    Error, Jobs, auto_backup, deletion, notices,
+    ports::{CatalogError, Deadline, DueItem, Expect, PageRequest, Versioned, Write},
 };
 
 /// The most verifications that one sweep starts, each an invocation of its own; with a sweep every fifteen minutes, that
@@ -36,8 +39,26 @@ pub struct SweepReport {
     pub verifications: Vec<SweptBackup>,
     /// Restores whose previous collections or leftovers are due to be dropped.
     pub restores: Vec<SweptRestore>,
+    /// Automatic backups whose schedule or run was seen to.
+    pub automatic: Vec<SweptSchedule>,
     /// What went wrong; the next sweep tries again.
     pub errors: Vec<String>,
+    /// What isn't listed here, for want of room: the log has it.
+    pub unlisted: u64,
+}
+
+/// The most that each list of a report names, whatever there is to do.
+const LISTED: usize = 1_000;
+
+impl SweepReport {
+    /// Names something in a list, if there is room.
+    fn list<T: std::fmt::Debug>(&mut self, item: T, list: impl Fn(&mut Self) -> &mut Vec<T>) {
+        tracing::info!(?item, "swept");
+        match list(self) {
+            full if full.len() >= LISTED => self.unlisted += 1,
+            list => list.push(item),
+        }
+    }
 }
 
 /// A backup that the sweep looked at.
@@ -50,6 +71,9 @@ pub struct SweptBackup {
     pub backup_id: BackupId,
     /// What was decided, or how it stands now.
     pub outcome: String,
+    /// Why, of an expired one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A restore that the sweep looked at.
@@ -62,14 +86,24 @@ pub struct SweptRestore {
     pub restore_id: RestoreId,
 }
 
+/// Automatic backups that the sweep looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweptSchedule {
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// What was, or would be, done.
+    pub outcome: String,
+}
+
 /// Looks at everything that is due. One thing's failure doesn't keep the sweep from the others.
 ///
 /// # Errors
 /// When the catalog can't say what is due.
 pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<SweepReport, Error> {
     let mut report = SweepReport::default();
-    let now = jobs.ports.clock.now();
     for kind in DueKind::ALL {
+        let now = jobs.ports.clock.now();
         let mut after = None;
         loop {
             let page = jobs.ports.catalog.due(kind, now, PageRequest { after, limit: 100 }).await?;
@@ -79,7 +113,7 @@ pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<S
                 }
                 if let Err(error) = look_at(jobs, mode, kind, item, deadline, &mut report).await {
                     tracing::error!(%error, ?item, "the sweep goes on without");
-                    report.errors.push(format!("{item:?}: {error}"));
+                    report.list(format!("{item:?}: {error}"), |report| &mut report.errors);
                 }
             }
             after = page.items.last().map(|(key, _)| key.clone());
@@ -105,23 +139,25 @@ async fn look_at(
                 if mode == SweepMode::Act {
                     resume(jobs, &job).await;
                 }
-                report.resumed.push(job);
+                report.list(job, |report| &mut report.resumed);
             }
         }
         // Whichever of the two was due first, it must not hide the other.
         DueItem::Backup(instance, backup) if matches!(kind, DueKind::Expiry | DueKind::Verification) => {
-            let record = crate::backup::find(jobs, instance, backup).await?;
-            let decision = retention::decide(&record, jobs.ports.clock.now());
-            if decision == retention::Decision::Delete && mode == SweepMode::Act {
-                let deleted = deletion::delete(jobs, instance, backup, deadline).await?;
-                report.expired.push(swept(instance, backup, format!("{:?}", deleted.state.status())));
-            } else if decision == retention::Decision::Delete || kind == DueKind::Expiry {
-                report.expired.push(swept(instance, backup, format!("{decision:?}")));
-            } else if report.verifications.len() < VERIFICATIONS {
-                if mode == SweepMode::Act {
-                    jobs.ports.continuation.verify(instance, backup).await?;
-                }
-                report.verifications.push(swept(instance, backup, "Verify".to_owned()));
+            let found = jobs.ports.catalog.backup(instance, backup).await?;
+            let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
+            let standing = standing(jobs, &found.value).await?;
+            let decision = retention::decide(&found.value, standing, jobs.ports.clock.now());
+            let is_expired = matches!(decision, Decision::Delete { .. });
+            if !is_expired && kind == DueKind::Verification {
+                verify(jobs, mode, instance, backup, report).await?;
+            } else {
+                let outcome = match mode {
+                    SweepMode::DryRun => decision.name().to_owned(),
+                    SweepMode::Act => carry_out(jobs, found, &decision, deadline).await?,
+                };
+                let expired = SweptBackup { reason: Some(decision.to_string()), ..swept(instance, backup, outcome) };
+                report.list(expired, |report| &mut report.expired);
             }
         }
         DueItem::Backup(instance, backup) => {
@@ -129,7 +165,18 @@ async fn look_at(
                 SweepMode::Act => deletion::finish(jobs, instance, backup, deadline).await?,
                 SweepMode::DryRun => crate::backup::find(jobs, instance, backup).await?,
             };
-            report.deletions.push(swept(instance, backup, format!("{:?}", record.state.status())));
+            let deleted = swept(instance, backup, format!("{:?}", record.state.status()));
+            report.list(deleted, |report| &mut report.deletions);
+        }
+        DueItem::AutoBackup(instance) => {
+            for seen_to in see_to(jobs, mode, instance).await? {
+                report.list(seen_to, |report| &mut report.automatic);
+            }
+        }
+        DueItem::Notice(instance, _) => {
+            if mode == SweepMode::Act {
+                notices::publish(jobs, instance).await?;
+            }
         }
         DueItem::Restore(instance, restore) => {
             if mode == SweepMode::Act {
@@ -137,14 +184,110 @@ async fn look_at(
                 let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
                 resume(jobs, &job).await;
             }
-            report.restores.push(SweptRestore { instance_id: instance.clone(), restore_id: restore.clone() });
+            let restore = SweptRestore { instance_id: instance.clone(), restore_id: restore.clone() };
+            report.list(restore, |report| &mut report.restores);
         }
     }
     Ok(())
 }
 
+/// How a backup that may have expired stands among the instance's automatic ones.
+async fn standing(jobs: &Jobs, backup: &Backup) -> Result<Standing, Error> {
+    let mut standing = Standing { keep_at_least: KeepAtLeast::NONE, newer: 0 };
+    let is_expired = backup.expires_at.is_some_and(|at| at <= jobs.ports.clock.now());
+    if !is_expired || !retention::counts(backup) {
+        return Ok(standing);
+    }
+    let catalog = jobs.ports.catalog.as_ref();
+    if let Some(found) = catalog.auto_backup(&backup.instance_id).await? {
+        standing.keep_at_least = found.value.plan.keep_at_least;
+    }
+    let mut after = None;
+    while standing.newer < standing.keep_at_least.count() {
+        let page = catalog.backups(&backup.instance_id, PageRequest { after, limit: 100 }).await?;
+        for newer in page.items.iter().map(|found| &found.value).take_while(|newer| newer.id > backup.id) {
+            standing.newer += usize::from(retention::counts(newer));
+        }
+        let last = page.items.last().map(|found| &found.value.id);
+        if !page.more || last.is_none_or(|last| *last <= backup.id) {
+            break;
+        }
+        after = last.map(ToString::to_string);
+    }
+    Ok(standing)
+}
+
+/// Does what was decided about a backup whose expiry is due; answers what came of it.
+async fn carry_out(
+    jobs: &Jobs,
+    found: Versioned<Backup>,
+    decision: &Decision,
+    deadline: Deadline,
+) -> Result<String, Error> {
+    let Versioned { value: backup, version } = found;
+    match decision {
+        Decision::Delete { .. } => {
+            let (instance, id) = (&backup.instance_id, &backup.id);
+            let deleted = deletion::delete_because(jobs, instance, id, deletion::Cause::Expiry, deadline).await?;
+            Ok(format!("{:?}", deleted.state.status()))
+        }
+        Decision::KeptAtLeast { .. } => {
+            // Or every sweep would read it, as long as it is kept.
+            let kept_until = Some(jobs.ports.clock.now() + retention::LOOK_AGAIN);
+            let put = Write::Backup(Box::new(Backup { kept_until, ..backup }), Expect::Version(version));
+            match jobs.ports.catalog.commit(vec![put]).await {
+                // It was deleted, pinned or verified meanwhile: the next sweep looks again.
+                Ok(()) | Err(CatalogError::Conflict(_)) => Ok(decision.name().to_owned()),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Decision::NotExpired { .. } | Decision::Unlimited | Decision::InUse(_) | Decision::NotFinished => {
+            Ok(decision.name().to_owned())
+        }
+    }
+}
+
+/// Has a backup verified, unless this sweep has begun enough verifications.
+async fn verify(
+    jobs: &Jobs,
+    mode: SweepMode,
+    instance: &InstanceId,
+    backup: &BackupId,
+    report: &mut SweepReport,
+) -> Result<(), Error> {
+    if report.verifications.len() < VERIFICATIONS {
+        if mode == SweepMode::Act {
+            jobs.ports.continuation.verify(instance, backup).await?;
+        }
+        report.verifications.push(swept(instance, backup, "Verify".to_owned()));
+    }
+    Ok(())
+}
+
+/// Tells the scheduler what it may not know, and has a run begun that didn't come or that waits.
+async fn see_to(jobs: &Jobs, mode: SweepMode, instance: &InstanceId) -> Result<Vec<SweptSchedule>, Error> {
+    let mut seen_to = Vec::new();
+    let now = jobs.ports.clock.now();
+    let record = auto_backup::find(jobs, instance).await?;
+    let mut done = |outcome: String| seen_to.push(SweptSchedule { instance_id: instance.clone(), outcome });
+    if record.is_unsettled(now) {
+        if mode == SweepMode::Act {
+            auto_backup::settle(jobs, instance).await?;
+            tracing::warn!(%instance, switch = ?record.switch, "the schedule was made what the catalog says");
+        }
+        done("Reconcile".to_owned());
+    }
+    if let Some(pending) = record.pending(now) {
+        if mode == SweepMode::Act {
+            auto_backup::begin_elsewhere(jobs, instance, pending).await;
+        }
+        done(format!("Begin {}", pending.to_rfc3339()));
+    }
+    Ok(seen_to)
+}
+
 fn swept(instance: &InstanceId, backup: &BackupId, outcome: String) -> SweptBackup {
-    SweptBackup { instance_id: instance.clone(), backup_id: backup.clone(), outcome }
+    SweptBackup { instance_id: instance.clone(), backup_id: backup.clone(), outcome, reason: None }
 }
 
 async fn resume(jobs: &Jobs, job: &JobRef) {

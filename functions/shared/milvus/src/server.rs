@@ -4,13 +4,14 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::DateTime;
 use milvault_jobs::ports::{
     CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus, MilvusError,
     OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
     Capabilities, Capability, CollectionCapture, CollectionName, IndexCapture, Loaded, PartitionCapture, PrimaryKey,
-    SegmentLevel, StorageVersion,
+    SegmentLevel, StorageVersion, Time,
 };
 use milvus::proto::{
     common::{self, ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState, Status},
@@ -362,6 +363,20 @@ impl Milvus for Server {
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
         check(answer.status.as_ref(), None)?;
         Ok(answer.version)
+    }
+
+    // The time that the root coordinator stamps rows with: milliseconds above 18 bits of a counter
+    // (`pkg/util/tsoutil/tso.go`).
+    async fn clock(&self) -> Result<Option<Time>, MilvusError> {
+        let asked = self.client().alloc_timestamp(self.request("default", api::AllocTimestampRequest::default())).await;
+        let answer = match asked {
+            // What a managed service leaves out, it doesn't have.
+            Err(status) if status.code() == tonic::Code::Unimplemented => return Ok(None),
+            asked => asked.map_err(|status| transport(&status))?.into_inner(),
+        };
+        check(answer.status.as_ref(), None)?;
+        let milliseconds = i64::try_from(answer.timestamp >> 18).unwrap_or_default();
+        Ok(DateTime::from_timestamp_millis(milliseconds))
     }
 
     async fn databases(&self) -> Result<Vec<String>, MilvusError> {

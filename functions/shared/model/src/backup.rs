@@ -52,6 +52,9 @@ pub struct Backup {
     pub created_at: Time,
     /// When it is to be deleted without anyone asking; `None` for never.
     pub expires_at: Option<Time>,
+    /// Until when the sweep keeps it past its expiry, at least: it is one of the newest automatic ones.
+    #[serde(default)]
+    pub kept_until: Option<Time>,
     /// When the caller asked to stop it, if they did while it was pending or running.
     pub cancel_requested_at: Option<Time>,
     /// The restores that are reading it: it can't be deleted before they end.
@@ -415,7 +418,8 @@ impl Backup {
                     Some(Verification { completed_at: Some(completed_at), .. }) => *completed_at + VERIFY_EVERY,
                     Some(under_way) => under_way.advanced_at + VERIFICATION_LOST,
                 };
-                let expiry = self.expires_at.filter(|at| *at <= verify_at);
+                let expiry = self.expires_at.map(|at| self.kept_until.map_or(at, |kept| kept.max(at)));
+                let expiry = expiry.filter(|at| *at <= verify_at);
                 Some(match expiry {
                     Some(at) => Due { kind: DueKind::Expiry, at },
                     None => Due { kind: DueKind::Verification, at: verify_at },

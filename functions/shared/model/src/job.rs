@@ -78,6 +78,14 @@ pub enum FailureCode {
     CollectionExists,
     /// The job went on without progress until its limit.
     Stalled,
+    /// Another job of the instance was in the way of an automatic backup.
+    InstanceBusy,
+    /// The scheduler didn't deliver an automatic backup's run.
+    RunNotDelivered,
+    /// All names that an automatic backup may have are taken.
+    NameTaken,
+    /// Automatic backup was switched off before the run could begin.
+    SwitchedOff,
 }
 
 /// How a job that doesn't complete ends, decided before its clean-up begins.
@@ -146,11 +154,24 @@ pub enum DueKind {
     Deletion,
     /// A finished restore that still keeps something of its own: a previous collection, or leftovers of a failure.
     RestoreLeftovers,
+    /// Automatic backups: a run that waits or didn't come, or a schedule that the scheduler may not have.
+    AutoBackup,
+    /// Something that users haven't been told yet.
+    Notice,
 }
 
 impl DueKind {
     /// Every kind, in the order in which the sweep works.
-    pub const ALL: [Self; 5] = [Self::Job, Self::Expiry, Self::Deletion, Self::RestoreLeftovers, Self::Verification];
+    pub const ALL: [Self; 7] = [
+        Self::Job,
+        Self::AutoBackup,
+        Self::Expiry,
+        Self::Deletion,
+        Self::RestoreLeftovers,
+        Self::Verification,
+        // Last, so that what the sweep itself has to tell goes out with it.
+        Self::Notice,
+    ];
 
     /// The kind as the catalog's index spells it.
     pub fn as_str(self) -> &'static str {
@@ -160,6 +181,8 @@ impl DueKind {
             Self::Verification => "VERIFICATION",
             Self::Deletion => "DELETION",
             Self::RestoreLeftovers => "RESTORE_LEFTOVERS",
+            Self::AutoBackup => "AUTO_BACKUP",
+            Self::Notice => "NOTICE",
         }
     }
 }

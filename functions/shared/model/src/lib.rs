@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod auto_backup;
 mod backup;
 mod capabilities;
 mod engine;
@@ -12,11 +13,16 @@ mod ids;
 mod instance;
 mod job;
 mod names;
+mod notice;
 mod restore;
 pub mod retention;
 mod snapshot;
 
 pub use account::{Account, Hour};
+pub use auto_backup::{
+    AutoBackup, AutoRun, AutoRunState, KeepAtLeast, MissedRuns, Plan, RetentionDays, RunDecision, RunTime,
+    ScheduleState, Switch, Wanted, Zone,
+};
 pub use backup::{
     Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
     Flushing, PageSet, Planning, Reuse, Verification, Verifying,
@@ -27,6 +33,7 @@ pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
 pub use job::{Due, DueKind, Ending, Failure, FailureCode, JobRef, Progress};
 pub use names::{BackupName, CollectionName, CollectionPattern, Invalid};
+pub use notice::{Notice, NoticeKind};
 pub use restore::{
     CollectionRestore, CollectionStage, ImportState, Imports, Previous, Reload, Restore, RestoreMode, RestorePhase,
     RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name, rebuilt_name, restore_owns,

@@ -34,6 +34,8 @@ macro_rules! serde_as_text {
     };
 }
 
+pub(crate) use serde_as_text;
+
 /// A backup's name, unique among the living backups of an instance: 1 to 128 characters of any script, without control
 /// characters or blanks at its ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -331,7 +331,13 @@ pub enum CollectionStage {
         /// Rows that the imports counted.
         rows: u64,
     },
-    /// Compared with the backup, and right.
+    /// Compared with the backup, and right; its time to live and what is to be loaded aren't set yet.
+    #[serde(rename_all = "camelCase")]
+    Compared {
+        /// The new collection's id.
+        id: i64,
+    },
+    /// Compared with the backup, and as it is to be swapped in.
     #[serde(rename_all = "camelCase")]
     Verified {
         /// The new collection's id.

@@ -1,29 +1,97 @@
 //! Which backups go, and why.
 
-use crate::{Backup, Time};
+use std::fmt;
+
+use chrono::TimeDelta;
+
+use crate::{Backup, BackupKind, BackupState, KeepAtLeast, RestoreId, Time};
+
+/// A backup that outlives its expiry is looked at again after so long: newer ones may have come, or fewer be wanted.
+pub const LOOK_AGAIN: TimeDelta = TimeDelta::hours(1);
+
+/// How an automatic backup stands among those of its instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// How many of the newest available automatic backups are to outlive their expiry.
+    pub keep_at_least: KeepAtLeast,
+    /// How many available automatic backups are newer than this one.
+    pub newer: usize,
+}
 
 /// What the sweep does with a backup whose expiry is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Delete it: it is past its expiry.
-    Delete,
-    /// Keep it: it has no expiry, or it is still to come.
-    NotExpired,
+    Delete {
+        /// Since when.
+        expired_at: Time,
+    },
+    /// Keep it: its expiry is still to come.
+    NotExpired {
+        /// When it will be over.
+        expires_at: Time,
+    },
+    /// Keep it: it has no expiry.
+    Unlimited,
+    /// Keep it: it is one of the newest available automatic backups, which outlive their expiry.
+    KeptAtLeast {
+        /// How many are kept.
+        keep_at_least: KeepAtLeast,
+    },
     /// Keep it: a restore is reading it; the next sweep asks again.
-    InUse,
+    InUse(RestoreId),
     /// Keep it: it isn't a finished backup.
     NotFinished,
 }
 
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delete { expired_at } => write!(f, "it expired at {}", expired_at.to_rfc3339()),
+            Self::NotExpired { expires_at } => write!(f, "it expires at {}", expires_at.to_rfc3339()),
+            Self::Unlimited => f.write_str("it has no expiry"),
+            Self::KeptAtLeast { keep_at_least } => {
+                write!(f, "it is one of the newest {} automatic backups", keep_at_least.count())
+            }
+            Self::InUse(restore) => write!(f, "restore {restore} is reading it"),
+            Self::NotFinished => f.write_str("it isn't a finished backup"),
+        }
+    }
+}
+
+impl Decision {
+    /// The decision in one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Delete { .. } => "Delete",
+            Self::NotExpired { .. } => "NotExpired",
+            Self::Unlimited => "Unlimited",
+            Self::KeptAtLeast { .. } => "KeptAtLeast",
+            Self::InUse(_) => "InUse",
+            Self::NotFinished => "NotFinished",
+        }
+    }
+}
+
+/// Whether a backup is one of those of which the newest may outlive their expiry.
+pub fn counts(backup: &Backup) -> bool {
+    backup.kind == BackupKind::Auto && matches!(backup.state, BackupState::Available(_))
+}
+
 /// Decides about one backup.
-pub fn decide(backup: &Backup, now: Time) -> Decision {
+pub fn decide(backup: &Backup, standing: Standing, now: Time) -> Decision {
     if !backup.is_living() {
-        Decision::NotFinished
-    } else if backup.expires_at.is_none_or(|at| at > now) {
-        Decision::NotExpired
-    } else if !backup.pins.is_empty() {
-        Decision::InUse
-    } else {
-        Decision::Delete
+        return Decision::NotFinished;
+    }
+    let Some(expiry) = backup.expires_at else { return Decision::Unlimited };
+    if expiry > now {
+        return Decision::NotExpired { expires_at: expiry };
+    }
+    if counts(backup) && standing.newer < standing.keep_at_least.count() {
+        return Decision::KeptAtLeast { keep_at_least: standing.keep_at_least };
+    }
+    match backup.pins.first() {
+        Some(restore) => Decision::InUse(restore.clone()),
+        None => Decision::Delete { expired_at: expiry },
     }
 }

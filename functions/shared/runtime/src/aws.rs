@@ -16,6 +16,8 @@ use milvault_snapshots::S3Objects;
 use crate::{
     Environment, RandomIds, SystemClock,
     continuation::{LambdaContinuation, LambdaCopyWorkers},
+    events::EventBridgeEvents,
+    schedules::SchedulerSchedules,
     secrets::SecretsManager,
 };
 
@@ -41,12 +43,17 @@ pub(crate) async fn jobs(environment: Environment) -> Jobs {
     let copy_workers =
         LambdaCopyWorkers { client: waiting_client(&config), function: continuation.create_backup_function.clone() };
     let catalog = DynamoCatalog::new(aws_sdk_dynamodb::Client::new(&config), environment.catalog_table);
+    let schedules =
+        SchedulerSchedules { client: aws_sdk_scheduler::Client::new(&config), target: environment.schedules };
+    let events = EventBridgeEvents { client: aws_sdk_eventbridge::Client::new(&config) };
     let ports = Ports {
         catalog: Arc::new(catalog),
         objects: Arc::new(S3Objects::new(move |region: &Region| s3_client(&s3, region))),
         milvus: Arc::new(MilvusConnector::new(Arc::new(SecretsManager { config }))),
         continuation: Arc::new(continuation),
         copy_workers: Arc::new(copy_workers),
+        schedules: Arc::new(schedules),
+        events: Arc::new(events),
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
     };

@@ -6,7 +6,7 @@ use milvault_jobs::{
     backup::{CopyReport, CopyTask},
     ports::{Continuation, ContinuationError, CopyWorkers},
 };
-use milvault_model::{BackupId, InstanceId, JobRef};
+use milvault_model::{BackupId, InstanceId, JobRef, Time};
 use serde_json::{Value, json};
 
 /// Invokes the functions that work on jobs.
@@ -28,6 +28,11 @@ impl Continuation for LambdaContinuation {
 
     async fn verify(&self, instance: &InstanceId, backup: &BackupId) -> Result<(), ContinuationError> {
         let event = json!({ "action": "verify", "instanceId": instance, "backupId": backup });
+        self.invoke(&self.create_backup_function, event).await
+    }
+
+    async fn begin_run(&self, instance: &InstanceId, scheduled_for: Time) -> Result<(), ContinuationError> {
+        let event = json!({ "scheduled": { "instanceId": instance, "time": scheduled_for.to_rfc3339() } });
         self.invoke(&self.create_backup_function, event).await
     }
 }

@@ -4,6 +4,8 @@ use chrono::TimeDelta;
 use milvault_jobs::{OBJECTS_PER_PAGE, Settings, ports::Bucket};
 use milvault_model::Region;
 
+use crate::ScheduleTarget;
+
 /// How many server-side copies an invocation has in flight at most. Each is one small request on a connection of its
 /// own, and Lambda gives an invocation 1,024 file descriptors.
 const COPIES_IN_FLIGHT: usize = 500;
@@ -17,6 +19,8 @@ pub struct Environment {
     pub create_backup_function: String,
     /// The function that works on restores.
     pub restore_function: String,
+    /// What the schedules of automatic backups are made of.
+    pub schedules: ScheduleTarget,
     /// What the jobs are given.
     pub settings: Settings,
 }
@@ -67,6 +71,12 @@ impl Environment {
             catalog_table: text("CATALOG_TABLE")?,
             create_backup_function: text("CREATE_BACKUP_FUNCTION")?,
             restore_function: text("RESTORE_FUNCTION")?,
+            schedules: ScheduleTarget {
+                group: text("SCHEDULE_GROUP")?,
+                function_arn: text("SCHEDULED_FUNCTION_ARN")?,
+                role_arn: text("SCHEDULE_ROLE_ARN")?,
+                dead_letters_arn: text("SCHEDULE_DEAD_LETTERS_ARN")?,
+            },
             settings: Settings {
                 snapshot_bucket: Bucket { region, name: text("SNAPSHOT_BUCKET")? },
                 lease: seconds("JOB_LEASE_SECONDS", 60)?,
@@ -85,12 +95,16 @@ impl Environment {
 mod tests {
     use super::*;
 
-    const WHOLE: [(&str, &str); 5] = [
+    const WHOLE: [(&str, &str); 9] = [
         ("AWS_REGION", "eu-west-1"),
         ("CATALOG_TABLE", "catalog"),
         ("SNAPSHOT_BUCKET", "snapshots"),
         ("CREATE_BACKUP_FUNCTION", "create-backup"),
         ("RESTORE_FUNCTION", "restore"),
+        ("SCHEDULE_GROUP", "milvault"),
+        ("SCHEDULED_FUNCTION_ARN", "arn:aws:lambda:eu-west-1:123456789012:function:create-backup"),
+        ("SCHEDULE_ROLE_ARN", "arn:aws:iam::123456789012:role/schedules"),
+        ("SCHEDULE_DEAD_LETTERS_ARN", "arn:aws:sqs:eu-west-1:123456789012:dead-letters"),
     ];
 
     fn read(variables: &[(&str, &str)]) -> Result<Environment, StartError> {

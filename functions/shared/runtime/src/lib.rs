@@ -6,7 +6,9 @@ mod aws;
 mod continuation;
 mod environment;
 mod error;
+mod events;
 mod invocation;
+mod schedules;
 mod secrets;
 mod work;
 mod world;
@@ -22,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 pub use environment::{Environment, StartError};
 pub use error::RuntimeError;
 pub use invocation::Invocation;
+pub use schedules::ScheduleTarget;
 pub use work::{slice, take_up};
 pub use world::{RandomIds, SystemClock};
 

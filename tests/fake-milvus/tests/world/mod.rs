@@ -8,17 +8,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use milvault_fake_milvus::{Access, DataBucket, FakeMilvus, Line};
 use milvault_jobs::{
     Jobs, Ports, Settings,
-    backup::{self, CopyReport, CopyTask, CreateBackup},
-    ports::{
-        Bucket, Catalog, Clock, Connector, Continuation, ContinuationError, CopyWorkers, Deadline, Expect, Milvus,
-        Objects, Write,
-    },
+    backup::{self, CreateBackup},
+    ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, Write},
 };
-use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
+use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds};
 use milvault_milvus::{MilvusConnector, SecretSource};
-use milvault_model::{
-    Auth, Backup, BackupId, BackupKind, BackupState, CollectionName, Instance, InstanceId, JobRef, Storage, Time,
-};
+use milvault_model::{Auth, Backup, BackupKind, BackupState, CollectionName, Instance, Storage, Time};
 
 pub const ROOT: &str = "files";
 const DATA: &str = "milvus-data";
@@ -55,6 +50,8 @@ pub struct World {
     pub snapshots: Bucket,
     pub instance: Instance,
     pub connector: Arc<dyn Connector>,
+    pub schedules: Arc<MemorySchedules>,
+    pub events: Arc<MemoryEvents>,
 }
 
 /// One secret for everything.
@@ -81,7 +78,35 @@ impl World {
         let auth = secret.map(|_| Auth { secret_arn: "arn:aws:secretsmanager:eu-west-1:1:secret:milvus".to_owned() });
         let instance = Instance { auth, ..instance("fake", &fake, &data, ROOT) };
         let connector = Arc::new(MilvusConnector::new(Arc::new(Secret(secret.unwrap_or_default().to_owned()))));
-        Self { fake, objects, data, snapshots, instance, connector }
+        let (schedules, events) = (Arc::default(), Arc::default());
+        Self { fake, objects, data, snapshots, instance, connector, schedules, events }
+    }
+
+    /// What the jobs run on, with a catalog of its own that knows the instance.
+    pub async fn jobs(&self) -> Jobs {
+        let catalog = Arc::new(MemoryCatalog::new());
+        register(catalog.as_ref(), &self.instance).await;
+        Jobs {
+            ports: Ports {
+                catalog,
+                objects: self.objects.clone(),
+                milvus: self.connector.clone(),
+                continuation: Arc::new(Alone),
+                copy_workers: Arc::new(Alone),
+                schedules: self.schedules.clone(),
+                events: self.events.clone(),
+                clock: Arc::new(RealClock),
+                ids: Arc::new(SeededIds::new(1)),
+            },
+            settings: Settings {
+                snapshot_bucket: self.snapshots.clone(),
+                lease: TimeDelta::seconds(60),
+                stall: TimeDelta::seconds(30),
+                import_stall: TimeDelta::seconds(30),
+                objects_per_page: 3,
+                copies_in_flight: 4,
+            },
+        }
     }
 
     /// Another server, with a bucket and a root path of its own.
@@ -94,6 +119,8 @@ impl World {
             objects: self.objects.clone(),
             snapshots: self.snapshots.clone(),
             connector: self.connector.clone(),
+            schedules: self.schedules.clone(),
+            events: self.events.clone(),
             fake,
             data,
         }
@@ -119,52 +146,6 @@ impl Clock for RealClock {
 
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
-    }
-}
-
-/// No other invocations: whoever runs the job runs it again.
-struct Alone;
-
-#[async_trait]
-impl Continuation for Alone {
-    async fn resume(&self, _: &JobRef) -> Result<(), ContinuationError> {
-        Ok(())
-    }
-
-    async fn verify(&self, _: &InstanceId, _: &BackupId) -> Result<(), ContinuationError> {
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl CopyWorkers for Alone {
-    async fn copy(&self, _: &CopyTask) -> Result<CopyReport, ContinuationError> {
-        Err(ContinuationError("there are no others".to_owned()))
-    }
-}
-
-/// What jobs on this world's instance run on.
-pub async fn jobs(world: &World) -> Jobs {
-    let catalog = Arc::new(MemoryCatalog::new());
-    register(catalog.as_ref(), &world.instance).await;
-    Jobs {
-        ports: Ports {
-            catalog,
-            objects: world.objects.clone(),
-            milvus: world.connector.clone(),
-            continuation: Arc::new(Alone),
-            copy_workers: Arc::new(Alone),
-            clock: Arc::new(RealClock),
-            ids: Arc::new(SeededIds::new(1)),
-        },
-        settings: Settings {
-            snapshot_bucket: world.snapshots.clone(),
-            lease: TimeDelta::seconds(60),
-            stall: TimeDelta::seconds(30),
-            import_stall: TimeDelta::seconds(30),
-            objects_per_page: 3,
-            copies_in_flight: 4,
-        },
     }
 }
 

@@ -228,6 +228,7 @@ mod tests {
             selection: vec![],
             created_at: at(0),
             expires_at: None,
+            kept_until: None,
             cancel_requested_at: None,
             pins: Default::default(),
             verification: None,

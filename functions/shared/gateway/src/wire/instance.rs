@@ -3,7 +3,7 @@
 use milvault_model::{Auth, Instance, InstanceId, Region, Storage};
 use serde::Serialize;
 
-use super::Timestamp;
+use super::{AutoBackupView, Timestamp};
 
 /// An instance as callers see it. Of its credentials there is only where they are kept.
 #[derive(Debug, Clone, Serialize)]
@@ -40,4 +40,15 @@ impl<'a> InstanceView<'a> {
             reported_engine_version: instance.reported_engine_version.as_deref(),
         }
     }
+}
+
+/// An instance with its automatic backups.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceDescription<'a> {
+    /// What lists show.
+    #[serde(flatten)]
+    pub instance: InstanceView<'a>,
+    /// When it is backed up without anyone asking.
+    pub auto_backup: AutoBackupView,
 }

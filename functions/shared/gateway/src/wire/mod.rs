@@ -1,5 +1,6 @@
 //! The objects of the wire contract, made from records by pure functions.
 
+mod auto_backup;
 mod backup;
 mod instance;
 mod restore;
@@ -8,10 +9,11 @@ use chrono::SecondsFormat;
 use milvault_model::{Progress, Time};
 use serde::{Serialize, Serializer};
 
+pub use auto_backup::AutoBackupView;
 pub use backup::{
     BackupDescription, BackupView, CollectionView, DatabaseView, LeftOutView, VerificationView, VerifiedView, databases,
 };
-pub use instance::InstanceView;
+pub use instance::{InstanceDescription, InstanceView};
 pub use restore::{CollectionRestoreView, RestoreDescription, RestoreView};
 
 /// A time as the contract writes it: RFC 3339 in UTC, always with milliseconds, so that texts sort as times do.

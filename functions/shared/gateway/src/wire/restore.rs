@@ -183,7 +183,7 @@ impl CollectionRestoreView {
             CollectionStage::Waiting => CollectionState::Waiting,
             CollectionStage::Built { id: None, .. } => CollectionState::Building,
             CollectionStage::Built { id: Some(_), .. } => CollectionState::Importing,
-            CollectionStage::Imported { .. } => CollectionState::Imported,
+            CollectionStage::Imported { .. } | CollectionStage::Compared { .. } => CollectionState::Imported,
             CollectionStage::Verified { .. } => CollectionState::Verified,
             CollectionStage::Swapping(_) => CollectionState::Swapping,
             CollectionStage::Swapped(_) => CollectionState::Restored,

@@ -38,8 +38,20 @@ const ATTEMPTS: u32 = 5;
 /// # Errors
 /// Whatever stands in its way; then nothing is written.
 pub async fn create(jobs: &Jobs, request: CreateBackup) -> Result<Backup, Error> {
+    create_with(jobs, request, &|_| Vec::new()).await
+}
+
+/// Likewise, with writes that belong to the backup in the same commit.
+///
+/// # Errors
+/// Likewise, and the conflict of a write that came along.
+pub(crate) async fn create_with(
+    jobs: &Jobs,
+    request: CreateBackup,
+    along: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
+) -> Result<Backup, Error> {
     for _ in 0..ATTEMPTS {
-        if let Some(created) = attempt(jobs, &request).await? {
+        if let Some(created) = attempt(jobs, &request, along).await? {
             return Ok(created);
         }
     }
@@ -47,7 +59,11 @@ pub async fn create(jobs: &Jobs, request: CreateBackup) -> Result<Backup, Error>
 }
 
 /// One attempt; `None` if a record that it read was changed by someone else meanwhile, and nothing is in the way.
-async fn attempt(jobs: &Jobs, request: &CreateBackup) -> Result<Option<Backup>, Error> {
+async fn attempt(
+    jobs: &Jobs,
+    request: &CreateBackup,
+    along: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
+) -> Result<Option<Backup>, Error> {
     let catalog = jobs.ports.catalog.as_ref();
     let instance_id = &request.instance_id;
     let scope = format!("create-backup#{instance_id}");
@@ -72,6 +88,7 @@ async fn attempt(jobs: &Jobs, request: &CreateBackup) -> Result<Option<Backup>, 
         selection: request.selection.clone(),
         created_at: now,
         expires_at: request.expires_in.map(|after| now + after),
+        kept_until: None,
         cancel_requested_at: None,
         pins: Default::default(),
         verification: None,
@@ -89,8 +106,11 @@ async fn attempt(jobs: &Jobs, request: &CreateBackup) -> Result<Option<Backup>, 
     if let Some(key) = &request.idempotency {
         writes.push(Write::Idempotency(key.record(scope.clone(), backup.id.to_string(), now)));
     }
+    let own = writes.len();
+    writes.extend(along(&backup));
     match catalog.commit(writes).await {
         Ok(()) => Ok(Some(backup)),
+        Err(CatalogError::Conflict(place)) if place >= own => Err(CatalogError::Conflict(place).into()),
         Err(CatalogError::Conflict(_)) => {
             // Someone else was faster: say who, or give the answer that the same request got.
             if let Some(earlier) = earlier(jobs, request, &scope).await? {

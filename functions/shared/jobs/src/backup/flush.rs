@@ -1,11 +1,14 @@
 //! FLUSH: every collection at a stated point in time, a page of them after the other.
 
-use std::{collections::BTreeSet, pin::pin};
+use std::{
+    collections::{BTreeSet, HashSet},
+    pin::pin,
+};
 
 use futures::{StreamExt, stream};
 use milvault_model::{
     Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, FailureCode, Flushing,
-    LeftOut, Planning, restore_owns,
+    LeftOut, Planning, RestoreState, previous_name, rebuilt_name,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +20,7 @@ use crate::{
     Error,
     layout::PageKind,
     pages::{COLLECTIONS_PER_PAGE, Folder, SEGMENTS_PER_PAGE},
-    ports::{Milvus, MilvusError},
+    ports::{Milvus, MilvusError, PageRequest},
     slice::{Halt, Step, before, fatal},
 };
 
@@ -119,13 +122,35 @@ struct Survey {
     beside: Vec<Found>,
 }
 
+/// How the names end of collections that this instance's restores made, or keep for a rollback. What a restore that
+/// failed couldn't put back is the user's.
+async fn restores_suffixes(work: &Work<'_>) -> Result<HashSet<String>, Error> {
+    let mut suffixes = HashSet::new();
+    let mut after = None;
+    loop {
+        let page = work.jobs.ports.catalog.restores(&work.instance.id, PageRequest { after, limit: 100 }).await?;
+        for restore in &page.items {
+            let name = CollectionName::new("", "");
+            suffixes.insert(rebuilt_name(&name, &restore.id).collection);
+            if !matches!(restore.state, RestoreState::Failed { .. } | RestoreState::Cancelled { .. }) {
+                suffixes.insert(previous_name(&name, &restore.id).collection);
+            }
+        }
+        after = page.items.last().map(|restore| restore.id.to_string());
+        if !page.more {
+            return Ok(suffixes);
+        }
+    }
+}
+
 async fn survey(work: &Work<'_>, milvus: &dyn Milvus) -> Step<Survey> {
+    let owned = restores_suffixes(work).await?;
     let mut wanted = Vec::new();
     let mut beside = Vec::new();
     for database in milvus.databases().await? {
         for (collection, id) in milvus.collections(&database).await? {
             let name = CollectionName::new(&database, collection);
-            if restore_owns(&name.collection) {
+            if owned.iter().any(|suffix| name.collection.ends_with(suffix)) {
                 beside.push(left_out(name, "made by a restore: being rebuilt, or kept for a rollback"));
             } else if CollectionPattern::selects(&work.backup.selection, &name) {
                 wanted.push((id.to_string(), name));

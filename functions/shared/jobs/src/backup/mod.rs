@@ -18,7 +18,7 @@ use milvault_model::{
 };
 
 pub use create::{CreateBackup, create};
-pub(crate) use create::{check_source, gate};
+pub(crate) use create::{check_source, create_with, gate};
 pub use page_copy::{CopyEnd, CopyReport, CopyTask, copy_page};
 pub(crate) use plan::{DELTA, INSERT};
 pub use verify::verify;

@@ -1,13 +1,13 @@
 //! Comparing a finished backup with what is stored, as often as anyone asks and once a week without.
 
 use milvault_model::{
-    Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, Manifest, ObjectEntry,
+    Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, Manifest, Notice, ObjectEntry,
     Verification,
 };
 
 use super::inspection::{Finding, Inspection};
 use crate::{
-    Error, Jobs, layout,
+    Error, Jobs, layout, notices,
     ports::{CatalogError, Deadline, Expect, Versioned, Write},
     snapshot,
 };
@@ -66,13 +66,24 @@ async fn save(jobs: &Jobs, mut found: Versioned<Backup>, mut verification: Verif
     verification.advanced_at = jobs.ports.clock.now();
     loop {
         let mut backup = found.value;
+        let before = backup.state.status();
         if verification.completed_at.is_some() {
             backup.state = judged(backup.state, &verification);
         }
         backup.verification = Some(verification.clone());
-        let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
-        match jobs.ports.catalog.commit(vec![put]).await {
-            Ok(()) => return Ok(backup),
+        let mut writes = vec![Write::Backup(Box::new(backup.clone()), Expect::Version(found.version))];
+        let is_news = matches!(backup.state, BackupState::Damaged { .. }) && backup.state.status() != before;
+        if is_news {
+            let notice = Notice::backup_ended(&backup, verification.advanced_at);
+            writes.extend(notice.map(|notice| Write::Notice(Box::new(notice))));
+        }
+        match jobs.ports.catalog.commit(writes).await {
+            Ok(()) => {
+                if is_news {
+                    notices::publish_or_leave_to_sweep(jobs, &backup.instance_id).await;
+                }
+                return Ok(backup);
+            }
             // It was deleted, pinned or verified meanwhile.
             Err(CatalogError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use milvault_model::{
     Again, Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, Failure, FailureCode, Flushing, Instance,
-    Planning, Progress, SourceStorage,
+    Notice, Planning, Progress, SourceStorage,
 };
 
 use super::flush;
@@ -165,10 +165,12 @@ impl<'a> Work<'a> {
                 return Err(Halt::CancelRequested);
             }
             let ended = Backup { state: state.clone(), ..self.backup.clone() };
+            let notice = Notice::backup_ended(&ended, self.jobs.ports.clock.now());
             let mut writes = vec![
                 Write::ReleaseJob(self.lease.clone()),
                 Write::Backup(Box::new(ended), Expect::Version(self.version)),
             ];
+            writes.extend(notice.map(|notice| Write::Notice(Box::new(notice))));
             writes.extend(more.iter().cloned());
             match self.jobs.ports.catalog.commit(writes).await {
                 Ok(()) => return Ok(()),

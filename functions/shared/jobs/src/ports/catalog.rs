@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_model::{
-    Account, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Region, Restore,
-    RestoreId, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef,
+    Notice, Region, Restore, RestoreId, Time,
 };
 
 /// A record with the version that its next change must expect.
@@ -53,6 +53,14 @@ pub enum Write {
     Idempotency(Idempotency),
     /// Puts what a backup owns.
     Account(Box<Account>, Expect),
+    /// Puts what is known of an instance's automatic backups.
+    AutoBackup(Box<AutoBackup>, Expect),
+    /// Removes what is known of an instance's automatic backups, at this version.
+    RemoveAutoBackup(InstanceId, u64),
+    /// Keeps something to tell users, whatever is there: what happened in this commit.
+    Notice(Box<Notice>),
+    /// Users were told this; never fails.
+    Told(InstanceId, String),
 }
 
 /// A worker's fenced lease on an instance.
@@ -115,6 +123,10 @@ pub enum DueItem {
     Backup(InstanceId, BackupId),
     /// A restore.
     Restore(InstanceId, RestoreId),
+    /// An instance's automatic backups.
+    AutoBackup(InstanceId),
+    /// Something to tell users, of this instance.
+    Notice(InstanceId, String),
 }
 
 /// Why the catalog didn't do it.
@@ -166,6 +178,12 @@ pub trait Catalog: Send + Sync {
 
     /// A restore's ledger by number; the sort key is the number with ten digits.
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError>;
+
+    /// What is known of an instance's automatic backups.
+    async fn auto_backup(&self, instance: &InstanceId) -> Result<Option<Versioned<AutoBackup>>, CatalogError>;
+
+    /// What users haven't been told yet of an instance, by id, which is the sort key.
+    async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError>;
 
     /// What a backup owns.
     async fn account(

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use milvault_model::{
     CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, SegmentLevel,
-    StorageVersion,
+    StorageVersion, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -207,6 +207,11 @@ pub trait Connector: Send + Sync {
 pub trait Milvus: Send + Sync {
     /// The version that it reports.
     async fn version(&self) -> Result<String, MilvusError>;
+
+    /// What time it is by the server's own clock; `None` if it doesn't tell.
+    async fn clock(&self) -> Result<Option<Time>, MilvusError> {
+        Ok(None)
+    }
 
     /// The databases' names.
     async fn databases(&self) -> Result<Vec<String>, MilvusError>;

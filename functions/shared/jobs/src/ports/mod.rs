@@ -13,4 +13,7 @@ pub use milvus::{
     InsertLog, Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 pub use objects::{Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome};
-pub use world::{Clock, Continuation, ContinuationError, CopyWorkers, Deadline, IdSource};
+pub use world::{
+    Clock, Continuation, ContinuationError, CopyWorkers, Deadline, EVENTS_AT_ONCE, Events, EventsError, IdSource,
+    Schedules, SchedulesError,
+};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use milvault_model::{BackupId, InstanceId, JobRef, Time};
+use milvault_model::{BackupId, InstanceId, JobRef, Notice, Plan, Time};
 use ulid::Ulid;
 
 use crate::backup::{CopyReport, CopyTask};
@@ -39,7 +39,52 @@ pub trait Continuation: Send + Sync {
     /// # Errors
     /// When the invocation wasn't accepted. The sweep does the same, only later.
     async fn verify(&self, instance: &InstanceId, backup: &BackupId) -> Result<(), ContinuationError>;
+
+    /// Has a worker begin the automatic backup that was scheduled for this time, without waiting for it.
+    ///
+    /// # Errors
+    /// When the invocation wasn't accepted. The sweep does the same, only later.
+    async fn begin_run(&self, instance: &InstanceId, scheduled_for: Time) -> Result<(), ContinuationError>;
 }
+
+/// The schedules that start automatic backups, one per instance.
+#[async_trait]
+pub trait Schedules: Send + Sync {
+    /// Makes the instance's schedule this plan's, whatever it was.
+    ///
+    /// # Errors
+    /// When the scheduler doesn't answer or refuses; it may have done it all the same.
+    async fn put(&self, instance: &InstanceId, plan: &Plan) -> Result<(), SchedulesError>;
+
+    /// Removes the instance's schedule, if there is one.
+    ///
+    /// # Errors
+    /// Likewise.
+    async fn remove(&self, instance: &InstanceId) -> Result<(), SchedulesError>;
+}
+
+/// Why the scheduler didn't do it.
+#[derive(Debug, thiserror::Error)]
+#[error("the scheduler failed: {0}")]
+pub struct SchedulesError(pub String);
+
+/// Where users are told things.
+#[async_trait]
+pub trait Events: Send + Sync {
+    /// Publishes at most [`EVENTS_AT_ONCE`] notices.
+    ///
+    /// # Errors
+    /// When any of them wasn't accepted; others may have been.
+    async fn publish(&self, notices: &[Notice]) -> Result<(), EventsError>;
+}
+
+/// The most notices that are published at once: EventBridge takes no more.
+pub const EVENTS_AT_ONCE: usize = 10;
+
+/// Why users couldn't be told.
+#[derive(Debug, thiserror::Error)]
+#[error("the events weren't accepted: {0}")]
+pub struct EventsError(pub String);
 
 /// Other invocations, which copy pages of a backup's plan.
 #[async_trait]

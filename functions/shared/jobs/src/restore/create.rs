@@ -68,6 +68,9 @@ pub(crate) fn targets<'n>(
         .collect()
 }
 
+/// Of so many names it is seen beforehand whether they are aliases; of all of them before the swap.
+const LOOKED_UP: usize = 100;
+
 /// How often a commit is tried again because a record was changed at the same moment.
 const ATTEMPTS: u32 = 5;
 
@@ -235,8 +238,14 @@ async fn check_names(
     if !wrong.is_empty() {
         return Err(Error::Invalid(wrong));
     }
+    let milvus = jobs.ports.milvus.connect(instance).await?;
+    for target in seen.iter().take(LOOKED_UP) {
+        if let Some(of) = milvus.alias_target(&target.database, &target.collection).await? {
+            let message = format!("'{target}' is an alias of {of}: no collection can have that name");
+            return Err(Error::Invalid(vec![FieldError::new("/collections", message)]));
+        }
+    }
     if request.mode == RestoreMode::Create {
-        let milvus = jobs.ports.milvus.connect(instance).await?;
         let databases: BTreeSet<String> = milvus.databases().await?.into_iter().collect();
         for database in seen.iter().map(|target| &target.database).collect::<BTreeSet<_>>() {
             if !databases.contains(database) {

@@ -81,17 +81,20 @@ async fn import_all(
     let groups = groups(capture)?;
     while let Some(group) = groups.get(imports.completed.len()) {
         let _turn = shared.import_turn(group.segments.len()).await;
-        if imports.next == ImportState::Planned {
-            save(shared, line, id, imports, ImportState::Starting).await?;
-        }
+        let number = imports.completed.len();
         let task = match imports.next {
             ImportState::Started { task, .. } => task,
             ImportState::Starting | ImportState::Planned => {
-                let task = match unrecorded(shared, &name, imports).await? {
-                    Unrecorded::Task(task) => task,
-                    Unrecorded::None => start(shared, &name, imports.completed.len(), group, capture).await?,
-                    Unrecorded::Unknown => {
-                        return Ok(Ended::Failed("the server doesn't tell which jobs there are".to_owned()));
+                let task = if imports.next == ImportState::Planned {
+                    save(shared, line, id, imports, ImportState::Starting).await?;
+                    start(shared, &name, number, group, capture).await?
+                } else {
+                    match unrecorded(shared, &name, imports).await? {
+                        Unrecorded::Task(task) => task,
+                        Unrecorded::None => start(shared, &name, number, group, capture).await?,
+                        Unrecorded::Unknown => {
+                            return Ok(Ended::Failed("the server doesn't tell which jobs there are".to_owned()));
+                        }
                     }
                 };
                 let since = shared.jobs.ports.clock.now();
@@ -162,7 +165,7 @@ pub(super) async fn follow(
     Ok(ended.unwrap_or_else(|| Ended::Failed("it was never started".to_owned())))
 }
 
-async fn save(
+pub(super) async fn save(
     shared: &Shared<'_>,
     line: &mut CollectionRestore,
     id: i64,
@@ -192,7 +195,7 @@ async fn start(
 }
 
 /// The job that a worker started and died before it wrote it down: only one is ever between the two.
-enum Unrecorded {
+pub(super) enum Unrecorded {
     /// There is none.
     None,
     /// This one.
@@ -201,7 +204,7 @@ enum Unrecorded {
     Unknown,
 }
 
-async fn unrecorded(shared: &Shared<'_>, name: &CollectionName, imports: &Imports) -> Step<Unrecorded> {
+pub(super) async fn unrecorded(shared: &Shared<'_>, name: &CollectionName, imports: &Imports) -> Step<Unrecorded> {
     Ok(match shared.milvus.import_tasks(name).await? {
         ImportTasks::Named(tasks) => {
             let other = tasks.into_iter().find(|task| !imports.completed.contains(task));

@@ -107,6 +107,9 @@ impl Job for Work<'_> {
             // The collections are in their places: what is left to tidy up is the sweep's.
             RestorePhase::Clean => {
                 tracing::error!(?ending, %restore, "completed, but not tidied up");
+                if let Ending::Failed(failure) = &ending {
+                    self.warn(format!("the collections are in place, but not all is tidied up: {}", failure.message));
+                }
                 clean::complete(self, Some(self.jobs.ports.clock.now())).await?;
                 true
             }

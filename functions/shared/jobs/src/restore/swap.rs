@@ -1,6 +1,6 @@
 //! SWAP: live → previous, new → live, aliases after it; from each point on, the ids say what was done.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, FailureCode, Loaded, RestoreMode, RestorePhase, Swap,
@@ -18,7 +18,7 @@ type Owners = HashMap<(String, String), CollectionName>;
 
 pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
     let owners = owners(work).await?;
-    work.each_line(AtOnce::One, async |shared, line| swap_line(shared, &owners, line).await).await?;
+    work.each_line(AtOnce::OneUntilFailure, async |shared, line| swap_line(shared, &owners, line).await).await?;
     if work.restore.selection.is_empty() {
         name_others(work).await?;
     }
@@ -51,22 +51,19 @@ const NAMED: usize = 20;
 /// Tells of the collections beside the restored ones that a restore of everything leaves alone, because the backup
 /// doesn't have them.
 async fn name_others(work: &mut Work<'_>) -> Step {
-    let (mut targets, mut databases) = (HashSet::new(), BTreeSet::new());
+    let mut targets = HashSet::new();
     let mut after = None;
     loop {
         let page = work.lines(after).await?;
         after = page.items.last().map(line_key);
-        for line in page.items {
-            databases.insert(line.target.database.clone());
-            targets.insert(line.target);
-        }
+        targets.extend(page.items.into_iter().map(|line| line.target));
         if !page.more {
             break;
         }
     }
     let milvus = work.milvus().await?;
     let mut others = Vec::new();
-    for database in databases {
+    for database in milvus.databases().await? {
         let collections = milvus.collections(&database).await?.into_iter();
         let names = collections.map(|(name, _)| CollectionName::new(&database, name));
         others.extend(names.filter(|name| !restore_owns(&name.collection) && !targets.contains(name)));
@@ -75,6 +72,20 @@ async fn name_others(work: &mut Work<'_>) -> Step {
         let named: Vec<String> = others.iter().take(NAMED).map(CollectionName::to_string).collect();
         let more = if others.len() > NAMED { format!(" and {} more", others.len() - NAMED) } else { String::new() };
         work.warn(format!("not in the backup, and left alone: {}{more}", named.join(", ")));
+    }
+    Ok(())
+}
+
+/// Whether a collection can get its name: no alias has it, and no other collection that may not be replaced.
+pub(super) async fn swappable(shared: &Shared<'_>, line: &CollectionRestore) -> Step {
+    let CollectionStage::Verified { .. } = &line.stage else { return Ok(()) };
+    let target = &line.target;
+    if let Some(of) = shared.milvus.alias_target(&target.database, &target.collection).await? {
+        let message = format!("{target} is an alias of {of} by now: no collection can have that name");
+        return Err(fatal(FailureCode::CollectionExists, message));
+    }
+    if shared.restore.mode == RestoreMode::Create && shared.milvus.collection_id(target).await?.is_some() {
+        return Err(fatal(FailureCode::CollectionExists, format!("collection {target} exists")));
     }
     Ok(())
 }
@@ -125,6 +136,10 @@ async fn prepare(shared: &Shared<'_>, owners: &Owners, line: &CollectionRestore,
         owners.iter().filter(|(_, owner)| **owner == line.target).map(|((_, alias), _)| alias).collect();
     coming.sort();
     for alias in coming.into_iter().filter(|alias| !swap.live_aliases.contains(alias)) {
+        if shared.milvus.collection_id(&CollectionName::new(database, alias)).await?.is_some() {
+            shared.warn(format!("alias {database}.{alias} isn't brought back: a collection has that name by now"));
+            continue;
+        }
         swap.aliases.push(alias.clone());
         match shared.milvus.alias_target(database, alias).await? {
             // One that this restore has moved away is among its own line's.
@@ -215,14 +230,21 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
         }
         again_if_unknown(shared, milvus.rename(&previous, &target.collection).await)?;
     }
-    for alias in &swap.live_aliases {
-        shared.sure(milvus.point_alias(alias, target).await)?;
-    }
     let database = &target.database;
-    for alias in swap.aliases.iter().filter(|alias| !swap.live_aliases.contains(alias)) {
+    let ours = [&target.collection, &rebuilt.collection, &previous.collection];
+    for alias in &swap.live_aliases {
         // What another collection has by now is that one's: its own line's, or the user's doing.
         let holder = milvus.alias_target(database, alias).await?;
-        if holder.is_some_and(|holder| holder != target.collection && holder != rebuilt.collection) {
+        let is_a_name = milvus.collection_id(&CollectionName::new(database, alias)).await?.is_some();
+        if is_a_name || holder.is_some_and(|holder| !ours.contains(&&holder) && !restore_owns(&holder)) {
+            shared.warn(format!("alias {database}.{alias} was moved meanwhile, and isn't put back to {target}"));
+            continue;
+        }
+        shared.sure(milvus.point_alias(alias, target).await)?;
+    }
+    for alias in swap.aliases.iter().filter(|alias| !swap.live_aliases.contains(alias)) {
+        let holder = milvus.alias_target(database, alias).await?;
+        if holder.is_some_and(|holder| !ours.contains(&&holder)) {
             continue;
         }
         let before = swap.taken_aliases.iter().find(|(taken, _)| taken == alias);

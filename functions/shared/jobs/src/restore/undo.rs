@@ -7,7 +7,7 @@ use milvault_model::{
 
 use super::{
     clean::{discard, remove_staged},
-    import::follow,
+    import::{Unrecorded, follow, save, unrecorded},
     swap::{another, require_previous, swap_back},
     work::{AtOnce, Shared, Work, ended, line_key},
 };
@@ -91,14 +91,24 @@ async fn put_back(shared: &Shared<'_>, line: CollectionRestore) -> Step {
 /// Removes what was built for a collection that isn't swapped in.
 async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     match &line.stage {
-        CollectionStage::Built { id: Some(id), imports } if matches!(imports.next, ImportState::Started { .. }) => {
+        CollectionStage::Built { id: Some(id), imports } if imports.next != ImportState::Planned => {
             // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let it end, unless
             // the server has forgotten it.
             let (id, mut imports) = (*id, imports.clone());
-            follow(shared, &mut line, id, &mut imports).await?;
+            if imports.next == ImportState::Starting
+                && let Unrecorded::Task(task) = unrecorded(shared, &shared.rebuilt(&line), &imports).await?
+            {
+                let since = shared.jobs.ports.clock.now();
+                save(shared, &mut line, id, &mut imports, ImportState::Started { task, progress: None, since }).await?;
+            }
+            if matches!(imports.next, ImportState::Started { .. }) {
+                follow(shared, &mut line, id, &mut imports).await?;
+            }
         }
-        CollectionStage::Built { .. } => {}
-        CollectionStage::Imported { .. } | CollectionStage::Verified { .. } => {}
+        CollectionStage::Built { .. }
+        | CollectionStage::Imported { .. }
+        | CollectionStage::Compared { .. }
+        | CollectionStage::Verified { .. } => {}
         CollectionStage::Waiting
         | CollectionStage::Undone
         | CollectionStage::Swapping(_)
@@ -133,8 +143,10 @@ pub(crate) async fn prepare_rollback(work: &mut Work<'_>, completed_at: Time, un
 pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step {
     match work.each_line(AtOnce::One, async |shared, line| put_back(shared, line).await).await {
         Ok(()) => {
-            let own = work.own_bucket()?;
-            remove_staged(work.jobs, &own, &work.restore).await?;
+            // Whoever registered the instance anew without its storage gets their collections back all the same.
+            if let Ok(own) = work.own_bucket() {
+                remove_staged(work.jobs, &own, &work.restore).await?;
+            }
             let started_at = work.run.started_at;
             let rolled_back_at = work.jobs.ports.clock.now();
             Ok(work.end(RestoreState::RolledBack { started_at, completed_at, rolled_back_at }).await?)

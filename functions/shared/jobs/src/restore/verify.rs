@@ -7,7 +7,10 @@ use milvault_model::{
     TIME_TO_LIVE,
 };
 
-use super::work::{AtOnce, Shared, Wait, Work};
+use super::{
+    swap::swappable,
+    work::{AtOnce, Shared, Wait, Work},
+};
 use crate::{
     Error,
     ports::MilvusError,
@@ -19,13 +22,33 @@ const SETTLING: Duration = Duration::from_secs(120);
 
 pub(crate) async fn verify(work: &mut Work<'_>) -> Step {
     work.each_line(AtOnce::Many, async |shared, line| verify_line(shared, line).await).await?;
+    // Whatever stands in the way of one is found before the first is swapped.
+    work.each_line(AtOnce::Many, async |shared, line| swappable(shared, &line).await).await?;
     work.begin_swap().await
 }
 
 async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
-    let CollectionStage::Imported { id, rows: imported } = line.stage else { return Ok(()) };
+    if let CollectionStage::Imported { id, rows } = line.stage {
+        compare(shared, &mut line, rows).await?;
+        line.stage = CollectionStage::Compared { id };
+        shared.save(&line).await?;
+    }
+    let CollectionStage::Compared { id } = line.stage else { return Ok(()) };
+    // From here on, rows may be gone because their time is over: they are not counted again.
     let capture = shared.capture(&line).await?;
-    let name = shared.rebuilt(&line);
+    let ends: Vec<_> = capture.properties.iter().filter(|(key, _)| key == TIME_TO_LIVE).cloned().collect();
+    if !ends.is_empty() {
+        shared.sure(shared.milvus.set_properties(&shared.rebuilt(&line), &ends).await)?;
+    }
+    load_as_wanted(shared, &line).await?;
+    line.stage = CollectionStage::Verified { id };
+    Ok(shared.save(&line).await?)
+}
+
+/// Compares what was rebuilt with the backup.
+async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u64) -> Step {
+    let capture = shared.capture(line).await?;
+    let name = shared.rebuilt(line);
 
     let found = match load(shared, &name, &capture).await? {
         Countable::Yes => count(shared, &name, &capture, imported).await?,
@@ -33,9 +56,9 @@ async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     };
     line.rows_found = Some(found);
     if found != expected(&capture, imported) || !capture.rows.admits(found) {
-        shared.save(&line).await?;
+        shared.save(line).await?;
         return Err(failed(
-            &line,
+            line,
             format!("the backup has {} rows, the imports counted {imported}, {found} are found", capture.rows.rows()),
         ));
     }
@@ -43,18 +66,12 @@ async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
         let there = shared.milvus.find_keys(&name, &capture.sample).await?;
         let missing = capture.sample.iter().filter(|key| !there.contains(key)).count();
         if missing > 0 {
-            shared.save(&line).await?;
+            shared.save(line).await?;
             let of = capture.sample.len();
-            return Err(failed(&line, format!("{missing} of {of} primary keys that the backup names are not found")));
+            return Err(failed(line, format!("{missing} of {of} primary keys that the backup names are not found")));
         }
     }
-    let ends: Vec<_> = capture.properties.iter().filter(|(key, _)| key == TIME_TO_LIVE).cloned().collect();
-    if !ends.is_empty() {
-        shared.sure(shared.milvus.set_properties(&name, &ends).await)?;
-    }
-    load_as_wanted(shared, &line).await?;
-    line.stage = CollectionStage::Verified { id };
-    Ok(shared.save(&line).await?)
+    Ok(())
 }
 
 fn failed(line: &CollectionRestore, what: String) -> Halt {
@@ -78,18 +95,21 @@ enum Countable {
 /// Loads all of a collection, if it can be.
 async fn load(shared: &Shared<'_>, name: &CollectionName, capture: &CollectionCapture) -> Step<Countable> {
     let milvus = &shared.milvus;
-    match shared.sure(milvus.load(name, &Loaded::Whole { replicas: replicas(&capture.loaded) }).await) {
-        // A collection that lacks an index can't be loaded, and one that wasn't may be too large for the server.
+    let loading = async || {
+        shared.sure(milvus.load(name, &Loaded::Whole { replicas: replicas(&capture.loaded) }).await)?;
+        let what = format!("loading {name}");
+        shared.wait_until(&what, async || Ok(milvus.loading(name).await?.into())).await
+    };
+    match loading().await {
+        Ok(()) => Ok(Countable::Yes),
+        // A collection that lacks an index can't be loaded, and one that wasn't may be too large for the server, which
+        // says so at once or while it loads.
         Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) if capture.loaded == Loaded::No => {
             tracing::info!(reason, collection = %name, "counted by its imports: it can't be loaded");
+            shared.sure(milvus.release(name).await)?;
             Ok(Countable::No)
         }
         Err(halt) => Err(halt),
-        Ok(()) => {
-            let what = format!("loading {name}");
-            shared.wait_until(&what, async || Ok(milvus.loading(name).await?.into())).await?;
-            Ok(Countable::Yes)
-        }
     }
 }
 

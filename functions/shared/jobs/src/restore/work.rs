@@ -18,25 +18,27 @@ use crate::{
     ports::{
         Bucket, CatalogError, Deadline, Expect, Lease, Milvus, MilvusError, Pace, Page, PageRequest, Versioned, Write,
     },
-    slice::{Halt, Held, MAX_SLICES, SHOW_PROGRESS, Step, fatal},
+    slice::{self, Halt, Held, MAX_SLICES, SHOW_PROGRESS, Step, Verdict, fatal},
     snapshot,
 };
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 /// Collections worked on at once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AtOnce {
     /// Most of the time they wait for the server.
     Many,
     /// The server renames one at a time: others would come between the two renames of each.
     One,
+    /// The same, and none after one that fails.
+    OneUntilFailure,
 }
 
 impl AtOnce {
     fn collections(self) -> usize {
         match self {
             Self::Many => 16,
-            Self::One => 1,
+            Self::One | Self::OneUntilFailure => 1,
         }
     }
 }
@@ -231,6 +233,8 @@ impl<'a> Work<'a> {
                 Write::Restore(Box::new(self.restore.clone()), Expect::Version(self.version)),
             ];
             writes.extend(unpin(self.jobs, &self.restore).await?);
+            let notice = milvault_model::Notice::restore_ended(&self.restore, self.jobs.ports.clock.now());
+            writes.extend(notice.map(|notice| Write::Notice(Box::new(notice))));
             match self.jobs.ports.catalog.commit(writes).await {
                 Ok(()) => return Ok(()),
                 Err(CatalogError::Conflict(0)) => return Err(Error::LeaseLost),
@@ -247,7 +251,8 @@ impl<'a> Work<'a> {
 
     /// Does `step` to every line of the ledger, several at once; progress counts lines.
     ///
-    /// A line that fails doesn't keep the others from going on; afterwards the job fails with every line's reason.
+    /// A line that fails doesn't keep the others from going on, unless it is meant to; afterwards the job fails with
+    /// every line's reason.
     pub(crate) async fn each_line<F>(&mut self, at_once: AtOnce, step: F) -> Step
     where
         F: AsyncFn(&Shared<'a>, CollectionRestore) -> Step,
@@ -263,7 +268,10 @@ impl<'a> Work<'a> {
             let mut results = stream::iter(page.items)
                 .map(async |line| match shared.deadline.is_over(shared.jobs.ports.clock.now()) {
                     true => Err(Halt::OutOfTime),
-                    false => step(&shared, line).await,
+                    false => {
+                        let target = line.target.clone();
+                        step(&shared, line).await.map_err(|halt| of_line(halt, at_once, &target))
+                    }
                 })
                 .buffer_unordered(at_once.collections());
             let mut halt = None;
@@ -277,7 +285,12 @@ impl<'a> Work<'a> {
                             self.save().await?;
                         }
                     }
-                    Err(Halt::Fatal(failure)) => failed.push(failure),
+                    Err(Halt::Fatal(failure)) => {
+                        failed.push(failure);
+                        if at_once == AtOnce::OneUntilFailure {
+                            break;
+                        }
+                    }
                     // The others come to their own ends before this one is acted on.
                     Err(other) => halt = Some(other),
                 }
@@ -289,7 +302,7 @@ impl<'a> Work<'a> {
             if let Some(halt) = halt {
                 return Err(halt);
             }
-            if !page.more {
+            if !page.more || (at_once == AtOnce::OneUntilFailure && !failed.is_empty()) {
                 break;
             }
         }
@@ -356,6 +369,17 @@ impl<'a> Work<'a> {
 /// Whether many invocations in a row got it no further.
 fn is_idle(run: &RestoreRun, now: Time, stall: TimeDelta) -> bool {
     run.slices - run.advanced_in > MAX_IDLE_SLICES && run.is_stalled(now, stall * 10)
+}
+
+/// What the server refuses to one of many collections is told of that one, and doesn't keep the others from going on.
+fn of_line(halt: Halt, at_once: AtOnce, target: &CollectionName) -> Halt {
+    match halt {
+        Halt::Error(error) if at_once == AtOnce::Many => match slice::verdict(&error) {
+            Verdict::Fail(failure) => fatal(failure.code, format!("{target}: {}", failure.message)),
+            Verdict::Retry(_) | Verdict::Stop => Halt::Error(error),
+        },
+        halt => halt,
+    }
 }
 
 /// A rollback can do without: the backup may be deleted by then.

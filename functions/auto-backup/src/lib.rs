@@ -1,0 +1,142 @@
+//! Automatic backups of an instance: when, and for how long they are kept.
+#![forbid(unsafe_code)]
+
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, find, show};
+use milvault_jobs::{
+    Error, FieldError, Jobs,
+    auto_backup::{self, Told},
+};
+use milvault_model::{InstanceId, Plan, Wanted};
+use milvault_runtime::{Invocation, RuntimeError};
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Debug, Clone, Copy)]
+enum Action {
+    Get,
+    Put,
+}
+
+const ROUTES: [Route<Action>; 2] = [
+    Route {
+        http: "GET /instances/{instanceId}/auto-backup",
+        direct: Direct::Tagged("action", "get"),
+        action: Action::Get,
+    },
+    Route {
+        http: "PUT /instances/{instanceId}/auto-backup",
+        direct: Direct::Tagged("action", "put"),
+        action: Action::Put,
+    },
+];
+
+/// PRODUCT's promise ends here, and whoever ends it is told.
+const SWITCHED_OFF: &str = "Automatic backup is switched off: the service-level promise no longer holds, and data that is \
+     lost from now on can't be brought back.";
+
+/// The change is durable, and the scheduler will have it within a sweep.
+const NOT_TOLD: &str = "The scheduler may not have the change yet: a sweep, within twenty minutes, sees to it.";
+
+/// What is asked for; what is left out is as by default, because PUT replaces.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    enabled: bool,
+    time: Option<String>,
+    timezone: Option<String>,
+    retention_days: Option<u32>,
+    keep_at_least: Option<u32>,
+}
+
+/// Answers one event.
+///
+/// # Errors
+/// Infrastructure faults, to a caller who isn't behind HTTP.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
+    let caller = Caller::of(&event);
+    invocation.reply(caller, serve(jobs, event).await)
+}
+
+async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
+    let call = Call::read(event, &ROUTES)?;
+    let instance = call.instance()?;
+    match call.action {
+        Action::Get => {
+            call.nothing_more()?;
+            find::instance(jobs, &instance).await?;
+            let record = auto_backup::find(jobs, &instance).await?;
+            Ok(Answer::ok(show::auto_backup(jobs, &record, Vec::new()).await?))
+        }
+        Action::Put => put(jobs, &instance, call.body()?).await,
+    }
+}
+
+async fn put(jobs: &Jobs, instance: &InstanceId, request: Request) -> Result<Answer, Error> {
+    let (plan, wanted) = request.check()?;
+    let (record, told) = auto_backup::change(jobs, instance, &plan, wanted).await?;
+    let mut warnings = Vec::new();
+    if wanted == Wanted::Off {
+        warnings.push(SWITCHED_OFF);
+    }
+    if told == Told::BySweep {
+        warnings.push(NOT_TOLD);
+    }
+    Ok(Answer::ok(show::auto_backup(jobs, &record, warnings).await?))
+}
+
+impl Request {
+    fn check(self) -> Result<(Plan, Wanted), Error> {
+        fn field<T, E: ToString>(pointer: &str, checked: Option<Result<T, E>>) -> Result<Option<T>, FieldError> {
+            checked.transpose().map_err(|reason| FieldError::new(pointer, reason.to_string()))
+        }
+        let default = Plan::default();
+        let mut findings = Findings::default();
+        let time = findings.keep(field("/time", self.time.map(|time| time.parse())));
+        let timezone = findings.keep(field("/timezone", self.timezone.map(|zone| zone.parse())));
+        let retention_days = findings.keep(field("/retentionDays", self.retention_days.map(TryInto::try_into)));
+        let keep_at_least = findings.keep(field("/keepAtLeast", self.keep_at_least.map(TryInto::try_into)));
+        findings.report()?;
+        let plan = Plan {
+            time: time.unwrap_or(default.time),
+            timezone: timezone.unwrap_or(default.timezone),
+            retention_days: retention_days.unwrap_or(default.retention_days),
+            keep_at_least: keep_at_least.unwrap_or(default.keep_at_least),
+        };
+        Ok((plan, if self.enabled { Wanted::On } else { Wanted::Off }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(request: Value) -> Result<(Plan, Wanted), Vec<String>> {
+        let request: Request = serde_json::from_value(request).unwrap();
+        request.check().map_err(|error| match error {
+            Error::Invalid(found) => found.into_iter().map(|found| found.pointer).collect(),
+            other => panic!("{other}"),
+        })
+    }
+
+    #[test]
+    fn what_is_left_out_is_every_day_at_three_utc_kept_for_three_days() {
+        let (plan, wanted) = check(json!({ "enabled": true })).unwrap();
+        assert_eq!((plan.time.to_string(), plan.timezone.to_string()), ("03:00:00".to_owned(), "UTC".to_owned()));
+        assert_eq!((u32::from(plan.retention_days), plan.keep_at_least.count()), (3, 0));
+        assert_eq!(wanted, Wanted::On);
+        assert_eq!(check(json!({ "enabled": false })).unwrap().1, Wanted::Off);
+    }
+
+    #[test]
+    fn every_field_that_is_not_right_is_pointed_at_in_one_answer() {
+        let wrong = json!({ "enabled": true, "time": "03:00:30", "timezone": "Mars/Olympus", "retentionDays": 0,
+                            "keepAtLeast": 366 });
+        assert_eq!(check(wrong).unwrap_err(), ["/time", "/timezone", "/retentionDays", "/keepAtLeast"]);
+        let edges = json!({ "enabled": true, "time": "23:59", "timezone": "Asia/Tokyo", "retentionDays": 365,
+                            "keepAtLeast": 365 });
+        assert!(check(edges).is_ok());
+        assert_eq!(check(json!({ "enabled": true, "retentionDays": 366 })).unwrap_err(), ["/retentionDays"]);
+    }
+}

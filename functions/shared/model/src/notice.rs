@@ -1,0 +1,189 @@
+//! What users are told of without asking: how jobs ended, what expired, what was missed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{Backup, BackupState, Due, DueKind, Failure, InstanceId, MissedRuns, Restore, RestoreState, Time};
+
+/// What happened: the `detail-type` of its event, as `docs/events.md` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NoticeKind {
+    /// A backup became AVAILABLE.
+    BackupCompleted,
+    /// A backup ended without a result.
+    BackupFailed,
+    /// A backup was stopped by its caller.
+    BackupCancelled,
+    /// A backup is past its expiry and being deleted.
+    BackupExpired,
+    /// A verification found something of a backup missing or changed.
+    BackupDamaged,
+    /// A restore is in place.
+    RestoreCompleted,
+    /// A restore ended without a result.
+    RestoreFailed,
+    /// A restore was stopped by its caller.
+    RestoreCancelled,
+    /// A restore's previous collections are back in place.
+    RestoreRolledBack,
+    /// An automatic backup began long after its time.
+    AutomaticBackupLate,
+    /// An automatic backup can't be made.
+    AutomaticBackupFailed,
+    /// An automatic backup's time was over before it could begin.
+    AutomaticBackupMissed,
+}
+
+impl NoticeKind {
+    /// The event's `detail-type`.
+    pub fn detail_type(self) -> &'static str {
+        match self {
+            Self::BackupCompleted => "Backup Completed",
+            Self::BackupFailed => "Backup Failed",
+            Self::BackupCancelled => "Backup Cancelled",
+            Self::BackupExpired => "Backup Expired",
+            Self::BackupDamaged => "Backup Damaged",
+            Self::RestoreCompleted => "Restore Completed",
+            Self::RestoreFailed => "Restore Failed",
+            Self::RestoreCancelled => "Restore Cancelled",
+            Self::RestoreRolledBack => "Restore Rolled Back",
+            Self::AutomaticBackupLate => "Automatic Backup Late",
+            Self::AutomaticBackupFailed => "Automatic Backup Failed",
+            Self::AutomaticBackupMissed => "Automatic Backup Missed",
+        }
+    }
+}
+
+/// Something that users are to be told, kept from the commit in which it happened until they were.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// Unique among the instance's: who is told twice knows it by this.
+    pub id: String,
+    /// What happened.
+    pub kind: NoticeKind,
+    /// When.
+    pub at: Time,
+    /// The event's `detail`.
+    pub detail: Map<String, Value>,
+}
+
+impl Notice {
+    fn new(instance_id: &InstanceId, subject: &str, kind: NoticeKind, at: Time, detail: Value) -> Self {
+        let id = format!("{subject}.{kind:?}");
+        let mut fields = Map::from_iter([("id".to_owned(), json!(id)), ("instanceId".to_owned(), json!(instance_id))]);
+        if let Value::Object(detail) = detail {
+            fields.extend(detail);
+        }
+        Self { instance_id: instance_id.clone(), id, kind, at, detail: fields }
+    }
+
+    fn of_backup(backup: &Backup, kind: NoticeKind, at: Time) -> Self {
+        let totals = backup.state.snapshot().map(|snapshot| snapshot.totals);
+        let failure = match &backup.state {
+            BackupState::Failed { failure, .. } | BackupState::Damaged { failure, .. } => Some(failure),
+            _ => None,
+        };
+        let detail = json!({
+            "backupId": backup.id,
+            "name": backup.name,
+            "type": backup.kind,
+            "status": backup.state.status(),
+            "sizeBytes": totals.map(|totals| totals.size_bytes),
+            "createdAt": shown(backup.created_at),
+            "expiresAt": backup.expires_at.map(shown),
+            "failure": failure,
+        });
+        // A backup can be found damaged more than once.
+        let subject = match kind {
+            NoticeKind::BackupDamaged => format!("{}.{}", backup.id, at.timestamp_millis()),
+            _ => backup.id.to_string(),
+        };
+        Self::new(&backup.instance_id, &subject, kind, at, detail)
+    }
+
+    /// That a backup ended, if it is in a state of which users are told.
+    pub fn backup_ended(backup: &Backup, at: Time) -> Option<Self> {
+        let kind = match &backup.state {
+            BackupState::Available(_) => NoticeKind::BackupCompleted,
+            BackupState::Damaged { .. } => NoticeKind::BackupDamaged,
+            BackupState::Failed { .. } => NoticeKind::BackupFailed,
+            BackupState::Cancelled { .. } => NoticeKind::BackupCancelled,
+            BackupState::Pending
+            | BackupState::Running(_)
+            | BackupState::Deleting { .. }
+            | BackupState::Deleted { .. } => return None,
+        };
+        Some(Self::of_backup(backup, kind, at))
+    }
+
+    /// That a backup is past its expiry.
+    pub fn backup_expired(backup: &Backup, at: Time) -> Self {
+        Self::of_backup(backup, NoticeKind::BackupExpired, at)
+    }
+
+    /// That a restore ended, if it did.
+    pub fn restore_ended(restore: &Restore, at: Time) -> Option<Self> {
+        let (kind, failure) = match &restore.state {
+            RestoreState::Completed { .. } => (NoticeKind::RestoreCompleted, None),
+            RestoreState::Failed { failure, .. } => (NoticeKind::RestoreFailed, Some(failure)),
+            RestoreState::Cancelled { .. } => (NoticeKind::RestoreCancelled, None),
+            RestoreState::RolledBack { .. } => (NoticeKind::RestoreRolledBack, None),
+            RestoreState::Pending | RestoreState::Running(_) => return None,
+        };
+        let detail = json!({
+            "restoreId": restore.id,
+            "sourceInstanceId": restore.source_instance_id,
+            "backupId": restore.backup_id,
+            "backupName": restore.backup_name,
+            "status": restore.state.status(),
+            "warnings": restore.warnings.len(),
+            "createdAt": shown(restore.created_at),
+            "failure": failure,
+        });
+        Some(Self::new(&restore.instance_id, restore.id.as_str(), kind, at, detail))
+    }
+
+    /// That an automatic backup began long after its time.
+    pub fn run_late(backup: &Backup, scheduled_for: Time) -> Self {
+        let detail = json!({
+            "scheduledFor": shown(scheduled_for),
+            "backupId": backup.id,
+            "lateSeconds": (backup.created_at - scheduled_for).num_seconds(),
+        });
+        let subject = subject(scheduled_for);
+        Self::new(&backup.instance_id, &subject, NoticeKind::AutomaticBackupLate, backup.created_at, detail)
+    }
+
+    /// That an automatic backup can't be made.
+    pub fn run_failed(instance: &InstanceId, scheduled_for: Time, failure: &Failure, at: Time) -> Self {
+        let detail = json!({ "scheduledFor": shown(scheduled_for), "failure": failure });
+        Self::new(instance, &subject(scheduled_for), NoticeKind::AutomaticBackupFailed, at, detail)
+    }
+
+    /// That automatic backups were missed.
+    pub fn runs_missed(instance: &InstanceId, missed: &MissedRuns, at: Time) -> Self {
+        let detail = json!({
+            "scheduledFor": shown(missed.first),
+            "lastScheduledFor": shown(missed.last),
+            "runs": missed.count,
+            "failure": missed.failure,
+        });
+        Self::new(instance, &subject(missed.first), NoticeKind::AutomaticBackupMissed, at, detail)
+    }
+
+    /// The sweep publishes what its own invocation couldn't.
+    pub fn due(&self) -> Due {
+        Due { kind: DueKind::Notice, at: self.at }
+    }
+}
+
+fn subject(scheduled_for: Time) -> String {
+    format!("run-{}", scheduled_for.timestamp())
+}
+
+fn shown(time: Time) -> String {
+    time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}

@@ -1,0 +1,166 @@
+//! Automatic backups: what becomes of a run that can't begin, and of a change that the scheduler doesn't hear of.
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
+
+mod world;
+
+use chrono::{TimeDelta, Timelike, Utc};
+use milvault_fake_milvus::Line;
+use milvault_jobs::{
+    Jobs,
+    auto_backup::{self, RunEnd, Told},
+    backup::{self, CreateBackup},
+    ports::{Deadline, Expect, Write},
+    sweep::{SweepMode, sweep},
+};
+use milvault_model::{
+    AutoBackup, AutoRunState, BackupKind, FailureCode, InstanceId, JobRef, NoticeKind, Plan, ScheduleState, Switch,
+    Time, Wanted,
+};
+use world::World;
+
+/// The minute that has begun.
+fn this_minute() -> Time {
+    Utc::now().with_second(0).and_then(|time| time.with_nanosecond(0)).unwrap()
+}
+
+fn plan_at(run: Time) -> Plan {
+    Plan { time: run.format("%H:%M").to_string().parse().unwrap(), ..Plan::default() }
+}
+
+/// Switched on since yesterday, with a run that has just become due.
+async fn due_now(jobs: &Jobs, world: &World) -> Time {
+    let run = this_minute();
+    let switch = Switch::On { since: run - TimeDelta::hours(20) };
+    let record = AutoBackup { plan: plan_at(run), switch, ..AutoBackup::off(world.instance.id.clone()) };
+    jobs.ports.catalog.commit(vec![Write::AutoBackup(Box::new(record), Expect::Absent)]).await.unwrap();
+    run
+}
+
+async fn last_run(jobs: &Jobs, instance: &InstanceId) -> AutoRunState {
+    auto_backup::find(jobs, instance).await.unwrap().last_run.unwrap().state
+}
+
+fn told(world: &World) -> Vec<NoticeKind> {
+    world.events.published().into_iter().map(|notice| notice.kind).collect()
+}
+
+async fn run_to_its_end(jobs: &Jobs, job: &JobRef) {
+    let JobRef::Backup { instance_id, backup_id } = job else { panic!("{job:?}") };
+    let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
+    backup::run(jobs, instance_id, backup_id, deadline).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_makes_one_backup_with_the_expiry_of_the_retention_in_force() {
+    let world = World::of(Line::V2_6).await;
+    let jobs = world.jobs().await;
+    let run = due_now(&jobs, &world).await;
+    let instance = &world.instance.id;
+    let RunEnd::Begun(backup) = auto_backup::run(&jobs, instance, Some(run)).await.unwrap() else {
+        panic!("it begins")
+    };
+    assert_eq!(backup.kind, BackupKind::Auto);
+    assert_eq!(backup.name.as_str(), run.format("auto-%Y-%m-%dT%H-%M").to_string());
+    assert_eq!(backup.expires_at, Some(backup.created_at + TimeDelta::days(3)));
+    for again in [Some(run), None] {
+        assert!(matches!(auto_backup::run(&jobs, instance, again).await.unwrap(), RunEnd::Nothing(_)));
+    }
+    let job = jobs.ports.catalog.job(instance).await.unwrap().unwrap();
+    run_to_its_end(&jobs, &job).await;
+    assert!(matches!(auto_backup::run(&jobs, instance, Some(run)).await.unwrap(), RunEnd::Nothing(_)));
+    assert_eq!(told(&world), [NoticeKind::BackupCompleted]);
+}
+
+#[tokio::test]
+async fn a_run_against_an_old_build_fails_and_users_are_told_why() {
+    let world = World::of(Line::V2_4).await;
+    world.fake.set(|faults| faults.version = Some("2.4.21-0.1.0_3.2".to_owned())).await;
+    let jobs = world.jobs().await;
+    let run = due_now(&jobs, &world).await;
+    let end = auto_backup::run(&jobs, &world.instance.id, Some(run)).await.unwrap();
+    assert!(matches!(&end, RunEnd::Failed(failure) if failure.code == FailureCode::EngineVersionUnsupported));
+    let AutoRunState::Failed { failure, .. } = last_run(&jobs, &world.instance.id).await else { panic!("it failed") };
+    assert!(failure.message.contains("2.4.22-0.1.0_3.2"), "{failure:?}");
+    assert_eq!(told(&world), [NoticeKind::AutomaticBackupFailed]);
+    assert!(matches!(auto_backup::run(&jobs, &world.instance.id, Some(run)).await.unwrap(), RunEnd::Nothing(_)));
+}
+
+#[tokio::test]
+async fn a_run_waits_for_a_server_that_does_not_answer_and_for_another_job() {
+    let world = World::of(Line::V2_4).await;
+    let jobs = world.jobs().await;
+    let run = due_now(&jobs, &world).await;
+    let instance = &world.instance.id;
+    let found = jobs.ports.catalog.instance(instance).await.unwrap().unwrap();
+    let mut away = found.value.clone();
+    // Nobody listens at the port that only ever was a client's.
+    away.endpoint = "http://127.0.0.1:1".to_owned();
+    jobs.ports.catalog.commit(vec![Write::Instance(Box::new(away), Expect::Version(1))]).await.unwrap();
+    let end = auto_backup::run(&jobs, instance, Some(run)).await.unwrap();
+    assert!(matches!(&end, RunEnd::Waits(failure) if failure.code == FailureCode::MilvusUnreachable), "{end:?}");
+
+    jobs.ports.catalog.commit(vec![Write::Instance(Box::new(found.value), Expect::Version(2))]).await.unwrap();
+    let request = CreateBackup {
+        instance_id: instance.clone(),
+        name: "in the way".parse().unwrap(),
+        kind: BackupKind::Manual,
+        selection: Vec::new(),
+        expires_in: None,
+        idempotency: None,
+    };
+    backup::create(&jobs, request).await.unwrap();
+    let end = auto_backup::run(&jobs, instance, Some(run)).await.unwrap();
+    assert!(matches!(&end, RunEnd::Waits(failure) if failure.code == FailureCode::InstanceBusy), "{end:?}");
+
+    let job = jobs.ports.catalog.job(instance).await.unwrap().unwrap();
+    run_to_its_end(&jobs, &job).await;
+    assert!(matches!(auto_backup::run(&jobs, instance, Some(run)).await.unwrap(), RunEnd::Begun(_)));
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_no_reason_to_have_no_backup() {
+    let world = World::of(Line::V2_4).await;
+    let jobs = world.jobs().await;
+    let run = due_now(&jobs, &world).await;
+    let name = run.format("auto-%Y-%m-%dT%H-%M").to_string();
+    let request = CreateBackup {
+        instance_id: world.instance.id.clone(),
+        name: name.parse().unwrap(),
+        kind: BackupKind::Manual,
+        selection: Vec::new(),
+        expires_in: None,
+        idempotency: None,
+    };
+    backup::create(&jobs, request).await.unwrap();
+    let job = jobs.ports.catalog.job(&world.instance.id).await.unwrap().unwrap();
+    run_to_its_end(&jobs, &job).await;
+    let end = auto_backup::run(&jobs, &world.instance.id, Some(run)).await.unwrap();
+    assert!(matches!(&end, RunEnd::Begun(backup) if backup.name.as_str() == format!("{name}-2")), "{end:?}");
+}
+
+#[tokio::test]
+async fn the_sweep_tells_the_scheduler_what_it_did_not_hear() {
+    let world = World::of(Line::V2_4).await;
+    let jobs = world.jobs().await;
+    let instance = &world.instance.id;
+    let plan = plan_at(this_minute() + TimeDelta::hours(6));
+    world.schedules.fail(1);
+    let (changed, heard) = auto_backup::change(&jobs, instance, &plan, Wanted::On).await.unwrap();
+    assert_eq!((heard, world.schedules.plan(instance)), (Told::BySweep, None));
+
+    // As it is when no request can be under way any more.
+    let found = jobs.ports.catalog.auto_backup(instance).await.unwrap().unwrap();
+    assert_eq!(found.value, changed);
+    let schedule = ScheduleState::Unconfirmed { since: Utc::now() - TimeDelta::minutes(3) };
+    let old = AutoBackup { schedule, ..found.value };
+    let put = Write::AutoBackup(Box::new(old), Expect::Version(found.version));
+    jobs.ports.catalog.commit(vec![put]).await.unwrap();
+    let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
+    let report = sweep(&jobs, SweepMode::Act, deadline).await.unwrap();
+    assert_eq!(report.automatic.iter().map(|seen_to| seen_to.outcome.as_str()).collect::<Vec<_>>(), ["Reconcile"]);
+    assert_eq!(world.schedules.plan(instance), Some(plan.clone()));
+    assert!(sweep(&jobs, SweepMode::Act, deadline).await.unwrap().automatic.is_empty());
+
+    let (_, heard) = auto_backup::change(&jobs, instance, &plan, Wanted::Off).await.unwrap();
+    assert_eq!((heard, world.schedules.plan(instance)), (Told::Yes, None));
+}

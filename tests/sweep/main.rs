@@ -1,0 +1,174 @@
+//! The sweep at scale: ten thousand backups across a thousand instances, with what each costs.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta};
+use milvault_jobs::{
+    Jobs, Ports, Settings,
+    ports::{Bucket, Catalog, Deadline, Expect, Write},
+    sweep::{SweepMode, SweepReport, sweep},
+};
+use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds, TestClock};
+use milvault_model::{
+    AutoBackup, Backup, BackupId, BackupKind, BackupState, BackupStatus, CaptureMethod, InstanceId, NoticeKind, Plan,
+    Snapshot, Time, Totals,
+};
+
+const INSTANCES: u64 = 1_000;
+const BACKUPS: u64 = 10;
+
+/// How many of the newest of each instance outlive their expiry.
+const KEPT: u32 = 2;
+
+const NOW: Time = DateTime::from_timestamp_nanos(1_800_000_000_000_000_000);
+
+struct World {
+    jobs: Jobs,
+    catalog: Arc<MemoryCatalog>,
+    events: Arc<MemoryEvents>,
+    clock: Arc<TestClock>,
+}
+
+fn world() -> World {
+    let snapshots = Bucket { region: "eu-west-1".parse().unwrap(), name: "snapshots".to_owned() };
+    let (catalog, events) = (Arc::new(MemoryCatalog::new()), Arc::new(MemoryEvents::default()));
+    let clock = Arc::new(TestClock::new(NOW));
+    let ports = Ports {
+        catalog: catalog.clone(),
+        objects: Arc::new(MemoryObjects::new([&snapshots])),
+        milvus: Arc::new(Alone),
+        continuation: Arc::new(Alone),
+        copy_workers: Arc::new(Alone),
+        schedules: Arc::new(MemorySchedules::default()),
+        events: events.clone(),
+        clock: clock.clone(),
+        ids: Arc::new(SeededIds::new(1)),
+    };
+    let settings = Settings {
+        snapshot_bucket: snapshots,
+        lease: TimeDelta::seconds(60),
+        stall: TimeDelta::seconds(600),
+        import_stall: TimeDelta::seconds(300),
+        objects_per_page: 10,
+        copies_in_flight: 1,
+    };
+    World { jobs: Jobs { ports, settings }, catalog, events, clock }
+}
+
+fn instance(number: u64) -> InstanceId {
+    format!("instance-{number:04}").parse().unwrap()
+}
+
+impl World {
+    /// An automatic backup of so many hours ago, which has expired half an hour ago.
+    async fn put_backup(&self, instance: &InstanceId, hours: u64) -> Backup {
+        let made = NOW - TimeDelta::hours(hours.cast_signed());
+        let totals = Totals { size_bytes: 1, added_bytes: 1, found_bytes: 0, objects: 1, collections: 1, entities: 1 };
+        let backup = Backup {
+            id: BackupId::new(self.jobs.ports.ids.ulid(made)),
+            instance_id: instance.clone(),
+            name: format!("auto-{hours}").parse().unwrap(),
+            kind: BackupKind::Auto,
+            method: CaptureMethod::Binlog,
+            region: "eu-west-1".parse().unwrap(),
+            engine_version: "2.6.0".to_owned(),
+            selection: Vec::new(),
+            created_at: made,
+            expires_at: Some(NOW - TimeDelta::minutes(30)),
+            kept_until: None,
+            cancel_requested_at: None,
+            pins: Default::default(),
+            verification: None,
+            state: BackupState::Available(Snapshot {
+                started_at: made,
+                completed_at: made,
+                point_in_time: made,
+                totals,
+            }),
+        };
+        self.catalog.commit(vec![Write::Backup(Box::new(backup.clone()), Expect::Absent)]).await.unwrap();
+        backup
+    }
+
+    async fn sweep(&self, mode: SweepMode) -> SweepReport {
+        let deadline = Deadline::at(self.clock_now() + TimeDelta::minutes(14));
+        sweep(&self.jobs, mode, deadline).await.unwrap()
+    }
+
+    fn clock_now(&self) -> Time {
+        self.jobs.ports.clock.now()
+    }
+
+    async fn status(&self, backup: &Backup) -> BackupStatus {
+        let found = self.catalog.backup(&backup.instance_id, &backup.id).await.unwrap();
+        found.unwrap().value.state.status()
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_expired_backups_go_at_a_bounded_cost_each_and_what_is_kept_costs_nothing_next_time() {
+    let world = world();
+    let mut backups = Vec::new();
+    for number in 0..INSTANCES {
+        let instance = instance(number);
+        let plan = Plan { keep_at_least: KEPT.try_into().unwrap(), ..Plan::default() };
+        let record = AutoBackup { plan, ..AutoBackup::off(instance.clone()) };
+        world.catalog.commit(vec![Write::AutoBackup(Box::new(record), Expect::Absent)]).await.unwrap();
+        for hours in 0..BACKUPS {
+            backups.push((hours, world.put_backup(&instance, hours).await));
+        }
+    }
+    let count = u64::try_from(backups.len()).unwrap();
+    let kept = INSTANCES * u64::from(KEPT);
+
+    let before = world.catalog.requests();
+    let dry = world.sweep(SweepMode::DryRun).await;
+    assert!(dry.errors.is_empty(), "{:?}", dry.errors);
+    assert_eq!(dry.expired.len() as u64 + dry.unlisted, count);
+    let looked = world.catalog.requests() - before;
+    assert!(looked <= count * 4, "{looked} requests to look at {count} backups");
+
+    let before = world.catalog.requests();
+    let report = world.sweep(SweepMode::Act).await;
+    assert!(report.errors.is_empty(), "{:?}", report.errors);
+    // What it keeps of what it did doesn't grow with what there was to do.
+    assert!(report.expired.len() <= 1_000 && report.expired.len() as u64 + report.unlisted >= count);
+    let requests = world.catalog.requests() - before;
+    assert!(requests <= count * 20, "{requests} requests for {count} backups");
+    for (hours, backup) in &backups {
+        let expected = if *hours < KEPT.into() { BackupStatus::Available } else { BackupStatus::Deleted };
+        assert_eq!(world.status(backup).await, expected, "{} hours old, of {}", hours, backup.instance_id);
+    }
+    let told = world.events.published();
+    assert_eq!(told.len() as u64, count - kept);
+    assert!(told.iter().all(|notice| notice.kind == NoticeKind::BackupExpired));
+
+    // Those that are kept aren't looked at by every sweep.
+    let before = world.catalog.requests();
+    world.clock.advance(TimeDelta::minutes(15));
+    assert!(world.sweep(SweepMode::Act).await.expired.is_empty());
+    assert!(world.catalog.requests() - before <= 20);
+
+    // A newer one takes a kept one's place.
+    let first = instance(0);
+    world.put_backup(&first, 0).await;
+    world.clock.advance(TimeDelta::hours(1));
+    world.sweep(SweepMode::Act).await;
+    let oldest_kept = backups.iter().find(|(hours, backup)| *hours == 1 && backup.instance_id == first).unwrap();
+    assert_eq!(world.status(&oldest_kept.1).await, BackupStatus::Deleted);
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_a_decision_and_its_reason_for_each_and_changes_nothing() {
+    let world = world();
+    let backup = world.put_backup(&instance(1), 2).await;
+    let before = world.catalog.backup(&backup.instance_id, &backup.id).await.unwrap();
+    let report = world.sweep(SweepMode::DryRun).await;
+    let [expired] = report.expired.as_slice() else { panic!("{report:?}") };
+    assert_eq!((expired.outcome.as_str(), &expired.backup_id), ("Delete", &backup.id));
+    assert!(expired.reason.as_ref().unwrap().starts_with("it expired at 2027-01-15T07:30"), "{expired:?}");
+    assert_eq!(world.catalog.backup(&backup.instance_id, &backup.id).await.unwrap(), before);
+    assert!(world.events.published().is_empty());
+}

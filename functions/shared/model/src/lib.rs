@@ -6,6 +6,7 @@
 
 mod backup;
 mod capabilities;
+mod decimal;
 mod engine;
 mod ids;
 mod instance;
@@ -14,12 +15,14 @@ mod names;
 mod restore;
 pub mod retention;
 mod snapshot;
+mod usage;
 
 pub use backup::{
     Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
     Flushing, PageSet, Planning, Reuse, Verification, Verifying,
 };
 pub use capabilities::{Capabilities, Capability};
+pub use decimal::Decimal;
 pub use engine::{EngineVersion, Support};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
@@ -34,6 +37,7 @@ pub use snapshot::{
     PageRef, PartitionCapture, PrimaryKey, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage,
     StorageVersion, TIME_TO_LIVE, Totals,
 };
+pub use usage::{Account, AccountError, Charge, Currency, Hour, Metered, Price, Prices};
 
 /// A point in time with the grain of the catalog, in UTC.
 pub type Time = chrono::DateTime<chrono::Utc>;

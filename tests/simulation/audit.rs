@@ -426,7 +426,7 @@ impl Audit {
         for instance in instances {
             for backup in self.backups(instance) {
                 let account = at_once(self.catalog.account(&backup.region, instance, &backup.id)).expect("it answers");
-                let account = account.map(|account| account.value.owned()).unwrap_or_default();
+                let account = account.map(|account| account.value.bytes()).unwrap_or_default();
                 let truth = owned.get(&backup.id).copied().unwrap_or_default();
                 if account != truth {
                     let what = format!("{} owns {truth} bytes, and its account says {account}", backup.id);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use milvault_model::{
-    Account, Backup, BackupId, BackupState, InstanceId, Manifest, ObjectEntry, ObjectKey, Origin, Snapshot, Time,
+    Account, AccountError, Backup, BackupId, BackupState, Hour, InstanceId, Manifest, ObjectEntry, ObjectKey, Origin,
+    Snapshot, Time,
 };
 
 use crate::{
@@ -58,11 +59,13 @@ pub(crate) async fn owned(
 
 /// The change that opens a published backup's account; none for one that owns nothing.
 pub(crate) fn opened(backup: &Backup, snapshot: &Snapshot, owned: u64, now: Time) -> Option<Write> {
-    (owned > 0).then(|| {
-        let mut account = Account::open(backup, snapshot, now);
-        account.store(owned, now);
-        Write::Account(Box::new(account), Expect::Absent)
-    })
+    (owned > 0).then(|| Write::Account(Box::new(account(backup, snapshot, (Hour::of(now), owned))), Expect::Absent))
+}
+
+/// The account of a finished backup that stored so many bytes in this hour.
+fn account(backup: &Backup, snapshot: &Snapshot, stored: (Hour, u64)) -> Account {
+    let (region, logical) = (backup.region.clone(), snapshot.totals.size_bytes);
+    Account::open(region, backup.instance_id.clone(), backup.id.clone(), backup.kind, logical, stored)
 }
 
 /// What becomes of objects of a backup that is being deleted.
@@ -116,18 +119,26 @@ pub(crate) async fn commit(
     let Held { jobs, lease, .. } = held;
     let changed = Backup { state, ..record.value.clone() };
     loop {
-        let now = jobs.ports.clock.now();
+        let now = Hour::of(jobs.ports.clock.now());
+        let own = jobs.ports.catalog.account(&changed.region, &changed.instance_id, &changed.id).await?;
+        let mut heirs = Vec::new();
+        for (heir, bytes) in &share.heirs {
+            heirs.push((heirs_account(jobs, &changed.instance_id, heir, now).await?, *bytes));
+        }
+        // What passes from one to another does so in one hour: otherwise it would be billed twice, or not at all.
+        let accounts = own.iter().map(|own| &own.value).chain(heirs.iter().map(|((account, _), _)| account));
+        let hour = accounts.map(Account::open_hour).fold(now, Hour::max);
         let mut writes = vec![
             Write::HoldLease(lease.clone()),
             Write::Backup(Box::new(changed.clone()), Expect::Version(record.version)),
         ];
-        if let Some(own) = jobs.ports.catalog.account(&changed.region, &changed.instance_id, &changed.id).await? {
-            let Versioned { value: mut account, version } = own;
-            account.lose(share.owned, now);
+        if let Some(Versioned { value: mut account, version }) = own {
+            account.lose(hour, share.owned.min(account.bytes())).map_err(imbalance)?;
             writes.push(Write::Account(Box::new(account), Expect::Version(version)));
         }
-        for (heir, bytes) in &share.heirs {
-            writes.push(inherited(jobs, &changed.instance_id, heir, *bytes, now).await?);
+        for ((mut account, expect), bytes) in heirs {
+            account.inherit(hour, bytes).map_err(imbalance)?;
+            writes.push(Write::Account(Box::new(account), expect));
         }
         match jobs.ports.catalog.commit(writes).await {
             Ok(()) => {
@@ -142,17 +153,25 @@ pub(crate) async fn commit(
     }
 }
 
-async fn inherited(jobs: &Jobs, instance: &InstanceId, heir: &BackupId, bytes: u64, now: Time) -> Result<Write, Error> {
+async fn heirs_account(
+    jobs: &Jobs,
+    instance: &InstanceId,
+    heir: &BackupId,
+    now: Hour,
+) -> Result<(Account, Expect), Error> {
     let backup = crate::backup::find(jobs, instance, heir).await?;
     let found = jobs.ports.catalog.account(&backup.region, instance, heir).await?;
-    let (mut account, expect) = match (found, backup.state.snapshot()) {
-        (Some(found), _) => (found.value, Expect::Version(found.version)),
-        (None, Some(snapshot)) => (Account::open(&backup, snapshot, now), Expect::Absent),
+    match (found, backup.state.snapshot()) {
+        (Some(found), _) => Ok((found.value, Expect::Version(found.version))),
+        (None, Some(snapshot)) => Ok((account(&backup, snapshot, (now, 0)), Expect::Absent)),
         // What claims objects has a snapshot.
-        (None, None) => return Err(Error::LeaseLost),
-    };
-    account.inherit(bytes, now);
-    Ok(Write::Account(Box::new(account), expect))
+        (None, None) => Err(Error::LeaseLost),
+    }
+}
+
+/// The hour is one that is open, and no more is lost than there is.
+fn imbalance(error: AccountError) -> Error {
+    CatalogError::Unavailable(error.to_string()).into()
 }
 
 impl Share<'_> {

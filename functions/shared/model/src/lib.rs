@@ -4,10 +4,10 @@
 //! here can be tested by its inputs and outputs alone.
 #![forbid(unsafe_code)]
 
-mod account;
 mod auto_backup;
 mod backup;
 mod capabilities;
+mod decimal;
 mod engine;
 mod ids;
 mod instance;
@@ -17,8 +17,8 @@ mod notice;
 mod restore;
 pub mod retention;
 mod snapshot;
+mod usage;
 
-pub use account::{Account, Hour};
 pub use auto_backup::{
     AutoBackup, AutoRun, AutoRunState, KeepAtLeast, MissedRuns, Plan, RetentionDays, RunDecision, RunTime,
     ScheduleState, Switch, Wanted, Zone,
@@ -28,6 +28,7 @@ pub use backup::{
     Flushing, PageSet, Planning, Reuse, Verification, Verifying,
 };
 pub use capabilities::{Capabilities, Capability};
+pub use decimal::Decimal;
 pub use engine::{EngineVersion, Support};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
@@ -43,6 +44,7 @@ pub use snapshot::{
     PageRef, PartitionCapture, PrimaryKey, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage,
     StorageVersion, TIME_TO_LIVE, Totals,
 };
+pub use usage::{Account, AccountError, Charge, Currency, Hour, Metered, Price, Prices};
 
 /// A point in time with the grain of the catalog, in UTC.
 pub type Time = chrono::DateTime<chrono::Utc>;

@@ -11,7 +11,8 @@ use milvault_jobs::ports::{
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
     Account, AutoBackup, AutoRunState, Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore,
-    CollectionStage, DueKind, Instance, InstanceId, JobRef, Notice, Region, Restore, RestoreId, Snapshot, Time, Totals,
+    CollectionStage, DueKind, Instance, InstanceId, JobRef, Month, Notice, Region, Restore, RestoreId, Snapshot, Time,
+    Totals, UsageRecord,
 };
 
 use crate::ports::locked;
@@ -192,6 +193,10 @@ impl Catalog for BrokenCatalog {
 
     async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
         self.sound.accounts(region, page).await
+    }
+
+    async fn usage(&self, region: &Region, month: Month, page: PageRequest) -> Result<Page<UsageRecord>, CatalogError> {
+        self.sound.usage(region, month, page).await
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

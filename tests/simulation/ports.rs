@@ -18,8 +18,8 @@ use milvault_jobs::ports::{
 };
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
-    IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Region, Restore, RestoreId, RestorePhase,
-    Time,
+    IndexCapture, Instance, InstanceId, JobRef, Loaded, Month, Notice, PrimaryKey, Region, Restore, RestoreId,
+    RestorePhase, Time, UsageRecord,
 };
 
 use crate::{
@@ -192,6 +192,11 @@ impl Catalog for Port {
     async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
         let region = region.clone();
         self.look("accounts".to_owned(), move |catalog| at_once(catalog.accounts(&region, page))).await
+    }
+
+    async fn usage(&self, region: &Region, month: Month, page: PageRequest) -> Result<Page<UsageRecord>, CatalogError> {
+        let region = region.clone();
+        self.look("usage".to_owned(), move |catalog| at_once(catalog.usage(&region, month, page))).await
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

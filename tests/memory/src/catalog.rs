@@ -15,7 +15,7 @@ use milvault_jobs::ports::{
 };
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef,
-    Notice, Region, Restore, RestoreId, Time,
+    Month, Notice, Region, Restore, RestoreId, Time, UsageRecord,
 };
 use ulid::Ulid;
 
@@ -39,6 +39,7 @@ struct Records {
     leases: BTreeMap<InstanceId, LeaseRecord>,
     idempotency: BTreeMap<(String, String), Idempotency>,
     accounts: BTreeMap<(Region, String), Versioned<Account>>,
+    usage: BTreeMap<(Region, String), UsageRecord>,
     auto_backups: BTreeMap<InstanceId, Versioned<AutoBackup>>,
     notices: BTreeMap<(InstanceId, String), Notice>,
 }
@@ -106,6 +107,10 @@ fn record_of(write: &Write) -> String {
         Write::Account(account, _) => {
             format!("account {} {} {}", account.region, account.instance_id, account.backup_id)
         }
+        Write::RemoveAccount(account, _) => {
+            format!("account {} {} {}", account.region, account.instance_id, account.backup_id)
+        }
+        Write::Usage(record) => format!("usage {} {}", record.region, record.sort_key()),
         Write::AutoBackup(record, _) => format!("automatic backups {}", record.instance_id),
         Write::RemoveAutoBackup(id, _) => format!("automatic backups {id}"),
         Write::Notice(notice) => format!("notice {} {}", notice.instance_id, notice.id),
@@ -162,6 +167,11 @@ impl Records {
                 let key = account_key(&account.instance_id, &account.backup_id);
                 meets(self.accounts.get(&(account.region.clone(), key)), *expect)
             }
+            Write::RemoveAccount(account, version) => {
+                let key = account_key(&account.instance_id, &account.backup_id);
+                meets(self.accounts.get(&(account.region.clone(), key)), Expect::Version(*version))
+            }
+            Write::Usage(record) => !self.usage.contains_key(&(record.region.clone(), record.sort_key())),
             Write::ClaimName(instance, name, _) => !self.names.contains_key(&(instance.clone(), name.clone())),
             Write::ClaimJob(job, _) => self.leases.get(job.instance_id()).is_none_or(|lease| lease.job.is_none()),
             Write::ReleaseJob(lease) | Write::HoldLease(lease) => is_ours(lease),
@@ -213,6 +223,13 @@ impl Records {
             Write::Account(account, expect) => {
                 let key = (account.region.clone(), account_key(&account.instance_id, &account.backup_id));
                 self.accounts.insert(key, changed(*account, expect));
+            }
+            Write::RemoveAccount(account, _) => {
+                let key = (account.region.clone(), account_key(&account.instance_id, &account.backup_id));
+                self.accounts.remove(&key);
+            }
+            Write::Usage(record) => {
+                self.usage.insert((record.region.clone(), record.sort_key()), *record);
             }
             Write::AutoBackup(record, expect) => {
                 self.auto_backups.insert(record.instance_id.clone(), changed(*record, expect));
@@ -375,6 +392,18 @@ impl Catalog for MemoryCatalog {
         let records = self.records();
         let entries = records.accounts.iter().filter(|((of, _), _)| of == region);
         Ok(page(entries.map(|((_, key), found)| (key.clone(), found.clone())), &request, ascending))
+    }
+
+    async fn usage(
+        &self,
+        region: &Region,
+        month: Month,
+        request: PageRequest,
+    ) -> Result<Page<UsageRecord>, CatalogError> {
+        let records = self.records();
+        let of_month = |record: &UsageRecord| record.region == *region && Month::of(record.hour) == month;
+        let entries = records.usage.iter().filter(|(_, record)| of_month(record));
+        Ok(page(entries.map(|((_, key), record)| (key.clone(), record.clone())), &request, ascending))
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

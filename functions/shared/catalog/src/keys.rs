@@ -12,9 +12,10 @@
 //! | what users are to be told | `INSTANCE#{id}` | `NOTICE#{id}` |
 //! | line of a restore's ledger | `RESTORE#{id}` | `COLLECTION#{number}` |
 //! | what a backup owns | `ACCOUNT#{region}` | `{instance}#{backup}` |
+//! | usage record | `USAGE#{region}#{yyyy-mm}` | `{yyyy-mm-ddThh}#{instance}#{backup}` |
 //! | idempotency | `IDEM#{scope}#{key}` | `META` |
 
-use milvault_model::{BackupId, BackupName, InstanceId, Region, RestoreId, Time};
+use milvault_model::{BackupId, BackupName, InstanceId, Month, Region, RestoreId, Time, UsageRecord};
 
 pub(crate) const PK: &str = "PK";
 pub(crate) const SK: &str = "SK";
@@ -69,6 +70,14 @@ impl Key {
 
     pub(crate) fn account(region: &Region, instance: &InstanceId, backup: &BackupId) -> Self {
         Self::new(format!("ACCOUNT#{region}"), format!("{instance}#{backup}"))
+    }
+
+    pub(crate) fn usage(record: &UsageRecord) -> Self {
+        Self::new(Self::usages(&record.region, Month::of(record.hour)), record.sort_key())
+    }
+
+    pub(crate) fn usages(region: &Region, month: Month) -> String {
+        format!("USAGE#{region}#{month}")
     }
 
     pub(crate) fn idempotency(scope: &str, key: &str) -> Self {

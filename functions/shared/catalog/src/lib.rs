@@ -20,8 +20,8 @@ use milvault_jobs::ports::{
     Catalog, CatalogError, DueItem, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
-    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef,
-    Notice, Region, Restore, RestoreId, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Month,
+    Notice, Region, Restore, RestoreId, Time, UsageRecord,
 };
 
 use items::{read_record, read_text, read_versioned, record_of};
@@ -130,6 +130,12 @@ impl Catalog for DynamoCatalog {
     async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
         let page = self.query(&format!("ACCOUNT#{region}"), "", reads::Order::Ascending, page).await?;
         let items = page.items.into_iter().map(read_versioned).collect::<Result<_, _>>()?;
+        Ok(Page { items, more: page.more })
+    }
+
+    async fn usage(&self, region: &Region, month: Month, page: PageRequest) -> Result<Page<UsageRecord>, CatalogError> {
+        let page = self.query(&Key::usages(region, month), "", reads::Order::Ascending, page).await?;
+        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
         Ok(Page { items, more: page.more })
     }
 

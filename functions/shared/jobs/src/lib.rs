@@ -13,6 +13,7 @@ mod error;
 mod garbage;
 mod idempotency;
 mod layout;
+pub mod meter;
 pub mod notices;
 mod pages;
 pub mod ports;

@@ -44,7 +44,7 @@ pub use snapshot::{
     PageRef, PartitionCapture, PrimaryKey, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage,
     StorageVersion, TIME_TO_LIVE, Totals,
 };
-pub use usage::{Account, AccountError, Charge, Currency, Hour, Metered, Price, Prices};
+pub use usage::{Account, AccountError, Charge, Currency, Hour, Metered, Month, Price, Prices, UsageRecord};
 
 /// A point in time with the grain of the catalog, in UTC.
 pub type Time = chrono::DateTime<chrono::Utc>;

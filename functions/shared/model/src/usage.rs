@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use chrono::{DateTime, NaiveDate, SecondsFormat};
+use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat};
 use serde::{Deserialize, Serialize};
 
 use crate::{BackupId, BackupKind, Decimal, InstanceId, Region, Time};
@@ -39,6 +39,35 @@ impl Hour {
 impl fmt::Display for Hour {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.start().to_rfc3339_opts(SecondsFormat::Secs, true))
+    }
+}
+
+/// A calendar month in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Month {
+    year: i32,
+    month: u32,
+}
+
+impl Month {
+    /// The month that this hour is in.
+    pub fn of(hour: Hour) -> Self {
+        let begins = hour.start();
+        Self { year: begins.year(), month: begins.month() }
+    }
+
+    /// The one after it.
+    pub fn next(self) -> Self {
+        match self.month {
+            12 => Self { year: self.year + 1, month: 1 },
+            month => Self { month: month + 1, ..self },
+        }
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:04}-{:02}", self.year, self.month)
     }
 }
 
@@ -279,6 +308,50 @@ pub struct Charge {
     pub unit_price: Decimal,
     /// For all of the bytes.
     pub cost: Decimal,
+}
+
+/// A backup's bytes of an hour, as they are billed. Written once, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageRecord {
+    /// Where the bytes are.
+    pub region: Region,
+    /// The hour.
+    pub hour: Hour,
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// Which backup.
+    pub backup_id: BackupId,
+    /// Who asked for it.
+    pub kind: BackupKind,
+    /// So many bytes for the hour.
+    pub byte_hours: u64,
+    /// The size of the whole snapshot, shared objects included.
+    pub logical_bytes: u64,
+    /// What that costs, by the price in force in the hour; `None` where the region had none.
+    pub charge: Option<Charge>,
+}
+
+impl UsageRecord {
+    /// Of an account's hour.
+    pub fn of(account: &Account, metered: Metered, prices: &Prices) -> Self {
+        Self {
+            region: account.region.clone(),
+            hour: metered.hour,
+            instance_id: account.instance_id.clone(),
+            backup_id: account.backup_id.clone(),
+            kind: account.kind,
+            byte_hours: metered.byte_hours,
+            logical_bytes: account.logical_bytes,
+            charge: prices.charge(&account.region, metered),
+        }
+    }
+
+    /// Its place among its region's records of a month, which sorts by hour.
+    pub fn sort_key(&self) -> String {
+        let hour = self.hour.start().format("%Y-%m-%dT%H");
+        format!("{hour}#{}#{}", self.instance_id, self.backup_id)
+    }
 }
 
 #[cfg(test)]

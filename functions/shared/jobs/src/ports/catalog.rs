@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_model::{
-    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef,
-    Notice, Region, Restore, RestoreId, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Month,
+    Notice, Region, Restore, RestoreId, Time, UsageRecord,
 };
 
 /// A record with the version that its next change must expect.
@@ -53,6 +53,10 @@ pub enum Write {
     Idempotency(Idempotency),
     /// Puts what a backup owns.
     Account(Box<Account>, Expect),
+    /// Removes the account of a backup that is gone, at this version.
+    RemoveAccount(Box<Account>, u64),
+    /// Puts a record of usage; there must be none of its hour and backup.
+    Usage(Box<UsageRecord>),
     /// Puts what is known of an instance's automatic backups.
     AutoBackup(Box<AutoBackup>, Expect),
     /// Removes what is known of an instance's automatic backups, at this version.
@@ -195,6 +199,10 @@ pub trait Catalog: Send + Sync {
 
     /// A region's accounts; the sort key is `{instance}#{backup}`.
     async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError>;
+
+    /// A region's records of usage of a calendar month in UTC, by hour. The sort key is
+    /// `{yyyy-mm-ddThh}#{instance}#{backup}`: a part of it begins a listing too.
+    async fn usage(&self, region: &Region, month: Month, page: PageRequest) -> Result<Page<UsageRecord>, CatalogError>;
 
     /// What was remembered under a key.
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError>;

@@ -58,11 +58,6 @@ impl Api {
         json(&self.call(Method::GET, path, query, None).await?)
     }
 
-    /// The same, as text.
-    pub(crate) async fn text(&self, path: &[&str], query: &[(&str, String)]) -> Result<String, Error> {
-        self.call(Method::GET, path, query, None).await
-    }
-
     /// Every item of a listing, page after page.
     pub(crate) async fn all(&self, path: &[&str], query: &[(&str, String)], list: &str) -> Result<Vec<Value>, Error> {
         let mut items = Vec::new();

@@ -37,8 +37,6 @@ pub(crate) enum Command {
     /// The automatic daily backup: show, switch on or off.
     #[command(subcommand)]
     Auto(AutoCommand),
-    /// What is stored, by the hour, and what it costs.
-    Usage(Usage),
     /// Print a completion script for a shell.
     Completion {
         /// Which shell.
@@ -273,32 +271,6 @@ pub(crate) enum AutoCommand {
         #[command(flatten)]
         confirmation: Confirmation,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Usage {
-    /// From this moment on, in RFC 3339: 2026-11-01T00:00:00Z
-    #[arg(long)]
-    pub(crate) from: Option<String>,
-    /// Up to this moment.
-    #[arg(long)]
-    pub(crate) to: Option<String>,
-    /// Only of this instance.
-    #[arg(long)]
-    pub(crate) instance: Option<String>,
-    /// Summed by.
-    #[arg(long, value_enum, default_value_t = Granularity::Day)]
-    pub(crate) by: Granularity,
-    /// As a FOCUS file: CSV.
-    #[arg(long)]
-    pub(crate) focus: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Granularity {
-    Hour,
-    Day,
-    Month,
 }
 
 /// For what can't be undone.

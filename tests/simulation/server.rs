@@ -642,7 +642,7 @@ impl Server {
         let tasks = self.imports.iter().filter(|(_, import)| import.collection == id).map(|(task, _)| *task);
         // As some of 2.4 do.
         let names_none = self.habits.has_l0 && !self.habits.tells_files;
-        Ok(if names_none { ImportTasks::Counted(tasks.count()) } else { ImportTasks::Named(tasks.collect()) })
+        Ok(if names_none { ImportTasks::Unnamed } else { ImportTasks::Named(tasks.collect()) })
     }
 
     pub(crate) fn import_status(&mut self, task: i64, now: Time) -> Result<ImportStatus, MilvusError> {

@@ -206,6 +206,8 @@ class MilvusServer:
             "log": {"level": "warn", "file": {"rootPath": ""}},
             **{name: {"ip": "127.0.0.1"} for name in COORDINATORS},
         }
+        # 64 by default; each end-to-end test has one of its own.
+        changes["rootCoord"]["maxDatabaseNum"] = 1024
         path.write_text(yaml.safe_dump(_merged(settings, changes)))
 
 

@@ -674,7 +674,7 @@ impl Milvus for Server {
         self.check_for(answer.status.as_ref(), name).await?;
         // Some of 2.4 and 2.5 leave the ids out (issue 38172).
         if answer.tasks.iter().any(|task| task.id == 0) {
-            return Ok(ImportTasks::Counted(answer.tasks.len()));
+            return Ok(ImportTasks::Unnamed);
         }
         let ids: HashSet<i64> = answer.tasks.into_iter().map(|task| task.id).collect();
         Ok(ImportTasks::Named(ids.into_iter().collect()))

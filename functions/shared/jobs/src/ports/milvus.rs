@@ -127,8 +127,8 @@ pub struct ImportRequest<'a> {
 pub enum ImportTasks {
     /// Their ids.
     Named(Vec<i64>),
-    /// Only how many there are.
-    Counted(usize),
+    /// The server doesn't tell them.
+    Unnamed,
 }
 
 /// What an import reads, from the instance's own bucket: segments of one partition and one storage version.

@@ -239,14 +239,15 @@ async fn check_names(
         return Err(Error::Invalid(wrong));
     }
     let milvus = jobs.ports.milvus.connect(instance).await?;
-    for target in seen.iter().take(LOOKED_UP) {
+    let databases: BTreeSet<String> = milvus.databases().await?.into_iter().collect();
+    let in_reach = seen.iter().filter(|target| databases.contains(&target.database));
+    for target in in_reach.take(LOOKED_UP) {
         if let Some(of) = milvus.alias_target(&target.database, &target.collection).await? {
             let message = format!("'{target}' is an alias of {of}: no collection can have that name");
             return Err(Error::Invalid(vec![FieldError::new("/collections", message)]));
         }
     }
     if request.mode == RestoreMode::Create {
-        let databases: BTreeSet<String> = milvus.databases().await?.into_iter().collect();
         for database in seen.iter().map(|target| &target.database).collect::<BTreeSet<_>>() {
             if !databases.contains(database) {
                 continue;

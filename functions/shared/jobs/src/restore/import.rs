@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How often a collection is built before its import counts as failed.
-const MAX_ATTEMPTS: u32 = 3;
+const MAX_ATTEMPTS: u32 = 5;
 
 /// How long an import may wait for its turn behind others, not all of them ours.
 const TURN: TimeDelta = TimeDelta::hours(1);
@@ -90,11 +90,9 @@ async fn import_all(
                     start(shared, &name, number, group, capture).await?
                 } else {
                     match unrecorded(shared, &name, imports).await? {
-                        Unrecorded::Task(task) => task,
-                        Unrecorded::None => start(shared, &name, number, group, capture).await?,
-                        Unrecorded::Unknown => {
-                            return Ok(Ended::Failed("the server doesn't tell which jobs there are".to_owned()));
-                        }
+                        Some(task) => task,
+                        // Perhaps it never began; perhaps its rows are there, and the server has forgotten it.
+                        None => return Ok(Ended::Failed("whether it began isn't known".to_owned())),
                     }
                 };
                 let since = shared.jobs.ports.clock.now();
@@ -195,22 +193,9 @@ async fn start(
 }
 
 /// The job that a worker started and died before it wrote it down: only one is ever between the two.
-pub(super) enum Unrecorded {
-    /// There is none.
-    None,
-    /// This one.
-    Task(i64),
-    /// There may be one.
-    Unknown,
-}
-
-pub(super) async fn unrecorded(shared: &Shared<'_>, name: &CollectionName, imports: &Imports) -> Step<Unrecorded> {
+pub(super) async fn unrecorded(shared: &Shared<'_>, name: &CollectionName, imports: &Imports) -> Step<Option<i64>> {
     Ok(match shared.milvus.import_tasks(name).await? {
-        ImportTasks::Named(tasks) => {
-            let other = tasks.into_iter().find(|task| !imports.completed.contains(task));
-            other.map_or(Unrecorded::None, Unrecorded::Task)
-        }
-        ImportTasks::Counted(tasks) if tasks == imports.completed.len() => Unrecorded::None,
-        ImportTasks::Counted(_) => Unrecorded::Unknown,
+        ImportTasks::Named(tasks) => tasks.into_iter().find(|task| !imports.completed.contains(task)),
+        ImportTasks::Unnamed => None,
     })
 }

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use milvault_model::{
-    CollectionName, CollectionRestore, CollectionStage, FailureCode, Loaded, RestoreMode, RestorePhase, Swap,
-    restore_owns,
+    CollectionName, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, Loaded, RestoreMode,
+    RestorePhase, Swap, restore_owns,
 };
 
 use super::work::{AtOnce, Shared, Work, line_key};
@@ -48,9 +48,12 @@ async fn owners(work: &Work<'_>) -> Step<Owners> {
 /// The most collections that a warning names.
 const NAMED: usize = 20;
 
-/// Tells of the collections beside the restored ones that a restore of everything leaves alone, because the backup
-/// doesn't have them.
+/// Tells of the collections beside the restored ones that a restore of everything leaves alone: the backup would have
+/// them if they had been there. What a backup of a part never was about isn't told of.
 async fn name_others(work: &mut Work<'_>) -> Step {
+    let (source, id) = (&work.restore.source_instance_id, &work.restore.backup_id);
+    let backup = work.jobs.ports.catalog.backup(source, id).await?;
+    let selection = backup.map(|backup| backup.value.selection).unwrap_or_default();
     let mut targets = HashSet::new();
     let mut after = None;
     loop {
@@ -66,7 +69,9 @@ async fn name_others(work: &mut Work<'_>) -> Step {
     for database in milvus.databases().await? {
         let collections = milvus.collections(&database).await?.into_iter();
         let names = collections.map(|(name, _)| CollectionName::new(&database, name));
-        others.extend(names.filter(|name| !restore_owns(&name.collection) && !targets.contains(name)));
+        others.extend(names.filter(|name| {
+            CollectionPattern::selects(&selection, name) && !restore_owns(&name.collection) && !targets.contains(name)
+        }));
     }
     if !others.is_empty() {
         let named: Vec<String> = others.iter().take(NAMED).map(CollectionName::to_string).collect();

@@ -7,7 +7,7 @@ use milvault_model::{
 
 use super::{
     clean::{discard, remove_staged},
-    import::{Unrecorded, follow, save, unrecorded},
+    import::{follow, save, unrecorded},
     swap::{another, require_previous, swap_back},
     work::{AtOnce, Shared, Work, ended, line_key},
 };
@@ -96,7 +96,7 @@ async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step 
             // the server has forgotten it.
             let (id, mut imports) = (*id, imports.clone());
             if imports.next == ImportState::Starting
-                && let Unrecorded::Task(task) = unrecorded(shared, &shared.rebuilt(&line), &imports).await?
+                && let Some(task) = unrecorded(shared, &shared.rebuilt(&line), &imports).await?
             {
                 let since = shared.jobs.ports.clock.now();
                 save(shared, &mut line, id, &mut imports, ImportState::Started { task, progress: None, since }).await?;

@@ -11,8 +11,8 @@ use milvault_jobs::ports::{
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
     Account, AutoBackup, AutoRunState, Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore,
-    CollectionStage, DueKind, Instance, InstanceId, JobRef, Month, Notice, Region, Restore, RestoreId, Snapshot, Time,
-    Totals, UsageRecord,
+    CollectionStage, DueKind, Hour, Instance, InstanceId, JobRef, Notice, Region, Restore, RestoreId, Snapshot, Time,
+    Totals, UsageExport, UsageRecord,
 };
 
 use crate::ports::locked;
@@ -195,8 +195,18 @@ impl Catalog for BrokenCatalog {
         self.sound.accounts(region, page).await
     }
 
-    async fn usage(&self, region: &Region, month: Month, page: PageRequest) -> Result<Page<UsageRecord>, CatalogError> {
-        self.sound.usage(region, month, page).await
+    async fn usage(
+        &self,
+        region: &Region,
+        hour: Hour,
+        instance: Option<&InstanceId>,
+        page: PageRequest,
+    ) -> Result<Page<UsageRecord>, CatalogError> {
+        self.sound.usage(region, hour, instance, page).await
+    }
+
+    async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError> {
+        self.sound.usage_export(region).await
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

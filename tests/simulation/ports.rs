@@ -18,8 +18,8 @@ use milvault_jobs::ports::{
 };
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
-    IndexCapture, Instance, InstanceId, JobRef, Loaded, Month, Notice, PrimaryKey, Region, Restore, RestoreId,
-    RestorePhase, Time, UsageRecord,
+    Hour, IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Region, Restore, RestoreId,
+    RestorePhase, Time, UsageExport, UsageRecord,
 };
 
 use crate::{
@@ -194,9 +194,21 @@ impl Catalog for Port {
         self.look("accounts".to_owned(), move |catalog| at_once(catalog.accounts(&region, page))).await
     }
 
-    async fn usage(&self, region: &Region, month: Month, page: PageRequest) -> Result<Page<UsageRecord>, CatalogError> {
+    async fn usage(
+        &self,
+        region: &Region,
+        hour: Hour,
+        instance: Option<&InstanceId>,
+        page: PageRequest,
+    ) -> Result<Page<UsageRecord>, CatalogError> {
+        let (region, instance) = (region.clone(), instance.cloned());
+        let look = move |catalog: &dyn Catalog| at_once(catalog.usage(&region, hour, instance.as_ref(), page));
+        self.look(format!("usage {hour}"), look).await
+    }
+
+    async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError> {
         let region = region.clone();
-        self.look("usage".to_owned(), move |catalog| at_once(catalog.usage(&region, month, page))).await
+        self.look("export".to_owned(), move |catalog| at_once(catalog.usage_export(&region))).await
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

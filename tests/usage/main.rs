@@ -27,7 +27,7 @@ enum Heir {
     Nobody,
 }
 
-type Records = BTreeMap<(Hour, BackupId), (u64, Option<String>)>;
+type Records = BTreeMap<(Hour, BackupId), (i64, Option<String>)>;
 
 /// An object, with the living backups that reference it; ids sort by age.
 struct Object {
@@ -211,12 +211,12 @@ fn replay(history: &History, millionths: impl Fn(Hour) -> Option<u128>) -> Recor
     }
     let mut lives: Vec<Life> = Vec::new();
     lives.resize_with(history.objects.len(), || Life { needed_by: BTreeSet::new(), billed: None });
-    let mut bytes: BTreeMap<(Hour, BackupId), u64> = BTreeMap::new();
+    let mut bytes: BTreeMap<(Hour, BackupId), i64> = BTreeMap::new();
     let mut bill = |object: usize, life: &mut Life, hour: Hour| {
         if life.billed != Some(hour)
             && let Some(oldest) = life.needed_by.first()
         {
-            *bytes.entry((hour, oldest.clone())).or_default() += history.objects[object].size;
+            *bytes.entry((hour, oldest.clone())).or_default() += history.objects[object].size.cast_signed();
             life.billed = Some(hour);
         }
     };
@@ -235,7 +235,10 @@ fn replay(history: &History, millionths: impl Fn(Hour) -> Option<u128>) -> Recor
             bill(event.object, life, hour);
         }
     }
-    let cost = |hour, bytes: u64| millionths(hour).map(|price| written(u128::from(bytes) * price * 5u128.pow(30), 36));
+    let cost = |hour, bytes: i64| {
+        let bytes = u128::try_from(bytes).unwrap();
+        millionths(hour).map(|price| written(bytes * price * 5u128.pow(30), 36))
+    };
     bytes.into_iter().map(|((hour, backup), bytes)| ((hour, backup), (bytes, cost(hour, bytes)))).collect()
 }
 

@@ -14,8 +14,8 @@ use milvault_jobs::ports::{
     Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
-    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef,
-    Month, Notice, Region, Restore, RestoreId, Time, UsageRecord,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Hour, Instance, InstanceId,
+    JobRef, Notice, Region, Restore, RestoreId, Time, UsageExport, UsageRecord,
 };
 use ulid::Ulid;
 
@@ -39,7 +39,8 @@ struct Records {
     leases: BTreeMap<InstanceId, LeaseRecord>,
     idempotency: BTreeMap<(String, String), Idempotency>,
     accounts: BTreeMap<(Region, String), Versioned<Account>>,
-    usage: BTreeMap<(Region, String), UsageRecord>,
+    usage: BTreeMap<(Region, Hour), BTreeMap<String, UsageRecord>>,
+    exports: BTreeMap<Region, Versioned<UsageExport>>,
     auto_backups: BTreeMap<InstanceId, Versioned<AutoBackup>>,
     notices: BTreeMap<(InstanceId, String), Notice>,
 }
@@ -110,7 +111,8 @@ fn record_of(write: &Write) -> String {
         Write::RemoveAccount(account, _) => {
             format!("account {} {} {}", account.region, account.instance_id, account.backup_id)
         }
-        Write::Usage(record) => format!("usage {} {}", record.region, record.sort_key()),
+        Write::Usage(record) => format!("usage {} {} {}", record.region, record.hour, record.place()),
+        Write::UsageExport(export, _) => format!("export {}", export.region),
         Write::AutoBackup(record, _) => format!("automatic backups {}", record.instance_id),
         Write::RemoveAutoBackup(id, _) => format!("automatic backups {id}"),
         Write::Notice(notice) => format!("notice {} {}", notice.instance_id, notice.id),
@@ -171,7 +173,11 @@ impl Records {
                 let key = account_key(&account.instance_id, &account.backup_id);
                 meets(self.accounts.get(&(account.region.clone(), key)), Expect::Version(*version))
             }
-            Write::Usage(record) => !self.usage.contains_key(&(record.region.clone(), record.sort_key())),
+            Write::Usage(record) => {
+                let of_hour = self.usage.get(&(record.region.clone(), record.hour));
+                of_hour.is_none_or(|records| !records.contains_key(&record.place()))
+            }
+            Write::UsageExport(export, expect) => meets(self.exports.get(&export.region), *expect),
             Write::ClaimName(instance, name, _) => !self.names.contains_key(&(instance.clone(), name.clone())),
             Write::ClaimJob(job, _) => self.leases.get(job.instance_id()).is_none_or(|lease| lease.job.is_none()),
             Write::ReleaseJob(lease) | Write::HoldLease(lease) => is_ours(lease),
@@ -229,7 +235,11 @@ impl Records {
                 self.accounts.remove(&key);
             }
             Write::Usage(record) => {
-                self.usage.insert((record.region.clone(), record.sort_key()), *record);
+                let of_hour = self.usage.entry((record.region.clone(), record.hour)).or_default();
+                of_hour.insert(record.place(), *record);
+            }
+            Write::UsageExport(export, expect) => {
+                self.exports.insert(export.region.clone(), changed(*export, expect));
             }
             Write::AutoBackup(record, expect) => {
                 self.auto_backups.insert(record.instance_id.clone(), changed(*record, expect));
@@ -397,13 +407,18 @@ impl Catalog for MemoryCatalog {
     async fn usage(
         &self,
         region: &Region,
-        month: Month,
+        hour: Hour,
+        instance: Option<&InstanceId>,
         request: PageRequest,
     ) -> Result<Page<UsageRecord>, CatalogError> {
         let records = self.records();
-        let of_month = |record: &UsageRecord| record.region == *region && Month::of(record.hour) == month;
-        let entries = records.usage.iter().filter(|(_, record)| of_month(record));
-        Ok(page(entries.map(|((_, key), record)| (key.clone(), record.clone())), &request, ascending))
+        let of_hour = records.usage.get(&(region.clone(), hour)).into_iter().flatten();
+        let entries = of_hour.filter(|(_, record)| instance.is_none_or(|instance| record.instance_id == *instance));
+        Ok(page(entries.map(|(place, record)| (place.clone(), record.clone())), &request, ascending))
+    }
+
+    async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError> {
+        Ok(self.records().exports.get(region).cloned())
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

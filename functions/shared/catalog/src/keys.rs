@@ -13,9 +13,11 @@
 //! | line of a restore's ledger | `RESTORE#{id}` | `COLLECTION#{number}` |
 //! | what a backup owns | `ACCOUNT#{region}` | `{instance}#{backup}` |
 //! | usage record | `USAGE#{region}#{yyyy-mm}` | `{yyyy-mm-ddThh}#{instance}#{backup}` |
+//! | correction of one | `USAGE#{region}#{yyyy-mm}` | `{yyyy-mm-ddThh}#{instance}#{backup}#{id}` |
+//! | how far usage is written out | `USAGE#{region}` | `EXPORT` |
 //! | idempotency | `IDEM#{scope}#{key}` | `META` |
 
-use milvault_model::{BackupId, BackupName, InstanceId, Month, Region, RestoreId, Time, UsageRecord};
+use milvault_model::{BackupId, BackupName, Hour, InstanceId, Month, Region, RestoreId, Time, UsageRecord};
 
 pub(crate) const PK: &str = "PK";
 pub(crate) const SK: &str = "SK";
@@ -73,11 +75,20 @@ impl Key {
     }
 
     pub(crate) fn usage(record: &UsageRecord) -> Self {
-        Self::new(Self::usages(&record.region, Month::of(record.hour)), record.sort_key())
+        let sk = format!("{}{}", Self::usage_prefix(record.hour), record.place());
+        Self::new(Self::usages(&record.region, record.hour), sk)
     }
 
-    pub(crate) fn usages(region: &Region, month: Month) -> String {
-        format!("USAGE#{region}#{month}")
+    pub(crate) fn usages(region: &Region, hour: Hour) -> String {
+        format!("USAGE#{region}#{}", Month::of(hour))
+    }
+
+    pub(crate) fn usage_prefix(hour: Hour) -> String {
+        format!("{}#", hour.key())
+    }
+
+    pub(crate) fn usage_export(region: &Region) -> Self {
+        Self::new(format!("USAGE#{region}"), "EXPORT")
     }
 
     pub(crate) fn idempotency(scope: &str, key: &str) -> Self {

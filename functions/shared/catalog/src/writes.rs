@@ -180,6 +180,10 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
             let item = record_item(Key::usage(&record), &*record, None, None)?;
             one(put(table, item, Some(("attribute_not_exists(PK)", Vec::new())))?)
         }
+        Write::UsageExport(record, expect) => {
+            let key = Key::usage_export(&record.region);
+            one(put_record(table, key, expect, |key, version| record_item(key, &*record, version, None))?)
+        }
         Write::AutoBackup(record, expect) => {
             let key = Key::auto_backup(&record.instance_id);
             one(put_record(table, key, expect, |key, version| record_item(key, &*record, version, record.due()))?)

@@ -13,7 +13,6 @@ mod error;
 mod garbage;
 mod idempotency;
 mod layout;
-pub mod meter;
 pub mod notices;
 mod pages;
 pub mod ports;
@@ -23,6 +22,7 @@ mod slice;
 pub mod snapshot;
 pub mod sweep;
 mod throttle;
+pub mod usage;
 mod watched;
 
 pub use error::{Error, FieldError};

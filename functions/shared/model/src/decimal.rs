@@ -2,12 +2,15 @@
 
 use std::{fmt, str::FromStr};
 
-use bigdecimal::{BigDecimal, num_bigint::BigInt};
+use bigdecimal::{
+    BigDecimal,
+    num_bigint::{BigInt, Sign},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
 
-/// A decimal that isn't negative, of any length; as text, it has no exponent and no zeros at its end.
+/// A decimal of any length; as text, it has no exponent and no zeros at its end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Decimal(BigDecimal);
@@ -18,6 +21,11 @@ impl Decimal {
         Self(BigDecimal::from(0))
     }
 
+    /// Whether it is below zero.
+    pub fn is_negative(&self) -> bool {
+        self.0.sign() == Sign::Minus
+    }
+
     /// The sum.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
@@ -26,7 +34,7 @@ impl Decimal {
 
     /// So much per gibibyte, for these bytes. A gibibyte is 2^30 bytes, and 1 / 2^30 = 5^30 / 10^30: so it is a decimal.
     #[must_use]
-    pub fn for_gibibytes_of(&self, bytes: u64) -> Self {
+    pub fn for_gibibytes_of(&self, bytes: i64) -> Self {
         let gibibytes = BigDecimal::new(BigInt::from(bytes) * BigInt::from(5).pow(30), 30);
         Self((gibibytes * &self.0).normalized())
     }
@@ -36,9 +44,14 @@ impl FromStr for Decimal {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
         let is_part = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
-        let invalid = || Invalid::new(format!("'{text}' isn't digits, and perhaps a point and more digits"));
+        let invalid = || {
+            Invalid::new(format!(
+                "'{text}' isn't digits, perhaps with a minus before and a point and more digits after them"
+            ))
+        };
         if !is_part(whole) || !is_part(fraction) {
             return Err(invalid());
         }
@@ -81,8 +94,8 @@ mod tests {
         assert_eq!(decimal(&one.to_string()), one);
         assert_eq!(decimal("0.0000315").for_gibibytes_of(1 << 40).to_string(), "0.032256");
         assert_eq!(
-            decimal("3").for_gibibytes_of(u64::MAX).plus(&decimal("3").for_gibibytes_of(1)).to_string(),
-            "51539607552"
+            decimal("3").for_gibibytes_of(i64::MAX).plus(&decimal("3").for_gibibytes_of(1)).to_string(),
+            "25769803776"
         );
     }
 
@@ -92,11 +105,21 @@ mod tests {
         assert_eq!(decimal("100").to_string(), "100");
         assert_eq!(decimal("0.00").to_string(), "0");
         assert_eq!(Decimal::zero().plus(&decimal("0.10")).to_string(), "0.1");
+        assert_eq!(decimal("-0.0").to_string(), "0");
+    }
+
+    #[test]
+    fn what_is_taken_back_is_below_zero() {
+        let back = decimal("0.5").for_gibibytes_of(-(1 << 30));
+        assert_eq!((back.to_string().as_str(), back.is_negative()), ("-0.5", true));
+        assert_eq!(decimal("-0.5"), back);
+        assert_eq!(back.plus(&decimal("0.5")), Decimal::zero());
+        assert!(!Decimal::zero().is_negative());
     }
 
     #[test]
     fn what_is_no_plain_decimal_is_refused() {
-        for text in ["", "-1", "+1", "1e3", "1.", ".5", "1,5", "NaN", "1.2.3", " 1", "1_000"] {
+        for text in ["", "-", "--1", "+1", "-.5", "1e3", "1.", ".5", "1,5", "NaN", "1.2.3", " 1", "1_000"] {
             assert!(text.parse::<Decimal>().is_err(), "{text}");
         }
     }

@@ -44,7 +44,10 @@ pub use snapshot::{
     PageRef, PartitionCapture, PrimaryKey, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage,
     StorageVersion, TIME_TO_LIVE, Totals,
 };
-pub use usage::{Account, AccountError, Charge, Currency, Hour, Metered, Month, Price, Prices, UsageRecord};
+pub use usage::{
+    Account, AccountError, Charge, Correction, CorrectionId, Currency, Hour, Metered, Month, Price, Prices,
+    UsageExport, UsageRecord,
+};
 
 /// A point in time with the grain of the catalog, in UTC.
 pub type Time = chrono::DateTime<chrono::Utc>;

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 
 use crate::{BackupId, BackupKind, Decimal, InstanceId, Region, Time};
@@ -23,6 +23,21 @@ impl Hour {
     /// The hour that this time is in. It begins with its first millisecond, and ends before the next one's.
     pub fn of(time: Time) -> Self {
         Self(time.timestamp().div_euclid(SECONDS))
+    }
+
+    /// The first of a day of UTC.
+    pub fn first_of(day: NaiveDate) -> Self {
+        Self::of(day.and_time(NaiveTime::MIN).and_utc())
+    }
+
+    /// The day that it is in.
+    pub fn day(self) -> NaiveDate {
+        self.start().date_naive()
+    }
+
+    /// As it sorts in keys: `yyyy-mm-ddThh`.
+    pub fn key(self) -> String {
+        self.start().format("%Y-%m-%dT%H").to_string()
     }
 
     /// When it begins.
@@ -123,8 +138,8 @@ pub struct Account {
 pub struct Metered {
     /// The hour.
     pub hour: Hour,
-    /// So many bytes for the hour.
-    pub byte_hours: u64,
+    /// So many bytes for the hour; below zero only where a correction takes some back.
+    pub byte_hours: i64,
 }
 
 impl Account {
@@ -201,9 +216,15 @@ impl Account {
             self.balance = byte_hours + change.inherited - change.lost;
             self.unmetered = hour.next();
             if byte_hours > 0 {
-                return Some(Metered { hour, byte_hours });
+                // Eight exabytes of one backup are out of reach.
+                return Some(Metered { hour, byte_hours: i64::try_from(byte_hours).unwrap_or(i64::MAX) });
             }
         }
+    }
+
+    /// The first hour that isn't metered.
+    pub fn unmetered(&self) -> Hour {
+        self.unmetered
     }
 
     /// Whether there is nothing left to meter. A living backup that owns nothing may still inherit.
@@ -227,6 +248,12 @@ pub struct Price {
     /// Of snapshots, if it isn't that of storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_gib_hour: Option<Decimal>,
+}
+
+impl Price {
+    fn is_negative(&self) -> bool {
+        [Some(&self.storage_gib_hour), self.snapshot_gib_hour.as_ref()].into_iter().flatten().any(Decimal::is_negative)
+    }
 }
 
 /// A currency's code by ISO 4217: three capital letters.
@@ -269,6 +296,9 @@ impl TryFrom<Vec<Price>> for Prices {
 
     fn try_from(list: Vec<Price>) -> Result<Self, crate::Invalid> {
         let count = list.len();
+        if list.iter().any(Price::is_negative) {
+            return Err(crate::Invalid::new("a price isn't below zero"));
+        }
         let prices: BTreeMap<_, _> =
             list.into_iter().map(|price| ((price.region.clone(), price.from), price)).collect();
         if prices.len() == count {
@@ -288,7 +318,7 @@ impl From<Prices> for Vec<Price> {
 impl Prices {
     /// What these bytes cost for this hour; `None` if the region has no price then, which isn't a price of zero.
     pub fn charge(&self, region: &Region, metered: Metered) -> Option<Charge> {
-        let day = metered.hour.start().date_naive();
+        let day = metered.hour.day();
         let in_force = self.0.range((region.clone(), NaiveDate::MIN)..=(region.clone(), day)).next_back();
         in_force.map(|(_, price)| {
             let unit_price = price.snapshot_gib_hour.as_ref().unwrap_or(&price.storage_gib_hour).clone();
@@ -310,7 +340,8 @@ pub struct Charge {
     pub cost: Decimal,
 }
 
-/// A backup's bytes of an hour, as they are billed. Written once, never changed.
+/// A backup's bytes of an hour, as they are billed. Written once, never changed: what was wrong is put right by another
+/// record of the same hour and backup, and what is billed is their sum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageRecord {
@@ -324,12 +355,58 @@ pub struct UsageRecord {
     pub backup_id: BackupId,
     /// Who asked for it.
     pub kind: BackupKind,
-    /// So many bytes for the hour.
-    pub byte_hours: u64,
+    /// So many bytes for the hour; a correction may take some back.
+    pub byte_hours: i64,
     /// The size of the whole snapshot, shared objects included.
     pub logical_bytes: u64,
     /// What that costs, by the price in force in the hour; `None` where the region had none.
     pub charge: Option<Charge>,
+    /// Of a record that puts another one right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction: Option<Correction>,
+}
+
+/// Why a metered hour was put right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Correction {
+    /// Given by who makes it: the same one is made once.
+    pub id: CorrectionId,
+    /// For people.
+    pub reason: String,
+    /// When.
+    pub made_at: Time,
+}
+
+/// A correction's name among those of its hour and backup: 1 to 64 letters, digits, and `.`, `_` and `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CorrectionId(String);
+
+impl CorrectionId {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CorrectionId {
+    type Error = crate::Invalid;
+
+    fn try_from(text: String) -> Result<Self, crate::Invalid> {
+        let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+        if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+            Ok(Self(text))
+        } else {
+            Err(crate::Invalid::new("a correction's id is 1 to 64 letters, digits, '.', '_' and '-'"))
+        }
+    }
+}
+
+impl From<CorrectionId> for String {
+    fn from(id: CorrectionId) -> String {
+        id.0
+    }
 }
 
 impl UsageRecord {
@@ -344,14 +421,28 @@ impl UsageRecord {
             byte_hours: metered.byte_hours,
             logical_bytes: account.logical_bytes,
             charge: prices.charge(&account.region, metered),
+            correction: None,
         }
     }
 
-    /// Its place among its region's records of a month, which sorts by hour.
-    pub fn sort_key(&self) -> String {
-        let hour = self.hour.start().format("%Y-%m-%dT%H");
-        format!("{hour}#{}#{}", self.instance_id, self.backup_id)
+    /// Its place among its region's records of the hour.
+    pub fn place(&self) -> String {
+        let place = format!("{}#{}", self.instance_id, self.backup_id);
+        match &self.correction {
+            Some(correction) => format!("{place}#{}", correction.id.as_str()),
+            None => place,
+        }
     }
+}
+
+/// How far a region's usage is written out, a day at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageExport {
+    /// Where the bytes are.
+    pub region: Region,
+    /// The first day, in UTC, that isn't written.
+    pub next: NaiveDate,
 }
 
 #[cfg(test)]
@@ -382,6 +473,12 @@ mod tests {
         assert_eq!(charge("eu-west-1", "2026-01-31T23:59:59.999Z").as_deref(), Some("0.2"));
         assert_eq!(charge("eu-west-1", "2026-02-01T00:00:00Z").as_deref(), Some("0.4"));
         assert_eq!(charge("eu-central-1", "2026-02-01T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn a_price_below_zero_is_refused() {
+        assert!(Prices::try_from(vec![price("2026-01-01", "-0.1")]).is_err());
+        assert!(Prices::try_from(vec![price("2026-01-01", "0")]).is_ok());
     }
 
     #[test]

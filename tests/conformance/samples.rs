@@ -139,6 +139,7 @@ pub(super) fn restore(instance: &InstanceId, id: &RestoreId, backup: &BackupId, 
         source_instance_id: instance.clone(),
         backup_id: backup.clone(),
         backup_name: "vor der Umstellung".parse().unwrap(),
+        backup_region: "eu-west-1".parse().unwrap(),
         selection: vec!["default.items".parse().unwrap()],
         rename: BTreeMap::from([
             (name("default.items"), name("other.items")),

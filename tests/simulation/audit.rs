@@ -15,6 +15,7 @@ use milvault_model::{
 
 use crate::{
     automatic::{Automatic, Scheduler},
+    billing::Bill,
     content,
     format::{self, Entry, Stored},
     ports::{Servers, at_once, locked},
@@ -57,6 +58,7 @@ pub(crate) struct Audit {
     pub(crate) seen: Mutex<Seen>,
     pub(crate) scheduler: Scheduler,
     pub(crate) automatic: Mutex<Automatic>,
+    pub(crate) bill: Mutex<Bill>,
 }
 
 #[derive(Default)]
@@ -119,10 +121,11 @@ impl Audit {
             seen: Mutex::default(),
             scheduler: Scheduler::default(),
             automatic: Mutex::default(),
+            bill: Mutex::default(),
         }
     }
 
-    fn get(&self, key: &str) -> Option<Vec<u8>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
         at_once(self.objects.get(&self.bucket, key)).expect("the snapshot bucket is there")
     }
 
@@ -215,6 +218,7 @@ impl Audit {
         for instance in about {
             self.follow(&instance);
         }
+        self.bills(writes);
     }
 
     /// A request for a backup was answered.

@@ -30,6 +30,8 @@ pub(crate) enum Defect {
     BelievesCopies,
     /// The accounts: what a deleted backup leaves isn't anybody's.
     ForgetsHeirs,
+    /// The meter: that an hour is metered isn't written down with its record.
+    MetersWithoutNoting,
     /// The ledger of a swap: that its renames are about to be made isn't written down.
     SwapsWithoutALedger,
     /// A run's identity: that it has begun isn't written down with its backup.
@@ -110,6 +112,11 @@ impl Catalog for BrokenCatalog {
                 // The first account of a step is the deleted backup's own.
                 let mut own = 0..;
                 let keep = |write: &Write| !steps || !is_an_heirs(write) || own.next().is_some_and(|place| place == 0);
+                self.sound.commit(writes.into_iter().filter(keep).collect()).await
+            }
+            Defect::MetersWithoutNoting => {
+                let is_metering = writes.iter().any(|write| matches!(write, Write::Usage(_)));
+                let keep = |write: &Write| !is_metering || !matches!(write, Write::Account(..));
                 self.sound.commit(writes.into_iter().filter(keep).collect()).await
             }
             Defect::ForgetsRuns => {

@@ -16,6 +16,7 @@
 
 mod audit;
 mod automatic;
+mod billing;
 mod broken;
 mod calls;
 mod content;
@@ -147,6 +148,11 @@ fn an_import_into_a_collection_that_has_rows_is_caught() {
 #[test]
 fn a_deletion_that_forgets_who_inherits_is_caught() {
     must_be_caught(Defect::ForgetsHeirs, "Owned:");
+}
+
+#[test]
+fn a_meter_that_does_not_note_what_is_metered_is_caught() {
+    must_be_caught(Defect::MetersWithoutNoting, "Billed:");
 }
 
 #[test]

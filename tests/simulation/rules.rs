@@ -15,6 +15,8 @@ pub(crate) enum Rule {
     Added,
     /// What backups own is what is stored, each object with the oldest living backup that references it.
     Owned,
+    /// What is metered is what a replay of every object's life bills.
+    Billed,
     /// Nobody makes progress once a newer fence was granted.
     Fence,
     /// A copy worker writes nothing once the lease of the worker that it helps is over.

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
 use milvault_jobs::{
-    Jobs, Ports, Settings,
+    Jobs, Ports, Settings, SnapshotBuckets,
     ports::{Bucket, Catalog, Deadline, Expect, Write},
     sweep::{SweepMode, SweepReport, sweep},
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds, TestClock};
 use milvault_model::{
     AutoBackup, Backup, BackupId, BackupKind, BackupState, BackupStatus, CaptureMethod, InstanceId, NoticeKind, Plan,
-    Snapshot, Time, Totals,
+    Prices, Snapshot, Time, Totals,
 };
 
 const INSTANCES: u64 = 1_000;
@@ -47,7 +47,8 @@ fn world() -> World {
         ids: Arc::new(SeededIds::new(1)),
     };
     let settings = Settings {
-        snapshot_bucket: snapshots,
+        snapshots: SnapshotBuckets::new(snapshots, []),
+        prices: Prices::default(),
         lease: TimeDelta::seconds(60),
         stall: TimeDelta::seconds(600),
         import_stall: TimeDelta::seconds(300),

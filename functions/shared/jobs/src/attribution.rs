@@ -34,15 +34,15 @@ pub(crate) async fn owned(
     stored: Stored,
     deadline: Deadline,
 ) -> Step<u64> {
-    let instance = &backup.instance_id;
     if matches!(stored, Stored::ByTheBook) {
         return Ok(manifest.totals.added_bytes);
     }
-    let claims = Claims::read(jobs, instance, &backup.id).await?;
+    let claims = Claims::read(jobs, backup).await?;
     if claims.is_empty() {
         return Ok(manifest.totals.size_bytes);
     }
-    let folder = snapshot::folder(jobs.ports.objects.as_ref(), &jobs.settings.snapshot_bucket, instance, &backup.id);
+    let bucket = jobs.settings.snapshots.in_region(&backup.region)?;
+    let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, &backup.instance_id, &backup.id);
     let mut owned = 0;
     for page in &manifest.object_pages {
         if deadline.is_over(jobs.ports.clock.now()) {
@@ -51,7 +51,7 @@ pub(crate) async fn owned(
         let mut candidates = folder.read_named::<ObjectEntry>(page).await?;
         // What was taken over from the base is in the base.
         candidates.retain(|entry| entry.origin != Origin::Earlier);
-        let unclaimed = claims.unclaimed(jobs, instance, &candidates, |_, _| {}).await?;
+        let unclaimed = claims.unclaimed(&candidates, |_, _| {}).await?;
         owned += candidates.iter().filter(|entry| unclaimed.contains(&entry.key)).map(|entry| entry.size).sum::<u64>();
     }
     Ok(owned)
@@ -83,9 +83,8 @@ const HEIRS: usize = 90;
 
 /// Shares out as many of these objects, sorted by key, as one commit takes; gives how many those are.
 pub(crate) async fn share<'e>(
-    jobs: &Jobs,
     backup: &Backup,
-    claims: &Claims,
+    claims: &Claims<'_>,
     entries: &'e [ObjectEntry],
 ) -> Result<(Share<'e>, usize), Error> {
     let mut count = entries.len();
@@ -93,7 +92,7 @@ pub(crate) async fn share<'e>(
         let some = &entries[..count];
         let (mut owned, mut heirs) = (0, BTreeMap::new());
         let garbage = claims
-            .unclaimed(jobs, &backup.instance_id, some, |claimer, entry| {
+            .unclaimed(some, |claimer, entry| {
                 // An older one owned it all along.
                 if *claimer > backup.id {
                     owned += entry.size;

@@ -5,7 +5,7 @@ use milvault_model::{Backup, BackupId, BackupState, BackupStatus, InstanceId, Jo
 use crate::{
     Error, Jobs,
     attribution::{self, Share},
-    garbage::{self, Claims},
+    garbage::Claims,
     layout::{self, PageKind},
     pages::Folder,
     ports::{CatalogError, Deadline, Expect, Versioned, Write},
@@ -120,7 +120,7 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
     let instance = &lease.instance_id;
     let Some(mut record) = jobs.ports.catalog.backup(instance, backup).await? else { return Ok(()) };
     let BackupState::Deleting { snapshot, .. } = record.value.state.clone() else { return Ok(()) };
-    let bucket = &jobs.settings.snapshot_bucket;
+    let bucket = jobs.settings.snapshots.in_region(&record.value.region)?;
     let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
 
     let manifest = match manifest_if_there(&folder).await {
@@ -133,7 +133,7 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
     };
     // Without a manifest, an earlier try has come as far as removing it.
     if let Some(manifest) = manifest {
-        let claims = Claims::read(jobs, instance, backup).await?;
+        let claims = Claims::read(jobs, &record.value).await?;
         for page in &manifest.object_pages {
             if !remove_page(held, &mut record, &claims, &folder, page, deadline).await? {
                 return Ok(());
@@ -155,7 +155,7 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
 async fn remove_page(
     held: &Held,
     record: &mut Versioned<Backup>,
-    claims: &Claims,
+    claims: &Claims<'_>,
     folder: &Folder<'_>,
     page: &PageRef,
     deadline: Deadline,
@@ -191,8 +191,8 @@ async fn remove_page(
     }
     let mut rest = entries.as_slice();
     while !rest.is_empty() {
-        let (share, count) = attribution::share(jobs, &record.value, claims, rest).await?;
-        garbage::remove(jobs, instance, &share.garbage).await?;
+        let (share, count) = attribution::share(&record.value, claims, rest).await?;
+        claims.remove(&share.garbage).await?;
         let mut state = record.value.state.clone();
         if let BackupState::Deleting { after, .. } = &mut state {
             *after = rest[..count].last().map(|entry| entry.key.clone());

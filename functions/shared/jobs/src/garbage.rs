@@ -2,12 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use milvault_model::{BackupId, BackupState, InstanceId, Manifest, ObjectEntry, ObjectKey};
+use milvault_model::{Backup, BackupId, BackupState, InstanceId, Manifest, ObjectEntry, ObjectKey};
 
-use crate::{Error, Jobs, layout, ports::PageRequest, snapshot};
+use crate::{
+    Error, Jobs, layout,
+    ports::{Bucket, PageRequest},
+    snapshot,
+};
 
-/// What the backups of an instance reference.
-pub(crate) struct Claims {
+/// What the backups of an instance reference in a bucket.
+pub(crate) struct Claims<'a> {
+    jobs: &'a Jobs,
+    bucket: &'a Bucket,
+    instance: InstanceId,
     /// The oldest first.
     claims: Vec<Claim>,
 }
@@ -20,21 +27,22 @@ struct Claim {
     after: Option<ObjectKey>,
 }
 
-impl Claims {
-    /// Those of the living backups, and of those that are being deleted as far as they aren't yet, without `except`:
-    /// what they name must stay, and belongs to the oldest of them. Sound only under the instance's lease: then no other
-    /// backup becomes living meanwhile, and no other deletion gets further.
+impl<'a> Claims<'a> {
+    /// Those of the living backups of the same instance in the same region, and of those that are being deleted as far as
+    /// they aren't yet, without `except` itself: what they name must stay, and belongs to the oldest of them. Sound only
+    /// under the instance's lease: then no other backup becomes living meanwhile, and no other deletion gets further.
     ///
     /// # Errors
     /// [`Error::Document`] if a living backup's manifest can't be read: then nothing may be removed.
-    pub(crate) async fn read(jobs: &Jobs, instance: &InstanceId, except: &BackupId) -> Result<Self, Error> {
-        let objects = jobs.ports.objects.as_ref();
-        let bucket = &jobs.settings.snapshot_bucket;
+    pub(crate) async fn read(jobs: &'a Jobs, except: &Backup) -> Result<Self, Error> {
+        let (objects, instance) = (jobs.ports.objects.as_ref(), &except.instance_id);
+        let bucket = jobs.settings.snapshots.in_region(&except.region)?;
+        let is_beside = |backup: &&Backup| backup.id != except.id && backup.region == except.region;
         let mut claims = Vec::new();
         let mut after = None;
         loop {
             let page = jobs.ports.catalog.backups(instance, PageRequest { after, limit: 100 }).await?;
-            for backup in page.items.iter().map(|b| &b.value).filter(|backup| backup.id != *except) {
+            for backup in page.items.iter().map(|b| &b.value).filter(is_beside) {
                 let after = match &backup.state {
                     BackupState::Available(_) | BackupState::Damaged { .. } => None,
                     BackupState::Deleting { after, .. } => after.clone(),
@@ -53,7 +61,7 @@ impl Claims {
             if !page.more {
                 // They come newest first.
                 claims.reverse();
-                return Ok(Self { claims });
+                return Ok(Self { jobs, bucket, instance: instance.clone(), claims });
             }
         }
     }
@@ -73,16 +81,13 @@ impl Claims {
     /// the oldest that does.
     pub(crate) async fn unclaimed<'c>(
         &self,
-        jobs: &Jobs,
-        instance: &InstanceId,
         candidates: &'c [ObjectEntry],
         mut claimed: impl FnMut(&BackupId, &ObjectEntry),
     ) -> Result<BTreeSet<&'c ObjectKey>, Error> {
         let (Some(first), Some(last)) = (candidates.first(), candidates.last()) else { return Ok(BTreeSet::new()) };
         let mut left: BTreeSet<&ObjectKey> = candidates.iter().map(|entry| &entry.key).collect();
-        let bucket = &jobs.settings.snapshot_bucket;
         for Claim { backup, manifest, after } in &self.claims {
-            let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
+            let folder = snapshot::folder(self.jobs.ports.objects.as_ref(), self.bucket, &self.instance, backup);
             let overlapping = manifest
                 .object_pages
                 .iter()
@@ -103,23 +108,18 @@ impl Claims {
     }
 
     /// Removes those of these objects, sorted by key, that nothing claims.
-    pub(crate) async fn remove_unclaimed(
-        &self,
-        jobs: &Jobs,
-        instance: &InstanceId,
-        candidates: &[ObjectEntry],
-    ) -> Result<(), Error> {
-        let garbage = self.unclaimed(jobs, instance, candidates, |_, _| {}).await?;
-        remove(jobs, instance, &garbage).await
+    pub(crate) async fn remove_unclaimed(&self, candidates: &[ObjectEntry]) -> Result<(), Error> {
+        let garbage = self.unclaimed(candidates, |_, _| {}).await?;
+        self.remove(&garbage).await
     }
-}
 
-/// Removes stored objects.
-pub(crate) async fn remove(jobs: &Jobs, instance: &InstanceId, garbage: &BTreeSet<&ObjectKey>) -> Result<(), Error> {
-    let data = layout::data(instance);
-    let keys: Vec<String> = garbage.iter().map(|key| format!("{data}{}", key.stored())).collect();
-    for batch in keys.chunks(1000) {
-        jobs.ports.objects.delete(&jobs.settings.snapshot_bucket, batch).await?;
+    /// Removes stored objects.
+    pub(crate) async fn remove(&self, garbage: &BTreeSet<&ObjectKey>) -> Result<(), Error> {
+        let data = layout::data(&self.instance);
+        let keys: Vec<String> = garbage.iter().map(|key| format!("{data}{}", key.stored())).collect();
+        for batch in keys.chunks(1000) {
+            self.jobs.ports.objects.delete(self.bucket, batch).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -29,4 +29,4 @@ pub use error::{Error, FieldError};
 pub use idempotency::IdempotencyKey;
 pub use layout::{STAGING_PREFIX, probe_key};
 pub use pages::OBJECTS_PER_PAGE;
-pub use settings::{Jobs, Ports, Settings, SliceEnd};
+pub use settings::{Jobs, Ports, Settings, SliceEnd, SnapshotBuckets};

@@ -33,7 +33,7 @@ const PAGES_IN_FLIGHT: usize = 4;
 /// Compares the plan's pages with a listing of the destination, then writes the manifest.
 pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Step {
     let folder = work.folder();
-    let mut inspection = Inspection::new(work.jobs, work.data_prefix());
+    let mut inspection = Inspection::new(work.jobs, work.bucket, work.data_prefix());
     let keys: Vec<String> =
         (verifying.next..verifying.plan.count).map(|number| PageKind::Objects.key(&verifying.plan, number)).collect();
     // The next page is read while one is compared.
@@ -172,12 +172,11 @@ impl<'a> Sizes<'a> {
 /// The manifest is written: tidy up and become AVAILABLE.
 pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
     work.held.settle(work.deadline).await?;
-    let bucket = &work.jobs.settings.snapshot_bucket;
     let objects = work.jobs.ports.objects.as_ref();
-    let manifest = snapshot::manifest(objects, bucket, &work.instance.id, &work.backup.id).await?;
+    let manifest = snapshot::manifest(objects, work.bucket, &work.instance.id, &work.backup.id).await?;
     // An earlier plan may have copied objects that the last one doesn't have.
     if work.run.replans > 0 {
-        let claims = Claims::read(work.jobs, &work.instance.id, &work.backup.id).await?;
+        let claims = Claims::read(work.jobs, &work.backup).await?;
         let claims = claims.and(work.backup.id.clone(), manifest.clone());
         remove_own(work, &claims, PageKind::Plan).await?;
         let pages = manifest.object_pages.iter().chain(&manifest.collection_pages);
@@ -197,7 +196,7 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
     };
     let stored = doubts(work, &manifest).await?;
     let owned = attribution::owned(work.jobs, &work.backup, &manifest, stored, work.deadline).await?;
-    let opened = attribution::opened(&work.backup, &snapshot, owned, snapshot.completed_at);
+    let opened = attribution::opened(&work.backup, &snapshot, owned, work.jobs.ports.clock.now());
     work.end(BackupState::Available(snapshot), opened.into_iter().collect()).await
 }
 

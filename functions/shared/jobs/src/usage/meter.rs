@@ -1,13 +1,13 @@
 //! The meter: for every finished hour, what each backup owned, as records that never change.
 
 use chrono::TimeDelta;
-use futures::{StreamExt, TryStreamExt, stream};
-use milvault_model::{Account, BackupStatus, Hour, Prices, Region, UsageRecord};
+use futures::{StreamExt, stream};
+use milvault_model::{Account, BackupStatus, Hour, Region, Time, UsageExport, UsageRecord};
 use serde::Serialize;
 
 use crate::{
     Error, Jobs,
-    ports::{CatalogError, Deadline, Expect, PageRequest, Versioned, Write},
+    ports::{CatalogError, Deadline, Expect, Page, PageRequest, Versioned, Write},
 };
 
 /// An hour is metered so long after its end: what was committed in it has arrived by then.
@@ -20,14 +20,20 @@ const IN_FLIGHT: usize = 32;
 const HOURS: usize = 98;
 
 /// What a run of the meter did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MeterReport {
+    /// Whose bytes.
+    pub region: Region,
+    /// The hours before this time were to be metered.
+    pub until: Time,
     /// Accounts that were looked at.
     pub accounts: u64,
     /// Records that were written.
     pub records: u64,
-    /// Whether it came to the end of the accounts.
+    /// Accounts that couldn't be metered to the end: the next run tries again.
+    pub failed: u64,
+    /// Whether every account is metered until then.
     pub is_whole: bool,
 }
 
@@ -35,27 +41,73 @@ pub struct MeterReport {
 /// account's hours are metered by the commit that notes that they are.
 ///
 /// # Errors
-/// When the catalog fails; what was metered by then is.
-pub async fn meter(jobs: &Jobs, region: &Region, prices: &Prices, deadline: Deadline) -> Result<MeterReport, Error> {
+/// When the accounts can't be listed; what was metered by then is. One that can't be metered doesn't keep the others
+/// from it.
+pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<MeterReport, Error> {
     let until = Hour::of(jobs.ports.clock.now() - SETTLING);
-    let mut report = MeterReport::default();
+    let mut report = MeterReport {
+        region: region.clone(),
+        until: until.start(),
+        accounts: 0,
+        records: 0,
+        failed: 0,
+        is_whole: false,
+    };
+    begin_export(jobs, region).await?;
     let mut after = None;
     loop {
         if deadline.is_over(jobs.ports.clock.now()) {
             return Ok(report);
         }
-        let page = jobs.ports.catalog.accounts(region, PageRequest { after, limit: 1000 }).await?;
-        after = page.items.last().map(|found| account_key(&found.value));
+        let page = accounts(jobs, region, &mut after).await?;
         report.accounts += page.items.len() as u64;
-        let metered = page.items.into_iter().map(|account| meter_account(jobs, prices, account, until));
-        report.records += stream::iter(metered)
-            .buffer_unordered(IN_FLIGHT)
-            .try_fold(0, async |sum, records| Ok(sum + records))
-            .await?;
+        let metered = page.items.into_iter().map(async |found| {
+            let key = account_key(&found.value);
+            meter_account(jobs, found, until).await.inspect_err(|error| {
+                tracing::error!(%error, %region, account = key, "an account can't be metered");
+            })
+        });
+        let metered: Vec<_> = stream::iter(metered).buffer_unordered(IN_FLIGHT).collect().await;
+        for outcome in metered {
+            match outcome {
+                Ok(records) => report.records += records,
+                Err(_) => report.failed += 1,
+            }
+        }
         if !page.more {
-            report.is_whole = true;
+            report.is_whole = report.failed == 0;
             return Ok(report);
         }
+    }
+}
+
+/// The next accounts after that one.
+async fn accounts(jobs: &Jobs, region: &Region, after: &mut Option<String>) -> Result<Page<Versioned<Account>>, Error> {
+    let page = jobs.ports.catalog.accounts(region, PageRequest { after: after.take(), limit: 1000 }).await?;
+    *after = page.items.last().map(|found| account_key(&found.value));
+    Ok(page)
+}
+
+/// Before anything of a region is metered for the first time, notes from which day on its usage is to be written out.
+async fn begin_export(jobs: &Jobs, region: &Region) -> Result<(), Error> {
+    if jobs.ports.catalog.usage_export(region).await?.is_some() {
+        return Ok(());
+    }
+    let mut first: Option<Hour> = None;
+    let mut after = None;
+    loop {
+        let page = accounts(jobs, region, &mut after).await?;
+        first = page.items.iter().map(|found| found.value.unmetered()).chain(first).min();
+        if !page.more {
+            break;
+        }
+    }
+    let Some(first) = first else { return Ok(()) };
+    let export = UsageExport { region: region.clone(), next: first.day() };
+    match jobs.ports.catalog.commit(vec![Write::UsageExport(Box::new(export), Expect::Absent)]).await {
+        // Another run has.
+        Ok(()) | Err(CatalogError::Conflict(_)) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -64,7 +116,7 @@ fn account_key(account: &Account) -> String {
 }
 
 /// Meters an account's hours before `until`; how many records that made.
-async fn meter_account(jobs: &Jobs, prices: &Prices, mut found: Versioned<Account>, until: Hour) -> Result<u64, Error> {
+async fn meter_account(jobs: &Jobs, mut found: Versioned<Account>, until: Hour) -> Result<u64, Error> {
     let mut written = 0;
     loop {
         let mut account = found.value.clone();
@@ -72,7 +124,7 @@ async fn meter_account(jobs: &Jobs, prices: &Prices, mut found: Versioned<Accoun
         while records.len() < HOURS
             && let Some(metered) = account.meter(until)
         {
-            records.push(UsageRecord::of(&account, metered, prices));
+            records.push(UsageRecord::of(&account, metered, &jobs.settings.prices));
         }
         let is_over = records.is_empty() && account.is_settled() && is_deleted(jobs, &account).await?;
         if records.is_empty() && !is_over {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test: what fails here is what it is for")]
 
+mod ledger;
 #[path = "../simulation/random.rs"]
 mod random;
 

@@ -1,3 +1,4 @@
-//! Usage: what is metered, and what of it is read and written out.
+//! Usage: what is metered, put right, read and written out.
 
+pub mod correction;
 pub mod meter;

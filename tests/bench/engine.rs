@@ -90,6 +90,7 @@ impl Engine {
         let settings = Settings {
             snapshots: SnapshotBuckets::new(Bucket { region, name: SNAPSHOTS.to_owned() }, []),
             prices: Prices::default(),
+            billing_account: String::new(),
             lease: TimeDelta::seconds(60),
             stall: TimeDelta::seconds(600),
             import_stall: TimeDelta::seconds(600),

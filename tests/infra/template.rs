@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_yaml_ng::Value;
 
 /// The contract's routes of the functions that the template deploys.
-const ROUTES: [(&str, &str); 18] = [
+const ROUTES: [(&str, &str); 19] = [
     ("GET /instances", "InstancesFunction"),
     ("PUT /instances/{instanceId}", "InstancesFunction"),
     ("GET /instances/{instanceId}", "InstancesFunction"),
@@ -25,6 +25,7 @@ const ROUTES: [(&str, &str); 18] = [
     ("POST /instances/{instanceId}/restores/{restoreId}/rollback", "RestoreFunction"),
     ("DELETE /instances/{instanceId}/backups/{backupId}", "DeleteFunction"),
     ("DELETE /instances/{instanceId}/restores/{restoreId}", "DeleteFunction"),
+    ("GET /usage", "UsageFunction"),
     // Not a route: the one function without any.
     ("", "RetentionSweepFunction"),
 ];

@@ -190,6 +190,7 @@ impl History {
         let settings = Settings {
             snapshots: SnapshotBuckets::new(snapshots.clone(), []),
             prices: tariff.prices(),
+            billing_account: String::new(),
             lease,
             stall,
             import_stall: TimeDelta::seconds(60),

@@ -157,6 +157,7 @@ impl MemoryWorld {
         let settings = Settings {
             snapshots: SnapshotBuckets::new(snapshots[0].clone(), snapshots[1..].iter().cloned()),
             prices: Prices::default(),
+            billing_account: String::new(),
             lease: TimeDelta::seconds(60),
             stall: TimeDelta::seconds(600),
             import_stall: TimeDelta::seconds(300),

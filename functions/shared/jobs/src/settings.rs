@@ -40,6 +40,8 @@ pub struct Settings {
     pub snapshots: SnapshotBuckets,
     /// What storage costs, for the records of usage.
     pub prices: Prices,
+    /// Who is billed, as files of usage name it: the ARN of the AWS account.
+    pub billing_account: String,
     /// How long a worker's lease lasts without being renewed: after a crash, the sweep drives the job on from then.
     pub lease: TimeDelta,
     /// How long a job may go without getting any further before it is failed.
@@ -84,6 +86,11 @@ impl SnapshotBuckets {
     /// [`Error::NoSnapshotBucket`]; a backup may be in a region of which the deployment isn't told any more.
     pub fn in_region(&self, region: &Region) -> Result<&Bucket, Error> {
         self.iter().find(|bucket| bucket.region == *region).ok_or_else(|| Error::NoSnapshotBucket(region.clone()))
+    }
+
+    /// The deployment's own.
+    pub fn home(&self) -> &Bucket {
+        &self.home
     }
 
     /// The deployment's own, then the others by region.

@@ -21,6 +21,11 @@ impl Decimal {
         Self(BigDecimal::from(0))
     }
 
+    /// One.
+    pub fn one() -> Self {
+        Self(BigDecimal::from(1))
+    }
+
     /// Whether it is below zero.
     pub fn is_negative(&self) -> bool {
         self.0.sign() == Sign::Minus

@@ -15,7 +15,7 @@ use crate::{BackupId, BackupKind, Decimal, InstanceId, Region, Time};
 const SECONDS: i64 = 3600;
 
 /// An hour of UTC, by its number since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Hour(i64);
 
@@ -69,6 +69,11 @@ impl Month {
     pub fn of(hour: Hour) -> Self {
         let begins = hour.start();
         Self { year: begins.year(), month: begins.month() }
+    }
+
+    /// Its first hour.
+    pub fn first(self) -> Hour {
+        Hour::first_of(NaiveDate::from_ymd_opt(self.year, self.month, 1).unwrap_or_default())
     }
 
     /// The one after it.

@@ -84,6 +84,7 @@ impl Environment {
                     Bucket { region: region.clone(), name: text("SNAPSHOT_BUCKET")? },
                     text("SNAPSHOT_BUCKETS").map_or(Ok(Vec::new()), buckets)?,
                 ),
+                billing_account: text("BILLING_ACCOUNT").unwrap_or_default(),
                 prices: text("PRICES").map_or(Ok(Prices::default()), prices)?,
                 lease: seconds("JOB_LEASE_SECONDS", 60)?,
                 stall: seconds("JOB_STALL_SECONDS", 600)?,

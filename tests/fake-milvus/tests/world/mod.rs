@@ -101,6 +101,7 @@ impl World {
             settings: Settings {
                 snapshots: SnapshotBuckets::new(self.snapshots.clone(), []),
                 prices: Prices::default(),
+                billing_account: String::new(),
                 lease: TimeDelta::seconds(60),
                 stall: TimeDelta::seconds(30),
                 import_stall: TimeDelta::seconds(30),

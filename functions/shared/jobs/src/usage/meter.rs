@@ -76,6 +76,8 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
         }
         if !page.more {
             report.is_whole = report.failed == 0;
+            let MeterReport { accounts, records, failed, .. } = report;
+            tracing::info!(%region, %until, accounts, records, failed, "metered");
             return Ok(report);
         }
     }

@@ -15,6 +15,10 @@ from stack.deploy import Deployment
 from stack.local_stack import LocalStack
 from stack.process import poll
 
+# Another region that the stack keeps snapshots in, and the only one that has a price is the stack's own.
+ELSEWHERE = "eu-central-1"
+PRICES = [{"region": "eu-west-1", "from": "2026-01-01", "currency": "EUR", "storageGibHour": "0.0000315"}]
+
 ENDED = ("AVAILABLE", "FAILED", "CANCELLED", "COMPLETED", "ROLLED_BACK")
 
 

@@ -93,16 +93,16 @@ class LocalStack:
             self.remove()
             raise
 
-    def start_milvus(self, bucket: str, root_path: str = "files") -> MilvusServer:
+    def start_milvus(self, bucket: str, root_path: str = "files", region: str = REGION) -> MilvusServer:
         """Starts a Milvus with its data in `bucket`, which is created if it isn't there. Wait for it to be healthy.
 
         Call this on the thread that the stack lives on: the server dies with the thread that started it.
         """
-        s3 = self.emulator.client("s3")
+        s3 = self.emulator.client("s3", region)
         if bucket not in [existing["Name"] for existing in s3.list_buckets()["Buckets"]]:
-            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
         storage = ObjectStorage(
-            "127.0.0.1", self.emulator.port, ACCESS_KEY_ID, SECRET_ACCESS_KEY, REGION, bucket, root_path
+            "127.0.0.1", self.emulator.port, ACCESS_KEY_ID, SECRET_ACCESS_KEY, region, bucket, root_path
         )
         server = MilvusServer(
             self.directory / f"milvus-{len(self.milvus_servers) + 1}",
@@ -118,6 +118,13 @@ class LocalStack:
     def add_deployment(self, name: str, parameters: Mapping[str, str | int]) -> Deployment:
         """Deploys the product once more beside the first one, for a test that needs other settings."""
         return deploy(self.emulator, self.binaries, name=name, parameters=parameters, environment=self._environment)
+
+    def set_clock_ahead(self, function: str, hours: int) -> None:
+        """From now on the function's clock shows a time so many hours later: so the meter's hours pass."""
+        client, name = self.emulator.client("lambda"), self.deployment.functions[function]
+        variables = client.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        variables["CLOCK_AHEAD_SECONDS"] = str(hours * 3600) if hours else ""
+        client.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
     def down(self) -> None:
         """Stops everything that was started."""

@@ -54,7 +54,7 @@ pub(crate) async fn jobs(environment: Environment) -> Jobs {
         copy_workers: Arc::new(copy_workers),
         schedules: Arc::new(schedules),
         events: Arc::new(events),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(SystemClock::ahead(environment.clock_ahead)),
         ids: Arc::new(RandomIds),
     };
     Jobs { ports, settings: environment.settings }

@@ -23,6 +23,8 @@ pub struct Environment {
     pub schedules: ScheduleTarget,
     /// Where the deployment is.
     pub region: Region,
+    /// How far ahead the functions' clock is: nothing, but for tests of a deployed stack.
+    pub clock_ahead: TimeDelta,
     /// What the jobs are given.
     pub settings: Settings,
 }
@@ -94,6 +96,7 @@ impl Environment {
                     .map_or(OBJECTS_PER_PAGE, |objects: usize| objects.min(OBJECTS_PER_PAGE)),
                 copies_in_flight: COPIES_IN_FLIGHT,
             },
+            clock_ahead: seconds("CLOCK_AHEAD_SECONDS", 0)?,
             region,
         })
     }

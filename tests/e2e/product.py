@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -91,8 +93,6 @@ class Product:
         return self.invoke("retention-sweep", event)
 
     def invoke(self, function: str, event: Any) -> Any:
-        import json
-
         answer = self.stack.emulator.client("lambda").invoke(
             FunctionName=self.deployment.functions[function], Payload=json.dumps(event)
         )
@@ -116,6 +116,14 @@ class Product:
             if parent == emulator and variable in environment:
                 found.append(int(process.name))
         return found
+
+    def peak_memory(self, function: str) -> int:
+        """The most memory, in bytes, that any of a function's processes has had so far."""
+        peaks = [0]
+        for pid in self.processes(function):
+            status = Path(f"/proc/{pid}/status").read_text()
+            peaks += [int(kilobytes) * 1024 for kilobytes in re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)]
+        return max(peaks)
 
     def kill(self, function: str) -> int:
         """Kills a function's processes; answers how many."""

@@ -25,12 +25,12 @@ getcontext().prec = 60  # amounts are exact, and so is what they are compared wi
 def metered(product: Product) -> Iterator[Product]:
     """Afterwards the meter's clock is right again."""
     yield product
-    product.stack.set_clock_ahead("usage", 0)
+    product.stack.set_clock_ahead(product.deployment.functions["usage"], timedelta())
 
 
 def meter(product: Product, *, ahead: int) -> Any:
     """Meters every hour that is over by a clock that is so many hours ahead."""
-    product.stack.set_clock_ahead("usage", ahead)
+    product.stack.set_clock_ahead(product.deployment.functions["usage"], timedelta(hours=ahead))
     return product.invoke("usage", {"action": "meter"})
 
 

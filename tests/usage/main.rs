@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test: what fails here is what it is for")]
 
 mod ledger;
+mod lines;
 #[path = "../simulation/random.rs"]
 mod random;
 

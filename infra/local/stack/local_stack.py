@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -119,12 +120,13 @@ class LocalStack:
         """Deploys the product once more beside the first one, for a test that needs other settings."""
         return deploy(self.emulator, self.binaries, name=name, parameters=parameters, environment=self._environment)
 
-    def set_clock_ahead(self, function: str, hours: int) -> None:
-        """From now on the function's clock shows a time so many hours later: so the meter's hours pass."""
-        client, name = self.emulator.client("lambda"), self.deployment.functions[function]
-        variables = client.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-        variables["CLOCK_AHEAD_SECONDS"] = str(hours * 3600) if hours else ""
-        client.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
+    def set_clock_ahead(self, function: str, by: timedelta) -> None:
+        """From now on the function's clock shows a time so much later: so the meter's hours pass. `function` is its name
+        in the account."""
+        client = self.emulator.client("lambda")
+        variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        variables["CLOCK_AHEAD_SECONDS"] = str(int(by.total_seconds())) if by else ""
+        client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
 
     def down(self) -> None:
         """Stops everything that was started."""

@@ -189,7 +189,8 @@ pub async fn lines(
                     }
                     lines.push(line);
                 }
-                if deadline.is_over(jobs.ports.clock.now()) {
+                // Each page gets past where it begins.
+                if group.place != place && deadline.is_over(jobs.ports.clock.now()) {
                     let next = Position { hour: begins, region: region.clone(), place: group.place, lines: usize::MAX };
                     return Ok(LinePage { lines, next: Some(next) });
                 }

@@ -37,7 +37,7 @@ lint: ## formatting, clippy with warnings denied, the template
 	@$(MAKE) --no-print-directory bootstrap WITH=lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	$(VENV)/bin/cfn-lint infra/template.yaml
+	$(VENV)/bin/cfn-lint infra/template.yaml infra/snapshot-bucket.yaml
 
 bench: ## speed and memory of backups on a model of S3, beside rclone and s5cmd
 	@$(MAKE) --no-print-directory bootstrap WITH=bench

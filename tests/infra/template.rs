@@ -34,7 +34,11 @@ struct Template(Value);
 
 impl Template {
     fn read() -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/template.yaml");
+        Self::of("template.yaml")
+    }
+
+    fn of(file: &str) -> Self {
+        let path = format!("{}/../infra/{file}", env!("CARGO_MANIFEST_DIR"));
         Self(serde_yaml_ng::from_str(&std::fs::read_to_string(path).unwrap()).unwrap())
     }
 
@@ -103,6 +107,14 @@ fn deleting_the_stack_keeps_the_catalog_and_the_snapshots() {
         let resource = template.resources(kind)[name];
         assert_eq!(resource["DeletionPolicy"], "Retain", "{name}");
         assert_eq!(resource["UpdateReplacePolicy"], "Retain", "{name}");
+    }
+}
+
+#[test]
+fn a_bucket_in_another_region_is_kept_as_the_stacks_own_is() {
+    let (here, elsewhere) = (Template::read(), Template::of("snapshot-bucket.yaml"));
+    for (kind, name) in [("AWS::S3::Bucket", "SnapshotBucket"), ("AWS::S3::BucketPolicy", "SnapshotBucketPolicy")] {
+        assert_eq!(here.resources(kind)[name], elsewhere.resources(kind)[name], "{name}");
     }
 }
 

@@ -30,14 +30,14 @@ test: bootstrap ## every test, the end-to-end ones against a stack of their own 
 	cargo test --workspace
 	$(RUN) -m pytest tests/e2e
 
-scale: bootstrap ## 200 collections through one restore, on the real Milvus: its time, and its memory
-	$(RUN) -m pytest -s tests/e2e/scale_restores.py
+scale: bootstrap ## 200 collections through one restore, and 100,000 backups through the meter: time and memory
+	$(RUN) -m pytest -s tests/e2e/scale_restores.py tests/e2e/scale_usage.py
 
 lint: ## formatting, clippy with warnings denied, the template
 	@$(MAKE) --no-print-directory bootstrap WITH=lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	$(VENV)/bin/cfn-lint infra/template.yaml
+	$(VENV)/bin/cfn-lint infra/template.yaml infra/snapshot-bucket.yaml
 
 bench: ## speed and memory of backups on a model of S3, beside rclone and s5cmd
 	@$(MAKE) --no-print-directory bootstrap WITH=bench

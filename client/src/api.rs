@@ -34,6 +34,13 @@ pub(crate) struct Api {
     client: reqwest::Client,
 }
 
+/// What was answered.
+struct Answered {
+    text: String,
+    /// Where a listing goes on whose form has no place for it.
+    next_cursor: Option<String>,
+}
+
 impl Api {
     /// The API at this address, with the usual AWS configuration.
     pub(crate) async fn at(url: &str, region: Option<String>) -> Result<Self, Error> {
@@ -55,7 +62,25 @@ impl Api {
 
     /// What is at a path, given by its segments.
     pub(crate) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Error> {
-        json(&self.call(Method::GET, path, query, None).await?)
+        json(&self.call(Method::GET, path, query, None).await?.text)
+    }
+
+    /// Every page of a listing that is a CSV file, under one header.
+    pub(crate) async fn csv(&self, path: &[&str], query: &[(&str, String)]) -> Result<String, Error> {
+        let mut file = String::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut query = query.to_vec();
+            query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
+            let page = self.call(Method::GET, path, &query, None).await?;
+            let rows =
+                if file.is_empty() { page.text.as_str() } else { page.text.split_once('\n').unwrap_or_default().1 };
+            file.push_str(rows);
+            match page.next_cursor {
+                Some(next) => cursor = Some(next),
+                None => return Ok(file),
+            }
+        }
     }
 
     /// Every item of a listing, page after page.
@@ -78,17 +103,17 @@ impl Api {
 
     /// Posts a document.
     pub(crate) async fn post(&self, path: &[&str], body: Option<&Value>) -> Result<Value, Error> {
-        json(&self.call(Method::POST, path, &[], body).await?)
+        json(&self.call(Method::POST, path, &[], body).await?.text)
     }
 
     /// Puts a document.
     pub(crate) async fn put(&self, path: &[&str], body: &Value) -> Result<Value, Error> {
-        json(&self.call(Method::PUT, path, &[], Some(body)).await?)
+        json(&self.call(Method::PUT, path, &[], Some(body)).await?.text)
     }
 
     /// Deletes what is at a path.
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Error> {
-        json(&self.call(Method::DELETE, path, &[], None).await?)
+        json(&self.call(Method::DELETE, path, &[], None).await?.text)
     }
 
     /// One call, repeated when no answer comes: each does once what it does, a POST because of its idempotency key.
@@ -98,7 +123,7 @@ impl Api {
         path: &[&str],
         query: &[(&str, String)],
         body: Option<&Value>,
-    ) -> Result<String, Error> {
+    ) -> Result<Answered, Error> {
         let mut url = self.url.clone();
         let no_path = || Error::Usage(format!("'{}' can't have a path", self.url));
         url.path_segments_mut().map_err(|()| no_path())?.pop_if_empty().extend(path);
@@ -123,7 +148,13 @@ impl Api {
         }
     }
 
-    async fn send(&self, method: &Method, url: &Url, headers: &[(&str, String)], body: &str) -> Result<String, Error> {
+    async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &[(&str, String)],
+        body: &str,
+    ) -> Result<Answered, Error> {
         let unreachable = |error: reqwest::Error| Error::Unreachable(format!("{}: {}", self.url, root_cause(&error)));
         let mut request = self.client.request(method.clone(), url.clone()).body(body.to_owned());
         for (name, value) in headers {
@@ -134,9 +165,10 @@ impl Api {
         }
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
+        let next_cursor = answer.headers().get("x-next-cursor").and_then(|next| next.to_str().ok()).map(str::to_owned);
         let text = answer.text().await.map_err(unreachable)?;
         match status {
-            status if status.is_success() => Ok(text),
+            status if status.is_success() => Ok(Answered { text, next_cursor }),
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
                 if !text.contains("\"code\"") =>
             {

@@ -37,6 +37,8 @@ pub(crate) enum Command {
     /// The automatic daily backup: show, switch on or off.
     #[command(subcommand)]
     Auto(AutoCommand),
+    /// What is stored, by the hour, and what it costs.
+    Usage(Usage),
     /// Print a completion script for a shell.
     Completion {
         /// Which shell.
@@ -271,6 +273,35 @@ pub(crate) enum AutoCommand {
         #[command(flatten)]
         confirmation: Confirmation,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Usage {
+    /// From this hour on, in RFC 3339: 2026-11-01T00:00:00Z. The beginning of this month by default.
+    #[arg(long)]
+    pub(crate) from: Option<String>,
+    /// Up to this hour; the present one by default.
+    #[arg(long)]
+    pub(crate) to: Option<String>,
+    /// Only of this region.
+    #[arg(long = "of-region")]
+    pub(crate) region: Option<String>,
+    /// Only of this instance.
+    #[arg(long)]
+    pub(crate) instance: Option<String>,
+    /// Summed by.
+    #[arg(long, value_enum, default_value_t = Granularity::Day)]
+    pub(crate) by: Granularity,
+    /// As CSV in the form of FOCUS.
+    #[arg(long)]
+    pub(crate) focus: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Granularity {
+    Hour,
+    Day,
+    Month,
 }
 
 /// For what can't be undone.

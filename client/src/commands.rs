@@ -8,8 +8,8 @@ use crate::{
     Error,
     api::Api,
     arguments::{
-        Arguments, AutoCommand, BackupCommand, Command, Confirmation, InstanceCommand, Mode, Register, Reload,
-        RestoreCommand, Start, Waiting,
+        Arguments, AutoCommand, BackupCommand, Command, Confirmation, Granularity, InstanceCommand, Mode, Register,
+        Reload, RestoreCommand, Start, Usage, Waiting,
     },
     show::{facts, field, size, table},
     wait::ended,
@@ -42,6 +42,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Backup(command) => backup(&api, form, command).await,
         Command::Restore(command) => restore(&api, form, command).await,
         Command::Auto(command) => auto(&api, form, command).await,
+        Command::Usage(usage) => used(&api, form, usage).await,
         Command::Completion { .. } => Ok(()),
     }
 }
@@ -413,4 +414,31 @@ fn show_auto(found: &Value) {
         ("backup", field(found, "lastRun.backupId")),
         ("failure", field(found, "lastRun.failure.message")),
     ]);
+}
+
+async fn used(api: &Api, form: Form, usage: Usage) -> Result<(), Error> {
+    let granularity = match usage.by {
+        Granularity::Hour => "HOUR",
+        Granularity::Day => "DAY",
+        Granularity::Month => "MONTH",
+    };
+    let mut query = vec![("granularity", granularity.to_owned())];
+    query.extend(usage.from.map(|from| ("from", from)));
+    query.extend(usage.to.map(|to| ("to", to)));
+    query.extend(usage.instance.map(|instance| ("instance", instance)));
+    query.extend(usage.region.map(|region| ("region", region)));
+    if usage.focus {
+        query.push(("format", "focus".to_owned()));
+        print!("{}", api.csv(&["usage"], &query).await?);
+        return Ok(());
+    }
+    let found = Value::Array(api.all(&["usage"], &query, "items").await?);
+    form.print(&found, |found| {
+        let fields =
+            ["periodStart", "region", "instanceId", "backupId", "byteHours", "cost", "currency", "correction.id"];
+        let row = |record: &Value| fields.map(|name| field(record, name)).to_vec();
+        let rows: Vec<_> = found.as_array().into_iter().flatten().map(row).collect();
+        table(&["from", "region", "instance", "backup", "byte-hours", "cost", "currency", "correction"], &rows);
+    });
+    Ok(())
 }

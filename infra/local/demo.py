@@ -5,9 +5,12 @@ The exit code is 0 only if everything is as it was. Nothing is left running.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 from pymilvus import DataType
@@ -26,6 +29,9 @@ PHOTOS = Dataset(
     index={"index_type": "BIN_IVF_FLAT", "metric_type": "HAMMING", "params": {"nlist": 64}},
     loaded=False,
 )
+# A storage price like that of object storage on AWS, some 0.023 USD for a gibibyte and month.
+PRICES = [{"region": REGION, "from": "2026-01-01", "currency": "USD", "storageGibHour": "0.0000315"}]
+HOURS_OF_A_MONTH = 730
 PRODUCTS = Dataset("products", 5000, database="shop", dimension=64)
 VISITS = Dataset(
     "visits",
@@ -43,7 +49,7 @@ def main() -> int:
     """Runs the demo."""
     started = time.monotonic()
     heading("Setting up (the first time, the functions have to be compiled)")
-    with LocalStack(report=Steps().done) as stack, MilvusData(stack.milvus.uri) as data:
+    with LocalStack(parameters={"Prices": json.dumps(PRICES)}, report=Steps().done) as stack, MilvusData(stack.milvus.uri) as data:
         heading("Filling Milvus")
         for dataset in DATASETS:
             data.create(dataset)
@@ -67,6 +73,9 @@ def main() -> int:
         after = data.capture(before)
         wrong = differences(before, after)
         table(before, after)
+
+        heading("What the snapshots cost, when the hour is over")
+        statement(stack)
     print()
     if wrong:
         print(red("Not as before:"))
@@ -121,6 +130,34 @@ def restore(api: Api, backup_id: str) -> None:
         detail(f"  {collection['name']}", f"{collection['rowsFound']:,} rows, {swapped}")
     for warning in done["warnings"]:
         detail("  warning", warning)
+
+
+def statement(stack: LocalStack) -> None:
+    """By a meter whose clock is ahead, so that nobody has to wait for the hour."""
+    usage = stack.deployment.functions["usage"]
+    now = datetime.now(timezone.utc)
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    stack.set_clock_ahead(usage, hour + timedelta(hours=1, minutes=6) - now)
+    answer = stack.emulator.client("lambda").invoke(FunctionName=usage, Payload=json.dumps({"action": "meter"}))
+    metered = json.loads(answer["Payload"].read())
+    detail("the meter", f"{sum(region['records'] for region in metered['regions'])} record, of the hour from {hour:%H:%M} UTC")
+
+    ends = (hour + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    begins = {"MONTH": hour.replace(day=1, hour=0), "HOUR": hour}
+    lines = {
+        granularity: stack.api.get(
+            "/usage", query={"granularity": granularity, "from": begin.strftime("%Y-%m-%dT%H:%M:%SZ"), "to": ends}
+        ).expect(200)["items"]
+        for granularity, begin in begins.items()
+    }
+    detail("GET  /usage", f"{len(lines['MONTH'])} line")
+    print("  {:<16}{:>12}{:>22}{:>24}".format("region", "stored", "cost so far", "would cost per month"))
+    for region in sorted({line["region"] for line in lines["MONTH"]}):
+        stored = sum(line["byteHours"] for line in lines["HOUR"] if line["region"] == region)
+        so_far = sum(Decimal(line["cost"]) for line in lines["MONTH"] if line["region"] == region)
+        an_hour = sum(Decimal(line["cost"]) for line in lines["HOUR"] if line["region"] == region)
+        money = f"{so_far:.12f} USD", f"{an_hour * HOURS_OF_A_MONTH:.9f} USD"
+        print(f"  {region:<16}{size(stored):>12}{money[0]:>22}{money[1]:>24}")
 
 
 def follow(api: Api, path: str, wanted: str) -> dict[str, Any]:

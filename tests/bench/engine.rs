@@ -10,12 +10,12 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, retry::RetryConfig, timeo
 use aws_smithy_http_client::Builder;
 use chrono::{DateTime, TimeDelta, Utc};
 use milvault_jobs::{
-    Jobs, OBJECTS_PER_PAGE, Ports, Settings,
+    Jobs, OBJECTS_PER_PAGE, Ports, Settings, SnapshotBuckets,
     backup::{self, CreateBackup},
     ports::{Bucket, Catalog, Clock, Deadline, Expect, Objects, Write},
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemorySchedules, SeededIds};
-use milvault_model::{BackupKind, BackupState, Instance, InstanceId, Region, Snapshot, Storage, Time};
+use milvault_model::{BackupKind, BackupState, Instance, InstanceId, Prices, Region, Snapshot, Storage, Time};
 use milvault_snapshots::S3Objects;
 
 use crate::{
@@ -88,7 +88,9 @@ impl Engine {
             ids: Arc::new(SeededIds::new(1)),
         };
         let settings = Settings {
-            snapshot_bucket: Bucket { region, name: SNAPSHOTS.to_owned() },
+            snapshots: SnapshotBuckets::new(Bucket { region, name: SNAPSHOTS.to_owned() }, []),
+            prices: Prices::default(),
+            billing_account: String::new(),
             lease: TimeDelta::seconds(60),
             stall: TimeDelta::seconds(600),
             import_stall: TimeDelta::seconds(600),

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta};
 use milvault_model::{
-    Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupRun,
-    BackupState, CaptureMethod, CollectionName, CollectionRestore, CollectionStage, Copied, Copying, Ending, Failure,
-    FailureCode, Flushing, ImportState, Imports, Instance, InstanceId, Loaded, Notice, ObjectKey, PageSet, Planning,
-    Previous, Progress, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep,
-    ScheduleState, Snapshot, Storage, Swap, Time, Totals, Verification, Verifying, Wanted,
+    Account, Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupKind, BackupName, BackupPhase,
+    BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Copied, Copying,
+    Correction, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports, Instance, InstanceId, Loaded,
+    Notice, ObjectKey, PageSet, Planning, Previous, Progress, Region, Reload, Restore, RestoreId, RestoreMode,
+    RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals,
+    UsageRecord, Verification, Verifying, Wanted,
 };
 
 /// A time whose every digit counts.
@@ -70,6 +71,7 @@ pub(super) fn snapshot(at: Time) -> Snapshot {
             objects: (1 << 53) + 1,
             collections: 16_000,
             entities: 0,
+            found_bytes: 5,
         },
     }
 }
@@ -123,7 +125,7 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
         BackupState::Damaged { snapshot: snapshot.clone(), failure: failure.clone() },
         BackupState::Failed { started_at: None, ended_at: at, failure },
         BackupState::Cancelled { started_at: Some(odd(at)), ended_at: at },
-        BackupState::Deleting { snapshot: snapshot.clone(), since: at },
+        BackupState::Deleting { snapshot: snapshot.clone(), since: at, after: None },
         BackupState::Deleted { snapshot, deleted_at: at },
     ];
     states.extend(running);
@@ -138,6 +140,7 @@ pub(super) fn restore(instance: &InstanceId, id: &RestoreId, backup: &BackupId, 
         source_instance_id: instance.clone(),
         backup_id: backup.clone(),
         backup_name: "vor der Umstellung".parse().unwrap(),
+        backup_region: "eu-west-1".parse().unwrap(),
         selection: vec!["default.items".parse().unwrap()],
         rename: BTreeMap::from([
             (name("default.items"), name("other.items")),
@@ -252,4 +255,44 @@ pub(super) fn auto_backups(instance: &InstanceId, backup: &BackupId, at: Time) -
 pub(super) fn notice(backup: &Backup, at: Time) -> Option<Notice> {
     let state = BackupState::Damaged { snapshot: snapshot(at), failure: failure() };
     Notice::backup_ended(&Backup { state, ..backup.clone() }, at)
+}
+
+/// With every kind of change.
+pub(super) fn account(region: &Region, backup: &Backup) -> Account {
+    let hour = Hour::of(backup.created_at);
+    let ids = (backup.instance_id.clone(), backup.id.clone());
+    let mut account = Account::open(region.clone(), ids.0, ids.1, backup.kind, (1 << 53) + 1, (hour, (1 << 53) + 1));
+    account.inherit(hour, 7).unwrap();
+    account.lose(hour.next(), 3).unwrap();
+    account
+}
+
+/// A record without a price, and corrections of it with one.
+pub(super) fn usage(region: &Region, backup: &Backup, hour: Hour) -> Vec<UsageRecord> {
+    let metered = UsageRecord {
+        region: region.clone(),
+        hour,
+        instance_id: backup.instance_id.clone(),
+        backup_id: backup.id.clone(),
+        kind: backup.kind,
+        byte_hours: (1 << 53) + 1,
+        logical_bytes: (1 << 53) + 3,
+        charge: None,
+        correction: None,
+    };
+    let correction = |id: &str| UsageRecord {
+        byte_hours: -5,
+        charge: Some(Charge {
+            currency: "EUR".to_owned().try_into().unwrap(),
+            unit_price: "0.000000000931322574615478515625".parse().unwrap(),
+            cost: "-0.1".parse().unwrap(),
+        }),
+        correction: Some(Correction {
+            id: id.to_owned().try_into().unwrap(),
+            reason: "doppelt gezählt".to_owned(),
+            made_at: backup.created_at,
+        }),
+        ..metered.clone()
+    };
+    vec![metered.clone(), correction("Invoice.1"), correction("invoice-2")]
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -10,13 +11,19 @@ import pytest
 from pymilvus import connections, db
 from stack.local_stack import LocalStack
 
-from product import Product
+from product import ELSEWHERE, PRICES, Product
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
     # Short, so that the tests don't wait long for a dead worker's lease, and for an import that a killed Milvus forgot.
-    parameters = {"JobLeaseSeconds": 10, "ImportStallSeconds": 15}
+    parameters = {
+        "JobLeaseSeconds": 10,
+        "ImportStallSeconds": 15,
+        "Prices": json.dumps(PRICES),
+        "SnapshotBuckets": f"{ELSEWHERE}=milvault-{ELSEWHERE}",
+        "SnapshotBucketArns": f"arn:aws:s3:::milvault-{ELSEWHERE}",
+    }
     # Small pages: even a test's few objects are more than one.
     with LocalStack(parameters=parameters, environment={"OBJECTS_PER_PAGE": "40"}, report=print) as stack:
         connections.connect(uri=stack.milvus.uri)

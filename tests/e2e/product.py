@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +16,10 @@ from stack.api import Answer
 from stack.deploy import Deployment
 from stack.local_stack import LocalStack
 from stack.process import poll
+
+# Another region that the stack keeps snapshots in, and the only one that has a price is the stack's own.
+ELSEWHERE = "eu-central-1"
+PRICES = [{"region": "eu-west-1", "from": "2026-01-01", "currency": "EUR", "storageGibHour": "0.0000315"}]
 
 ENDED = ("AVAILABLE", "FAILED", "CANCELLED", "COMPLETED", "ROLLED_BACK")
 
@@ -87,8 +93,6 @@ class Product:
         return self.invoke("retention-sweep", event)
 
     def invoke(self, function: str, event: Any) -> Any:
-        import json
-
         answer = self.stack.emulator.client("lambda").invoke(
             FunctionName=self.deployment.functions[function], Payload=json.dumps(event)
         )
@@ -112,6 +116,14 @@ class Product:
             if parent == emulator and variable in environment:
                 found.append(int(process.name))
         return found
+
+    def peak_memory(self, function: str) -> int:
+        """The most memory, in bytes, that any of a function's processes has had so far."""
+        peaks = [0]
+        for pid in self.processes(function):
+            status = Path(f"/proc/{pid}/status").read_text()
+            peaks += [int(kilobytes) * 1024 for kilobytes in re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)]
+        return max(peaks)
 
     def kill(self, function: str) -> int:
         """Kills a function's processes; answers how many."""

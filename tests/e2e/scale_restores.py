@@ -5,11 +5,9 @@ Most of its time is Milvus's own: a 2.3.5 with one data node ends one import eve
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -38,15 +36,6 @@ def make(number: int) -> str:
     return name
 
 
-def peak_memory(product: Product, function: str) -> int:
-    """The most memory, in bytes, that any of a function's processes has had so far."""
-    peaks = [0]
-    for pid in product.processes(function):
-        status = Path(f"/proc/{pid}/status").read_text()
-        peaks += [int(kilobytes) * 1024 for kilobytes in re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)]
-    return max(peaks)
-
-
 def timed(seen: dict[str, float], holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     """`holds`, noting when each phase was first seen."""
 
@@ -67,9 +56,9 @@ def test_two_hundred_collections_come_back_in_one_restore_in_flat_memory(product
     seen: dict[str, float] = {}
     restore = f"/restores/{product.start_restore(backupName='all', keepPreviousHours=0)}"
     product.until(restore, timed(seen, lambda found: found.get("phase") == "IMPORT"), SECONDS)
-    early = peak_memory(product, "restore")
+    early = product.peak_memory("restore")
     found = product.until(restore, timed(seen, lambda found: found["status"] in ENDED), SECONDS)
-    late = peak_memory(product, "restore")
+    late = product.peak_memory("restore")
     phases = {phase: round(at - began, 1) for phase, at in seen.items()}
     print(f"seconds until {phases}; peak memory {early / MEGABYTE:.1f}, then {late / MEGABYTE:.1f} MB")
     assert found["status"] == "COMPLETED", found

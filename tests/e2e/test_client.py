@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,24 @@ def test_a_person_backs_up_loses_data_and_restores(product: Product, client: Cli
     assert "DELETED" in client("backup", "delete", product.instance, "before", "--yes")
     assert "before" not in client("backup", "list", product.instance)
     client("instance", "remove", product.instance, "--yes")
+
+
+def test_what_snapshots_cost_is_shown_and_written_as_a_file(product: Product, client: Client) -> None:
+    fill("items", 1_000)
+    backup = product.backup("billed")
+    usage = product.deployment.functions["usage"]
+    product.stack.set_clock_ahead(usage, timedelta(hours=3))
+    try:
+        product.invoke("usage", {"action": "meter"})
+    finally:
+        product.stack.set_clock_ahead(usage, timedelta())
+    until = (datetime.now(timezone.utc) + timedelta(hours=4)).strftime("%Y-%m-%dT%H:00:00Z")
+    of_it = ("--instance", product.instance, "--to", until)
+    lines = [line for line in words(client("usage", "--by", "hour", *of_it)) if backup["backupId"] in line]
+    assert len(lines) >= 2 and all("EUR" in line and str(backup["sizeBytes"]) in line for line in lines)
+    file = client("usage", "--by", "hour", "--focus", *of_it)
+    assert len(file.splitlines()) == len(lines) + 1 and file.startswith("AvailabilityZone,")
+    assert "VALIDATION_FAILED" in client("usage", "--from", "yesterday", code=REFUSED)
 
 
 def test_what_goes_wrong_is_said_in_words_and_by_the_exit_code(product: Product, client: Client) -> None:

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_yaml_ng::Value;
 
 /// The contract's routes of the functions that the template deploys.
-const ROUTES: [(&str, &str); 18] = [
+const ROUTES: [(&str, &str); 19] = [
     ("GET /instances", "InstancesFunction"),
     ("PUT /instances/{instanceId}", "InstancesFunction"),
     ("GET /instances/{instanceId}", "InstancesFunction"),
@@ -25,6 +25,7 @@ const ROUTES: [(&str, &str); 18] = [
     ("POST /instances/{instanceId}/restores/{restoreId}/rollback", "RestoreFunction"),
     ("DELETE /instances/{instanceId}/backups/{backupId}", "DeleteFunction"),
     ("DELETE /instances/{instanceId}/restores/{restoreId}", "DeleteFunction"),
+    ("GET /usage", "UsageFunction"),
     // Not a route: the one function without any.
     ("", "RetentionSweepFunction"),
 ];
@@ -33,7 +34,11 @@ struct Template(Value);
 
 impl Template {
     fn read() -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/template.yaml");
+        Self::of("template.yaml")
+    }
+
+    fn of(file: &str) -> Self {
+        let path = format!("{}/../infra/{file}", env!("CARGO_MANIFEST_DIR"));
         Self(serde_yaml_ng::from_str(&std::fs::read_to_string(path).unwrap()).unwrap())
     }
 
@@ -102,6 +107,14 @@ fn deleting_the_stack_keeps_the_catalog_and_the_snapshots() {
         let resource = template.resources(kind)[name];
         assert_eq!(resource["DeletionPolicy"], "Retain", "{name}");
         assert_eq!(resource["UpdateReplacePolicy"], "Retain", "{name}");
+    }
+}
+
+#[test]
+fn a_bucket_in_another_region_is_kept_as_the_stacks_own_is() {
+    let (here, elsewhere) = (Template::read(), Template::of("snapshot-bucket.yaml"));
+    for (kind, name) in [("AWS::S3::Bucket", "SnapshotBucket"), ("AWS::S3::BucketPolicy", "SnapshotBucketPolicy")] {
+        assert_eq!(here.resources(kind)[name], elsewhere.resources(kind)[name], "{name}");
     }
 }
 

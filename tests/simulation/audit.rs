@@ -15,6 +15,7 @@ use milvault_model::{
 
 use crate::{
     automatic::{Automatic, Scheduler},
+    billing::Bill,
     content,
     format::{self, Entry, Stored},
     ports::{Servers, at_once, locked},
@@ -57,6 +58,7 @@ pub(crate) struct Audit {
     pub(crate) seen: Mutex<Seen>,
     pub(crate) scheduler: Scheduler,
     pub(crate) automatic: Mutex<Automatic>,
+    pub(crate) bill: Mutex<Bill>,
 }
 
 #[derive(Default)]
@@ -119,10 +121,11 @@ impl Audit {
             seen: Mutex::default(),
             scheduler: Scheduler::default(),
             automatic: Mutex::default(),
+            bill: Mutex::default(),
         }
     }
 
-    fn get(&self, key: &str) -> Option<Vec<u8>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
         at_once(self.objects.get(&self.bucket, key)).expect("the snapshot bucket is there")
     }
 
@@ -215,6 +218,7 @@ impl Audit {
         for instance in about {
             self.follow(&instance);
         }
+        self.bills(writes);
     }
 
     /// A request for a backup was answered.
@@ -398,6 +402,7 @@ impl Audit {
                 self.world.violate(rule, format!("{} objects are left that nobody needs, such as {one}", left.len()));
             }
         }
+        self.who_owns_what(instances);
         for instance in instances {
             let now = self.world.now();
             let lease = at_once(self.catalog.acquire(instance, &LeasePurpose::Garbage, now, TimeDelta::seconds(1)));
@@ -407,6 +412,29 @@ impl Audit {
             for backup in self.backups(instance) {
                 if let Some(what) = self.is_unfinished(&backup, is_calm) {
                     self.world.violate(Rule::Status, format!("{} {what}", backup.id));
+                }
+            }
+        }
+    }
+
+    /// The accounts are right to the byte.
+    fn who_owns_what(&self, instances: &[InstanceId]) {
+        let mut owned: BTreeMap<BackupId, u64> = BTreeMap::new();
+        for (key, (size, _)) in self.list("").into_iter().filter(|(key, _)| format::is_data(key)) {
+            let seen = locked(&self.seen);
+            let owner = seen.living().filter(|(_, living)| living.keys().any(|known| *known == key)).map(|(id, _)| id);
+            if let Some(owner) = owner.min() {
+                *owned.entry(owner.clone()).or_default() += size;
+            }
+        }
+        for instance in instances {
+            for backup in self.backups(instance) {
+                let account = at_once(self.catalog.account(&backup.region, instance, &backup.id)).expect("it answers");
+                let account = account.map(|account| account.value.bytes()).unwrap_or_default();
+                let truth = owned.get(&backup.id).copied().unwrap_or_default();
+                if account != truth {
+                    let what = format!("{} owns {truth} bytes, and its account says {account}", backup.id);
+                    self.world.violate(Rule::Owned, what);
                 }
             }
         }

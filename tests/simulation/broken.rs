@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_jobs::ports::{
-    Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueItem, Idempotency, Lease, LeasePurpose, Listing,
-    ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned, Write,
+    Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueItem, Expect, Idempotency, Lease, LeasePurpose,
+    Listing, ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned, Write,
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
-    AutoBackup, AutoRunState, Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore,
-    CollectionStage, DueKind, Instance, InstanceId, JobRef, Notice, Restore, RestoreId, Snapshot, Time, Totals,
+    Account, AutoBackup, AutoRunState, Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore,
+    CollectionStage, DueKind, Hour, Instance, InstanceId, JobRef, Notice, Region, Restore, RestoreId, Snapshot, Time,
+    Totals, UsageExport, UsageRecord,
 };
 
 use crate::ports::locked;
@@ -27,6 +28,10 @@ pub(crate) enum Defect {
     PublishesThePlan,
     /// The verification: copies that never happened are taken to be there.
     BelievesCopies,
+    /// The accounts: what a deleted backup leaves isn't anybody's.
+    ForgetsHeirs,
+    /// The meter: that an hour is metered isn't written down with its record.
+    MetersWithoutNoting,
     /// The ledger of a swap: that its renames are about to be made isn't written down.
     SwapsWithoutALedger,
     /// A run's identity: that it has begun isn't written down with its backup.
@@ -97,6 +102,23 @@ impl Catalog for BrokenCatalog {
                 };
                 self.sound.commit(writes.into_iter().filter(|write| !is_of_a_swap(write)).collect()).await
             }
+            Defect::ForgetsHeirs => {
+                let is_an_heirs = |write: &Write| matches!(write, Write::Account(_, Expect::Version(_)));
+                let is_a_step = |write: &Write| match write {
+                    Write::Backup(backup, _) => matches!(backup.state, BackupState::Deleting { after: Some(_), .. }),
+                    _ => false,
+                };
+                let steps = writes.iter().any(is_a_step);
+                // The first account of a step is the deleted backup's own.
+                let mut own = 0..;
+                let keep = |write: &Write| !steps || !is_an_heirs(write) || own.next().is_some_and(|place| place == 0);
+                self.sound.commit(writes.into_iter().filter(keep).collect()).await
+            }
+            Defect::MetersWithoutNoting => {
+                let is_metering = writes.iter().any(|write| matches!(write, Write::Usage(_)));
+                let keep = |write: &Write| !is_metering || !matches!(write, Write::Account(..));
+                self.sound.commit(writes.into_iter().filter(keep).collect()).await
+            }
             Defect::ForgetsRuns => {
                 let is_of_a_run = |write: &Write| match write {
                     Write::AutoBackup(record, _) => {
@@ -165,6 +187,33 @@ impl Catalog for BrokenCatalog {
 
     async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError> {
         self.sound.notices(instance, page).await
+    }
+
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError> {
+        self.sound.account(region, instance, backup).await
+    }
+
+    async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
+        self.sound.accounts(region, page).await
+    }
+
+    async fn usage(
+        &self,
+        region: &Region,
+        hour: Hour,
+        instance: Option<&InstanceId>,
+        page: PageRequest,
+    ) -> Result<Page<UsageRecord>, CatalogError> {
+        self.sound.usage(region, hour, instance, page).await
+    }
+
+    async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError> {
+        self.sound.usage_export(region).await
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

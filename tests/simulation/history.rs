@@ -8,13 +8,14 @@ use std::{
 
 use chrono::TimeDelta;
 use milvault_jobs::{
-    IdempotencyKey, Jobs, Ports, Precondition, Settings,
+    IdempotencyKey, Jobs, Ports, Precondition, Settings, SnapshotBuckets,
     auto_backup::{self, RunEnd},
     backup::{self, CopyTask, CreateBackup},
     deletion,
     ports::{Bucket, Catalog, Deadline, Expect, Lease, Objects, PageRequest, Write},
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
     sweep::{SweepMode, sweep},
+    usage::meter::meter,
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
 use milvault_model::{
@@ -24,6 +25,7 @@ use milvault_model::{
 
 use crate::{
     audit::Audit,
+    billing::Tariff,
     broken::Defect,
     calls::{Faults, Network},
     ports::{Port, Report, Servers, at_once, locked},
@@ -73,6 +75,8 @@ pub(crate) enum Invocation {
     Scheduled(InstanceId, Option<Time>),
     /// Of `retention-sweep`.
     Sweep,
+    /// Of `usage`.
+    Meter,
 }
 
 /// What became of a history.
@@ -118,7 +122,8 @@ pub(crate) struct History {
     pub(crate) audit: Arc<Audit>,
     ids: Arc<SeededIds>,
     settings: Settings,
-    instances: Vec<InstanceId>,
+    pub(crate) tariff: Tariff,
+    pub(crate) instances: Vec<InstanceId>,
     /// How long an invocation works, in seconds.
     slice: u64,
     /// How often, in a hundred actions, someone wants something of restores beside the others'.
@@ -178,8 +183,14 @@ impl History {
         let servers: Servers = Arc::new(Mutex::new(servers));
         let (lease, stall) = (TimeDelta::seconds(60), TimeDelta::seconds(600));
         let copies_in_flight = world.draw(|random| random.between(1, 4)).try_into().unwrap_or(1);
+        let tariff = {
+            let now = world.now();
+            world.draw(|random| Tariff::draw(random, now))
+        };
         let settings = Settings {
-            snapshot_bucket: snapshots.clone(),
+            snapshots: SnapshotBuckets::new(snapshots.clone(), []),
+            prices: tariff.prices(),
+            billing_account: String::new(),
             lease,
             stall,
             import_stall: TimeDelta::seconds(60),
@@ -199,6 +210,7 @@ impl History {
             audit,
             ids: Arc::new(SeededIds::new(seed)),
             settings,
+            tariff,
             instances,
             slice: world.draw(|random| random.between(2, 40)),
             restores: world.draw(|random| *random.pick(&[0, 0, 40]).unwrap_or(&0)),
@@ -234,7 +246,8 @@ impl History {
                 return;
             }
             if self.is_at_rest() {
-                return self.audit.at_rest(&self.instances, self.network.has_been_calm());
+                self.audit.at_rest(&self.instances, self.network.has_been_calm());
+                return self.come_to_the_bill();
             }
         }
         self.world.violate(Rule::Rest, format!("work is left after {MOST_SWEEPS} sweeps"));
@@ -251,7 +264,7 @@ impl History {
     }
 
     /// Lets time pass.
-    fn advance(&mut self, by: TimeDelta) {
+    pub(crate) fn advance(&mut self, by: TimeDelta) {
         let until = self.world.now() + by;
         loop {
             for invocation in self.world.take_arrivals() {
@@ -323,6 +336,7 @@ impl History {
             26..36 => self.world.invoke(Invocation::Sweep),
             57..59 => self.ask_for_automatic_backups(instance),
             59..63 => self.deliver_a_run(instance),
+            63..67 => self.world.invoke(Invocation::Meter),
             36..44 => {
                 if let Ok(Some(job)) = at_once(self.catalog.job(&instance)) {
                     self.world.invoke(Invocation::Run(job));
@@ -593,6 +607,10 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
             }
             end => end.map(|end| format!("{end:?}")),
         },
+        Invocation::Meter => {
+            let region = "eu-west-1".parse().expect("a region");
+            meter(&jobs, &region, deadline).await.map(|report| format!("{report:?}"))
+        }
         Invocation::Sweep => sweep(&jobs, SweepMode::Act, deadline).await.map(|report| format!("{report:?}")),
     };
     world.note(|| format!("[{worker}] is done: {result:?}"));

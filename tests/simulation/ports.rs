@@ -17,8 +17,9 @@ use milvault_jobs::ports::{
     PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
 };
 use milvault_model::{
-    AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
-    IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Restore, RestoreId, RestorePhase, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
+    Hour, IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Region, Restore, RestoreId,
+    RestorePhase, Time, UsageExport, UsageRecord,
 };
 
 use crate::{
@@ -175,6 +176,39 @@ impl Catalog for Port {
     async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError> {
         let instance = instance.clone();
         self.look(format!("notices {instance}"), move |catalog| at_once(catalog.notices(&instance, page))).await
+    }
+
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError> {
+        let (region, instance, backup) = (region.clone(), instance.clone(), backup.clone());
+        self.look(format!("account {backup}"), move |catalog| at_once(catalog.account(&region, &instance, &backup)))
+            .await
+    }
+
+    async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
+        let region = region.clone();
+        self.look("accounts".to_owned(), move |catalog| at_once(catalog.accounts(&region, page))).await
+    }
+
+    async fn usage(
+        &self,
+        region: &Region,
+        hour: Hour,
+        instance: Option<&InstanceId>,
+        page: PageRequest,
+    ) -> Result<Page<UsageRecord>, CatalogError> {
+        let (region, instance) = (region.clone(), instance.cloned());
+        let look = move |catalog: &dyn Catalog| at_once(catalog.usage(&region, hour, instance.as_ref(), page));
+        self.look(format!("usage {hour}"), look).await
+    }
+
+    async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError> {
+        let region = region.clone();
+        self.look("export".to_owned(), move |catalog| at_once(catalog.usage_export(&region))).await
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

@@ -13,6 +13,10 @@ pub(crate) enum Rule {
     Totals,
     /// `addedBytes` is what was copied for the backup.
     Added,
+    /// What backups own is what is stored, each object with the oldest living backup that references it.
+    Owned,
+    /// What is metered is what a replay of every object's life bills.
+    Billed,
     /// Nobody makes progress once a newer fence was granted.
     Fence,
     /// A copy worker writes nothing once the lease of the worker that it helps is over.

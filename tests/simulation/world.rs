@@ -73,9 +73,12 @@ struct Trace {
 
 impl World {
     pub(crate) fn new(seed: u64, is_shown: bool) -> Arc<Self> {
+        let mut random = Random::new(seed);
+        // Close before midnight, so that hours and a day end in it.
+        let before = TimeDelta::seconds(random.below(5_400).cast_signed());
         Arc::new(Self(Mutex::new(State {
-            now: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
-            random: Random::new(seed),
+            now: DateTime::UNIX_EPOCH + TimeDelta::days(20_000) - before,
+            random,
             agenda: BTreeMap::new(),
             events: 0,
             sequence: 0,

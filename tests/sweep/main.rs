@@ -2,19 +2,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Arc;
-
 use chrono::{DateTime, TimeDelta};
 use milvault_jobs::{
-    Jobs, Ports, Settings,
     ports::{Bucket, Catalog, Deadline, Expect, Write},
     sweep::{SweepMode, SweepReport, sweep},
 };
-use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds, TestClock};
-use milvault_model::{
-    AutoBackup, Backup, BackupId, BackupKind, BackupState, BackupStatus, CaptureMethod, InstanceId, NoticeKind, Plan,
-    Snapshot, Time, Totals,
-};
+use milvault_memory::{MemoryWorld, available};
+use milvault_model::{AutoBackup, Backup, BackupId, BackupKind, BackupStatus, InstanceId, NoticeKind, Plan, Time};
 
 const INSTANCES: u64 = 1_000;
 const BACKUPS: u64 = 10;
@@ -24,37 +18,19 @@ const KEPT: u32 = 2;
 
 const NOW: Time = DateTime::from_timestamp_nanos(1_800_000_000_000_000_000);
 
-struct World {
-    jobs: Jobs,
-    catalog: Arc<MemoryCatalog>,
-    events: Arc<MemoryEvents>,
-    clock: Arc<TestClock>,
-}
-
 fn world() -> World {
     let snapshots = Bucket { region: "eu-west-1".parse().unwrap(), name: "snapshots".to_owned() };
-    let (catalog, events) = (Arc::new(MemoryCatalog::new()), Arc::new(MemoryEvents::default()));
-    let clock = Arc::new(TestClock::new(NOW));
-    let ports = Ports {
-        catalog: catalog.clone(),
-        objects: Arc::new(MemoryObjects::new([&snapshots])),
-        milvus: Arc::new(Alone),
-        continuation: Arc::new(Alone),
-        copy_workers: Arc::new(Alone),
-        schedules: Arc::new(MemorySchedules::default()),
-        events: events.clone(),
-        clock: clock.clone(),
-        ids: Arc::new(SeededIds::new(1)),
-    };
-    let settings = Settings {
-        snapshot_bucket: snapshots,
-        lease: TimeDelta::seconds(60),
-        stall: TimeDelta::seconds(600),
-        import_stall: TimeDelta::seconds(300),
-        objects_per_page: 10,
-        copies_in_flight: 1,
-    };
-    World { jobs: Jobs { ports, settings }, catalog, events, clock }
+    World(MemoryWorld::new(&[snapshots], NOW))
+}
+
+struct World(MemoryWorld);
+
+impl std::ops::Deref for World {
+    type Target = MemoryWorld;
+
+    fn deref(&self) -> &MemoryWorld {
+        &self.0
+    }
 }
 
 fn instance(number: u64) -> InstanceId {
@@ -65,28 +41,12 @@ impl World {
     /// An automatic backup of so many hours ago, which has expired half an hour ago.
     async fn put_backup(&self, instance: &InstanceId, hours: u64) -> Backup {
         let made = NOW - TimeDelta::hours(hours.cast_signed());
-        let totals = Totals { size_bytes: 1, added_bytes: 1, objects: 1, collections: 1, entities: 1 };
+        let id = BackupId::new(self.jobs.ports.ids.ulid(made));
         let backup = Backup {
-            id: BackupId::new(self.jobs.ports.ids.ulid(made)),
-            instance_id: instance.clone(),
             name: format!("auto-{hours}").parse().unwrap(),
             kind: BackupKind::Auto,
-            method: CaptureMethod::Binlog,
-            region: "eu-west-1".parse().unwrap(),
-            engine_version: "2.6.0".to_owned(),
-            selection: Vec::new(),
-            created_at: made,
             expires_at: Some(NOW - TimeDelta::minutes(30)),
-            kept_until: None,
-            cancel_requested_at: None,
-            pins: Default::default(),
-            verification: None,
-            state: BackupState::Available(Snapshot {
-                started_at: made,
-                completed_at: made,
-                point_in_time: made,
-                totals,
-            }),
+            ..available(instance, id, &"eu-west-1".parse().unwrap(), made, 1)
         };
         self.catalog.commit(vec![Write::Backup(Box::new(backup.clone()), Expect::Absent)]).await.unwrap();
         backup

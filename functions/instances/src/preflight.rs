@@ -178,7 +178,7 @@ async fn within_patience<T>(asked: impl Future<Output = Result<T, MilvusError>>)
 }
 
 async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
-    let snapshots = &jobs.settings.snapshot_bucket;
+    let snapshots = jobs.settings.snapshots.for_instance_in(&instance.region);
     let id = jobs.ports.ids.ulid(jobs.ports.clock.now());
     let kept = bounded(probe(jobs, snapshots, probe_key(&format!("{}/", instance.id), id)));
     let Some(storage) = &instance.storage else {

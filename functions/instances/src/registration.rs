@@ -2,7 +2,7 @@
 
 use milvault_gateway::{Answer, Findings, Status, wire::InstanceView};
 use milvault_jobs::{
-    Error, FieldError, Jobs, Precondition, STAGING_PREFIX, Tag,
+    Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag,
     ports::{Expect, Write},
 };
 use milvault_model::{Auth, Instance, InstanceId, Region, Storage};
@@ -39,7 +39,7 @@ pub(crate) async fn put(
     precondition: &Precondition,
     check: Check,
 ) -> Result<Answer, Error> {
-    registration.check(&jobs.settings.snapshot_bucket.name)?;
+    registration.check(&jobs.settings.snapshots)?;
     let (instance, status) = decided(async || put_once(jobs, &id, &registration, precondition).await).await?;
     let preflight = match check {
         Check::Nothing => None,
@@ -115,7 +115,7 @@ impl Registration {
         }
     }
 
-    fn check(&self, snapshot_bucket: &str) -> Result<(), Error> {
+    fn check(&self, snapshots: &SnapshotBuckets) -> Result<(), Error> {
         let mut findings = Findings::default();
         let mut wrong = |pointer: &str, reason: Option<&str>| {
             findings.note(reason.map(|reason| FieldError::new(pointer, reason)));
@@ -128,7 +128,7 @@ impl Registration {
         let workers = self.copy_workers.is_some_and(|workers| !(1..=MOST_COPY_WORKERS).contains(&workers));
         wrong("/copyWorkers", workers.then_some("is a number from 1 to 32"));
         if let Some(storage) = &self.storage {
-            wrong("/storage/bucket", bucket(&storage.bucket, snapshot_bucket));
+            wrong("/storage/bucket", bucket(&storage.bucket, snapshots));
             wrong("/storage/rootPath", root_path(&storage.root_path));
         }
         if let Some(auth) = &self.auth {
@@ -143,7 +143,7 @@ fn name(name: &str) -> Option<&'static str> {
     (!fits).then_some("has 1 to 128 characters, none of them a control character, and no blanks at its ends")
 }
 
-fn bucket<'a>(bucket: &str, snapshot_bucket: &str) -> Option<&'a str> {
+fn bucket<'a>(bucket: &str, snapshots: &SnapshotBuckets) -> Option<&'a str> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_bucket = (3..=63).contains(&bucket.len())
@@ -153,7 +153,7 @@ fn bucket<'a>(bucket: &str, snapshot_bucket: &str) -> Option<&'a str> {
         && !bucket.contains("..");
     if !is_bucket {
         Some("is not a bucket's name: 3 to 63 lower-case letters, digits, '-' and '.'")
-    } else if bucket == snapshot_bucket {
+    } else if snapshots.iter().any(|snapshots| snapshots.name == bucket) {
         Some("is the bucket that snapshots are kept in; an instance's data is in one of its own")
     } else {
         None
@@ -187,6 +187,7 @@ fn secret_arn(arn: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use milvault_jobs::ports::Bucket;
     use serde_json::{Value, json};
 
     use super::*;
@@ -202,7 +203,8 @@ mod tests {
 
     fn pointers(registration: Value) -> Vec<String> {
         let registration: Registration = serde_json::from_value(registration).unwrap();
-        match registration.check("snapshots") {
+        let home = Bucket { region: "eu-west-1".parse().unwrap(), name: "snapshots".to_owned() };
+        match registration.check(&SnapshotBuckets::new(home, [])) {
             Ok(()) => Vec::new(),
             Err(Error::Invalid(found)) => found.into_iter().map(|found| found.pointer).collect(),
             Err(other) => panic!("{other}"),

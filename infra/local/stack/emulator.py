@@ -25,12 +25,12 @@ ACCESS_KEY_ID = "milvault-local"
 SECRET_ACCESS_KEY = "milvault-local-secret"
 
 
-def client(service: str, endpoint_url: str) -> Any:
+def client(service: str, endpoint_url: str, region: str = REGION) -> Any:
     """A boto3 client of a running emulator, with its root credentials."""
     return boto3.client(
         service,
         endpoint_url=endpoint_url,
-        region_name=REGION,
+        region_name=region,
         aws_access_key_id=ACCESS_KEY_ID,
         aws_secret_access_key=SECRET_ACCESS_KEY,
         config=Config(s3={"addressing_style": "path"}, read_timeout=900, retries={"total_max_attempts": 1}),
@@ -94,9 +94,9 @@ class Emulator:
         self._process.wait(10)
         self._process = None
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, region: str = REGION) -> Any:
         """A boto3 client of one of its services."""
-        return client(service, self.endpoint_url)
+        return client(service, self.endpoint_url, region)
 
     def _is_healthy(self) -> bool:
         if self._process is None or self._process.poll() is not None:

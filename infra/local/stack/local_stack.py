@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -93,16 +94,16 @@ class LocalStack:
             self.remove()
             raise
 
-    def start_milvus(self, bucket: str, root_path: str = "files") -> MilvusServer:
+    def start_milvus(self, bucket: str, root_path: str = "files", region: str = REGION) -> MilvusServer:
         """Starts a Milvus with its data in `bucket`, which is created if it isn't there. Wait for it to be healthy.
 
         Call this on the thread that the stack lives on: the server dies with the thread that started it.
         """
-        s3 = self.emulator.client("s3")
+        s3 = self.emulator.client("s3", region)
         if bucket not in [existing["Name"] for existing in s3.list_buckets()["Buckets"]]:
-            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+            s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
         storage = ObjectStorage(
-            "127.0.0.1", self.emulator.port, ACCESS_KEY_ID, SECRET_ACCESS_KEY, REGION, bucket, root_path
+            "127.0.0.1", self.emulator.port, ACCESS_KEY_ID, SECRET_ACCESS_KEY, region, bucket, root_path
         )
         server = MilvusServer(
             self.directory / f"milvus-{len(self.milvus_servers) + 1}",
@@ -118,6 +119,14 @@ class LocalStack:
     def add_deployment(self, name: str, parameters: Mapping[str, str | int]) -> Deployment:
         """Deploys the product once more beside the first one, for a test that needs other settings."""
         return deploy(self.emulator, self.binaries, name=name, parameters=parameters, environment=self._environment)
+
+    def set_clock_ahead(self, function: str, by: timedelta) -> None:
+        """From now on the function's clock shows a time so much later: so the meter's hours pass. `function` is its name
+        in the account."""
+        client = self.emulator.client("lambda")
+        variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        variables["CLOCK_AHEAD_SECONDS"] = str(int(by.total_seconds())) if by else ""
+        client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
 
     def down(self) -> None:
         """Stops everything that was started."""

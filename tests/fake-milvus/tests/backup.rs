@@ -27,7 +27,7 @@ fn available(backup: &Backup) -> &Snapshot {
 async fn collections(jobs: &Jobs, world: &World, backup: &Backup) -> Vec<CollectionCapture> {
     let (objects, bucket, instance) = (world.objects.as_ref(), &world.snapshots, &world.instance.id);
     let manifest = snapshot::manifest(objects, bucket, instance, &backup.id).await.unwrap();
-    assert_eq!(jobs.settings.snapshot_bucket, *bucket);
+    assert_eq!(jobs.settings.snapshots.in_region(&backup.region).unwrap(), bucket);
     let mut collections = Vec::new();
     for page in &manifest.collection_pages {
         collections.extend(snapshot::collections(objects, bucket, instance, &backup.id, page).await.unwrap());

@@ -14,8 +14,8 @@ use milvault_jobs::ports::{
     Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
-    AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Instance, InstanceId, JobRef, Notice,
-    Restore, RestoreId, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Hour, Instance, InstanceId,
+    JobRef, Notice, Region, Restore, RestoreId, Time, UsageExport, UsageRecord,
 };
 use ulid::Ulid;
 
@@ -38,8 +38,15 @@ struct Records {
     ledgers: BTreeMap<(RestoreId, u32), CollectionRestore>,
     leases: BTreeMap<InstanceId, LeaseRecord>,
     idempotency: BTreeMap<(String, String), Idempotency>,
+    accounts: BTreeMap<(Region, String), Versioned<Account>>,
+    usage: BTreeMap<(Region, Hour), BTreeMap<String, UsageRecord>>,
+    exports: BTreeMap<Region, Versioned<UsageExport>>,
     auto_backups: BTreeMap<InstanceId, Versioned<AutoBackup>>,
     notices: BTreeMap<(InstanceId, String), Notice>,
+}
+
+fn account_key(instance: &InstanceId, backup: &BackupId) -> String {
+    format!("{instance}#{backup}")
 }
 
 /// Outlives every holder, and its instance: the fence only grows.
@@ -98,6 +105,14 @@ fn record_of(write: &Write) -> String {
         }
         Write::ClaimJob(job, _) => format!("lease {}", job.instance_id()),
         Write::ReleaseJob(lease) | Write::HoldLease(lease) => format!("lease {}", lease.instance_id),
+        Write::Account(account, _) => {
+            format!("account {} {} {}", account.region, account.instance_id, account.backup_id)
+        }
+        Write::RemoveAccount(account, _) => {
+            format!("account {} {} {}", account.region, account.instance_id, account.backup_id)
+        }
+        Write::Usage(record) => format!("usage {} {} {}", record.region, record.hour, record.place()),
+        Write::UsageExport(export, _) => format!("export {}", export.region),
         Write::AutoBackup(record, _) => format!("automatic backups {}", record.instance_id),
         Write::RemoveAutoBackup(id, _) => format!("automatic backups {id}"),
         Write::Notice(notice) => format!("notice {} {}", notice.instance_id, notice.id),
@@ -150,6 +165,19 @@ impl Records {
             Write::Restore(restore, expect) => {
                 meets(self.restores.get(&(restore.instance_id.clone(), restore.id.clone())), *expect)
             }
+            Write::Account(account, expect) => {
+                let key = account_key(&account.instance_id, &account.backup_id);
+                meets(self.accounts.get(&(account.region.clone(), key)), *expect)
+            }
+            Write::RemoveAccount(account, version) => {
+                let key = account_key(&account.instance_id, &account.backup_id);
+                meets(self.accounts.get(&(account.region.clone(), key)), Expect::Version(*version))
+            }
+            Write::Usage(record) => {
+                let of_hour = self.usage.get(&(record.region.clone(), record.hour));
+                of_hour.is_none_or(|records| !records.contains_key(&record.place()))
+            }
+            Write::UsageExport(export, expect) => meets(self.exports.get(&export.region), *expect),
             Write::ClaimName(instance, name, _) => !self.names.contains_key(&(instance.clone(), name.clone())),
             Write::ClaimJob(job, _) => self.leases.get(job.instance_id()).is_none_or(|lease| lease.job.is_none()),
             Write::ReleaseJob(lease) | Write::HoldLease(lease) => is_ours(lease),
@@ -198,6 +226,21 @@ impl Records {
                 record.held_until = None;
             }
             Write::HoldLease(_) => {}
+            Write::Account(account, expect) => {
+                let key = (account.region.clone(), account_key(&account.instance_id, &account.backup_id));
+                self.accounts.insert(key, changed(*account, expect));
+            }
+            Write::RemoveAccount(account, _) => {
+                let key = (account.region.clone(), account_key(&account.instance_id, &account.backup_id));
+                self.accounts.remove(&key);
+            }
+            Write::Usage(record) => {
+                let of_hour = self.usage.entry((record.region.clone(), record.hour)).or_default();
+                of_hour.insert(record.place(), *record);
+            }
+            Write::UsageExport(export, expect) => {
+                self.exports.insert(export.region.clone(), changed(*export, expect));
+            }
             Write::AutoBackup(record, expect) => {
                 self.auto_backups.insert(record.instance_id.clone(), changed(*record, expect));
             }
@@ -344,6 +387,38 @@ impl Catalog for MemoryCatalog {
         let rest = records.notices.range((instance.clone(), String::new())..);
         let entries = rest.take_while(|((of, _), _)| of == instance);
         Ok(page(entries.map(|((_, id), notice)| (id.clone(), notice.clone())), &request, ascending))
+    }
+
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError> {
+        Ok(self.records().accounts.get(&(region.clone(), account_key(instance, backup))).cloned())
+    }
+
+    async fn accounts(&self, region: &Region, request: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
+        let records = self.records();
+        let entries = records.accounts.iter().filter(|((of, _), _)| of == region);
+        Ok(page(entries.map(|((_, key), found)| (key.clone(), found.clone())), &request, ascending))
+    }
+
+    async fn usage(
+        &self,
+        region: &Region,
+        hour: Hour,
+        instance: Option<&InstanceId>,
+        request: PageRequest,
+    ) -> Result<Page<UsageRecord>, CatalogError> {
+        let records = self.records();
+        let of_hour = records.usage.get(&(region.clone(), hour)).into_iter().flatten();
+        let entries = of_hour.filter(|(_, record)| instance.is_none_or(|instance| record.instance_id == *instance));
+        Ok(page(entries.map(|(place, record)| (place.clone(), record.clone())), &request, ascending))
+    }
+
+    async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError> {
+        Ok(self.records().exports.get(region).cloned())
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

@@ -14,4 +14,4 @@ pub use catalog::MemoryCatalog;
 pub use clock::TestClock;
 pub use ids::SeededIds;
 pub use objects::MemoryObjects;
-pub use world::{Alone, MemoryEvents, MemorySchedules};
+pub use world::{Alone, MemoryEvents, MemorySchedules, MemoryWorld, available};

@@ -1,19 +1,26 @@
-//! A scheduler and an event bus in memory, and a world without others.
+//! A scheduler and an event bus in memory, a world without others, and everything put together.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use milvault_jobs::{
+    Jobs, Ports, Settings, SnapshotBuckets,
     backup::{CopyReport, CopyTask},
     ports::{
-        Connector, Continuation, ContinuationError, CopyWorkers, EVENTS_AT_ONCE, Events, EventsError, Milvus,
+        Bucket, Connector, Continuation, ContinuationError, CopyWorkers, EVENTS_AT_ONCE, Events, EventsError, Milvus,
         MilvusError, Schedules, SchedulesError,
     },
 };
-use milvault_model::{BackupId, Instance, InstanceId, JobRef, Notice, Plan, Time};
+use milvault_model::{
+    Backup, BackupId, BackupKind, BackupState, CaptureMethod, Instance, InstanceId, JobRef, Notice, Plan, Prices,
+    Region, Snapshot, Time, Totals,
+};
+
+use crate::{MemoryCatalog, MemoryObjects, SeededIds, TestClock};
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -114,5 +121,72 @@ impl CopyWorkers for Alone {
 impl Connector for Alone {
     async fn connect(&self, _: &Instance) -> Result<Arc<dyn Milvus>, MilvusError> {
         Err(MilvusError::Unreachable("there is no server".to_owned()))
+    }
+}
+
+/// The jobs over ports in memory, for tests that need no Milvus.
+pub struct MemoryWorld {
+    /// What is tested.
+    pub jobs: Jobs,
+    /// Its catalog.
+    pub catalog: Arc<MemoryCatalog>,
+    /// Its buckets.
+    pub objects: Arc<MemoryObjects>,
+    /// Its event bus.
+    pub events: Arc<MemoryEvents>,
+    /// Its clock.
+    pub clock: Arc<TestClock>,
+}
+
+impl MemoryWorld {
+    /// A world with these buckets for snapshots, the deployment's own first, at this time.
+    pub fn new(snapshots: &[Bucket], now: Time) -> Self {
+        let (catalog, events) = (Arc::new(MemoryCatalog::new()), Arc::new(MemoryEvents::default()));
+        let (objects, clock) = (Arc::new(MemoryObjects::new(snapshots)), Arc::new(TestClock::new(now)));
+        let ports = Ports {
+            catalog: catalog.clone(),
+            objects: objects.clone(),
+            milvus: Arc::new(Alone),
+            continuation: Arc::new(Alone),
+            copy_workers: Arc::new(Alone),
+            schedules: Arc::new(MemorySchedules::default()),
+            events: events.clone(),
+            clock: clock.clone(),
+            ids: Arc::new(SeededIds::new(1)),
+        };
+        let settings = Settings {
+            snapshots: SnapshotBuckets::new(snapshots[0].clone(), snapshots[1..].iter().cloned()),
+            prices: Prices::default(),
+            billing_account: String::new(),
+            lease: TimeDelta::seconds(60),
+            stall: TimeDelta::seconds(600),
+            import_stall: TimeDelta::seconds(300),
+            objects_per_page: 10,
+            copies_in_flight: 1,
+        };
+        Self { jobs: Jobs { ports, settings }, catalog, objects, events, clock }
+    }
+}
+
+/// A finished backup of this size, which stored all of it.
+pub fn available(instance: &InstanceId, id: BackupId, region: &Region, made: Time, size_bytes: u64) -> Backup {
+    let totals =
+        Totals { size_bytes, added_bytes: size_bytes, found_bytes: 0, objects: 1, collections: 1, entities: 1 };
+    Backup {
+        name: format!("of {}", made.format("%Y-%m-%d %H %M %S")).parse().unwrap_or_else(|_| unreachable!("a name")),
+        id,
+        instance_id: instance.clone(),
+        kind: BackupKind::Manual,
+        method: CaptureMethod::Binlog,
+        region: region.clone(),
+        engine_version: "2.6.0".to_owned(),
+        selection: Vec::new(),
+        created_at: made,
+        expires_at: None,
+        kept_until: None,
+        cancel_requested_at: None,
+        pins: BTreeSet::new(),
+        verification: None,
+        state: BackupState::Available(Snapshot { started_at: made, completed_at: made, point_in_time: made, totals }),
     }
 }

@@ -11,9 +11,13 @@
 //! | automatic backups | `INSTANCE#{id}` | `AUTO` |
 //! | what users are to be told | `INSTANCE#{id}` | `NOTICE#{id}` |
 //! | line of a restore's ledger | `RESTORE#{id}` | `COLLECTION#{number}` |
+//! | what a backup owns | `ACCOUNT#{region}` | `{instance}#{backup}` |
+//! | usage record | `USAGE#{region}#{yyyy-mm}` | `{yyyy-mm-ddThh}#{instance}#{backup}` |
+//! | correction of one | `USAGE#{region}#{yyyy-mm}` | `{yyyy-mm-ddThh}#{instance}#{backup}#{id}` |
+//! | how far usage is written out | `USAGE#{region}` | `EXPORT` |
 //! | idempotency | `IDEM#{scope}#{key}` | `META` |
 
-use milvault_model::{BackupId, BackupName, InstanceId, RestoreId, Time};
+use milvault_model::{BackupId, BackupName, Hour, InstanceId, Month, Region, RestoreId, Time, UsageRecord};
 
 pub(crate) const PK: &str = "PK";
 pub(crate) const SK: &str = "SK";
@@ -64,6 +68,27 @@ impl Key {
 
     pub(crate) fn ledger(restore: &RestoreId, number: u32) -> Self {
         Self::new(format!("RESTORE#{restore}"), format!("COLLECTION#{number:010}"))
+    }
+
+    pub(crate) fn account(region: &Region, instance: &InstanceId, backup: &BackupId) -> Self {
+        Self::new(format!("ACCOUNT#{region}"), format!("{instance}#{backup}"))
+    }
+
+    pub(crate) fn usage(record: &UsageRecord) -> Self {
+        let sk = format!("{}{}", Self::usage_prefix(record.hour), record.place());
+        Self::new(Self::usages(&record.region, record.hour), sk)
+    }
+
+    pub(crate) fn usages(region: &Region, hour: Hour) -> String {
+        format!("USAGE#{region}#{}", Month::of(hour))
+    }
+
+    pub(crate) fn usage_prefix(hour: Hour) -> String {
+        format!("{}#", hour.key())
+    }
+
+    pub(crate) fn usage_export(region: &Region) -> Self {
+        Self::new(format!("USAGE#{region}"), "EXPORT")
     }
 
     pub(crate) fn idempotency(scope: &str, key: &str) -> Self {

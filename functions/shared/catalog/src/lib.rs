@@ -20,8 +20,8 @@ use milvault_jobs::ports::{
     Catalog, CatalogError, DueItem, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
-    AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Notice,
-    Restore, RestoreId, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Hour, Instance, InstanceId, JobRef,
+    Notice, Region, Restore, RestoreId, Time, UsageExport, UsageRecord,
 };
 
 use items::{read_record, read_text, read_versioned, record_of};
@@ -116,6 +116,50 @@ impl Catalog for DynamoCatalog {
         let page = self.query(&partition, "NOTICE#", reads::Order::Ascending, page).await?;
         let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
         Ok(Page { items, more: page.more })
+    }
+
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError> {
+        self.get(&Key::account(region, instance, backup)).await?.map(read_versioned).transpose()
+    }
+
+    async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
+        let page = self.query(&format!("ACCOUNT#{region}"), "", reads::Order::Ascending, page).await?;
+        let items = page.items.into_iter().map(read_versioned).collect::<Result<_, _>>()?;
+        Ok(Page { items, more: page.more })
+    }
+
+    async fn usage(
+        &self,
+        region: &Region,
+        hour: Hour,
+        instance: Option<&InstanceId>,
+        mut page: PageRequest,
+    ) -> Result<Page<UsageRecord>, CatalogError> {
+        let mut prefix = Key::usage_prefix(hour);
+        if let Some(instance) = instance {
+            let of_instance = format!("{instance}#");
+            page.after = match page.after {
+                Some(after) if after < of_instance => None,
+                Some(after) => match after.strip_prefix(&of_instance) {
+                    Some(after) => Some(after.to_owned()),
+                    None => return Ok(Page { items: Vec::new(), more: false }),
+                },
+                None => None,
+            };
+            prefix += &of_instance;
+        }
+        let page = self.query(&Key::usages(region, hour), &prefix, reads::Order::Ascending, page).await?;
+        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
+        Ok(Page { items, more: page.more })
+    }
+
+    async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError> {
+        self.get(&Key::usage_export(region)).await?.map(read_versioned).transpose()
     }
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {

@@ -168,6 +168,22 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
                 .map_err(|error| bad("lease", &error))?;
             one(TransactWriteItem::builder().condition_check(check).build())
         }
+        Write::RemoveAccount(account, version) => {
+            let condition = ("version = :version", vec![(":version", AttributeValue::N(version.to_string()))]);
+            one(delete(
+                table,
+                Key::account(&account.region, &account.instance_id, &account.backup_id),
+                Some(condition),
+            )?)
+        }
+        Write::Usage(record) => {
+            let item = record_item(Key::usage(&record), &*record, None, None)?;
+            one(put(table, item, Some(("attribute_not_exists(PK)", Vec::new())))?)
+        }
+        Write::UsageExport(record, expect) => {
+            let key = Key::usage_export(&record.region);
+            one(put_record(table, key, expect, |key, version| record_item(key, &*record, version, None))?)
+        }
         Write::AutoBackup(record, expect) => {
             let key = Key::auto_backup(&record.instance_id);
             one(put_record(table, key, expect, |key, version| record_item(key, &*record, version, record.due()))?)
@@ -181,6 +197,10 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
             one(put(table, record_item(key, &*notice, None, Some(notice.due()))?, None)?)
         }
         Write::Told(instance, id) => one(delete(table, Key::notice(&instance, &id), None)?),
+        Write::Account(account, expect) => {
+            let key = Key::account(&account.region, &account.instance_id, &account.backup_id);
+            one(put_record(table, key, expect, |key, version| record_item(key, &*account, version, None))?)
+        }
         Write::Idempotency(record) => {
             one(put(table, idempotency_item(&record), Some(("attribute_not_exists(PK)", Vec::new())))?)
         }

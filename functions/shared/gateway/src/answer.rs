@@ -24,6 +24,7 @@ pub enum Status {
 pub struct Answer {
     status: Status,
     headers: BTreeMap<&'static str, String>,
+    /// The object; of an answer with another content type, its text.
     body: Value,
 }
 
@@ -37,6 +38,19 @@ impl Answer {
     /// Done, and here it is.
     pub fn ok(body: impl Serialize) -> Self {
         Self::new(Status::Ok, body)
+    }
+
+    /// Done, and here it is, as a text of this type.
+    pub fn text(content_type: &str, text: String) -> Self {
+        let headers = BTreeMap::from([("content-type", content_type.to_owned())]);
+        Self { status: Status::Ok, headers, body: Value::String(text) }
+    }
+
+    /// Where a listing goes on whose form has no place for it.
+    #[must_use]
+    pub fn next_cursor(mut self, cursor: String) -> Self {
+        self.headers.insert("x-next-cursor", cursor);
+        self
     }
 
     /// Where the object is found from now on.
@@ -66,13 +80,17 @@ impl Answer {
     }
 
     fn http(mut self) -> Value {
-        self.headers.insert("content-type", "application/json".to_owned());
+        let body = match self.headers.contains_key("content-type") {
+            true => self.body.as_str().unwrap_or_default().to_owned(),
+            false => self.body.to_string(),
+        };
+        self.headers.entry("content-type").or_insert_with(|| "application/json".to_owned());
         let status = match self.status {
             Status::Ok => 200,
             Status::Created => 201,
             Status::Accepted => 202,
         };
-        response(status, self.headers, &self.body)
+        response(status, self.headers, &body)
     }
 }
 
@@ -95,7 +113,7 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
             if matches!(code, Code::BackupInProgress | Code::RestoreInProgress) {
                 headers.insert("retry-after", JOB_RETRY_SECONDS.to_string());
             }
-            Ok(response(problem.status(), headers, &json!(problem)))
+            Ok(response(problem.status(), headers, &json!(problem).to_string()))
         }
         Caller::Direct if code == Code::Internal => Err(error),
         Caller::Background if code.status() >= 500 => Err(error),
@@ -107,10 +125,10 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
 const JOB_RETRY_SECONDS: u32 = 10;
 
 /// API Gateway's response format 2.0.
-fn response(status: u16, mut headers: BTreeMap<&'static str, String>, body: &Value) -> Value {
+fn response(status: u16, mut headers: BTreeMap<&'static str, String>, body: &str) -> Value {
     // Progress is only worth something fresh, and nothing in here is for a shared cache.
     headers.insert("cache-control", "no-store".to_owned());
-    json!({ "statusCode": status, "headers": headers, "body": body.to_string(), "isBase64Encoded": false })
+    json!({ "statusCode": status, "headers": headers, "body": body, "isBase64Encoded": false })
 }
 
 #[cfg(test)]
@@ -136,6 +154,16 @@ mod tests {
         assert_eq!(response["headers"]["retry-after"], "2");
         assert_eq!(response["headers"]["content-type"], "application/json");
         assert_eq!(response["body"], "{\"a\":1}");
+    }
+
+    #[test]
+    fn a_text_goes_out_as_it_is() {
+        let answer = Answer::text("text/csv", "a,b\r\n".into()).next_cursor("c".into());
+        let response = reply(Caller::Http, Ok(answer.clone()), "r").unwrap();
+        assert_eq!(response["headers"]["content-type"], "text/csv");
+        assert_eq!(response["headers"]["x-next-cursor"], "c");
+        assert_eq!(response["body"], "a,b\r\n");
+        assert_eq!(reply(Caller::Direct, Ok(answer), "r").unwrap(), "a,b\r\n");
     }
 
     #[test]

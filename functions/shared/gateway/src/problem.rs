@@ -122,7 +122,7 @@ impl Code {
             Error::KeyReused => Self::IdempotencyKeyReused,
             Error::PreconditionFailed => Self::PreconditionFailed,
             Error::Milvus(_) => Self::MilvusUnreachable,
-            Error::Objects(_) => Self::StorageUnreachable,
+            Error::Objects(_) | Error::NoSnapshotBucket(_) => Self::StorageUnreachable,
             Error::Catalog(_)
             | Error::Invocation(_)
             | Error::Schedules(_)
@@ -257,6 +257,7 @@ mod tests {
             (Error::KeyReused, "IDEMPOTENCY_KEY_REUSED", 409),
             (MilvusError::Unreachable("refused".into()).into(), "MILVUS_UNREACHABLE", 502),
             (ObjectsError::Unavailable("503".into()).into(), "STORAGE_UNREACHABLE", 502),
+            (Error::NoSnapshotBucket("eu-west-1".parse().unwrap()), "STORAGE_UNREACHABLE", 502),
             (CatalogError::Unavailable("table gone".into()).into(), "INTERNAL", 500),
             (Error::Document { key: "k".into(), reason: "r".into() }, "INTERNAL", 500),
             (Error::LeaseLost, "INTERNAL", 500),

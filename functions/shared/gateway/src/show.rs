@@ -31,7 +31,7 @@ pub async fn backup<'a>(jobs: &Jobs, backup: &'a Backup, paging: &Paging) -> Res
     if !backup.is_living() {
         return Ok(shown);
     }
-    let (objects, bucket) = (jobs.ports.objects.as_ref(), &jobs.settings.snapshot_bucket);
+    let (objects, bucket) = (jobs.ports.objects.as_ref(), jobs.settings.snapshots.in_region(&backup.region)?);
     let manifest = snapshot::manifest(objects, bucket, &backup.instance_id, &backup.id).await?;
     // A manifest never changes, so a collection's place in it is a sort key.
     let skip = paging.after.as_ref().and_then(|after| after.parse().ok()).unwrap_or(0);
@@ -58,7 +58,7 @@ async fn captures(
     mut skip: usize,
     limit: usize,
 ) -> Result<Vec<CollectionCapture>, Error> {
-    let (objects, bucket) = (jobs.ports.objects.as_ref(), &jobs.settings.snapshot_bucket);
+    let (objects, bucket) = (jobs.ports.objects.as_ref(), jobs.settings.snapshots.in_region(&backup.region)?);
     let mut captures: Vec<CollectionCapture> = Vec::new();
     for page in &manifest.collection_pages {
         if captures.len() == limit {

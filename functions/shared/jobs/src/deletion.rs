@@ -1,12 +1,11 @@
 //! Deleting a backup: its data first, then its documents, then its record; nothing that another backup needs.
 
-use std::collections::BTreeSet;
-
-use milvault_model::{Backup, BackupId, BackupState, BackupStatus, InstanceId, JobRef, Notice, ObjectEntry};
+use milvault_model::{Backup, BackupId, BackupState, BackupStatus, InstanceId, JobRef, Notice, ObjectEntry, PageRef};
 
 use crate::{
     Error, Jobs,
-    garbage::Protection,
+    attribution::{self, Share},
+    garbage::Claims,
     layout::{self, PageKind},
     pages::Folder,
     ports::{CatalogError, Deadline, Expect, Versioned, Write},
@@ -90,7 +89,7 @@ async fn mark(jobs: &Jobs, found: Versioned<Backup>, cause: Cause) -> Result<Bac
     }
     let now = jobs.ports.clock.now();
     if let Some(snapshot) = backup.state.snapshot().cloned() {
-        backup.state = BackupState::Deleting { snapshot, since: now };
+        backup.state = BackupState::Deleting { snapshot, since: now, after: None };
     }
     let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
     let release = Write::ReleaseName(backup.instance_id.clone(), backup.name.clone(), backup.id.clone());
@@ -119,32 +118,25 @@ pub(crate) async fn finish(
 async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<(), Error> {
     let Held { jobs, lease, .. } = held;
     let instance = &lease.instance_id;
-    let found = jobs.ports.catalog.backup(instance, backup).await?;
-    let Some(Versioned { value: mut record, version }) = found else { return Ok(()) };
-    let BackupState::Deleting { snapshot, .. } = &record.state else { return Ok(()) };
-    let bucket = &jobs.settings.snapshot_bucket;
+    let Some(mut record) = jobs.ports.catalog.backup(instance, backup).await? else { return Ok(()) };
+    let BackupState::Deleting { snapshot, .. } = record.value.state.clone() else { return Ok(()) };
+    let bucket = jobs.settings.snapshots.in_region(&record.value.region)?;
     let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
 
+    let manifest = match manifest_if_there(&folder).await {
+        // Of a damaged backup, what isn't known can't be removed, and must not keep the rest from going.
+        Err(Error::Document { key, reason }) => {
+            tracing::error!(key, reason, %backup, "objects stay behind");
+            None
+        }
+        found => found?,
+    };
     // Without a manifest, an earlier try has come as far as removing it.
-    if let Some(manifest) = manifest_if_there(&folder).await? {
-        let protection = Protection::read(jobs, instance, backup).await?;
-        // Pages go with their objects: so a deletion gets further with every try, however short that is.
-        let left = pages_left(&folder).await?;
-        for page in manifest.object_pages.iter().filter(|page| left.contains(&page.key)) {
-            let waiting = jobs.ports.catalog.job(instance).await?.is_some();
-            if waiting || deadline.is_over(jobs.ports.clock.now()) {
+    if let Some(manifest) = manifest {
+        let claims = Claims::read(jobs, &record.value).await?;
+        for page in &manifest.object_pages {
+            if !remove_page(held, &mut record, &claims, &folder, page, deadline).await? {
                 return Ok(());
-            }
-            match folder.read_checked::<ObjectEntry>(page).await {
-                Ok(Some(entries)) => {
-                    protection.remove_unprotected(jobs, instance, &entries).await?;
-                    folder.remove(&page.key).await?;
-                }
-                // A delete that came late has removed it.
-                Ok(None) => {}
-                // Of a damaged backup, what isn't known can't be removed, and must not keep the rest from going.
-                Err(Error::Document { key, reason }) => tracing::error!(key, reason, %backup, "objects stay behind"),
-                Err(error) => return Err(error),
             }
         }
         for kind in [PageKind::Objects, PageKind::Collections] {
@@ -154,23 +146,59 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
     }
     // And whatever else of its documents there may be.
     folder.remove_all("").await?;
-    record.state = BackupState::Deleted { snapshot: snapshot.clone(), deleted_at: jobs.ports.clock.now() };
-    let put = Write::Backup(Box::new(record), Expect::Version(version));
-    match jobs.ports.catalog.commit(vec![Write::HoldLease(lease.clone()), put]).await {
-        Ok(()) => Ok(()),
-        Err(CatalogError::Conflict(_)) => Err(Error::LeaseLost),
-        Err(error) => Err(error.into()),
-    }
+    let state = BackupState::Deleted { snapshot, deleted_at: jobs.ports.clock.now() };
+    attribution::commit(held, &mut record, state, &Share::rest()).await
 }
 
-/// The keys of the pages of objects that are still there, relative to the folder.
-async fn pages_left(folder: &Folder<'_>) -> Result<BTreeSet<String>, Error> {
-    let mut left = BTreeSet::new();
-    loop {
-        let (keys, more) = folder.keys(PageKind::Objects.prefix(), left.last().map(String::as_str)).await?;
-        left.extend(keys);
-        if !more {
-            return Ok(left);
-        }
+/// Removes or passes on the objects of a page, as far as that isn't done; `false` if it can't go on now. A deletion gets
+/// further with every try, however short that is.
+async fn remove_page(
+    held: &Held,
+    record: &mut Versioned<Backup>,
+    claims: &Claims<'_>,
+    folder: &Folder<'_>,
+    page: &PageRef,
+    deadline: Deadline,
+) -> Result<bool, Error> {
+    let Held { jobs, lease, .. } = held;
+    let instance = &lease.instance_id;
+    let done = |record: &Versioned<Backup>| match &record.value.state {
+        BackupState::Deleting { after, .. } => after.clone(),
+        _ => None,
+    };
+    if done(record).is_some_and(|after| *page.last <= *after.as_str()) {
+        return Ok(true);
     }
+    let waiting = jobs.ports.catalog.job(instance).await?.is_some();
+    if waiting || deadline.is_over(jobs.ports.clock.now()) {
+        return Ok(false);
+    }
+    let mut entries = match folder.read_checked::<ObjectEntry>(page).await {
+        Ok(Some(entries)) => entries,
+        // As above.
+        Ok(None) => {
+            tracing::error!(key = page.key, backup = %record.value.id, "objects stay behind: the page is missing");
+            return Ok(true);
+        }
+        Err(Error::Document { key, reason }) => {
+            tracing::error!(key, reason, backup = %record.value.id, "objects stay behind");
+            return Ok(true);
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(after) = done(record) {
+        entries.retain(|entry| entry.key > after);
+    }
+    let mut rest = entries.as_slice();
+    while !rest.is_empty() {
+        let (share, count) = attribution::share(&record.value, claims, rest).await?;
+        claims.remove(&share.garbage).await?;
+        let mut state = record.value.state.clone();
+        if let BackupState::Deleting { after, .. } = &mut state {
+            *after = rest[..count].last().map(|entry| entry.key.clone());
+        }
+        attribution::commit(held, record, state, &share).await?;
+        rest = &rest[count..];
+    }
+    Ok(true)
 }

@@ -1,6 +1,6 @@
 //! What can go wrong, as far as a caller can act on it.
 
-use milvault_model::{BackupId, BackupName, BackupStatus, CollectionName, InstanceId, JobRef, RestoreId};
+use milvault_model::{BackupId, BackupName, BackupStatus, CollectionName, InstanceId, JobRef, Region, RestoreId};
 
 use crate::ports::{CatalogError, ContinuationError, EventsError, MilvusError, ObjectsError, SchedulesError};
 
@@ -83,6 +83,9 @@ pub enum Error {
     /// Users couldn't be told.
     #[error(transparent)]
     Events(#[from] EventsError),
+    /// The deployment has no bucket where the backup is.
+    #[error("the deployment has no snapshot bucket in {0} any more")]
+    NoSnapshotBucket(Region),
     /// A stored document is missing or isn't what it was.
     #[error("stored document {key}: {reason}")]
     Document {

@@ -5,6 +5,7 @@
 //! is a commit that requires the lease, so that a worker that lost it can't do harm.
 #![forbid(unsafe_code)]
 
+mod attribution;
 pub mod auto_backup;
 pub mod backup;
 pub mod deletion;
@@ -22,6 +23,7 @@ mod slice;
 pub mod snapshot;
 pub mod sweep;
 mod throttle;
+pub mod usage;
 mod watched;
 
 pub use error::{Error, FieldError};
@@ -29,4 +31,4 @@ pub use idempotency::IdempotencyKey;
 pub use layout::{STAGING_PREFIX, probe_key};
 pub use pages::OBJECTS_PER_PAGE;
 pub use precondition::{Precondition, Tag};
-pub use settings::{Jobs, Ports, Settings, SliceEnd};
+pub use settings::{Jobs, Ports, Settings, SliceEnd, SnapshotBuckets};

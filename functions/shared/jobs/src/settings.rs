@@ -1,11 +1,13 @@
 //! What every operation is given: the ports and the deployment's settings.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::TimeDelta;
+use milvault_model::{Prices, Region};
 
-use crate::ports::{
-    Bucket, Catalog, Clock, Connector, Continuation, CopyWorkers, Events, IdSource, Objects, Schedules,
+use crate::{
+    Error,
+    ports::{Bucket, Catalog, Clock, Connector, Continuation, CopyWorkers, Events, IdSource, Objects, Schedules},
 };
 
 /// The world.
@@ -35,7 +37,11 @@ pub struct Ports {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where snapshots are kept.
-    pub snapshot_bucket: Bucket,
+    pub snapshots: SnapshotBuckets,
+    /// What storage costs, for the records of usage.
+    pub prices: Prices,
+    /// Who is billed, as files of usage name it: the ARN of the AWS account.
+    pub billing_account: String,
     /// How long a worker's lease lasts without being renewed: after a crash, the sweep drives the job on from then.
     pub lease: TimeDelta,
     /// How long a job may go without getting any further before it is failed.
@@ -46,6 +52,51 @@ pub struct Settings {
     pub objects_per_page: usize,
     /// How many server-side copies an invocation has in flight at most.
     pub copies_in_flight: usize,
+}
+
+/// The buckets with snapshots, one in a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotBuckets {
+    /// The deployment's own.
+    home: Bucket,
+    /// Those in other regions.
+    elsewhere: BTreeMap<Region, Bucket>,
+}
+
+impl SnapshotBuckets {
+    /// The deployment's own bucket, and others; of two in one region, the first counts.
+    pub fn new(home: Bucket, others: impl IntoIterator<Item = Bucket>) -> Self {
+        let mut elsewhere = BTreeMap::new();
+        for bucket in others {
+            if bucket.region != home.region {
+                elsewhere.entry(bucket.region.clone()).or_insert(bucket);
+            }
+        }
+        Self { home, elsewhere }
+    }
+
+    /// Where an instance in this region is backed up to: there, or else where the deployment is.
+    pub fn for_instance_in(&self, region: &Region) -> &Bucket {
+        self.elsewhere.get(region).unwrap_or(&self.home)
+    }
+
+    /// The one in this region.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshotBucket`]; a backup may be in a region of which the deployment isn't told any more.
+    pub fn in_region(&self, region: &Region) -> Result<&Bucket, Error> {
+        self.iter().find(|bucket| bucket.region == *region).ok_or_else(|| Error::NoSnapshotBucket(region.clone()))
+    }
+
+    /// The deployment's own.
+    pub fn home(&self) -> &Bucket {
+        &self.home
+    }
+
+    /// The deployment's own, then the others by region.
+    pub fn iter(&self) -> impl Iterator<Item = &Bucket> {
+        [&self.home].into_iter().chain(self.elsewhere.values())
+    }
 }
 
 /// The ports and settings together: what the jobs run on.

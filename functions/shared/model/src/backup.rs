@@ -135,6 +135,9 @@ pub enum BackupState {
         snapshot: Snapshot,
         /// Since when.
         since: Time,
+        /// The last object that is removed, or another backup's by now; those after it still count as this one's.
+        #[serde(default)]
+        after: Option<ObjectKey>,
     },
     /// Gone; the record stays.
     #[serde(rename_all = "camelCase")]

@@ -7,6 +7,7 @@
 mod auto_backup;
 mod backup;
 mod capabilities;
+mod decimal;
 mod engine;
 mod ids;
 mod instance;
@@ -16,6 +17,7 @@ mod notice;
 mod restore;
 pub mod retention;
 mod snapshot;
+mod usage;
 
 pub use auto_backup::{
     AutoBackup, AutoRun, AutoRunState, KeepAtLeast, MissedRuns, Plan, RetentionDays, RunDecision, RunTime,
@@ -26,6 +28,7 @@ pub use backup::{
     Flushing, PageSet, Planning, Reuse, Verification, Verifying,
 };
 pub use capabilities::{Capabilities, Capability};
+pub use decimal::Decimal;
 pub use engine::{EngineVersion, Support};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
@@ -40,6 +43,10 @@ pub use snapshot::{
     CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, ObjectKey, Origin,
     PageRef, PartitionCapture, PrimaryKey, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage,
     StorageVersion, TIME_TO_LIVE, Totals,
+};
+pub use usage::{
+    Account, AccountError, Charge, Correction, CorrectionId, Currency, Hour, Metered, Month, Price, Prices,
+    UsageExport, UsageRecord,
 };
 
 /// A point in time with the grain of the catalog, in UTC.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BackupId, BackupName, CollectionName, CollectionPattern, Due, DueKind, Ending, Failure, InstanceId, Loaded,
-    Progress, RestoreId, Time,
+    Progress, Region, RestoreId, Time,
 };
 
 /// A restore as the catalog keeps it. What happens to each collection is in its ledger of [`CollectionRestore`]s.
@@ -25,6 +25,8 @@ pub struct Restore {
     pub backup_id: BackupId,
     /// Its name.
     pub backup_name: BackupName,
+    /// Where its bytes are.
+    pub backup_region: Region,
     /// Which collections of the backup; empty for all.
     pub selection: Vec<CollectionPattern>,
     /// Other names for some of them.

@@ -92,6 +92,8 @@ pub enum Origin {
     /// An earlier one, or none yet.
     #[default]
     Earlier,
+    /// One that isn't the base of this one: it was there already when it was to be copied.
+    Found,
     /// The one whose snapshot this is.
     Own,
 }
@@ -174,6 +176,9 @@ pub struct Totals {
     pub size_bytes: u64,
     /// Bytes that it stored anew.
     pub added_bytes: u64,
+    /// Bytes that were there already, of objects that its base doesn't have.
+    #[serde(default)]
+    pub found_bytes: u64,
     /// How many objects.
     pub objects: u64,
     /// How many collections.

@@ -38,7 +38,7 @@ fn made() -> impl Strategy<Value = Made> {
 
 /// The `number`th backup of an instance; later ones are newer.
 fn backup(number: usize, made: &Made) -> Backup {
-    let totals = Totals { size_bytes: 1, added_bytes: 1, objects: 1, collections: 1, entities: 1 };
+    let totals = Totals { size_bytes: 1, added_bytes: 1, found_bytes: 0, objects: 1, collections: 1, entities: 1 };
     let snapshot = Snapshot { started_at: at(0), completed_at: at(0), point_in_time: at(0), totals };
     let failure = Failure::new(FailureCode::SnapshotDamaged, "gone");
     Backup {

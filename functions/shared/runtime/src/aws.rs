@@ -54,7 +54,7 @@ pub(crate) async fn jobs(environment: Environment) -> Jobs {
         copy_workers: Arc::new(copy_workers),
         schedules: Arc::new(schedules),
         events: Arc::new(events),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(SystemClock::ahead(environment.clock_ahead)),
         ids: Arc::new(RandomIds),
     };
     Jobs { ports, settings: environment.settings }
@@ -67,7 +67,7 @@ async fn config(environment: &Environment) -> SdkConfig {
         .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(OPERATION)
         .build();
-    let region = environment.settings.snapshot_bucket.region.to_string();
+    let region = environment.region.to_string();
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(aws_config::Region::new(region))
         .http_client(https)

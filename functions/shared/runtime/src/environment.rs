@@ -1,8 +1,8 @@
 //! The deployment's settings, from the function's environment variables.
 
 use chrono::TimeDelta;
-use milvault_jobs::{OBJECTS_PER_PAGE, Settings, ports::Bucket};
-use milvault_model::Region;
+use milvault_jobs::{OBJECTS_PER_PAGE, Settings, SnapshotBuckets, ports::Bucket};
+use milvault_model::{Prices, Region};
 
 use crate::ScheduleTarget;
 
@@ -21,6 +21,10 @@ pub struct Environment {
     pub restore_function: String,
     /// What the schedules of automatic backups are made of.
     pub schedules: ScheduleTarget,
+    /// Where the deployment is.
+    pub region: Region,
+    /// How far ahead the functions' clock is: nothing, but for tests of a deployed stack.
+    pub clock_ahead: TimeDelta,
     /// What the jobs are given.
     pub settings: Settings,
 }
@@ -39,7 +43,7 @@ pub enum StartError {
         /// What it is.
         value: String,
         /// What it must be.
-        wanted: &'static str,
+        wanted: String,
     },
 }
 
@@ -50,11 +54,11 @@ impl Environment {
     /// Naming the first variable that is missing or not usable.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, StartError> {
         let text = |name| variable(name).filter(|value| !value.is_empty()).ok_or(StartError::Missing(name));
-        let number = |name, default, wanted| match text(name) {
+        let number = |name, default, wanted: &str| match text(name) {
             Err(_) => Ok(default),
             Ok(value) => match value.parse::<u32>() {
                 Ok(number) if number > 0 => Ok(number),
-                _ => Err(StartError::Unusable { name, value, wanted }),
+                _ => Err(StartError::Unusable { name, value, wanted: String::from(wanted) }),
             },
         };
         let seconds = |name, default| {
@@ -65,7 +69,7 @@ impl Environment {
         let region: Region = region.parse().map_err(|_| StartError::Unusable {
             name: "AWS_REGION",
             value: region,
-            wanted: "an AWS region",
+            wanted: "an AWS region".to_owned(),
         })?;
         Ok(Self {
             catalog_table: text("CATALOG_TABLE")?,
@@ -78,7 +82,12 @@ impl Environment {
                 dead_letters_arn: text("SCHEDULE_DEAD_LETTERS_ARN")?,
             },
             settings: Settings {
-                snapshot_bucket: Bucket { region, name: text("SNAPSHOT_BUCKET")? },
+                snapshots: SnapshotBuckets::new(
+                    Bucket { region: region.clone(), name: text("SNAPSHOT_BUCKET")? },
+                    text("SNAPSHOT_BUCKETS").map_or(Ok(Vec::new()), buckets)?,
+                ),
+                billing_account: text("BILLING_ACCOUNT").unwrap_or_default(),
+                prices: text("PRICES").map_or(Ok(Prices::default()), prices)?,
                 lease: seconds("JOB_LEASE_SECONDS", 60)?,
                 stall: seconds("JOB_STALL_SECONDS", 600)?,
                 import_stall: seconds("IMPORT_STALL_SECONDS", 300)?,
@@ -87,8 +96,33 @@ impl Environment {
                     .map_or(OBJECTS_PER_PAGE, |objects: usize| objects.min(OBJECTS_PER_PAGE)),
                 copies_in_flight: COPIES_IN_FLIGHT,
             },
+            clock_ahead: seconds("CLOCK_AHEAD_SECONDS", 0)?,
+            region,
         })
     }
+}
+
+/// `region=bucket,region=bucket`.
+fn buckets(text: String) -> Result<Vec<Bucket>, StartError> {
+    let bucket = |part: &str| {
+        let (region, name) = part.trim().split_once('=')?;
+        Some(Bucket { region: region.parse().ok()?, name: Some(name).filter(|name| !name.is_empty())?.to_owned() })
+    };
+    let buckets: Option<Vec<_>> = text.split(',').map(bucket).collect();
+    buckets.ok_or(StartError::Unusable {
+        name: "SNAPSHOT_BUCKETS",
+        value: text,
+        wanted: "region=bucket,...".to_owned(),
+    })
+}
+
+/// A JSON list of [`milvault_model::Price`]s.
+fn prices(text: String) -> Result<Prices, StartError> {
+    serde_json::from_str(&text).map_err(|error| StartError::Unusable {
+        name: "PRICES",
+        value: text,
+        wanted: format!("a list of prices: {error}"),
+    })
 }
 
 #[cfg(test)]
@@ -117,6 +151,26 @@ mod tests {
             let rest: Vec<_> = WHOLE.into_iter().filter(|(name, _)| *name != missing).collect();
             let error = read(&rest).unwrap_err();
             assert!(matches!(error, StartError::Missing(name) if name == missing), "{error}");
+        }
+    }
+
+    #[test]
+    fn buckets_in_other_regions_and_prices_are_read_and_what_is_wrong_with_them_is_said() {
+        let settings = read(&WHOLE).unwrap().settings;
+        assert_eq!((settings.snapshots.iter().count(), settings.prices), (1, Prices::default()));
+        let with = |name, value| read(&[WHOLE.as_slice(), &[(name, value)]].concat());
+
+        let settings = with("SNAPSHOT_BUCKETS", "us-east-1=there, eu-west-1=never").unwrap().settings;
+        let found: Vec<_> = settings.snapshots.iter().map(|bucket| bucket.name.as_str()).collect();
+        assert_eq!(found, ["snapshots", "there"], "the deployment's own region has the deployment's own bucket");
+        for bad in ["us-east-1", "us-east-1=", "=bucket", "US East=bucket", "us-east-1=a,,"] {
+            assert!(with("SNAPSHOT_BUCKETS", bad).unwrap_err().to_string().contains("SNAPSHOT_BUCKETS"), "{bad}");
+        }
+
+        let price = r#"[{"region": "eu-west-1", "from": "2026-01-01", "currency": "EUR", "storageGibHour": "0.1"}]"#;
+        assert_ne!(with("PRICES", price).unwrap().settings.prices, Prices::default());
+        for bad in ["{}", "[1]", &price.replace("EUR", "euro"), &price.replace("\"0.1\"", "0.1")] {
+            assert!(with("PRICES", bad).unwrap_err().to_string().contains("PRICES"), "{bad}");
         }
     }
 

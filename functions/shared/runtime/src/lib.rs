@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use lambda_runtime::{LambdaEvent, service_fn};
 use milvault_gateway::Event;
-use milvault_jobs::{Jobs, ports::Clock};
+use milvault_jobs::Jobs;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
@@ -55,7 +55,8 @@ where
     let jobs = aws::jobs(environment).await;
     let (jobs, handle) = (&jobs, &handle);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let invocation = Invocation::new(event.context.request_id, event.context.deadline, SystemClock.now());
+        let now = jobs.ports.clock.now();
+        let invocation = Invocation::new(event.context.request_id, event.context.deadline, now);
         handle(jobs, Event::read(event.payload), &invocation).await
     }))
     .await

@@ -3,19 +3,28 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{SubsecRound, Utc};
+use chrono::{SubsecRound, TimeDelta, Utc};
 use milvault_jobs::ports::{Clock, IdSource};
 use milvault_model::Time;
 use ulid::Ulid;
 
 /// The machine's clock, in whole milliseconds: the grain of ids and of what callers see.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
+pub struct SystemClock {
+    ahead: TimeDelta,
+}
+
+impl SystemClock {
+    /// One that shows a time so much later: with it, tests of a deployed stack let hours pass.
+    pub fn ahead(ahead: TimeDelta) -> Self {
+        Self { ahead }
+    }
+}
 
 #[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Time {
-        Utc::now().trunc_subsecs(3)
+        (Utc::now() + self.ahead).trunc_subsecs(3)
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -45,7 +54,7 @@ mod tests {
 
     #[test]
     fn ids_of_one_moment_differ_and_carry_its_time() {
-        let now = SystemClock.now();
+        let now = SystemClock::default().now();
         let (one, other) = (RandomIds.ulid(now), RandomIds.ulid(now));
         assert_ne!(one, other);
         assert_eq!(i64::try_from(one.timestamp_ms()).unwrap(), now.timestamp_millis());

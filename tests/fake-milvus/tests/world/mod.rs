@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use milvault_fake_milvus::{Access, DataBucket, FakeMilvus, Line};
 use milvault_jobs::{
-    Jobs, Ports, Settings,
+    Jobs, Ports, Settings, SnapshotBuckets,
     backup::{self, CreateBackup},
     ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, Write},
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds};
 use milvault_milvus::{MilvusConnector, SecretSource};
-use milvault_model::{Auth, Backup, BackupKind, BackupState, CollectionName, Instance, Storage, Time};
+use milvault_model::{Auth, Backup, BackupKind, BackupState, CollectionName, Instance, Prices, Storage, Time};
 
 pub const ROOT: &str = "files";
 const DATA: &str = "milvus-data";
@@ -99,7 +99,9 @@ impl World {
                 ids: Arc::new(SeededIds::new(1)),
             },
             settings: Settings {
-                snapshot_bucket: self.snapshots.clone(),
+                snapshots: SnapshotBuckets::new(self.snapshots.clone(), []),
+                prices: Prices::default(),
+                billing_account: String::new(),
                 lease: TimeDelta::seconds(60),
                 stall: TimeDelta::seconds(30),
                 import_stall: TimeDelta::seconds(30),

@@ -4,6 +4,7 @@ mod auto_backup;
 mod backup;
 mod instance;
 mod restore;
+mod usage;
 
 use chrono::SecondsFormat;
 use milvault_model::{Progress, Time};
@@ -15,6 +16,7 @@ pub use backup::{
 };
 pub use instance::{InstanceDescription, InstanceView};
 pub use restore::{CollectionRestoreView, RestoreDescription, RestoreView};
+pub use usage::UsageLineView;
 
 /// A time as the contract writes it: RFC 3339 in UTC, always with milliseconds, so that texts sort as times do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -228,6 +228,7 @@ mod tests {
             source_instance_id: "orders".parse().unwrap(),
             backup_id: "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
             backup_name: "before-migration".parse().unwrap(),
+            backup_region: "eu-west-1".parse().unwrap(),
             selection: vec![],
             rename: Default::default(),
             mode: RestoreMode::Replace,

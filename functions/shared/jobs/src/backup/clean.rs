@@ -4,7 +4,7 @@ use milvault_model::{BackupState, Ending, ObjectEntry, Origin};
 
 use super::work::Work;
 use crate::{
-    garbage::Protection,
+    garbage::Claims,
     layout::PageKind,
     ports::Write,
     slice::{Halt, Step},
@@ -12,10 +12,10 @@ use crate::{
 
 pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
     work.held.settle(work.deadline).await?;
-    let protection = Protection::read(work.jobs, &work.instance.id, &work.backup.id).await?;
+    let claims = Claims::read(work.jobs, &work.backup).await?;
     // The plan's pages are gone already if it was about to be published; then the manifest's pages say it.
     for kind in [PageKind::Plan, PageKind::Objects] {
-        remove_own(work, &protection, kind).await?;
+        remove_own(work, &claims, kind).await?;
     }
     work.folder().remove_all("").await?;
 
@@ -31,7 +31,7 @@ pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
 
 /// Removes the objects that pages of this kind say this backup has stored, or meant to, and that nothing protects; each
 /// page's before the page: as long as an object of it may be stored, it says so.
-pub(crate) async fn remove_own(work: &Work<'_>, protection: &Protection, kind: PageKind) -> Step {
+pub(crate) async fn remove_own(work: &Work<'_>, claims: &Claims<'_>, kind: PageKind) -> Step {
     let folder = work.folder();
     loop {
         let (keys, more) = folder.keys(kind.prefix(), None).await?;
@@ -43,7 +43,7 @@ pub(crate) async fn remove_own(work: &Work<'_>, protection: &Protection, kind: P
             // What was stored when it was planned, by an earlier backup, is not ours to remove.
             let own = |entry: &ObjectEntry| entry.etag.is_none() || entry.origin == Origin::Own;
             let own: Vec<ObjectEntry> = planned.into_iter().filter(own).collect();
-            protection.remove_unprotected(work.jobs, &work.instance.id, &own).await?;
+            claims.remove_unclaimed(&own).await?;
             folder.remove(key).await?;
         }
         if !more {

@@ -176,6 +176,7 @@ fn copy_one<'a>(
     let task = CopyTask {
         instance_id: work.instance.id.clone(),
         backup_id: work.backup.id.clone(),
+        region: work.backup.region.clone(),
         fence: work.lease.fence,
         plan: plan.fence(page),
         page,

@@ -83,7 +83,7 @@ async fn attempt(
         name: request.name.clone(),
         kind: request.kind,
         method: CaptureMethod::Binlog,
-        region: jobs.settings.snapshot_bucket.region.clone(),
+        region: jobs.settings.snapshots.for_instance_in(&instance.value.region).region.clone(),
         engine_version: engine_version.clone(),
         selection: request.selection.clone(),
         created_at: now,

@@ -7,7 +7,7 @@ use milvault_model::{ObjectEntry, ObjectKey, SHARDS};
 
 use crate::{
     Error, Jobs,
-    ports::{ObjectMeta, ObjectsError},
+    ports::{Bucket, ObjectMeta, ObjectsError},
 };
 
 /// A shard with fewer objects left than this is listed further when another one has to be.
@@ -23,6 +23,7 @@ pub(crate) enum Finding {
 /// A listing of an instance's stored objects, walked along with sorted entries.
 pub(crate) struct Inspection<'a> {
     jobs: &'a Jobs,
+    bucket: &'a Bucket,
     shards: Vec<Shard>,
 }
 
@@ -35,10 +36,10 @@ struct Shard {
 
 impl<'a> Inspection<'a> {
     /// Of the objects below an instance's data prefix.
-    pub(crate) fn new(jobs: &'a Jobs, data: String) -> Self {
+    pub(crate) fn new(jobs: &'a Jobs, bucket: &'a Bucket, data: String) -> Self {
         let shard =
             |number| Shard { prefix: format!("{data}{number:x}/"), listed: VecDeque::new(), after: None, more: true };
-        Self { jobs, shards: (0..SHARDS).map(shard).collect() }
+        Self { jobs, bucket, shards: (0..SHARDS).map(shard).collect() }
     }
 
     /// What is wrong with this entry, which must sort after the one before it.
@@ -63,13 +64,12 @@ impl<'a> Inspection<'a> {
 
     /// Lists the next page of every shard that has little left, from the present collection on at least.
     async fn list_further(&mut self, at: &ObjectKey) -> Result<(), ObjectsError> {
-        let jobs = self.jobs;
+        let (jobs, bucket) = (self.jobs, self.bucket);
         let few = self.shards.iter_mut().filter(|shard| shard.more && shard.listed.len() < FEW);
         try_join_all(few.map(async |shard| {
             // Without the slash after it, the collection's id sorts before all of its keys.
             let collection = format!("{}{}", shard.prefix, at.collection());
             let after = shard.after.take().map_or(collection.clone(), |after| after.max(collection));
-            let bucket = &jobs.settings.snapshot_bucket;
             let listing = jobs.ports.objects.list(bucket, &shard.prefix, Some(&after)).await?;
             shard.after = Some(listing.objects.last().map_or(after, |object| object.key.clone()));
             shard.more = listing.more;

@@ -7,7 +7,7 @@ use futures::{
     future::{Either, select},
     stream,
 };
-use milvault_model::{BackupId, Copied, Failure, FailureCode, Instance, InstanceId, ObjectEntry, Origin, Time};
+use milvault_model::{BackupId, Copied, Failure, FailureCode, Instance, InstanceId, ObjectEntry, Origin, Region, Time};
 use serde::{Deserialize, Serialize};
 
 use super::copy::Shared;
@@ -28,6 +28,8 @@ pub struct CopyTask {
     pub instance_id: InstanceId,
     /// Of which backup.
     pub backup_id: BackupId,
+    /// Where that is.
+    pub region: Region,
     /// The fence of the worker that asks for it: once its lease is over, so is the task.
     pub fence: u64,
     /// The fence that the plan's page carries.
@@ -116,6 +118,7 @@ pub(super) struct PageCopy<'a> {
     jobs: &'a Jobs,
     task: CopyTask,
     source: Bucket,
+    target: &'a Bucket,
     root: String,
     data: String,
 }
@@ -125,14 +128,14 @@ impl<'a> PageCopy<'a> {
     /// When the instance is registered without its object storage.
     pub(super) fn new(jobs: &'a Jobs, instance: &Instance, task: CopyTask) -> Result<Self, Error> {
         let (source, storage) = super::source(instance)?;
-        Ok(Self { jobs, task, source, root: storage.root_path, data: layout::data(&instance.id) })
+        let target = jobs.settings.snapshots.in_region(&task.region)?;
+        Ok(Self { jobs, task, source, target, root: storage.root_path, data: layout::data(&instance.id) })
     }
 
     /// Copies what isn't stored yet, until all is or no copy may begin any more.
     pub(super) async fn run(&self, shared: &Shared) -> Result<CopyReport, Error> {
         let (jobs, task) = (self.jobs, &self.task);
-        let bucket = &jobs.settings.snapshot_bucket;
-        let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, &task.instance_id, &task.backup_id);
+        let folder = snapshot::folder(jobs.ports.objects.as_ref(), self.target, &task.instance_id, &task.backup_id);
         let planned = PageKind::Plan.key_of(task.plan, task.page);
         let mut entries: Vec<ObjectEntry> = folder.read(&planned).await?;
         let mut report =
@@ -154,7 +157,7 @@ impl<'a> PageCopy<'a> {
                 Ok(Some(CopyOutcome::Copied { etag })) => outcomes.push((place, etag, Origin::Own)),
                 Ok(Some(CopyOutcome::AlreadyThere { etag, stored_by })) => {
                     let is_own = stored_by.is_some_and(|id| id == task.backup_id.as_str());
-                    outcomes.push((place, etag, if is_own { Origin::Own } else { Origin::Earlier }));
+                    outcomes.push((place, etag, if is_own { Origin::Own } else { Origin::Found }));
                 }
                 Ok(Some(CopyOutcome::SourceGone)) => {
                     tracing::info!(key = %entry.key, backup = %task.backup_id, "gone from the source");
@@ -204,7 +207,7 @@ impl<'a> PageCopy<'a> {
             from_key: &from_key,
             from_etag: &entry.source_etag,
             size: entry.size,
-            to: &jobs.settings.snapshot_bucket,
+            to: self.target,
             to_key: &to_key,
             stored_by: self.task.backup_id.as_str(),
         };
@@ -216,7 +219,7 @@ impl<'a> PageCopy<'a> {
 fn stored(entry: &ObjectEntry) -> Copied {
     match (&entry.etag, entry.origin) {
         (None, _) => Copied::default(),
-        (Some(_), Origin::Earlier) => Copied { objects: 1, bytes: entry.size, added_bytes: 0 },
+        (Some(_), Origin::Earlier | Origin::Found) => Copied { objects: 1, bytes: entry.size, added_bytes: 0 },
         (Some(_), Origin::Own) => Copied { objects: 1, bytes: entry.size, added_bytes: entry.size },
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use futures::{StreamExt, stream};
 use milvault_model::{
-    BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, InstanceId, ObjectEntry, ObjectKey, Origin,
+    Backup, BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, ObjectEntry, ObjectKey, Origin,
     Planning, Progress, Reuse, SegmentCapture, SegmentLevel,
 };
 
@@ -38,7 +38,7 @@ pub(crate) const INSERT: &str = "insert_log";
 /// Plans until all is planned or the time is over.
 pub(crate) async fn plan(work: &mut Work<'_>, planning: Planning) -> Step {
     if work.run.reuse == Reuse::Newest {
-        work.run.reuse = match newest_available(work.jobs, &work.instance.id).await? {
+        work.run.reuse = match newest_available(work.jobs, &work.backup).await? {
             Some(base) => Reuse::From(base),
             None => Reuse::Nothing,
         };
@@ -77,7 +77,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         let root = format!("{}/", source.root_path);
         let base = match &work.run.reuse {
             Reuse::From(base) => {
-                let (objects, bucket) = (work.jobs.ports.objects.as_ref(), &work.jobs.settings.snapshot_bucket);
+                let (objects, bucket) = (work.jobs.ports.objects.as_ref(), work.bucket);
                 let manifest = snapshot::manifest(objects, bucket, &work.instance.id, base).await?;
                 let folder = snapshot::folder(objects, bucket, &work.instance.id, base);
                 Some(ObjectReader::of_manifest(folder, manifest))
@@ -432,11 +432,12 @@ impl Expected {
     }
 }
 
-async fn newest_available(jobs: &Jobs, instance: &InstanceId) -> Result<Option<BackupId>, Error> {
+async fn newest_available(jobs: &Jobs, backup: &Backup) -> Result<Option<BackupId>, Error> {
+    let is_near = |found: &Backup| matches!(found.state, BackupState::Available(_)) && found.region == backup.region;
     let mut after = None;
     loop {
-        let page = jobs.ports.catalog.backups(instance, PageRequest { after, limit: 100 }).await?;
-        if let Some(found) = page.items.iter().find(|b| matches!(b.value.state, BackupState::Available(_))) {
+        let page = jobs.ports.catalog.backups(&backup.instance_id, PageRequest { after, limit: 100 }).await?;
+        if let Some(found) = page.items.iter().find(|found| is_near(&found.value)) {
             return Ok(Some(found.value.id.clone()));
         }
         after = page.items.last().map(|b| b.value.id.to_string());

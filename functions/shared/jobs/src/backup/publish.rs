@@ -19,9 +19,10 @@ use super::{
 };
 use crate::{
     Error,
-    garbage::Protection,
+    attribution::{self, Stored},
+    garbage::Claims,
     layout::{self, PageKind},
-    ports::{PutMode, PutOutcome},
+    ports::{PageRequest, PutMode, PutOutcome},
     slice::{Halt, Step},
     snapshot,
 };
@@ -32,7 +33,7 @@ const PAGES_IN_FLIGHT: usize = 4;
 /// Compares the plan's pages with a listing of the destination, then writes the manifest.
 pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Step {
     let folder = work.folder();
-    let mut inspection = Inspection::new(work.jobs, work.data_prefix());
+    let mut inspection = Inspection::new(work.jobs, work.bucket, work.data_prefix());
     let keys: Vec<String> =
         (verifying.next..verifying.plan.count).map(|number| PageKind::Objects.key(&verifying.plan, number)).collect();
     // The next page is read while one is compared.
@@ -148,8 +149,10 @@ impl<'a> Sizes<'a> {
             bytes += entry.size;
             manifest.totals.objects += 1;
             manifest.totals.size_bytes += entry.size;
-            if entry.origin == Origin::Own {
-                manifest.totals.added_bytes += entry.size;
+            match entry.origin {
+                Origin::Own => manifest.totals.added_bytes += entry.size,
+                Origin::Found => manifest.totals.found_bytes += entry.size,
+                Origin::Earlier => {}
             }
         }
         Ok(bytes)
@@ -169,14 +172,13 @@ impl<'a> Sizes<'a> {
 /// The manifest is written: tidy up and become AVAILABLE.
 pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
     work.held.settle(work.deadline).await?;
-    let bucket = &work.jobs.settings.snapshot_bucket;
     let objects = work.jobs.ports.objects.as_ref();
-    let manifest = snapshot::manifest(objects, bucket, &work.instance.id, &work.backup.id).await?;
+    let manifest = snapshot::manifest(objects, work.bucket, &work.instance.id, &work.backup.id).await?;
     // An earlier plan may have copied objects that the last one doesn't have.
     if work.run.replans > 0 {
-        let protection = Protection::read(work.jobs, &work.instance.id, &work.backup.id).await?;
-        let protection = protection.and(work.backup.id.clone(), manifest.clone());
-        remove_own(work, &protection, PageKind::Plan).await?;
+        let claims = Claims::read(work.jobs, &work.backup).await?;
+        let claims = claims.and(work.backup.id.clone(), manifest.clone());
+        remove_own(work, &claims, PageKind::Plan).await?;
         let pages = manifest.object_pages.iter().chain(&manifest.collection_pages);
         let named: BTreeSet<&str> = pages.map(|page| page.key.as_str()).collect();
         for kind in [PageKind::Objects, PageKind::Collections] {
@@ -192,5 +194,29 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
         point_in_time: manifest.point_in_time,
         totals: manifest.totals,
     };
-    work.end(BackupState::Available(snapshot), Vec::new()).await
+    let stored = doubts(work, &manifest).await?;
+    let owned = attribution::owned(work.jobs, &work.backup, &manifest, stored, work.deadline).await?;
+    let opened = attribution::opened(&work.backup, &snapshot, owned, work.jobs.ports.clock.now());
+    work.end(BackupState::Available(snapshot), opened.into_iter().collect()).await
+}
+
+/// Whether what this backup stored may be counted as another one's: of a damaged one that lacks it, or of one that is
+/// being deleted; and whether it has what it neither stored nor took over.
+async fn doubts(work: &Work<'_>, manifest: &Manifest) -> Result<Stored, Error> {
+    if manifest.totals.found_bytes > 0 || !matches!(work.run.reuse, Reuse::From(_)) {
+        return Ok(Stored::Doubtful);
+    }
+    let mut after = None;
+    loop {
+        let page = work.jobs.ports.catalog.backups(&work.instance.id, PageRequest { after, limit: 100 }).await?;
+        let is_doubtful =
+            |state: &BackupState| matches!(state, BackupState::Damaged { .. } | BackupState::Deleting { .. });
+        if page.items.iter().any(|found| is_doubtful(&found.value.state)) {
+            return Ok(Stored::Doubtful);
+        }
+        after = page.items.last().map(|found| found.value.id.to_string());
+        if !page.more {
+            return Ok(Stored::ByTheBook);
+        }
+    }
 }

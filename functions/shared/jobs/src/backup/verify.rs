@@ -41,7 +41,7 @@ pub async fn verify(
         missing: Vec::new(),
         changed: Vec::new(),
     });
-    compare(jobs, instance, backup, &mut verification, deadline).await?;
+    compare(jobs, &found.value, &mut verification, deadline).await?;
     let backup = save(jobs, found, verification).await?;
     if backup.is_living() && backup.verification.as_ref().is_some_and(|last| last.completed_at.is_none()) {
         // A lost invocation only costs time: the sweep goes on with what stands still.
@@ -104,14 +104,8 @@ fn judged(state: BackupState, found: &Verification) -> BackupState {
     }
 }
 
-async fn compare(
-    jobs: &Jobs,
-    instance: &InstanceId,
-    backup: &BackupId,
-    verification: &mut Verification,
-    deadline: Deadline,
-) -> Result<(), Error> {
-    let bucket = &jobs.settings.snapshot_bucket;
+async fn compare(jobs: &Jobs, of: &Backup, verification: &mut Verification, deadline: Deadline) -> Result<(), Error> {
+    let (instance, backup, bucket) = (&of.instance_id, &of.id, jobs.settings.snapshots.in_region(&of.region)?);
     let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
     let manifest: Manifest = match snapshot::manifest(folder.objects, bucket, instance, backup).await {
         Ok(manifest) => manifest,
@@ -132,7 +126,7 @@ async fn compare(
         }
     }
     let data = layout::data(instance);
-    let mut inspection = Inspection::new(jobs, data.clone());
+    let mut inspection = Inspection::new(jobs, bucket, data.clone());
     for page in manifest.object_pages.iter().skip(verification.next as usize) {
         if deadline.is_over(jobs.ports.clock.now()) {
             return Ok(());

@@ -33,6 +33,8 @@ pub(crate) struct Work<'a> {
     pub(crate) deadline: Deadline,
     pub(crate) instance: Instance,
     pub(crate) backup: Backup,
+    /// Where its snapshot is kept.
+    pub(crate) bucket: &'a Bucket,
     pub(crate) run: BackupRun,
     version: u64,
     /// How the server's garbage collection stands, once it was asked.
@@ -66,6 +68,7 @@ impl<'a> Work<'a> {
             let message = format!("the job got no further in {MAX_IDLE_SLICES} invocations");
             run.phase = BackupPhase::Clean(Ending::Failed(Failure::new(FailureCode::Stalled, message)));
         }
+        let bucket = jobs.settings.snapshots.in_region(&found.value.region)?;
         let mut work = Self {
             held,
             jobs,
@@ -73,6 +76,7 @@ impl<'a> Work<'a> {
             deadline,
             instance,
             backup: found.value,
+            bucket,
             run,
             version: found.version,
             garbage: None,
@@ -218,8 +222,7 @@ impl<'a> Work<'a> {
 
     /// The backup's documents.
     pub(crate) fn folder(&self) -> Folder<'a> {
-        let bucket = &self.jobs.settings.snapshot_bucket;
-        snapshot::folder(self.jobs.ports.objects.as_ref(), bucket, &self.instance.id, &self.backup.id)
+        snapshot::folder(self.jobs.ports.objects.as_ref(), self.bucket, &self.instance.id, &self.backup.id)
     }
 
     /// The prefix of the instance's data objects in the snapshot bucket.

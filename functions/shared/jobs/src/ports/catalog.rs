@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_model::{
-    AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Instance, InstanceId, JobRef, Notice,
-    Restore, RestoreId, Time,
+    Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Hour, Instance, InstanceId, JobRef,
+    Notice, Region, Restore, RestoreId, Time, UsageExport, UsageRecord,
 };
 
 /// A record with the version that its next change must expect.
@@ -51,6 +51,14 @@ pub enum Write {
     HoldLease(Lease),
     /// Remembers the answer to a request; the key must be new.
     Idempotency(Idempotency),
+    /// Puts what a backup owns.
+    Account(Box<Account>, Expect),
+    /// Removes the account of a backup that is gone, at this version.
+    RemoveAccount(Box<Account>, u64),
+    /// Puts a record of usage; there must be none of its hour and place.
+    Usage(Box<UsageRecord>),
+    /// Puts how far a region's usage is written out.
+    UsageExport(Box<UsageExport>, Expect),
     /// Puts what is known of an instance's automatic backups.
     AutoBackup(Box<AutoBackup>, Expect),
     /// Removes what is known of an instance's automatic backups, at this version.
@@ -182,6 +190,30 @@ pub trait Catalog: Send + Sync {
 
     /// What users haven't been told yet of an instance, by id, which is the sort key.
     async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError>;
+
+    /// What a backup owns.
+    async fn account(
+        &self,
+        region: &Region,
+        instance: &InstanceId,
+        backup: &BackupId,
+    ) -> Result<Option<Versioned<Account>>, CatalogError>;
+
+    /// A region's accounts; the sort key is `{instance}#{backup}`.
+    async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError>;
+
+    /// A region's records of usage of an hour, of one instance or of all, by [`UsageRecord::place`], which is the sort
+    /// key.
+    async fn usage(
+        &self,
+        region: &Region,
+        hour: Hour,
+        instance: Option<&InstanceId>,
+        page: PageRequest,
+    ) -> Result<Page<UsageRecord>, CatalogError>;
+
+    /// How far a region's usage is written out.
+    async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError>;
 
     /// What was remembered under a key.
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError>;

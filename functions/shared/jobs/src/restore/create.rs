@@ -125,6 +125,7 @@ async fn attempt(jobs: &Jobs, request: &CreateRestore) -> Result<Option<Restore>
         source_instance_id: request.source_instance_id.clone(),
         backup_id: backup.value.id.clone(),
         backup_name: backup.value.name.clone(),
+        backup_region: backup.value.region.clone(),
         selection: request.selection.clone(),
         rename: request.rename.clone(),
         mode: request.mode,
@@ -201,7 +202,7 @@ async fn check_names(
     instance: &milvault_model::Instance,
 ) -> Result<(), Error> {
     let objects = jobs.ports.objects.as_ref();
-    let bucket = &jobs.settings.snapshot_bucket;
+    let bucket = jobs.settings.snapshots.in_region(&backup.region)?;
     let manifest = snapshot::manifest(objects, bucket, &backup.instance_id, &backup.id).await?;
     let mut names = Vec::new();
     for page in &manifest.collection_pages {

@@ -29,7 +29,7 @@ const LINES_PER_COMMIT: usize = 50;
 /// Writes one line per collection to restore. Repeating it writes the same lines.
 pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
     let manifest = work.manifest().await?;
-    let folder = work.snapshot();
+    let folder = work.snapshot()?;
     let mut number = 0;
     for (capture_page, page) in (0..).zip(&manifest.collection_pages) {
         let captures: Vec<CollectionCapture> = folder.read_named(page).await?;
@@ -132,7 +132,7 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
         bytes: 0,
         manifest,
     };
-    let folder = work.snapshot();
+    let folder = work.snapshot()?;
     for (number, ids) in lines {
         let Some(page) = staging.manifest.collection_pages.get(number as usize) else { continue };
         for capture in folder.read_named::<CollectionCapture>(page).await? {
@@ -149,13 +149,14 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
     if !holds_any(page, &staging.wanted) {
         return Ok(());
     }
-    let entries = work.snapshot().read_named::<ObjectEntry>(page).await?;
+    let entries = work.snapshot()?.read_named::<ObjectEntry>(page).await?;
     let wanted: Vec<_> = entries.iter().filter(|entry| staging.wanted.contains(entry.key.collection())).collect();
     let mut progress = Progress { bytes_total: staging.bytes, ..work.run.progress };
     progress.objects_total += wanted.len() as u64;
 
     let prefix = layout::staging(&work.restore.id);
     let data = layout::data(&work.restore.source_instance_id);
+    let snapshots = work.jobs.settings.snapshots.in_region(&work.restore.backup_region)?;
     let stopping = AtomicBool::new(false);
     let copies = wanted.into_iter().flat_map(|entry| {
         let places = staging.places.of(&entry.key).into_iter().enumerate();
@@ -167,7 +168,7 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
         async move {
             let to_key = format!("{prefix}{place}");
             let request = CopyRequest {
-                from: &jobs.settings.snapshot_bucket,
+                from: snapshots,
                 from_key: &format!("{data}{}", entry.key.stored()),
                 from_etag: entry.etag.as_deref().unwrap_or_default(),
                 size: entry.size,

@@ -346,7 +346,7 @@ impl<'a> Work<'a> {
     }
 
     /// The source backup's documents.
-    pub(crate) fn snapshot(&self) -> Folder<'a> {
+    pub(crate) fn snapshot(&self) -> Result<Folder<'a>, Error> {
         snapshot_of(self.jobs, &self.restore)
     }
 
@@ -385,12 +385,13 @@ fn of_line(halt: Halt, at_once: AtOnce, target: &CollectionName) -> Halt {
 /// A rollback can do without: the backup may be deleted by then.
 async fn manifest_of(jobs: &Jobs, restore: &Restore) -> Result<Manifest, Error> {
     let (source, backup) = (&restore.source_instance_id, &restore.backup_id);
-    snapshot::manifest(jobs.ports.objects.as_ref(), &jobs.settings.snapshot_bucket, source, backup).await
+    let bucket = jobs.settings.snapshots.in_region(&restore.backup_region)?;
+    snapshot::manifest(jobs.ports.objects.as_ref(), bucket, source, backup).await
 }
 
-fn snapshot_of<'a>(jobs: &'a Jobs, restore: &Restore) -> Folder<'a> {
-    let bucket = &jobs.settings.snapshot_bucket;
-    snapshot::folder(jobs.ports.objects.as_ref(), bucket, &restore.source_instance_id, &restore.backup_id)
+fn snapshot_of<'a>(jobs: &'a Jobs, restore: &Restore) -> Result<Folder<'a>, Error> {
+    let bucket = jobs.settings.snapshots.in_region(&restore.backup_region)?;
+    Ok(snapshot::folder(jobs.ports.objects.as_ref(), bucket, &restore.source_instance_id, &restore.backup_id))
 }
 
 impl Shared<'_> {
@@ -481,7 +482,7 @@ impl Shared<'_> {
 
     /// What the backup says of the line's collection.
     pub(crate) async fn capture(&self, line: &CollectionRestore) -> Result<CollectionCapture, Error> {
-        let folder = snapshot_of(self.jobs, &self.restore);
+        let folder = snapshot_of(self.jobs, &self.restore)?;
         let missing = || folder.bad("collections/", format!("has no {}", line.source));
         let mut read = self.captures.lock().await;
         let captures = match read.take() {

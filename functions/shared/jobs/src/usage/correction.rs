@@ -1,0 +1,96 @@
+//! Corrections: a metered hour never changes, so what was wrong with it is put right by a record beside it.
+
+use milvault_model::{
+    BackupId, Charge, Correction, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, UsageRecord,
+};
+
+use crate::{
+    Error, FieldError, Jobs,
+    ports::{CatalogError, PageRequest, Write},
+};
+
+/// What is to be put right, and by how much.
+#[derive(Debug, Clone)]
+pub struct CorrectionRequest {
+    /// Given by who asks: the same one is made once.
+    pub id: CorrectionId,
+    /// Where the bytes are.
+    pub region: Region,
+    /// The metered hour.
+    pub hour: Hour,
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// Which backup.
+    pub backup_id: BackupId,
+    /// So much more for the hour, or less.
+    pub byte_hours: i64,
+    /// For what a gibibyte is charged for the hour; as the metered record says if not given.
+    pub price: Option<(Currency, Decimal)>,
+    /// For people.
+    pub reason: String,
+}
+
+/// Puts a metered hour right. Asking twice is asking once.
+///
+/// # Errors
+/// [`Error::Invalid`] for an hour in which the backup has no record, and for taking back more than there is;
+/// [`Error::KeyReused`] if the id was given to another correction of it.
+pub async fn correct(jobs: &Jobs, request: CorrectionRequest) -> Result<UsageRecord, Error> {
+    let wrong = |field: &str, what: &str| Error::Invalid(vec![FieldError::new(field, what)]);
+    if request.byte_hours == 0 {
+        return Err(wrong("/byteHours", "corrects nothing"));
+    }
+    loop {
+        let records = records(jobs, &request).await?;
+        let Some(metered) = records.iter().find(|record| record.correction.is_none()) else {
+            return Err(wrong("/hour", "is not an hour for which this backup is metered in this region"));
+        };
+        let is_this = |record: &&UsageRecord| record.correction.as_ref().is_some_and(|made| made.id == request.id);
+        if let Some(made) = records.iter().find(is_this) {
+            let is_same = made.byte_hours == request.byte_hours
+                && made.correction.as_ref().is_some_and(|made| made.reason == request.reason);
+            return if is_same { Ok(made.clone()) } else { Err(Error::KeyReused) };
+        }
+        let sum = records.iter().map(|record| i128::from(record.byte_hours)).sum::<i128>();
+        if sum + i128::from(request.byte_hours) < 0 {
+            return Err(wrong("/byteHours", "takes back more than there is"));
+        }
+        let price = request.price.clone();
+        let price = price.or_else(|| metered.charge.clone().map(|charge| (charge.currency, charge.unit_price)));
+        let record = UsageRecord {
+            byte_hours: request.byte_hours,
+            charge: price.map(|(currency, unit_price)| {
+                let cost = unit_price.for_gibibytes_of(request.byte_hours);
+                Charge { currency, unit_price, cost }
+            }),
+            correction: Some(Correction {
+                id: request.id.clone(),
+                reason: request.reason.clone(),
+                made_at: jobs.ports.clock.now(),
+            }),
+            ..metered.clone()
+        };
+        match jobs.ports.catalog.commit(vec![Write::Usage(Box::new(record.clone()))]).await {
+            Ok(()) => return Ok(record),
+            // The same one arrived at the same moment: see what it says.
+            Err(CatalogError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The record of the hour and its corrections so far.
+async fn records(jobs: &Jobs, request: &CorrectionRequest) -> Result<Vec<UsageRecord>, Error> {
+    let CorrectionRequest { region, hour, instance_id, backup_id, .. } = request;
+    let mut records = Vec::new();
+    let mut after = None;
+    loop {
+        let page = PageRequest { after, limit: 1000 };
+        let page = jobs.ports.catalog.usage(region, *hour, Some(instance_id), page).await?;
+        after = page.items.last().map(UsageRecord::place);
+        records.extend(page.items.into_iter().filter(|record| record.backup_id == *backup_id));
+        if !page.more {
+            return Ok(records);
+        }
+    }
+}

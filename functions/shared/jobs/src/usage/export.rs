@@ -1,0 +1,113 @@
+//! Usage written out, day by day, for whoever bills by files.
+//!
+//! ```text
+//! usage/region={region}/date={yyyy-mm-dd}/part-{number}.csv
+//! ```
+
+use chrono::{Days, NaiveDate};
+use milvault_model::{Hour, Region, Time, UsageExport};
+
+use super::lines::{self, Line};
+use crate::{
+    Error, Jobs,
+    ports::{CatalogError, Deadline, Expect, PutMode, Write},
+};
+
+/// Lines in a file at most: some megabytes.
+const LINES: usize = 5_000;
+
+/// Where a day's files are.
+fn folder(region: &Region, day: NaiveDate) -> String {
+    format!("usage/region={region}/date={day}/")
+}
+
+/// Writes out each day that is over, and metered to its end, and isn't written; how many those were.
+///
+/// A day's files depend on its records only: to write it twice is to write it once. A day without usage has no files.
+///
+/// # Errors
+/// When the catalog or the bucket fails; the next run goes on.
+pub async fn export(
+    jobs: &Jobs,
+    region: &Region,
+    metered_until: Time,
+    render: impl Fn(&[Line]) -> Vec<u8>,
+    deadline: Deadline,
+) -> Result<u32, Error> {
+    let mut written = 0;
+    loop {
+        let Some(found) = jobs.ports.catalog.usage_export(region).await? else { return Ok(written) };
+        let day = found.value.next;
+        let next = day + Days::new(1);
+        if Hour::first_of(next).start() > metered_until || !write_day(jobs, region, day, &render, deadline).await? {
+            return Ok(written);
+        }
+        let moved = UsageExport { region: region.clone(), next };
+        match jobs.ports.catalog.commit(vec![Write::UsageExport(Box::new(moved), Expect::Version(found.version))]).await
+        {
+            Ok(()) => written += 1,
+            // Another run has written it too.
+            Err(CatalogError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Writes a day out again if it was before, because it has been corrected since.
+///
+/// # Errors
+/// When the catalog or the bucket fails: the correction is there, and may be asked for again.
+pub async fn export_again(
+    jobs: &Jobs,
+    region: &Region,
+    day: NaiveDate,
+    render: impl Fn(&[Line]) -> Vec<u8>,
+    deadline: Deadline,
+) -> Result<(), Error> {
+    let export = jobs.ports.catalog.usage_export(region).await?;
+    if export.is_some_and(|export| day < export.value.next) {
+        write_day(jobs, region, day, &render, deadline).await?;
+    }
+    Ok(())
+}
+
+/// Whether the time was enough.
+async fn write_day(
+    jobs: &Jobs,
+    region: &Region,
+    day: NaiveDate,
+    render: &impl Fn(&[Line]) -> Vec<u8>,
+    deadline: Deadline,
+) -> Result<bool, Error> {
+    let (objects, bucket) = (jobs.ports.objects.as_ref(), jobs.settings.snapshots.home());
+    let (folder, query) = (folder(region, day), lines::of_day(region, day));
+    let mut files = Vec::new();
+    let mut from = None;
+    loop {
+        if deadline.is_over(jobs.ports.clock.now()) {
+            return Ok(false);
+        }
+        // A page that the deadline cut would make other files of the same lines.
+        let page = lines::lines(jobs, &query, from, LINES, Deadline::at(Time::MAX_UTC)).await?;
+        if !page.lines.is_empty() {
+            let key = format!("{folder}part-{:05}.csv", files.len());
+            objects.put(bucket, &key, render(&page.lines), PutMode::Replace).await?;
+            files.push(key);
+        }
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    let mut stale: Vec<String> = Vec::new();
+    loop {
+        let listing = objects.list(bucket, &folder, stale.last().map(String::as_str)).await?;
+        stale.extend(listing.objects.into_iter().map(|object| object.key));
+        if !listing.more {
+            break;
+        }
+    }
+    stale.retain(|key| !files.contains(key));
+    objects.delete(bucket, &stale).await?;
+    Ok(true)
+}

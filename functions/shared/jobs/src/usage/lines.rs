@@ -1,0 +1,326 @@
+//! Lines of usage: records summed up by hour, day or month, in pages.
+//!
+//! Records are stored hour by hour, and within an hour by instance and backup. A day's lines are a merge of its 24 hours'
+//! listings, a month's of up to 744, each of which is read a little ahead: so a page costs memory for some ten thousand
+//! records, however many there are.
+
+use std::{collections::VecDeque, fmt, str::FromStr};
+
+use chrono::NaiveDate;
+use futures::{StreamExt, TryStreamExt, stream};
+use milvault_model::{
+    BackupId, BackupKind, Charge, Correction, Hour, InstanceId, Invalid, Month, Region, Time, UsageRecord,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Jobs,
+    ports::{Deadline, PageRequest},
+};
+
+/// Records read ahead, of all the hours of a period together.
+const READ_AHEAD: usize = 20_000;
+
+/// Hours that are asked for at once.
+const IN_FLIGHT: usize = 32;
+
+/// How long a line's period is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Granularity {
+    /// An hour.
+    Hour,
+    /// A day in UTC.
+    Day,
+    /// A calendar month in UTC.
+    Month,
+}
+
+impl Granularity {
+    /// The first hour after the period that this hour is in.
+    fn end(self, hour: Hour) -> Hour {
+        match self {
+            Self::Hour => hour.next(),
+            Self::Day => Hour::first_of(hour.day() + chrono::Days::new(1)),
+            Self::Month => Month::of(hour).next().first(),
+        }
+    }
+}
+
+/// Whose usage of which time.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// The first hour.
+    pub from: Hour,
+    /// The first hour after it.
+    pub to: Hour,
+    /// Of these regions, sorted.
+    pub regions: Vec<Region>,
+    /// Of this instance, or of all.
+    pub instance: Option<InstanceId>,
+    /// How long a line's period is; the first and the last are cut by `from` and `to`.
+    pub granularity: Granularity,
+}
+
+/// A backup's usage of a period, at one price; or a correction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// When the period begins.
+    pub begins: Time,
+    /// When it ends.
+    pub ends: Time,
+    /// Where the bytes are.
+    pub region: Region,
+    /// Of which instance.
+    pub instance_id: InstanceId,
+    /// Which backup.
+    pub backup_id: BackupId,
+    /// Who asked for it.
+    pub kind: BackupKind,
+    /// Bytes times hours; a correction may take some back.
+    pub byte_hours: i64,
+    /// The size of the whole snapshot, shared objects included.
+    pub logical_bytes: u64,
+    /// What that costs, exactly; `None` where the region had no price.
+    pub charge: Option<Charge>,
+    /// Of a correction.
+    pub correction: Option<Correction>,
+}
+
+impl Line {
+    /// A record on its own.
+    pub fn of(record: &UsageRecord) -> Self {
+        Self {
+            begins: record.hour.start(),
+            ends: record.hour.next().start(),
+            region: record.region.clone(),
+            instance_id: record.instance_id.clone(),
+            backup_id: record.backup_id.clone(),
+            kind: record.kind,
+            byte_hours: record.byte_hours,
+            logical_bytes: record.logical_bytes,
+            charge: record.charge.clone(),
+            correction: record.correction.clone(),
+        }
+    }
+}
+
+/// Where a page of lines begins: at a line of a backup in a region and a period.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    hour: Hour,
+    region: Region,
+    /// `{instance}#{backup}`; empty for the first.
+    place: String,
+    /// So many of its lines are over.
+    lines: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hour, region, place, lines } = self;
+        write!(formatter, "{hour} {region} {lines} {place}")
+    }
+}
+
+impl FromStr for Position {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let mut parts = text.splitn(4, ' ');
+        let mut part = || parts.next().ok_or_else(|| Invalid::new("not a position"));
+        let (hour, region, lines, place) = (part()?, part()?, part()?, part()?);
+        let not = |_| Invalid::new("not a position");
+        Ok(Self {
+            hour: Hour::of(hour.parse().map_err(|_| Invalid::new("not a position"))?),
+            region: region.parse()?,
+            place: place.to_owned(),
+            lines: lines.parse().map_err(not)?,
+        })
+    }
+}
+
+/// A page of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinePage {
+    /// By period, region, instance, backup and price, corrections after what they correct.
+    pub lines: Vec<Line>,
+    /// Where it goes on, if it does.
+    pub next: Option<Position>,
+}
+
+/// A page of at most so many lines. It may have fewer when the time is over.
+///
+/// # Errors
+/// When the catalog fails.
+pub async fn lines(
+    jobs: &Jobs,
+    query: &Query,
+    from: Option<Position>,
+    limit: usize,
+    deadline: Deadline,
+) -> Result<LinePage, Error> {
+    let mut lines = Vec::new();
+    let (mut begins, mut resumed) = (from.as_ref().map_or(query.from, |from| from.hour.max(query.from)), from);
+    while begins < query.to {
+        let ends = query.granularity.end(begins).min(query.to);
+        for region in &query.regions {
+            let (mut place, mut over) = (String::new(), 0);
+            if let Some(from) = &resumed {
+                if *region < from.region {
+                    continue;
+                }
+                if *region == from.region {
+                    (place, over) = (from.place.clone(), from.lines);
+                }
+                resumed = None;
+            }
+            let mut merge = Merge::begin(jobs, query, region, (begins, ends), &place);
+            while let Some(group) = merge.next().await? {
+                if group.place < place {
+                    continue;
+                }
+                let over = if group.place == place { over } else { 0 };
+                for (number, line) in group.lines(begins, ends).into_iter().enumerate().skip(over) {
+                    let at =
+                        |lines| Position { hour: begins, region: region.clone(), place: group.place.clone(), lines };
+                    if lines.len() >= limit {
+                        return Ok(LinePage { lines, next: Some(at(number)) });
+                    }
+                    lines.push(line);
+                }
+                // Each page gets past where it begins.
+                if group.place != place && deadline.is_over(jobs.ports.clock.now()) {
+                    let next = Position { hour: begins, region: region.clone(), place: group.place, lines: usize::MAX };
+                    return Ok(LinePage { lines, next: Some(next) });
+                }
+            }
+        }
+        begins = ends;
+        if deadline.is_over(jobs.ports.clock.now())
+            && begins < query.to
+            && let Some(region) = query.regions.first()
+        {
+            let next = Position { hour: begins, region: region.clone(), place: String::new(), lines: 0 };
+            return Ok(LinePage { lines, next: Some(next) });
+        }
+    }
+    Ok(LinePage { lines, next: None })
+}
+
+/// A region's records of a period, backup by backup.
+struct Merge<'a> {
+    jobs: &'a Jobs,
+    region: &'a Region,
+    instance: Option<&'a InstanceId>,
+    /// How many records of an hour are read at once.
+    ahead: usize,
+    hours: Vec<HourListing>,
+}
+
+struct HourListing {
+    hour: Hour,
+    read: VecDeque<UsageRecord>,
+    after: Option<String>,
+    more: bool,
+}
+
+/// A backup's records of a period, by hour.
+struct Group {
+    place: String,
+    records: Vec<UsageRecord>,
+}
+
+fn place_of(record: &UsageRecord) -> String {
+    format!("{}#{}", record.instance_id, record.backup_id)
+}
+
+impl<'a> Merge<'a> {
+    /// From shortly before `place` on: listings begin after a key.
+    fn begin(jobs: &'a Jobs, query: &'a Query, region: &'a Region, (begins, ends): (Hour, Hour), place: &str) -> Self {
+        let mut before = place.to_owned();
+        before.pop();
+        let after = Some(before).filter(|before| !before.is_empty());
+        let listing = |hour| HourListing { hour, read: VecDeque::new(), after: after.clone(), more: true };
+        let hours: Vec<_> = std::iter::successors(Some(begins), |hour| Some(hour.next()))
+            .take_while(|hour| *hour < ends)
+            .map(listing)
+            .collect();
+        let ahead = (READ_AHEAD / hours.len().max(1)).clamp(25, 1000);
+        Self { jobs, region, instance: query.instance.as_ref(), ahead, hours }
+    }
+
+    /// The next backup's records.
+    async fn next(&mut self) -> Result<Option<Group>, Error> {
+        self.fill().await?;
+        let Some(place) = self.hours.iter().filter_map(|hour| hour.read.front()).map(place_of).min() else {
+            return Ok(None);
+        };
+        let mut records = Vec::new();
+        loop {
+            for hour in &mut self.hours {
+                while let Some(record) = hour.read.pop_front_if(|record| place_of(record) == place) {
+                    records.push(record);
+                }
+            }
+            // Of one whose page has ended there may be more of this backup in the next page.
+            if !self.hours.iter().any(|hour| hour.read.is_empty() && hour.more) {
+                records.sort_by_key(|record| record.hour);
+                return Ok(Some(Group { place, records }));
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Reads on in every hour of which nothing is left.
+    async fn fill(&mut self) -> Result<(), Error> {
+        let Self { jobs, region, instance, ahead, hours } = self;
+        let dry = hours.iter_mut().filter(|hour| hour.read.is_empty() && hour.more);
+        let reads = dry.map(async |hour| {
+            let page = PageRequest { after: hour.after.take(), limit: *ahead };
+            let page = jobs.ports.catalog.usage(region, hour.hour, *instance, page).await?;
+            hour.after = page.items.last().map(UsageRecord::place);
+            hour.more = page.more;
+            hour.read.extend(page.items);
+            Ok::<_, Error>(())
+        });
+        stream::iter(reads).buffer_unordered(IN_FLIGHT).try_collect().await
+    }
+}
+
+impl Group {
+    /// What was metered, a line for each price, then the corrections.
+    fn lines(&self, begins: Hour, ends: Hour) -> Vec<Line> {
+        let price = |charge: &Option<Charge>| charge.as_ref().map(|c| (c.currency.clone(), c.unit_price.clone()));
+        let (corrections, metered): (Vec<_>, Vec<_>) =
+            self.records.iter().partition(|record| record.correction.is_some());
+        let mut lines: Vec<Line> = Vec::new();
+        for record in metered {
+            let same = lines.iter_mut().find(|line| price(&line.charge) == price(&record.charge));
+            let Some(sum) = same else {
+                lines.push(Line { begins: begins.start(), ends: ends.start(), ..Line::of(record) });
+                continue;
+            };
+            sum.byte_hours = sum.byte_hours.saturating_add(record.byte_hours);
+            sum.logical_bytes = record.logical_bytes;
+            if let (Some(sum), Some(charge)) = (&mut sum.charge, &record.charge) {
+                sum.cost = sum.cost.plus(&charge.cost);
+            }
+        }
+        // A correction is of an hour, whatever the period.
+        lines.extend(corrections.into_iter().map(Line::of));
+        lines
+    }
+}
+
+/// Everything of a day and region, as pages of lines.
+pub(super) fn of_day(region: &Region, day: NaiveDate) -> Query {
+    let from = Hour::first_of(day);
+    Query {
+        from,
+        to: Granularity::Day.end(from),
+        regions: vec![region.clone()],
+        instance: None,
+        granularity: Granularity::Day,
+    }
+}

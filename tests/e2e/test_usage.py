@@ -107,6 +107,8 @@ def test_a_day_is_written_out_in_the_form_that_the_field_uses(metered: Product) 
     assert of_it and sum(Decimal(row["BilledCost"]) for row in of_it) == sum(price(line) for line in in_files)
     for file in files.values():
         assert failures(file) == []
+    wrong = next(iter(files.values())).replace(",EUR,", ",Euro,")
+    assert failures(wrong) != [], "the validator looks"
 
     meter(product, ahead=30)
     assert exported(product, REGION) == files, "the same usage makes the same files"

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, TimeDelta};
+use futures::FutureExt;
 use milvault_jobs::{
     ports::{Bucket, Catalog, Deadline, Expect, Objects, Write},
     usage::{
+        correction::{CorrectionRequest, correct},
         export::{export, export_again},
         lines::{Granularity, Line, Position, Query, lines},
     },
@@ -235,6 +237,95 @@ async fn every_complete_day_is_written_out_once_and_again_when_it_is_corrected()
     assert_eq!(files(&world).await, corrected, "that day isn't written yet");
 }
 
+/// A correction of the backup in this hour.
+async fn put_right(world: &MemoryWorld, of: &UsageRecord, id: &str) {
+    let request = CorrectionRequest {
+        id: id.to_owned().try_into().unwrap(),
+        region: of.region.clone(),
+        hour: of.hour,
+        instance_id: of.instance_id.clone(),
+        backup_id: of.backup_id.clone(),
+        byte_hours: 7,
+        price: None,
+        reason: "it was seven less".to_owned(),
+    };
+    correct(&world.jobs, request).await.unwrap();
+}
+
+/// What was written out last holds this correction.
+async fn hold(world: &MemoryWorld, id: &str) -> bool {
+    files(world).await.values().any(|file| String::from_utf8_lossy(file).contains(&format!("\"{id}\"")))
+}
+
+#[tokio::test]
+async fn what_is_corrected_while_its_day_is_written_out_is_in_the_file_too() {
+    let records = records(&mut Random::new(2));
+    let world = world(&records).await;
+    let [region, _] = regions();
+    let next = BEGIN.date_naive();
+    let begin = UsageExport { region: region.clone(), next };
+    world.catalog.commit(vec![Write::UsageExport(Box::new(begin), Expect::Absent)]).await.unwrap();
+    let of = records.iter().find(|record| record.region == region && record.correction.is_none()).unwrap();
+    // The lines are read, and not written yet. Nothing in memory waits.
+    let meanwhile = |id: &'static str, asked: &std::cell::Cell<u32>, lines: &[Line]| {
+        asked.set(asked.get() + 1);
+        if asked.get() == 1 {
+            put_right(&world, of, id).now_or_never().unwrap();
+        }
+        render(lines)
+    };
+    let asked = std::cell::Cell::new(0);
+    let written =
+        export(&world.jobs, &region, hour(50).start(), |lines| meanwhile("first", &asked, lines), never()).await;
+    assert_eq!((written.unwrap(), asked.get()), (2, 3));
+    assert!(hold(&world, "first").await);
+
+    put_right(&world, of, "second").await;
+    let asked = std::cell::Cell::new(0);
+    export_again(&world.jobs, &region, next, |lines| meanwhile("third", &asked, lines), never()).await.unwrap();
+    assert_eq!(asked.get(), 2);
+    assert!(hold(&world, "second").await && hold(&world, "third").await);
+
+    let late = export_again(&world.jobs, &region, next, render, Deadline::at(BEGIN)).await;
+    assert!(late.is_err(), "who asked for the correction has to ask again");
+}
+
+#[tokio::test]
+async fn a_day_of_many_backups_is_whole_in_lines_and_files() {
+    const BACKUPS: u64 = 6_000;
+    let [region, _] = regions();
+    // In two hours; the second has every third.
+    let record = |number: u64, at: u64| UsageRecord {
+        region: region.clone(),
+        hour: hour(at),
+        instance_id: format!("instance-{}", number % 7).parse().unwrap(),
+        backup_id: format!("bk-{number:026}").parse().unwrap(),
+        kind: BackupKind::Auto,
+        byte_hours: number.cast_signed() + 1,
+        logical_bytes: number,
+        charge: Some(charge("0.1", number.cast_signed() + 1)),
+        correction: None,
+    };
+    let of_day =
+        (0..BACKUPS).map(|number| record(number, 3)).chain((0..BACKUPS).step_by(3).map(|number| record(number, 9)));
+    let records: Vec<UsageRecord> = of_day.collect();
+    let world = world(&records).await;
+    let naive: Vec<Line> = records.iter().map(Line::of).collect();
+    let of_region = |granularity| Query { regions: vec![region.clone()], ..query(0, 24, granularity) };
+    for granularity in [Granularity::Hour, Granularity::Day] {
+        let found = all(&world, &of_region(granularity), 1_000, never()).await;
+        assert_eq!(sums(&found), sums(&naive), "{granularity:?}");
+    }
+
+    let begin = UsageExport { region: region.clone(), next: BEGIN.date_naive() };
+    world.catalog.commit(vec![Write::UsageExport(Box::new(begin), Expect::Absent)]).await.unwrap();
+    assert_eq!(export(&world.jobs, &region, hour(24).start(), render, never()).await.unwrap(), 1);
+    let files = files(&world).await;
+    let lines: Vec<usize> = files.values().map(|file| String::from_utf8_lossy(file).lines().count()).collect();
+    assert_eq!(lines, [5_000, 1_000]);
+    assert!(files.keys().map(|key| &key[key.len() - 9..]).eq(["00000.csv", "00001.csv"]));
+}
+
 #[test]
 fn what_is_no_position_is_refused() {
     for text in [
@@ -243,8 +334,14 @@ fn what_is_no_position_is_refused() {
         "2026-01-01T00:00:00Z",
         "2026-01-01T00:00:00Z eu-west-1 1",
         "now eu-west-1 1 a",
-        "2026-01-01T00:00:00Z EU 1 a",
+        "2026-01-01T00:00:00Z EU 1 ",
+        "2026-01-01T00:00:00Z eu-west-1 1 a",
+        "2026-01-01T00:00:00Z eu-west-1 1 orders#",
+        "2026-01-01T00:00:00Z eu-west-1 -1 orders#bk-01ARZ3NDEKTSV4RRFFQ69G5FAV",
     ] {
         assert!(text.parse::<Position>().is_err(), "{text}");
     }
+    let long = format!("2026-01-01T00:00:00Z eu-west-1 1 {}#bk-01ARZ3NDEKTSV4RRFFQ69G5FAV", "a".repeat(2_000));
+    assert!(long.parse::<Position>().is_err(), "a key of the catalog has a length");
+    assert!("2026-01-01T00:00:00Z eu-west-1 1 orders#bk-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse::<Position>().is_ok());
 }

@@ -43,6 +43,14 @@ struct UsageView {
     complete_until: BTreeMap<Region, Option<Timestamp>>,
 }
 
+/// The same in a file's form.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CsvView {
+    csv: String,
+    next_cursor: Option<String>,
+}
+
 /// What a run of the meter answers.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -108,18 +116,21 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
 
 async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
     let now = jobs.ports.clock.now();
-    let UsageQuery { query, format, paging, from } = UsageQuery::read(call, &jobs.settings.snapshots, now)?;
-    let page = lines(jobs, &query, from, paging.limit, invocation.deadline_for(caller, now)).await?;
-    let next_cursor = page.next.map(|next| paging.cursor(&next.to_string()));
-    if format == Format::Focus {
-        let answer = Answer::text("text/csv; charset=utf-8", focus::text(&page.lines, &jobs.settings.billing_account));
-        return Ok(match next_cursor {
-            Some(cursor) => answer.next_cursor(cursor),
-            None => answer,
+    let asked = UsageQuery::read(call, &jobs.settings.snapshots, now)?;
+    let deadline = invocation.deadline_for(caller, now);
+    let page = lines(jobs, &asked.query, asked.from.clone(), asked.paging.limit, deadline).await?;
+    let next_cursor = page.next.map(|next| asked.cursor(next));
+    if asked.format == Format::Focus {
+        let csv = focus::text(&page.lines, &jobs.settings.billing_account);
+        return Ok(match (caller, next_cursor) {
+            (Caller::Http, Some(cursor)) => Answer::text("text/csv; charset=utf-8", csv).next_cursor(cursor),
+            (Caller::Http, None) => Answer::text("text/csv; charset=utf-8", csv),
+            // Who gets no headers.
+            (_, next_cursor) => Answer::ok(CsvView { csv, next_cursor }),
         });
     }
     let mut complete_until = BTreeMap::new();
-    for region in &query.regions {
+    for region in &asked.query.regions {
         let export = jobs.ports.catalog.usage_export(region).await?;
         let until = export.map(|export| Hour::first_of(export.value.next).start().into());
         complete_until.insert(region.clone(), until);
@@ -178,4 +189,106 @@ async fn correct_one(jobs: &Jobs, fields: Map<String, Value>, invocation: &Invoc
     let render = |lines: &[Line]| focus::file(lines, &jobs.settings.billing_account);
     export_again(jobs, &record.region, record.hour.day(), render, invocation.deadline).await?;
     Ok(Answer::ok(UsageLineView::of(&Line::of(&record))))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+    use milvault_jobs::ports::{Bucket, Catalog, Write};
+    use milvault_memory::MemoryWorld;
+    use milvault_model::{BackupKind, Charge, UsageRecord};
+    use serde_json::json;
+
+    use super::*;
+
+    /// An hour before the end of January.
+    const NOW: Time = DateTime::from_timestamp_nanos(1_769_900_400_000_000_000);
+    const BACKUPS: usize = 5;
+
+    fn region() -> Region {
+        "eu-west-1".parse().unwrap()
+    }
+
+    /// A world in which five backups were metered in the last hour.
+    async fn world() -> MemoryWorld {
+        let world = MemoryWorld::new(&[Bucket { region: region(), name: "snapshots".to_owned() }], NOW);
+        for number in 0..BACKUPS {
+            let price: Decimal = "0.1".parse().unwrap();
+            let record = UsageRecord {
+                region: region(),
+                hour: Hour::of(NOW - TimeDelta::hours(1)),
+                instance_id: "orders".parse().unwrap(),
+                backup_id: format!("bk-{number:026}").parse().unwrap(),
+                kind: BackupKind::Manual,
+                byte_hours: 1 << 30,
+                logical_bytes: 1 << 30,
+                charge: Some(Charge {
+                    currency: "EUR".to_owned().try_into().unwrap(),
+                    unit_price: price.clone(),
+                    cost: price,
+                }),
+                correction: None,
+            };
+            world.catalog.commit(vec![Write::Usage(Box::new(record))]).await.unwrap();
+        }
+        world
+    }
+
+    async fn ask(world: &MemoryWorld, mut question: Value) -> Value {
+        question["action"] = "list".into();
+        let invocation = Invocation::new("request".to_owned(), 0, world.jobs.ports.clock.now());
+        handle(&world.jobs, Event::Direct(question), &invocation).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn pages_go_on_in_the_time_that_was_asked_for_when_the_month_ends_between_them() {
+        let world = world().await;
+        let mut page = ask(&world, json!({ "limit": "2" })).await;
+        let mut found = page["items"].as_array().unwrap().len();
+        while let Some(cursor) = page["nextCursor"].as_str() {
+            world.clock.advance(TimeDelta::hours(1));
+            page = ask(&world, json!({ "limit": "2", "cursor": cursor })).await;
+            found += page["items"].as_array().unwrap().len();
+        }
+        assert_eq!(found, BACKUPS);
+        assert_eq!(ask(&world, json!({})).await["items"], json!([]), "of the new month there is nothing yet");
+    }
+
+    #[tokio::test]
+    async fn a_direct_caller_gets_every_page_of_a_file_too() {
+        let world = world().await;
+        let mut rows = 0;
+        let mut question = json!({ "format": "focus", "limit": "2" });
+        loop {
+            let page = ask(&world, question.clone()).await;
+            rows += csv::Reader::from_reader(page["csv"].as_str().unwrap().as_bytes()).records().count();
+            match page["nextCursor"].as_str() {
+                Some(cursor) => question["cursor"] = cursor.into(),
+                None => break,
+            }
+        }
+        assert_eq!(rows, BACKUPS);
+    }
+
+    #[tokio::test]
+    async fn a_cursor_leads_nowhere_but_where_it_was_given() {
+        let world = world().await;
+        let page = ask(&world, json!({ "limit": "1", "region": "eu-west-1" })).await;
+        let cursor = page["nextCursor"].as_str().unwrap();
+        let refused = async |question: Value| {
+            let problem = ask(&world, question).await;
+            assert_eq!(
+                (&problem["code"], &problem["errors"][0]["pointer"]),
+                (&json!("VALIDATION_FAILED"), &json!("cursor"))
+            );
+        };
+        refused(json!({ "cursor": cursor })).await;
+        refused(json!({ "cursor": cursor, "region": "eu-west-1", "granularity": "HOUR" })).await;
+        // A bucket that the deployment has no more.
+        let moved =
+            MemoryWorld::new(&[Bucket { region: "us-east-1".parse().unwrap(), name: "snapshots".to_owned() }], NOW);
+        let everywhere = ask(&world, json!({ "limit": "1" })).await;
+        let problem = ask(&moved, json!({ "cursor": everywhere["nextCursor"], "limit": "1" })).await;
+        assert_eq!(problem["errors"][0]["pointer"], "cursor");
+    }
 }

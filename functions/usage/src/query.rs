@@ -1,12 +1,14 @@
 //! What a caller wants to know of usage.
 
+use std::{fmt, str::FromStr};
+
 use chrono::{TimeDelta, Timelike};
 use milvault_gateway::{Call, Filters, Findings, PageSize, Paging};
 use milvault_jobs::{
     Error, FieldError, SnapshotBuckets,
     usage::lines::{Granularity, Position, Query},
 };
-use milvault_model::{Hour, Month, Region, Time};
+use milvault_model::{Hour, Invalid, Month, Region, Time};
 use serde::Deserialize;
 
 /// The longest time that is asked for at once.
@@ -31,6 +33,32 @@ pub(crate) struct UsageQuery {
     pub(crate) from: Option<Position>,
 }
 
+/// Where the next page begins, and which time was asked for: that of a question without one moves on.
+#[derive(Debug, Clone)]
+struct Resume {
+    from: Hour,
+    to: Hour,
+    at: Position,
+}
+
+impl fmt::Display for Resume {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {} {}", self.from, self.to, self.at)
+    }
+}
+
+impl FromStr for Resume {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let not = || Invalid::new("not where a page begins");
+        let hour = |text: Option<&str>| text.and_then(|text| text.parse().ok()).map(Hour::of).ok_or_else(not);
+        let mut parts = text.splitn(3, ' ');
+        let (from, to) = (hour(parts.next())?, hour(parts.next())?);
+        Ok(Self { from, to, at: parts.next().ok_or_else(not)?.parse()? })
+    }
+}
+
 impl UsageQuery {
     pub(crate) fn read<A: Copy>(call: Call<A>, snapshots: &SnapshotBuckets, now: Time) -> Result<Self, Error> {
         let known = ["from", "to", "region", "instance", "granularity", "format", "limit", "cursor"];
@@ -39,7 +67,8 @@ impl UsageQuery {
 
     /// Without a time, of the present month so far.
     fn of(filters: &Filters, snapshots: &SnapshotBuckets, now: Time) -> Result<Self, Error> {
-        let paging = filters.paging::<Position>(PAGE)?;
+        let paging = filters.paging::<Resume>(PAGE)?;
+        let resume: Option<Resume> = paging.after.as_ref().and_then(|after| after.parse().ok());
         let mut findings = Findings::default();
         let from = findings.keep(hour(filters, "from"));
         let to = findings.keep(hour(filters, "to"));
@@ -48,22 +77,36 @@ impl UsageQuery {
         let granularity = findings.keep(filters.named("granularity"));
         let format = findings.keep(filters.named("format"));
         let this = Hour::of(now);
-        let to = to.unwrap_or(this);
-        let from = from.unwrap_or_else(|| Month::of(this).first().min(to));
+        let (from, to) = match &resume {
+            Some(resume) => (resume.from, resume.to),
+            None => {
+                let to = to.unwrap_or(this);
+                (from.unwrap_or_else(|| Month::of(this).first().min(to)), to)
+            }
+        };
         if to < from {
             findings.note(Some(FieldError::new("to", "is before 'from'")));
         } else if to.start() - from.start() > LONGEST {
             findings.note(Some(FieldError::new("to", "is more than 366 days after 'from'")));
         }
-        findings.report()?;
         let mut regions: Vec<Region> = match region {
             Some(region) => vec![region],
             None => snapshots.iter().map(|bucket| bucket.region.clone()).collect(),
         };
         regions.sort();
+        let is_elsewhere =
+            |resume: &Resume| !(from..to).contains(&resume.at.hour) || !regions.contains(&resume.at.region);
+        if resume.as_ref().is_some_and(is_elsewhere) {
+            findings.note(Some(FieldError::new("cursor", "is not a cursor that this listing gave")));
+        }
+        findings.report()?;
         let query = Query { from, to, regions, instance, granularity: granularity.unwrap_or(Granularity::Day) };
-        let from = paging.after.as_ref().and_then(|after| after.parse().ok());
-        Ok(Self { query, format: format.unwrap_or_default(), paging, from })
+        Ok(Self { query, format: format.unwrap_or_default(), paging, from: resume.map(|resume| resume.at) })
+    }
+
+    /// The cursor of the page that begins there.
+    pub(crate) fn cursor(&self, at: Position) -> String {
+        self.paging.cursor(&Resume { from: self.query.from, to: self.query.to, at }.to_string())
     }
 }
 

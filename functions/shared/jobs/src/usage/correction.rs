@@ -6,7 +6,7 @@ use milvault_model::{
 
 use crate::{
     Error, FieldError, Jobs,
-    ports::{CatalogError, PageRequest, Write},
+    ports::{CatalogError, Expect, PageRequest, Write},
 };
 
 /// What is to be put right, and by how much.
@@ -37,13 +37,16 @@ pub struct CorrectionRequest {
 /// [`Error::KeyReused`] if the id was given to another correction of it.
 pub async fn correct(jobs: &Jobs, request: CorrectionRequest) -> Result<UsageRecord, Error> {
     let wrong = |field: &str, what: &str| Error::Invalid(vec![FieldError::new(field, what)]);
+    let not_metered = || wrong("/hour", "is not an hour for which this backup is metered in this region");
     if request.byte_hours == 0 {
         return Err(wrong("/byteHours", "corrects nothing"));
     }
     loop {
+        // Before the records: whoever changes any of the region's at the same moment, or writes them out, is noticed.
+        let Some(export) = jobs.ports.catalog.usage_export(&request.region).await? else { return Err(not_metered()) };
         let records = records(jobs, &request).await?;
         let Some(metered) = records.iter().find(|record| record.correction.is_none()) else {
-            return Err(wrong("/hour", "is not an hour for which this backup is metered in this region"));
+            return Err(not_metered());
         };
         let is_this = |record: &&UsageRecord| record.correction.as_ref().is_some_and(|made| made.id == request.id);
         if let Some(made) = records.iter().find(is_this) {
@@ -52,8 +55,12 @@ pub async fn correct(jobs: &Jobs, request: CorrectionRequest) -> Result<UsageRec
             return if is_same { Ok(made.clone()) } else { Err(Error::KeyReused) };
         }
         let sum = records.iter().map(|record| i128::from(record.byte_hours)).sum::<i128>();
-        if sum + i128::from(request.byte_hours) < 0 {
+        let corrected = sum + i128::from(request.byte_hours);
+        if corrected < 0 {
             return Err(wrong("/byteHours", "takes back more than there is"));
+        }
+        if corrected > i128::from(i64::MAX) {
+            return Err(wrong("/byteHours", "is more than can be counted"));
         }
         let price = request.price.clone();
         let price = price.or_else(|| metered.charge.clone().map(|charge| (charge.currency, charge.unit_price)));
@@ -70,9 +77,10 @@ pub async fn correct(jobs: &Jobs, request: CorrectionRequest) -> Result<UsageRec
             }),
             ..metered.clone()
         };
-        match jobs.ports.catalog.commit(vec![Write::Usage(Box::new(record.clone()))]).await {
+        let unchanged = Write::UsageExport(Box::new(export.value), Expect::Version(export.version));
+        match jobs.ports.catalog.commit(vec![Write::Usage(Box::new(record.clone())), unchanged]).await {
             Ok(()) => return Ok(record),
-            // The same one arrived at the same moment: see what it says.
+            // Another one was made, or a day written out, at the same moment: see what is there now.
             Err(CatalogError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }

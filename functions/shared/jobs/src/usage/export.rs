@@ -46,17 +46,17 @@ pub async fn export(
         match jobs.ports.catalog.commit(vec![Write::UsageExport(Box::new(moved), Expect::Version(found.version))]).await
         {
             Ok(()) => written += 1,
-            // Another run has written it too.
-            Err(CatalogError::Conflict(_)) => {}
+            // It was corrected since it was read; or another run has written it, and a correction of that is older now.
+            Err(CatalogError::Conflict(_)) => export_again(jobs, region, day, &render, deadline).await?,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Writes a day out again if it was before, because it has been corrected since.
+/// Writes a day out again if it was before, because it has been corrected since; until nothing was corrected meanwhile.
 ///
 /// # Errors
-/// When the catalog or the bucket fails: the correction is there, and may be asked for again.
+/// When the catalog or the bucket fails, or the time is over: the correction is there, and may be asked for again.
 pub async fn export_again(
     jobs: &Jobs,
     region: &Region,
@@ -64,9 +64,18 @@ pub async fn export_again(
     render: impl Fn(&[Line]) -> Vec<u8>,
     deadline: Deadline,
 ) -> Result<(), Error> {
-    let export = jobs.ports.catalog.usage_export(region).await?;
-    if export.is_some_and(|export| day < export.value.next) {
-        write_day(jobs, region, day, &render, deadline).await?;
+    let export = async || jobs.ports.catalog.usage_export(region).await;
+    let mut before = export().await?;
+    while before.as_ref().is_some_and(|export| day < export.value.next) {
+        if !write_day(jobs, region, day, &render, deadline).await? {
+            let late = format!("there was no time to write out the usage of {day} again");
+            return Err(CatalogError::Unavailable(late).into());
+        }
+        let after = export().await?;
+        if after == before {
+            break;
+        }
+        before = after;
     }
     Ok(())
 }

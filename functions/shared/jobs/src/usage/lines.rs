@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Jobs,
-    ports::{Deadline, PageRequest},
+    ports::{CatalogError, Deadline, PageRequest},
 };
 
 /// Records read ahead, of all the hours of a period together.
@@ -108,8 +108,10 @@ impl Line {
 /// Where a page of lines begins: at a line of a backup in a region and a period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    hour: Hour,
-    region: Region,
+    /// The first hour of its period.
+    pub hour: Hour,
+    /// Where the bytes are.
+    pub region: Region,
     /// `{instance}#{backup}`; empty for the first.
     place: String,
     /// So many of its lines are over.
@@ -134,7 +136,11 @@ impl FromStr for Position {
         Ok(Self {
             hour: Hour::of(hour.parse().map_err(|_| Invalid::new("not a position"))?),
             region: region.parse()?,
-            place: place.to_owned(),
+            place: match place.split_once('#') {
+                None if place.is_empty() => String::new(),
+                Some((instance, backup)) => place_of(&instance.parse()?, &backup.parse()?),
+                None => return Err(Invalid::new("not a position")),
+            },
             lines: lines.parse().map_err(not)?,
         })
     }
@@ -181,7 +187,7 @@ pub async fn lines(
                     continue;
                 }
                 let over = if group.place == place { over } else { 0 };
-                for (number, line) in group.lines(begins, ends).into_iter().enumerate().skip(over) {
+                for (number, line) in group.lines(begins, ends)?.into_iter().enumerate().skip(over) {
                     let at =
                         |lines| Position { hour: begins, region: region.clone(), place: group.place.clone(), lines };
                     if lines.len() >= limit {
@@ -196,7 +202,7 @@ pub async fn lines(
                 }
             }
         }
-        begins = ends;
+        (begins, resumed) = (ends, None);
         if deadline.is_over(jobs.ports.clock.now())
             && begins < query.to
             && let Some(region) = query.regions.first()
@@ -231,8 +237,12 @@ struct Group {
     records: Vec<UsageRecord>,
 }
 
-fn place_of(record: &UsageRecord) -> String {
-    format!("{}#{}", record.instance_id, record.backup_id)
+fn place_of(instance: &InstanceId, backup: &BackupId) -> String {
+    format!("{instance}#{backup}")
+}
+
+fn place_of_record(record: &UsageRecord) -> String {
+    place_of(&record.instance_id, &record.backup_id)
 }
 
 impl<'a> Merge<'a> {
@@ -253,13 +263,13 @@ impl<'a> Merge<'a> {
     /// The next backup's records.
     async fn next(&mut self) -> Result<Option<Group>, Error> {
         self.fill().await?;
-        let Some(place) = self.hours.iter().filter_map(|hour| hour.read.front()).map(place_of).min() else {
+        let Some(place) = self.hours.iter().filter_map(|hour| hour.read.front()).map(place_of_record).min() else {
             return Ok(None);
         };
         let mut records = Vec::new();
         loop {
             for hour in &mut self.hours {
-                while let Some(record) = hour.read.pop_front_if(|record| place_of(record) == place) {
+                while let Some(record) = hour.read.pop_front_if(|record| place_of_record(record) == place) {
                     records.push(record);
                 }
             }
@@ -290,7 +300,7 @@ impl<'a> Merge<'a> {
 
 impl Group {
     /// What was metered, a line for each price, then the corrections.
-    fn lines(&self, begins: Hour, ends: Hour) -> Vec<Line> {
+    fn lines(&self, begins: Hour, ends: Hour) -> Result<Vec<Line>, Error> {
         let price = |charge: &Option<Charge>| charge.as_ref().map(|c| (c.currency.clone(), c.unit_price.clone()));
         let (corrections, metered): (Vec<_>, Vec<_>) =
             self.records.iter().partition(|record| record.correction.is_some());
@@ -301,7 +311,13 @@ impl Group {
                 lines.push(Line { begins: begins.start(), ends: ends.start(), ..Line::of(record) });
                 continue;
             };
-            sum.byte_hours = sum.byte_hours.saturating_add(record.byte_hours);
+            // Some eight exabytes for an hour; rather no answer than a wrong one.
+            sum.byte_hours = sum.byte_hours.checked_add(record.byte_hours).ok_or_else(|| {
+                CatalogError::Unavailable(format!(
+                    "the usage of {} from {begins} on is too much to be summed up",
+                    self.place
+                ))
+            })?;
             sum.logical_bytes = record.logical_bytes;
             if let (Some(sum), Some(charge)) = (&mut sum.charge, &record.charge) {
                 sum.cost = sum.cost.plus(&charge.cost);
@@ -309,7 +325,7 @@ impl Group {
         }
         // A correction is of an hour, whatever the period.
         lines.extend(corrections.into_iter().map(Line::of));
-        lines
+        Ok(lines)
     }
 }
 

@@ -114,7 +114,10 @@ fn every_answer_has_a_schema_and_an_example_and_every_error_is_a_problem() {
             assert_eq!(kinds, [vec![expected], also].concat(), "{route}");
             for media in content.values() {
                 assert!(!media["schema"].is_null(), "{route} {status}");
-                assert!(media["examples"].as_mapping().is_some_and(|examples| !examples.is_empty()), "{route} {status}");
+                assert!(
+                    media["examples"].as_mapping().is_some_and(|examples| !examples.is_empty()),
+                    "{route} {status}"
+                );
             }
             let media = &content[expected];
             if status >= "400" {

@@ -57,6 +57,107 @@ fn text(value: &Value) -> &str {
     }
 }
 
+/// Of two texts, the one where the condition holds, and the other one.
+fn chosen(value: &Value) -> (&str, [&str; 2]) {
+    let Value::Tagged(choice) = value else { panic!("{value:?} is no choice") };
+    let parts = choice.value.as_sequence().unwrap();
+    (parts[0].as_str().unwrap(), [text(&parts[1]), text(&parts[2])])
+}
+
+/// What a function's role allows, also under conditions.
+fn statements(function: &Value) -> Vec<&Value> {
+    let all = function["Properties"]["Policies"][0]["Statement"].as_sequence().unwrap();
+    let stated = all.iter().map(|statement| match statement {
+        Value::Tagged(choice) => &choice.value[1],
+        statement => statement,
+    });
+    stated.collect()
+}
+
+fn actions(function: &Value) -> BTreeSet<&str> {
+    let stated = statements(function).into_iter().flat_map(|statement| match &statement["Action"] {
+        Value::Sequence(actions) => actions.iter().collect(),
+        action => vec![action],
+    });
+    stated.map(text).collect()
+}
+
+#[test]
+fn every_function_may_do_what_it_is_for_and_nothing_more() {
+    let template = Template::read();
+    let functions = template.resources("AWS::Serverless::Function");
+    let who = |action: &str| -> BTreeSet<&str> {
+        let may = functions.iter().filter(|(_, function)| actions(function).contains(action));
+        may.map(|(name, _)| name.trim_end_matches("Function")).collect()
+    };
+    let writers = ["AutoBackup", "CreateBackup", "Delete", "Instances", "Restore", "RetentionSweep", "Usage"];
+    assert_eq!(who("dynamodb:PutItem"), writers.into());
+    // The jobs remove what they made when they are cancelled, preflight its probe, the meter what a day has no more.
+    let removers = ["CreateBackup", "Delete", "Instances", "Restore", "RetentionSweep", "Usage"];
+    assert_eq!(who("s3:DeleteObject"), removers.into());
+    assert_eq!(who("secretsmanager:GetSecretValue"), ["CreateBackup", "Instances", "Restore"].into());
+    assert_eq!(who("scheduler:CreateSchedule"), ["AutoBackup", "RetentionSweep"].into());
+    let in_network = functions.iter().filter(|(_, function)| !function["Properties"]["VpcConfig"].is_null());
+    let in_network: Vec<_> = in_network.map(|(name, _)| name.trim_end_matches("Function")).collect();
+    assert_eq!(in_network, ["CreateBackup", "Instances", "Restore"], "only who talks to Milvus reaches its network");
+
+    for (name, function) in &functions {
+        for action in actions(function) {
+            assert!(!action.contains('*'), "{name} may {action}");
+        }
+        for statement in statements(function) {
+            let is_anything = statement["Resource"] == "*";
+            assert!(!is_anything || statement["Sid"] == "Traces", "{name}: {}", text(&statement["Sid"]));
+        }
+        let delete = statements(function).into_iter().filter(|statement| {
+            let actions = format!("{:?}", statement["Action"]);
+            actions.contains("s3:DeleteObject")
+        });
+        for statement in delete {
+            let resource = format!("{:?}", statement["Resource"]);
+            match *name {
+                "InstancesFunction" => assert!(!resource.contains(".Arn}/*\"") && resource.contains("/preflight/*")),
+                "UsageFunction" => assert!(resource.contains("/usage/region=*")),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_stored_or_said_is_encrypted_and_goes_over_tls_only() {
+    let template = Template::read();
+    for (kind, name) in [
+        ("AWS::S3::BucketPolicy", "SnapshotBucketPolicy"),
+        ("AWS::SQS::QueuePolicy", "ScheduleDeadLettersPolicy"),
+        ("AWS::SNS::TopicPolicy", "FailureTopicPolicy"),
+    ] {
+        let stated = template.resources(kind)[name]["Properties"]["PolicyDocument"]["Statement"].as_sequence().unwrap();
+        let denies = |statement: &&Value| {
+            statement["Effect"] == "Deny" && statement["Condition"]["Bool"]["aws:SecureTransport"] == "false"
+        };
+        assert_eq!(stated.iter().filter(denies).count(), 1, "{name}");
+    }
+    let table = &template.resources("AWS::DynamoDB::Table")["CatalogTable"]["Properties"];
+    assert_eq!(table["SSESpecification"]["SSEEnabled"], true);
+    assert_eq!(table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], true);
+    assert_eq!(text(&table["DeletionProtectionEnabled"]), "DeletionProtection");
+    assert_eq!(template.0["Parameters"]["DeletionProtection"]["Default"], "true");
+    let bucket = &template.resources("AWS::S3::Bucket")["SnapshotBucket"]["Properties"];
+    let blocked = bucket["PublicAccessBlockConfiguration"].as_mapping().unwrap();
+    assert!(blocked.len() == 4 && blocked.values().all(|value| *value == Value::from(true)));
+    let keys = [
+        &bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"]["KMSMasterKeyID"],
+        &table["SSESpecification"]["KMSMasterKeyId"],
+        &template.resources("AWS::Logs::LogGroup")["Logs"]["Properties"]["KmsKeyId"],
+        &template.resources("AWS::SQS::Queue")["ScheduleDeadLetters"]["Properties"]["KmsMasterKeyId"],
+        &template.resources("AWS::SNS::Topic")["FailureTopic"]["Properties"]["KmsMasterKeyId"],
+    ];
+    for key in keys {
+        assert_eq!(chosen(key), ("HasKey", ["KmsKeyArn", "AWS::NoValue"]));
+    }
+}
+
 #[test]
 fn every_route_of_the_contract_leads_to_its_function_and_asks_for_iam() {
     let template = Template::read();
@@ -64,7 +165,8 @@ fn every_route_of_the_contract_leads_to_its_function_and_asks_for_iam() {
     let mut found = BTreeSet::new();
     for (name, route) in template.resources("AWS::ApiGatewayV2::Route") {
         let properties = &route["Properties"];
-        assert_eq!(properties["AuthorizationType"], "AWS_IAM", "{name}");
+        let (condition, otherwise) = chosen(&properties["AuthorizationType"]);
+        assert_eq!((condition, otherwise), ("TakesTokens", ["JWT", "AWS_IAM"]), "{name}");
         let target = text(&properties["Target"]);
         let integration = target.trim_start_matches("integrations/${").trim_end_matches('}');
         let function = text(&integrations[integration]["Properties"]["IntegrationUri"]);
@@ -124,7 +226,8 @@ fn the_scheduler_may_begin_backups_and_do_nothing_else() {
     let role = template.resources("AWS::IAM::Role")["ScheduleRole"];
     let statements = role["Properties"]["Policies"][0]["PolicyDocument"]["Statement"].as_sequence().unwrap();
     let actions: Vec<&str> = statements.iter().map(|statement| text(&statement["Action"])).collect();
-    assert_eq!(actions, ["lambda:InvokeFunction", "sqs:SendMessage"]);
+    // The third is for the queue's key, if it has one.
+    assert_eq!(actions, ["lambda:InvokeFunction", "sqs:SendMessage", ""]);
     assert!(text(&statements[0]["Resource"]).ends_with("-create-backup"));
     let trusted = &role["Properties"]["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]["Service"];
     assert_eq!(trusted, "scheduler.amazonaws.com");

@@ -15,7 +15,9 @@ use milvault_jobs::{
     ports::{Bucket, Catalog, Clock, Deadline, Expect, Objects, Write},
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemorySchedules, SeededIds};
-use milvault_model::{BackupKind, BackupState, Instance, InstanceId, Prices, Region, Snapshot, Storage, Time};
+use milvault_model::{
+    AllowedEndpoints, BackupKind, BackupState, Instance, InstanceId, Prices, Region, Snapshot, Storage, Time,
+};
 use milvault_snapshots::S3Objects;
 
 use crate::{
@@ -89,6 +91,7 @@ impl Engine {
         };
         let settings = Settings {
             snapshots: SnapshotBuckets::new(Bucket { region, name: SNAPSHOTS.to_owned() }, []),
+            endpoints: AllowedEndpoints::default(),
             prices: Prices::default(),
             billing_account: String::new(),
             lease: TimeDelta::seconds(60),

@@ -145,7 +145,7 @@ fn what_is_stored_or_said_is_encrypted_and_goes_over_tls_only() {
     assert_eq!(template.0["Parameters"]["DeletionProtection"]["Default"], "true");
     let bucket = &template.resources("AWS::S3::Bucket")["SnapshotBucket"]["Properties"];
     let blocked = bucket["PublicAccessBlockConfiguration"].as_mapping().unwrap();
-    assert!(blocked.len() == 4 && blocked.values().all(|value| *value == Value::from(true)));
+    assert!(blocked.len() == 4 && blocked.values().all(|value| value.as_bool() == Some(true)));
     let keys = [
         &bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]["ServerSideEncryptionByDefault"]["KMSMasterKeyID"],
         &table["SSESpecification"]["KMSMasterKeyId"],

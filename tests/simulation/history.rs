@@ -19,8 +19,8 @@ use milvault_jobs::{
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
 use milvault_model::{
-    Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, Instance, InstanceId, JobRef, Plan, Reload,
-    Restore, RestoreId, RestoreMode, RestoreStatus, Storage, Time, Wanted,
+    AllowedEndpoints, Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, Instance, InstanceId,
+    JobRef, Plan, Reload, Restore, RestoreId, RestoreMode, RestoreStatus, Storage, Time, Wanted,
 };
 
 use crate::{
@@ -189,6 +189,7 @@ impl History {
         };
         let settings = Settings {
             snapshots: SnapshotBuckets::new(snapshots.clone(), []),
+            endpoints: AllowedEndpoints::default(),
             prices: tariff.prices(),
             billing_account: String::new(),
             lease,

@@ -5,7 +5,7 @@ use milvault_jobs::{
     Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag,
     ports::{Expect, Write},
 };
-use milvault_model::{Auth, Instance, InstanceId, Region, Storage};
+use milvault_model::{AllowedEndpoints, Auth, Instance, InstanceId, Region, Storage};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,7 +39,7 @@ pub(crate) async fn put(
     precondition: &Precondition,
     check: Check,
 ) -> Result<Answer, Error> {
-    registration.check(&jobs.settings.snapshots)?;
+    registration.check(&jobs.settings.snapshots, &jobs.settings.endpoints)?;
     let (instance, status) = decided(async || put_once(jobs, &id, &registration, precondition).await).await?;
     let preflight = match check {
         Check::Nothing => None,
@@ -99,6 +99,9 @@ fn moves(before: &Instance, after: &Instance) -> bool {
     (&before.endpoint, &before.region, &before.storage) != (&after.endpoint, &after.region, &after.storage)
 }
 
+/// The template's parameter AllowedEndpoints says which.
+const NOT_ALLOWED: &str = "is a server that the deployment doesn't connect to";
+
 impl Registration {
     fn instance(&self, id: InstanceId, created_at: milvault_model::Time) -> Instance {
         Instance {
@@ -115,15 +118,19 @@ impl Registration {
         }
     }
 
-    fn check(&self, snapshots: &SnapshotBuckets) -> Result<(), Error> {
+    fn check(&self, snapshots: &SnapshotBuckets, allowed: &AllowedEndpoints) -> Result<(), Error> {
+        let server = |endpoint: &str| {
+            let may_be = || if allowed.may_be(endpoint) { Ok(()) } else { Err(NOT_ALLOWED) };
+            endpoint::check(endpoint).and_then(|()| may_be()).err()
+        };
         let mut findings = Findings::default();
         let mut wrong = |pointer: &str, reason: Option<&str>| {
             findings.note(reason.map(|reason| FieldError::new(pointer, reason)));
         };
         wrong("/name", name(&self.name));
-        wrong("/endpoint", endpoint::check(&self.endpoint).err());
+        wrong("/endpoint", server(&self.endpoint));
         if let Some(management) = &self.management_endpoint {
-            wrong("/managementEndpoint", endpoint::check(management).err());
+            wrong("/managementEndpoint", server(management));
         }
         let workers = self.copy_workers.is_some_and(|workers| !(1..=MOST_COPY_WORKERS).contains(&workers));
         wrong("/copyWorkers", workers.then_some("is a number from 1 to 32"));
@@ -204,7 +211,7 @@ mod tests {
     fn pointers(registration: Value) -> Vec<String> {
         let registration: Registration = serde_json::from_value(registration).unwrap();
         let home = Bucket { region: "eu-west-1".parse().unwrap(), name: "snapshots".to_owned() };
-        match registration.check(&SnapshotBuckets::new(home, [])) {
+        match registration.check(&SnapshotBuckets::new(home, []), &AllowedEndpoints::default()) {
             Ok(()) => Vec::new(),
             Err(Error::Invalid(found)) => found.into_iter().map(|found| found.pointer).collect(),
             Err(other) => panic!("{other}"),
@@ -221,6 +228,12 @@ mod tests {
     fn a_whole_registration_and_the_smallest_one_are_fine() {
         assert!(pointers(whole()).is_empty());
         assert!(pointers(json!({ "name": "a", "endpoint": "http://a:1", "region": "eu-west-1" })).is_empty());
+    }
+
+    #[test]
+    fn a_server_that_nobody_may_connect_to_is_not_registered() {
+        assert_eq!(with("/endpoint", "http://169.254.169.254:80"), ["/endpoint"]);
+        assert_eq!(with("/managementEndpoint", "http://127.0.0.1:9001"), ["/managementEndpoint"]);
     }
 
     #[test]

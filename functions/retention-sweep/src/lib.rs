@@ -4,9 +4,12 @@
 use milvault_gateway::{Answer, Caller, Event, invalid, object};
 use milvault_jobs::{
     Error, Jobs,
-    sweep::{SweepMode, sweep},
+    sweep::{SweepMode, SweepReport, sweep},
 };
-use milvault_runtime::{Invocation, RuntimeError};
+use milvault_runtime::{
+    Invocation, RuntimeError,
+    metrics::{self, Metric, Unit},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -28,8 +31,21 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 }
 
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
-    let report = sweep(jobs, mode(event)?, invocation.deadline).await?;
+    let mode = mode(event)?;
+    let report = sweep(jobs, mode, invocation.deadline).await?;
+    if mode == SweepMode::Act {
+        metrics::tell(jobs.ports.clock.now(), None, &of_sweep(&report));
+    }
     Ok(Answer::ok(report))
+}
+
+fn of_sweep(report: &SweepReport) -> [Metric; 3] {
+    let count = |listed: usize| listed as f64;
+    [
+        ("JobsStalled", Unit::Count, count(report.resumed.len())),
+        ("SweepErrors", Unit::Count, count(report.errors.len())),
+        ("SweepsUnfinished", Unit::Count, if report.is_whole { 0.0 } else { 1.0 }),
+    ]
 }
 
 fn mode(event: Event) -> Result<SweepMode, Error> {

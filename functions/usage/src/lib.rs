@@ -6,12 +6,13 @@ mod query;
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use milvault_gateway::{
     Answer, Call, Caller, Direct, Event, Findings, Route, invalid, object,
     wire::{Timestamp, UsageLineView},
 };
 use milvault_jobs::{
-    Error, FieldError, Jobs,
+    Error, FieldError, Jobs, auto_backup,
     usage::{
         correction::{CorrectionRequest, correct},
         export::{export, export_again},
@@ -19,8 +20,11 @@ use milvault_jobs::{
         meter::{MeterReport, meter},
     },
 };
-use milvault_model::{BackupId, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, Time};
-use milvault_runtime::{Invocation, RuntimeError};
+use milvault_model::{BackupId, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, Switch, Time};
+use milvault_runtime::{
+    Invocation, RuntimeError,
+    metrics::{self, Unit},
+};
 use query::{Format, UsageQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -104,14 +108,39 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
             let render = |lines: &[Line]| focus::file(lines, &jobs.settings.billing_account);
             metered.exported_days += export(jobs, &bucket.region, report.until, render, invocation.deadline).await?;
         }
+        if report.is_whole {
+            let now = jobs.ports.clock.now();
+            metrics::tell(now, None, &[("UsageLag", Unit::Seconds, (now - report.until).as_seconds_f64())]);
+        }
         metered.regions.push(report);
     }
+    tell_of_age(jobs, &metered.regions).await?;
     // Everything else is done; this is for the one who looks at the function's errors.
     if let Some(report) = metered.regions.iter().find(|report| report.failed > 0) {
         let what = format!("{} accounts of {} couldn't be metered", report.failed, report.region);
         return Err(milvault_jobs::ports::CatalogError::Unavailable(what).into());
     }
     Ok(Answer::ok(metered))
+}
+
+/// How old every instance's newest backup is, and how many are older than twice the interval of automatic ones.
+async fn tell_of_age(jobs: &Jobs, regions: &[MeterReport]) -> Result<(), Error> {
+    let mut newest: BTreeMap<&InstanceId, Time> = BTreeMap::new();
+    for (instance, made) in regions.iter().flat_map(|report| &report.newest) {
+        newest.entry(instance).and_modify(|newest| *newest = (*newest).max(*made)).or_insert(*made);
+    }
+    let now = jobs.ports.clock.now();
+    let mut overdue = 0;
+    for (instance, made) in newest {
+        metrics::tell(now, Some(instance), &[("NewestBackupAge", Unit::Seconds, (now - made).as_seconds_f64())]);
+        let is_old = now - made > TimeDelta::days(2);
+        if is_old && matches!(auto_backup::find(jobs, instance).await?.switch, Switch::On { .. }) {
+            tracing::warn!(%instance, newest = %made, "automatic backups are on, and the newest backup is over two days old");
+            overdue += 1;
+        }
+    }
+    metrics::tell(now, None, &[("BackupsOverdue", Unit::Count, f64::from(overdue))]);
+    Ok(())
 }
 
 async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
@@ -193,7 +222,7 @@ async fn correct_one(jobs: &Jobs, fields: Map<String, Value>, invocation: &Invoc
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, TimeDelta};
+    use chrono::DateTime;
     use milvault_jobs::ports::{Bucket, Catalog, Write};
     use milvault_memory::MemoryWorld;
     use milvault_model::{BackupKind, Charge, UsageRecord};

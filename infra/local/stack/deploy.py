@@ -78,7 +78,9 @@ def deploy(
     architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
     # The emulator's IAM takes every schedule to be of the default group.
     template = json.loads(json.dumps(template).replace(":schedule/${AWS::StackName}/*", ":schedule/default/*"))
-    outputs = _create_stack(emulator, name, template, {"Architecture": architecture, **(parameters or {})})
+    # Everything local is on loopback, where a deployment otherwise doesn't connect to.
+    ours = {"Architecture": architecture, "AllowedEndpoints": "127.0.0.0/8"}
+    outputs = _create_stack(emulator, name, template, {**ours, **(parameters or {})})
     names = {binary: outputs[logical] for logical, binary in functions.items()}
 
     # The emulator's CloudFormation doesn't read RecursiveLoop, but its Lambda does.

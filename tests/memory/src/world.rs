@@ -16,8 +16,8 @@ use milvault_jobs::{
     },
 };
 use milvault_model::{
-    Backup, BackupId, BackupKind, BackupState, CaptureMethod, Instance, InstanceId, JobRef, Notice, Plan, Prices,
-    Region, Snapshot, Time, Totals,
+    AllowedEndpoints, Backup, BackupId, BackupKind, BackupState, CaptureMethod, Instance, InstanceId, JobRef, Notice,
+    Plan, Prices, Region, Snapshot, Time, Totals,
 };
 
 use crate::{MemoryCatalog, MemoryObjects, SeededIds, TestClock};
@@ -156,6 +156,7 @@ impl MemoryWorld {
         };
         let settings = Settings {
             snapshots: SnapshotBuckets::new(snapshots[0].clone(), snapshots[1..].iter().cloned()),
+            endpoints: AllowedEndpoints::default(),
             prices: Prices::default(),
             billing_account: String::new(),
             lease: TimeDelta::seconds(60),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::TimeDelta;
-use milvault_model::{Prices, Region};
+use milvault_model::{AllowedEndpoints, Prices, Region};
 
 use crate::{
     Error,
@@ -38,6 +38,8 @@ pub struct Ports {
 pub struct Settings {
     /// Where snapshots are kept.
     pub snapshots: SnapshotBuckets,
+    /// Which servers may be registered and connected to.
+    pub endpoints: AllowedEndpoints,
     /// What storage costs, for the records of usage.
     pub prices: Prices,
     /// Who is billed, as files of usage name it: the ARN of the AWS account.

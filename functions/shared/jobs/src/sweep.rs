@@ -45,6 +45,8 @@ pub struct SweepReport {
     pub errors: Vec<String>,
     /// What isn't listed here, for want of room: the log has it.
     pub unlisted: u64,
+    /// Whether everything that was due was looked at; if not, the next sweep goes on.
+    pub is_whole: bool,
 }
 
 /// The most that each list of a report names, whatever there is to do.
@@ -122,6 +124,7 @@ pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<S
             }
         }
     }
+    report.is_whole = true;
     Ok(report)
 }
 

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use milvault_jobs::ports::{Connector, Milvus, MilvusError};
-use milvault_model::Instance;
+use milvault_model::{AllowedEndpoints, Instance};
 use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{ClientTlsConfig, Endpoint},
 };
 
 use crate::{
+    resolver::Resolver,
     rest::{Credentials, Rest},
     server::Server,
 };
@@ -33,12 +34,13 @@ pub trait SecretSource: Send + Sync {
 /// Connects to instances; reads their credentials at each connection and keeps none.
 pub struct MilvusConnector {
     secrets: Arc<dyn SecretSource>,
+    allowed: Arc<AllowedEndpoints>,
 }
 
 impl MilvusConnector {
-    /// A connector that finds credentials in `secrets`.
-    pub fn new(secrets: Arc<dyn SecretSource>) -> Self {
-        Self { secrets }
+    /// A connector that finds credentials in `secrets`, and connects to allowed endpoints only.
+    pub fn new(secrets: Arc<dyn SecretSource>, allowed: AllowedEndpoints) -> Self {
+        Self { secrets, allowed: Arc::new(allowed) }
     }
 
     async fn credentials(&self, instance: &Instance) -> Result<Option<Credentials>, MilvusError> {
@@ -64,18 +66,23 @@ fn header(credentials: &Credentials) -> Option<MetadataValue<Ascii>> {
 #[async_trait]
 impl Connector for MilvusConnector {
     async fn connect(&self, instance: &Instance) -> Result<Arc<dyn Milvus>, MilvusError> {
+        // Looked at again at each use: the list may be narrower than when the instance was registered.
+        for endpoint in [Some(&instance.endpoint), instance.management_endpoint.as_ref()].into_iter().flatten() {
+            if !self.allowed.may_be(endpoint) {
+                return Err(MilvusError::Refused(format!("the deployment doesn't connect to {endpoint}")));
+            }
+        }
+        let resolver = Resolver::new(self.allowed.clone());
         let credentials = self.credentials(instance).await?;
         let authorization = credentials.as_ref().and_then(header);
         let bad = |error: tonic::transport::Error| MilvusError::Refused(format!("{}: {error}", instance.endpoint));
-        let mut endpoint = Endpoint::from_shared(instance.endpoint.clone())
-            .map_err(bad)?
-            .timeout(CALL)
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true);
+        let mut endpoint = Endpoint::from_shared(instance.endpoint.clone()).map_err(bad)?.timeout(CALL);
         if instance.endpoint.starts_with("https:") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(bad)?;
         }
-        let rest = Rest::new(&instance.endpoint, instance.management_endpoint.as_deref(), credentials);
-        Ok(Arc::new(Server::new(endpoint.connect_lazy(), authorization, rest)))
+        let management = instance.management_endpoint.as_deref();
+        let rest = Rest::new(&instance.endpoint, management, credentials, resolver.clone());
+        let channel = endpoint.connect_with_connector_lazy(resolver.connector());
+        Ok(Arc::new(Server::new(channel, authorization, rest)))
     }
 }

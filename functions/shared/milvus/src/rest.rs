@@ -1,15 +1,16 @@
 //! What the server offers over HTTP only: the REST API on its gRPC port, and the management endpoint.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use milvault_jobs::ports::{GarbageHold, InsertLog, MilvusError, SegmentFiles};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect::Policy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 
 use crate::{
     connector::{CALL, CONNECT},
     errors::{NEEDS_AUTHENTICATION, SEGMENT_NOT_FOUND, by_code},
+    resolver::Resolver,
 };
 
 /// Segments in one call: a segment of a wide schema has hundreds of logs.
@@ -39,20 +40,34 @@ pub(crate) struct Rest {
     endpoint: String,
     management: Option<String>,
     credentials: Option<Credentials>,
+    resolver: Resolver,
 }
 
 impl Rest {
     /// `endpoint` is the gRPC endpoint: its port serves REST too (milvus-backup: `restfulBaseURL` in
     /// `internal/client/milvus/restful.go`).
-    pub(crate) fn new(endpoint: &str, management: Option<&str>, credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(
+        endpoint: &str,
+        management: Option<&str>,
+        credentials: Option<Credentials>,
+        resolver: Resolver,
+    ) -> Self {
         let base = |url: &str| url.trim_end_matches('/').to_owned();
-        Self { client: OnceCell::new(), endpoint: base(endpoint), management: management.map(base), credentials }
+        Self {
+            client: OnceCell::new(),
+            endpoint: base(endpoint),
+            management: management.map(base),
+            credentials,
+            resolver,
+        }
     }
 
     async fn client(&self) -> Result<&Client, MilvusError> {
         self.client
             .get_or_try_init(async || {
+                // A redirect would be a way around the resolver: an address needs no resolving.
                 let builder = Client::builder().timeout(CALL).connect_timeout(CONNECT).no_proxy();
+                let builder = builder.redirect(Policy::none()).dns_resolver(Arc::new(self.resolver.clone()));
                 builder.build().map_err(|error| MilvusError::Refused(format!("no HTTP client: {error}")))
             })
             .await

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::Invalid;
+use crate::{Invalid, Time};
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -88,6 +88,12 @@ impl BackupId {
     /// The id made of this ULID.
     pub fn new(ulid: Ulid) -> Self {
         Self(format!("bk-{ulid}"))
+    }
+
+    /// When the backup was asked for; an id says it to the millisecond.
+    pub fn created_at(&self) -> Option<Time> {
+        let ulid = Ulid::from_string(self.0.strip_prefix("bk-")?).ok()?;
+        Time::from_timestamp_millis(ulid.timestamp_ms().try_into().ok()?)
     }
 }
 

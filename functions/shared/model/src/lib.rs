@@ -8,6 +8,7 @@ mod auto_backup;
 mod backup;
 mod capabilities;
 mod decimal;
+mod endpoints;
 mod engine;
 mod ids;
 mod instance;
@@ -29,6 +30,7 @@ pub use backup::{
 };
 pub use capabilities::{Capabilities, Capability};
 pub use decimal::Decimal;
+pub use endpoints::AllowedEndpoints;
 pub use engine::{EngineVersion, Support};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};

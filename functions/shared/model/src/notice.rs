@@ -92,7 +92,10 @@ impl Notice {
             "type": backup.kind,
             "status": backup.state.status(),
             "sizeBytes": totals.map(|totals| totals.size_bytes),
+            "addedBytes": totals.map(|totals| totals.added_bytes),
+            "objects": totals.map(|totals| totals.objects),
             "createdAt": shown(backup.created_at),
+            "startedAt": backup.state.snapshot().map(|snapshot| shown(snapshot.started_at)),
             "expiresAt": backup.expires_at.map(shown),
             "failure": failure,
         });

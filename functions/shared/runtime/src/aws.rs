@@ -49,7 +49,10 @@ pub(crate) async fn jobs(environment: Environment) -> Jobs {
     let ports = Ports {
         catalog: Arc::new(catalog),
         objects: Arc::new(S3Objects::new(move |region: &Region| s3_client(&s3, region))),
-        milvus: Arc::new(MilvusConnector::new(Arc::new(SecretsManager { config }))),
+        milvus: Arc::new(MilvusConnector::new(
+            Arc::new(SecretsManager { config }),
+            environment.settings.endpoints.clone(),
+        )),
         continuation: Arc::new(continuation),
         copy_workers: Arc::new(copy_workers),
         schedules: Arc::new(schedules),

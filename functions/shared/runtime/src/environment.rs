@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use milvault_jobs::{OBJECTS_PER_PAGE, Settings, SnapshotBuckets, ports::Bucket};
-use milvault_model::{Prices, Region};
+use milvault_model::{AllowedEndpoints, Prices, Region};
 
 use crate::ScheduleTarget;
 
@@ -86,6 +86,7 @@ impl Environment {
                     Bucket { region: region.clone(), name: text("SNAPSHOT_BUCKET")? },
                     text("SNAPSHOT_BUCKETS").map_or(Ok(Vec::new()), buckets)?,
                 ),
+                endpoints: text("ALLOWED_ENDPOINTS").map_or(Ok(AllowedEndpoints::default()), endpoints)?,
                 billing_account: text("BILLING_ACCOUNT").unwrap_or_default(),
                 prices: text("PRICES").map_or(Ok(Prices::default()), prices)?,
                 lease: seconds("JOB_LEASE_SECONDS", 60)?,
@@ -113,6 +114,15 @@ fn buckets(text: String) -> Result<Vec<Bucket>, StartError> {
         name: "SNAPSHOT_BUCKETS",
         value: text,
         wanted: "region=bucket,...".to_owned(),
+    })
+}
+
+/// See [`AllowedEndpoints`].
+fn endpoints(text: String) -> Result<AllowedEndpoints, StartError> {
+    text.parse().map_err(|error: milvault_model::Invalid| StartError::Unusable {
+        name: "ALLOWED_ENDPOINTS",
+        value: text,
+        wanted: format!("a list of hosts and networks: {error}"),
     })
 }
 

@@ -5,6 +5,8 @@ use aws_sdk_eventbridge::{Client, error::DisplayErrorContext, primitives::DateTi
 use milvault_jobs::ports::{Events, EventsError};
 use milvault_model::Notice;
 
+use crate::metrics;
+
 /// What the events' `source` is.
 const SOURCE: &str = "milvault";
 
@@ -21,7 +23,10 @@ impl Events for EventBridgeEvents {
         match answer.entries().iter().find_map(|entry| entry.error_code().zip(entry.error_message())) {
             Some((code, message)) => Err(EventsError(format!("{code}: {message}"))),
             None if answer.failed_entry_count() > 0 => Err(EventsError("some weren't, without a reason".to_owned())),
-            None => Ok(()),
+            None => {
+                metrics::tell_of(notices);
+                Ok(())
+            }
         }
     }
 }

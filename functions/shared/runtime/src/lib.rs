@@ -8,6 +8,7 @@ mod environment;
 mod error;
 mod events;
 mod invocation;
+pub mod metrics;
 mod schedules;
 mod secrets;
 mod work;

@@ -13,7 +13,9 @@ use milvault_jobs::{
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds};
 use milvault_milvus::{MilvusConnector, SecretSource};
-use milvault_model::{Auth, Backup, BackupKind, BackupState, CollectionName, Instance, Prices, Storage, Time};
+use milvault_model::{
+    AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionName, Instance, Prices, Storage, Time,
+};
 
 pub const ROOT: &str = "files";
 const DATA: &str = "milvus-data";
@@ -77,7 +79,10 @@ impl World {
         let fake = FakeMilvus::start_for(line, store, access).await;
         let auth = secret.map(|_| Auth { secret_arn: "arn:aws:secretsmanager:eu-west-1:1:secret:milvus".to_owned() });
         let instance = Instance { auth, ..instance("fake", &fake, &data, ROOT) };
-        let connector = Arc::new(MilvusConnector::new(Arc::new(Secret(secret.unwrap_or_default().to_owned()))));
+        let connector = {
+            let secret = Secret(secret.unwrap_or_default().to_owned());
+            Arc::new(MilvusConnector::new(Arc::new(secret), "127.0.0.0/8".parse().unwrap()))
+        };
         let (schedules, events) = (Arc::default(), Arc::default());
         Self { fake, objects, data, snapshots, instance, connector, schedules, events }
     }
@@ -100,6 +105,7 @@ impl World {
             },
             settings: Settings {
                 snapshots: SnapshotBuckets::new(self.snapshots.clone(), []),
+                endpoints: AllowedEndpoints::default(),
                 prices: Prices::default(),
                 billing_account: String::new(),
                 lease: TimeDelta::seconds(60),

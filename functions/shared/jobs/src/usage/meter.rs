@@ -1,8 +1,10 @@
 //! The meter: for every finished hour, what each backup owned, as records that never change.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
 use futures::{StreamExt, stream};
-use milvault_model::{Account, BackupStatus, Hour, Region, Time, UsageExport, UsageRecord};
+use milvault_model::{Account, BackupStatus, Hour, InstanceId, Region, Time, UsageExport, UsageRecord};
 use serde::Serialize;
 
 use crate::{
@@ -35,6 +37,9 @@ pub struct MeterReport {
     pub failed: u64,
     /// Whether every account is metered until then.
     pub is_whole: bool,
+    /// When each instance's newest backup in the region was asked for.
+    #[serde(skip)]
+    pub newest: BTreeMap<InstanceId, Time>,
 }
 
 /// Meters every finished hour of a region that isn't metered. Late, repeated and overlapping runs make no difference: an
@@ -52,6 +57,7 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
         records: 0,
         failed: 0,
         is_whole: false,
+        newest: BTreeMap::new(),
     };
     begin_export(jobs, region).await?;
     let mut after = None;
@@ -61,6 +67,10 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
         }
         let page = accounts(jobs, region, &mut after).await?;
         report.accounts += page.items.len() as u64;
+        for Account { instance_id, backup_id, .. } in page.items.iter().map(|found| &found.value) {
+            let newest = report.newest.get(instance_id).copied().max(backup_id.created_at());
+            report.newest.extend(newest.map(|newest| (instance_id.clone(), newest)));
+        }
         let metered = page.items.into_iter().map(async |found| {
             let key = account_key(&found.value);
             meter_account(jobs, found, until).await.inspect_err(|error| {

@@ -1,0 +1,177 @@
+//! Which servers a deployment connects to: whoever may register an instance names its endpoint.
+
+use std::{net::IpAddr, str::FromStr};
+
+use ipnet::{IpNet, Ipv6Net};
+
+use crate::Invalid;
+
+/// The servers that a deployment connects to. Unless said otherwise all but this machine, on which Lambda's own interface
+/// is. Addresses that only ever are one host's own affair, of which the metadata services are some, are never among them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowedEndpoints(Option<Vec<Rule>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rule {
+    /// This name.
+    Name(String),
+    /// Every name that ends like this, with a dot before it.
+    Below(String),
+    /// These addresses, whatever their name.
+    Network(IpNet),
+}
+
+/// Where EC2 answers for an instance's credentials, besides the link-local addresses.
+const METADATA: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32);
+
+impl AllowedEndpoints {
+    /// Whether an endpoint, `http://host:port`, may be connected to as far as its text tells: a name in a list of
+    /// networks is looked at when it is resolved.
+    pub fn may_be(&self, endpoint: &str) -> bool {
+        let host = host(endpoint);
+        match (host.parse(), &self.0) {
+            (Ok(address), _) => self.has(host, address),
+            (Err(_), None) => true,
+            (Err(_), Some(rules)) => rules.iter().any(|rule| rule.names(host) || matches!(rule, Rule::Network(_))),
+        }
+    }
+
+    /// Whether a host may be connected to at this address of it.
+    pub fn has(&self, host: &str, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let is_never = address.is_unspecified()
+            || address.is_multicast()
+            || match address {
+                IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+                IpAddr::V6(address) => address.is_unicast_link_local() || METADATA.contains(&address),
+            };
+        match &self.0 {
+            _ if is_never => false,
+            None => !address.is_loopback(),
+            Some(rules) => rules.iter().any(|rule| rule.names(host) || rule.holds(address)),
+        }
+    }
+}
+
+impl Rule {
+    fn names(&self, host: &str) -> bool {
+        match self {
+            Self::Name(name) => host.eq_ignore_ascii_case(name),
+            Self::Below(suffix) => host.to_ascii_lowercase().ends_with(suffix.as_str()),
+            Self::Network(_) => false,
+        }
+    }
+
+    fn holds(&self, address: IpAddr) -> bool {
+        matches!(self, Self::Network(network) if network.contains(&address))
+    }
+}
+
+/// The host of `http://host:port`; an IPv6 address without its brackets.
+fn host(endpoint: &str) -> &str {
+    let authority = endpoint.split_once("://").map_or(endpoint, |(_, authority)| authority);
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Names, `*.names` and networks such as `10.0.0.0/8`, separated by commas; nothing for all.
+impl FromStr for AllowedEndpoints {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let rule = |part: &str| {
+            let part = part.trim().to_ascii_lowercase();
+            let is_name = |name: &str| {
+                let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+                name.split('.').all(|label| !label.is_empty() && label.chars().all(allowed))
+            };
+            match (part.parse::<IpNet>(), part.parse::<IpAddr>(), part.strip_prefix("*.")) {
+                (Ok(network), _, _) => Ok(Rule::Network(network)),
+                (_, Ok(address), _) => Ok(Rule::Network(address.into())),
+                (_, _, Some(suffix)) if is_name(suffix) => Ok(Rule::Below(format!(".{suffix}"))),
+                (_, _, None) if is_name(&part) => Ok(Rule::Name(part)),
+                _ => Err(Invalid::new("not a host, a *.suffix or a network such as 10.0.0.0/8")),
+            }
+        };
+        Ok(Self(Some(text.split(',').map(rule).collect::<Result<_, _>>()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(text: &str) -> AllowedEndpoints {
+        text.parse().unwrap()
+    }
+
+    fn has(allowed: &AllowedEndpoints, host: &str, address: &str) -> bool {
+        allowed.has(host, address.parse().unwrap())
+    }
+
+    #[test]
+    fn without_a_list_everything_is_allowed_but_this_machine_and_what_is_one_hosts_own() {
+        let all = allowed("");
+        for endpoint in ["http://10.0.3.17:19530", "https://milvus.example.com:443", "http://[2001:db8::1]:19530"] {
+            assert!(all.may_be(endpoint), "{endpoint}");
+        }
+        for endpoint in [
+            "http://127.0.0.1:9001",
+            "http://[::1]:9001",
+            "http://[::ffff:127.0.0.1]:9001",
+            "http://169.254.169.254:80",
+            "http://[::ffff:169.254.169.254]:80",
+            "http://[fe80::1]:80",
+            "http://[fd00:ec2::254]:80",
+            "http://0.0.0.0:80",
+            "http://[::]:80",
+            "http://224.0.0.1:80",
+            "http://255.255.255.255:80",
+        ] {
+            assert!(!all.may_be(endpoint), "{endpoint}");
+        }
+        assert!(!has(&all, "evil.example.com", "169.254.169.254"), "whatever its name");
+        assert!(!has(&all, "evil.example.com", "127.0.0.1"));
+    }
+
+    #[test]
+    fn a_list_has_names_names_below_and_networks() {
+        let list = allowed("milvus.internal, *.Svc.cluster.local,10.1.0.0/16, 192.168.7.7,fd12::/16");
+        for (host, address) in [
+            ("milvus.internal", "172.16.0.1"),
+            ("MILVUS.internal", "172.16.0.1"),
+            ("a.svc.cluster.local", "172.16.0.1"),
+            ("a.b.svc.cluster.local", "172.16.0.1"),
+            ("anything", "10.1.2.3"),
+            ("192.168.7.7", "192.168.7.7"),
+            ("anything", "fd12::5"),
+        ] {
+            assert!(has(&list, host, address), "{host} {address}");
+        }
+        for (host, address) in [
+            ("milvus.internal", "169.254.169.254"),
+            ("other.internal", "172.16.0.1"),
+            ("svc.cluster.local", "172.16.0.1"),
+            ("evilsvc.cluster.local", "172.16.0.1"),
+            ("milvus.internal.example.com", "172.16.0.1"),
+            ("anything", "10.2.0.1"),
+            ("192.168.7.8", "192.168.7.8"),
+        ] {
+            assert!(!has(&list, host, address), "{host} {address}");
+        }
+        assert!(list.may_be("http://10.1.0.1:19530") && !list.may_be("http://10.2.0.1:19530"));
+        assert!(list.may_be("http://unknown.example.com:1"), "what it resolves to tells");
+        assert!(!allowed("milvus.internal").may_be("http://unknown.example.com:1"));
+        assert!(allowed("127.0.0.0/8").may_be("http://127.0.0.1:19530"), "when it is asked for");
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused() {
+        for bad in [",", "a,,b", "*", "a*.b", "*.", "http://a", "a:80", "10.0.0.0/33", "a b"] {
+            assert!(bad.parse::<AllowedEndpoints>().is_err(), "{bad}");
+        }
+    }
+}

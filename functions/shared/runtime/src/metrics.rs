@@ -1,0 +1,162 @@
+//! Metrics in CloudWatch's embedded metric format: a line of JSON in the log is a metric, without a call.
+//! (Amazon CloudWatch User Guide, "Specification: Embedded metric format".)
+
+use milvault_model::{InstanceId, Notice, NoticeKind, Time};
+use serde_json::{Map, Value, json};
+
+/// What a metric is counted in; CloudWatch's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+    /// Things in a second.
+    CountPerSecond,
+}
+
+impl Unit {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Count => "Count",
+            Self::Bytes => "Bytes",
+            Self::Seconds => "Seconds",
+            Self::CountPerSecond => "Count/Second",
+        }
+    }
+}
+
+/// A metric's name, its unit, and what it is now.
+pub type Metric = (&'static str, Unit, f64);
+
+/// Tells metrics, of one instance or of the deployment, if the deployment wants any (`METRICS_NAMESPACE`).
+pub fn tell(at: Time, instance: Option<&InstanceId>, metrics: &[Metric]) {
+    let namespace = std::env::var("METRICS_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    if let Some(namespace) = namespace
+        && !metrics.is_empty()
+    {
+        println!("{}", line(&namespace, at, instance, metrics));
+    }
+}
+
+/// Tells what can be counted and measured of what users are told.
+pub(crate) fn tell_of(notices: &[Notice]) {
+    for notice in notices {
+        tell(notice.at, Some(&notice.instance_id), &of_notice(notice));
+    }
+}
+
+/// Of an instance, each metric is the deployment's, too: alarms are hung on the sum.
+fn line(namespace: &str, at: Time, instance: Option<&InstanceId>, metrics: &[Metric]) -> Value {
+    let definitions: Vec<Value> =
+        metrics.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit.word() })).collect();
+    let dimensions = if instance.is_some() { json!([[], ["InstanceId"]]) } else { json!([[]]) };
+    let mut line = Map::from_iter([(
+        "_aws".to_owned(),
+        json!({
+            "Timestamp": at.timestamp_millis(),
+            "CloudWatchMetrics": [{ "Namespace": namespace, "Dimensions": dimensions, "Metrics": definitions }],
+        }),
+    )]);
+    line.extend(instance.map(|instance| ("InstanceId".to_owned(), json!(instance))));
+    line.extend(metrics.iter().map(|(name, _, value)| ((*name).to_owned(), json!(value))));
+    Value::Object(line)
+}
+
+fn of_notice(notice: &Notice) -> Vec<Metric> {
+    let mut metrics = vec![(count(notice.kind), Unit::Count, 1.0)];
+    let number = |name: &str| notice.detail.get(name).and_then(Value::as_f64);
+    let began = notice.detail.get("startedAt").and_then(Value::as_str).and_then(|time| time.parse::<Time>().ok());
+    let took = began.map(|began| (notice.at - began).as_seconds_f64()).filter(|took| *took > 0.0);
+    match notice.kind {
+        NoticeKind::BackupCompleted => {
+            metrics.extend(took.map(|took| ("BackupDuration", Unit::Seconds, took)));
+            metrics.extend(number("sizeBytes").map(|bytes| ("BackupSize", Unit::Bytes, bytes)));
+            metrics.extend(number("addedBytes").map(|bytes| ("BackupAdded", Unit::Bytes, bytes)));
+            let objects = number("objects").zip(took).map(|(objects, took)| objects / took);
+            metrics.extend(objects.map(|rate| ("BackupObjectRate", Unit::CountPerSecond, rate)));
+        }
+        NoticeKind::RestoreCompleted => {
+            metrics.extend(took.map(|took| ("RestoreDuration", Unit::Seconds, took)));
+        }
+        _ => {}
+    }
+    metrics
+}
+
+fn count(kind: NoticeKind) -> &'static str {
+    match kind {
+        NoticeKind::BackupCompleted => "BackupsCompleted",
+        NoticeKind::BackupFailed => "BackupsFailed",
+        NoticeKind::BackupCancelled => "BackupsCancelled",
+        NoticeKind::BackupExpired => "BackupsExpired",
+        NoticeKind::BackupDamaged => "BackupsDamaged",
+        NoticeKind::RestoreCompleted => "RestoresCompleted",
+        NoticeKind::RestoreFailed => "RestoresFailed",
+        NoticeKind::RestoreCancelled => "RestoresCancelled",
+        NoticeKind::RestoreRolledBack => "RestoresRolledBack",
+        NoticeKind::AutomaticBackupLate => "AutomaticBackupsLate",
+        NoticeKind::AutomaticBackupFailed => "AutomaticBackupsFailed",
+        NoticeKind::AutomaticBackupMissed => "AutomaticBackupsMissed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed() -> Notice {
+        serde_json::from_value(json!({
+            "instanceId": "orders", "id": "bk-1.BackupCompleted", "kind": "BackupCompleted", "at": "2026-11-23T03:00:30Z",
+            "detail": { "startedAt": "2026-11-23T03:00:10Z", "sizeBytes": 1000, "addedBytes": 40, "objects": 500 }
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_line_is_as_the_format_specifies() {
+        let notice = completed();
+        let line = line("Milvault/x", notice.at, Some(&notice.instance_id), &of_notice(&notice));
+        let expected = json!({
+            "_aws": {
+                "Timestamp": 1_795_402_830_000_i64,
+                "CloudWatchMetrics": [{
+                    "Namespace": "Milvault/x",
+                    "Dimensions": [[], ["InstanceId"]],
+                    "Metrics": [
+                        { "Name": "BackupsCompleted", "Unit": "Count" },
+                        { "Name": "BackupDuration", "Unit": "Seconds" },
+                        { "Name": "BackupSize", "Unit": "Bytes" },
+                        { "Name": "BackupAdded", "Unit": "Bytes" },
+                        { "Name": "BackupObjectRate", "Unit": "Count/Second" },
+                    ],
+                }],
+            },
+            "InstanceId": "orders",
+            "BackupsCompleted": 1.0,
+            "BackupDuration": 20.0,
+            "BackupSize": 1000.0,
+            "BackupAdded": 40.0,
+            "BackupObjectRate": 25.0,
+        });
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn what_is_of_the_deployment_has_no_instance() {
+        let line = line("Milvault/x", completed().at, None, &[("JobsStalled", Unit::Count, 2.0)]);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([[]]));
+        assert_eq!((&line["JobsStalled"], line.get("InstanceId")), (&json!(2.0), None));
+    }
+
+    #[test]
+    fn a_notice_without_a_duration_is_counted_all_the_same() {
+        let mut notice = completed();
+        notice.detail.clear();
+        assert_eq!(of_notice(&notice), [("BackupsCompleted", Unit::Count, 1.0)]);
+        notice.kind = NoticeKind::AutomaticBackupMissed;
+        assert_eq!(of_notice(&notice), [("AutomaticBackupsMissed", Unit::Count, 1.0)]);
+    }
+}

@@ -67,11 +67,15 @@ where
 const NEVER_FINER: &str = "aws_config=warn,aws_runtime=warn,aws_sigv4=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,\
      aws_sdk_secretsmanager=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn";
 
-/// One JSON object a line; the runtime's span around each invocation adds its request id.
+/// One JSON object a line; its spans add the invocation's request id, and the job's instance, id and phase.
 fn start_logging() {
     let wanted = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
     let filter = EnvFilter::new(format!("{},{NEVER_FINER}", wanted.as_deref().unwrap_or("info")));
     // Only a second call could fail, and then logging is there already.
-    let _ =
-        tracing_subscriber::fmt().json().flatten_event(true).with_span_list(false).with_env_filter(filter).try_init();
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_env_filter(filter)
+        .try_init();
 }

@@ -28,6 +28,7 @@ use crate::{
     ports::{Bucket, Deadline, ObjectsError},
     slice::{self, Halt, Held, Job, Step, WorkEnd},
 };
+use tracing::Instrument;
 use work::Work;
 
 /// Works on a backup until it is over or the time is.
@@ -44,7 +45,9 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline
         let mut work = Work::begin(held, backup, deadline).await?;
         slice::drive(held, deadline, &mut work).await
     };
-    slice::run(jobs, &job, work).await
+    // What is logged from here on has it all.
+    let span = tracing::info_span!("backup", %instance, %backup, phase = tracing::field::Empty);
+    slice::run(jobs, &job, work).instrument(span).await
 }
 
 pub(crate) async fn find(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Backup, Error> {
@@ -60,6 +63,7 @@ impl Job for Work<'_> {
         if self.deadline.is_over(self.jobs.ports.clock.now()) {
             return Err(Halt::OutOfTime);
         }
+        tracing::Span::current().record("phase", self.run.phase.name());
         self.hold_garbage().await;
         match self.run.phase.clone() {
             BackupPhase::Flush(flushing) => flush::flush(self, flushing).await?,

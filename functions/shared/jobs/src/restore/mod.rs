@@ -28,6 +28,7 @@ use crate::{
     ports::{Deadline, Versioned},
     slice::{self, Halt, Held, Job, Step, WorkEnd, fatal},
 };
+use tracing::Instrument;
 use work::Work;
 
 /// Works on a restore until it is over or the time is; removes what a finished one no longer needs.
@@ -49,7 +50,9 @@ pub async fn run(
         let mut work = Work::begin(held, restore, deadline).await?;
         slice::drive(held, deadline, &mut work).await
     };
-    slice::run(jobs, &job, work).await
+    // What is logged from here on has it all.
+    let span = tracing::info_span!("restore", %instance, %restore, phase = tracing::field::Empty);
+    slice::run(jobs, &job, work).instrument(span).await
 }
 
 pub(crate) async fn find(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> Result<Versioned<Restore>, Error> {
@@ -70,6 +73,7 @@ impl Job for Work<'_> {
         if stoppable && self.restore.cancel_requested_at.is_some() {
             return Err(Halt::CancelRequested);
         }
+        tracing::Span::current().record("phase", phase.name());
         match phase {
             RestorePhase::Stage { next: None } => stage::write_ledger(self).await?,
             RestorePhase::Stage { next: Some(next) } => stage::stage(self, next).await?,

@@ -147,10 +147,13 @@ def _upload(emulator: Emulator, stack: str, binary: str, executable: Path) -> di
 def _create_stack(
     emulator: Emulator, name: str, template: Mapping[str, Any], parameters: Mapping[str, str | int]
 ) -> dict[str, str]:
+    # As sam does: a request's own body has room for 51,200 bytes.
+    key = f"{name}/template.json"
+    emulator.client("s3").put_object(Bucket=ARTIFACTS, Key=key, Body=json.dumps(template).encode())
     cloudformation = emulator.client("cloudformation")
     cloudformation.create_stack(
         StackName=name,
-        TemplateBody=json.dumps(template),
+        TemplateURL=f"{emulator.endpoint_url}/{ARTIFACTS}/{key}",
         Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )

@@ -38,6 +38,8 @@ lint: ## formatting, clippy with warnings denied, the template
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(VENV)/bin/cfn-lint infra/template.yaml infra/snapshot-bucket.yaml
+	target/local/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation \
+		-f infra/template.yaml -f infra/snapshot-bucket.yaml
 
 bench: ## speed and memory of backups on a model of S3, beside rclone and s5cmd
 	@$(MAKE) --no-print-directory bootstrap WITH=bench

@@ -1,10 +1,11 @@
 """Makes sure that this machine can run the local stack: checks what we can't install, and installs the rest.
 
 Runs on whatever Python there is, also one that is too old, so that it can say so: nothing but the standard library here.
-The pinned packages go into a virtual environment of their own, target/local/venv; a second run finds it and does nothing.
+The pinned packages go into virtual environments of their own, target/local/venv and, for checkov, target/local/checkov; a
+second run finds them and does nothing.
 
 usage: bootstrap.py [lint] [lambda] [bench]
-    lint: needs rustfmt and clippy too; lambda: installs cargo-lambda too; bench: rclone and s5cmd
+    lint: needs rustfmt and clippy too, installs checkov; lambda: installs cargo-lambda too; bench: rclone and s5cmd
 """
 
 import hashlib
@@ -19,7 +20,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 VENV = os.path.join(ROOT, "target", "local", "venv")
-PYTHON = os.path.join(VENV, "bin", "python")
+# checkov wants other versions of what the stack runs on.
+CHECKOV = os.path.join(ROOT, "target", "local", "checkov")
 RUSTUP = "get it from https://rustup.rs"
 
 
@@ -30,10 +32,12 @@ def main(wanted):
         for problem, remedy in missing:
             print("  {}\n    -> {}".format(problem, remedy), file=sys.stderr)
         return 1
-    install("requirements.txt", fresh=True)
+    install("requirements.txt", VENV, fresh=True)
     for tools in ("lambda", "bench"):
         if tools in wanted:
-            install("requirements-{}.txt".format(tools), fresh=False)
+            install("requirements-{}.txt".format(tools), VENV, fresh=False)
+    if "lint" in wanted:
+        install("requirements-checkov.txt", CHECKOV, fresh=True)
     return 0
 
 
@@ -68,23 +72,24 @@ def check(wanted):
     return missing
 
 
-def install(requirements, fresh):
+def install(requirements, environment, fresh):
     """Installs a list of packages, unless the environment was made from the same list by the same Python."""
+    python = os.path.join(environment, "bin", "python")
     path = os.path.join(HERE, requirements)
     with open(path, "rb") as file:
         wanted = hashlib.sha256(file.read() + sys.version.encode()).hexdigest()
-    stamp = os.path.join(VENV, requirements + ".installed")
-    if os.path.exists(stamp) and version([PYTHON, "--version"]) is not None:
+    stamp = os.path.join(environment, requirements + ".installed")
+    if os.path.exists(stamp) and version([python, "--version"]) is not None:
         with open(stamp) as file:
             if file.read() == wanted:
                 return
     started = time.time()
     print("Installing {} ...".format(os.path.relpath(path, ROOT)), flush=True)
     if fresh:
-        subprocess.check_call([sys.executable, "-m", "venv", "--clear", VENV])
+        subprocess.check_call([sys.executable, "-m", "venv", "--clear", environment])
     # The lists are complete and pinned: no dependency is resolved, nothing is compiled.
     subprocess.check_call(
-        [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         + ["--no-deps", "--only-binary=:all:", "-r", path]
     )
     with open(stamp, "w") as file:

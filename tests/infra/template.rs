@@ -159,6 +159,33 @@ fn what_is_stored_or_said_is_encrypted_and_goes_over_tls_only() {
 }
 
 #[test]
+fn every_exception_from_a_check_says_why() {
+    let mut exceptions = 0;
+    for file in ["template.yaml", "snapshot-bucket.yaml"] {
+        for (name, resource) in Template::of(file).0["Resources"].as_mapping().unwrap() {
+            let skipped = resource["Metadata"]["checkov"]["skip"].as_sequence();
+            for exception in skipped.into_iter().flatten() {
+                assert!(text(&exception["id"]).starts_with("CKV_AWS_"), "{name:?}");
+                assert!(text(&exception["comment"]).len() > 40, "{name:?}: {exception:?}");
+                exceptions += 1;
+            }
+        }
+    }
+    assert_eq!(exceptions, 9 * 4 + 2 * 3, "of functions and of buckets; a further one is to be weighed");
+}
+
+#[test]
+fn calls_of_the_api_are_logged_without_what_they_said() {
+    let template = Template::read();
+    let log = &template.resources("AWS::ApiGatewayV2::Stage")["ApiStage"]["Properties"]["AccessLogSettings"];
+    assert!(text(&log["DestinationArn"]).ends_with(":log-group:${Logs}"));
+    let format: BTreeMap<String, String> = serde_json::from_str(text(&log["Format"])).unwrap();
+    assert!(["requestId", "caller", "route", "status"].iter().all(|field| format.contains_key(*field)));
+    // Of a query or a header, a value could be anything.
+    assert!(format.values().all(|value| !value.contains("query") && !value.contains("header")), "{format:?}");
+}
+
+#[test]
 fn every_route_of_the_contract_leads_to_its_function_and_asks_for_iam() {
     let template = Template::read();
     let integrations = template.resources("AWS::ApiGatewayV2::Integration");

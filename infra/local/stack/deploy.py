@@ -79,9 +79,8 @@ def deploy(
     # The emulator's IAM takes every schedule to be of the default group.
     template = json.loads(json.dumps(template).replace(":schedule/${AWS::StackName}/*", ":schedule/default/*"))
     # The emulator's CloudWatch has no alarms on sums of metrics.
-    sums = [name for name, resource in template["Resources"].items() if "Metrics" in resource.get("Properties", {})]
-    for name_of_sum in sums:
-        del template["Resources"][name_of_sum]
+    resources = template["Resources"].items()
+    template["Resources"] = {key: found for key, found in resources if "Metrics" not in found.get("Properties", {})}
     # Everything local is on loopback, where a deployment otherwise doesn't connect to.
     ours = {"Architecture": architecture, "AllowedEndpoints": "127.0.0.0/8"}
     outputs = _create_stack(emulator, name, template, {**ours, **(parameters or {})})
@@ -153,13 +152,13 @@ def _upload(emulator: Emulator, stack: str, binary: str, executable: Path) -> di
 def _create_stack(
     emulator: Emulator, name: str, template: Mapping[str, Any], parameters: Mapping[str, str | int]
 ) -> dict[str, str]:
-    cloudformation = emulator.client("cloudformation")
-    # As sam does it: in a request, a template may have 51,200 bytes.
+    # As sam does: a request's own body has room for 51,200 bytes.
     key = f"{name}/template.json"
     emulator.client("s3").put_object(Bucket=ARTIFACTS, Key=key, Body=json.dumps(template).encode())
+    cloudformation = emulator.client("cloudformation")
     cloudformation.create_stack(
         StackName=name,
-        TemplateURL=f"https://s3.{REGION}.amazonaws.com/{ARTIFACTS}/{key}",
+        TemplateURL=f"{emulator.endpoint_url}/{ARTIFACTS}/{key}",
         Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )

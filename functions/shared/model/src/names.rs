@@ -139,6 +139,15 @@ impl CollectionPattern {
         }
     }
 
+    /// Whether a selection can take any of a database's collections; an empty selection takes all.
+    pub fn looks_into(selection: &[Self], database: &str) -> bool {
+        let is_of = |pattern: &Self| match pattern {
+            Self::One(one) => one.database == database,
+            Self::Database(whole) => whole == database,
+        };
+        selection.is_empty() || selection.iter().any(is_of)
+    }
+
     /// Whether a selection takes this collection; an empty selection takes all.
     pub fn selects(selection: &[Self], name: &CollectionName) -> bool {
         selection.is_empty() || selection.iter().any(|pattern| pattern.matches(name))

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, FailureCode, Flushing,
     LeftOut, Planning, RestoreState, previous_name, rebuilt_name,
@@ -53,7 +53,7 @@ async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     let mut survey = survey(work, milvus.as_ref()).await?;
     let mut page = Page::default();
     match &flushing.after {
-        None if flushing.capture.count == 0 => page.lines.append(&mut survey.beside),
+        None if flushing.capture.count == 0 => page.lines = beside(work, milvus.as_ref(), &mut survey).await?,
         None => {}
         Some(after) => survey.wanted.retain(|(id, _)| id > after),
     }
@@ -118,8 +118,9 @@ impl Page {
 struct Survey {
     /// By id, in the order of its text.
     wanted: Vec<(String, CollectionName)>,
-    /// The databases, and what is left out.
-    beside: Vec<Found>,
+    /// The databases that the selection looks into.
+    databases: Vec<String>,
+    left_out: Vec<Found>,
 }
 
 /// How the names end of collections that this instance's restores made, or keep for a rollback. What a restore that
@@ -145,19 +146,36 @@ async fn restores_suffixes(work: &Work<'_>) -> Result<HashSet<String>, Error> {
 
 async fn survey(work: &Work<'_>, milvus: &dyn Milvus) -> Step<Survey> {
     let owned = restores_suffixes(work).await?;
-    let mut wanted = Vec::new();
-    let mut beside = Vec::new();
-    for database in milvus.databases().await? {
-        for (collection, id) in milvus.collections(&database).await? {
-            let name = CollectionName::new(&database, collection);
+    let mut databases = milvus.databases().await?;
+    databases.retain(|database| CollectionPattern::looks_into(&work.backup.selection, database));
+    let (mut wanted, mut left) = (Vec::new(), Vec::new());
+    let listings = databases.iter().map(|database| milvus.collections(database));
+    let listings: Vec<_> = stream::iter(listings).buffered(FLUSHES_IN_FLIGHT).try_collect().await?;
+    for (database, listing) in databases.iter().zip(listings) {
+        for (collection, id) in listing {
+            let name = CollectionName::new(database, collection);
             if owned.iter().any(|suffix| name.collection.ends_with(suffix)) {
-                beside.push(left_out(name, "made by a restore: being rebuilt, or kept for a rollback"));
+                left.push(left_out(name, "made by a restore: being rebuilt, or kept for a rollback"));
             } else if CollectionPattern::selects(&work.backup.selection, &name) {
                 wanted.push((id.to_string(), name));
             }
         }
-        let properties = milvus.database_properties(&database).await?;
-        beside.push(Found::Database(DatabaseCapture { name: database, properties }));
+    }
+    for pattern in &work.backup.selection {
+        if !wanted.iter().any(|(_, name)| pattern.matches(name)) {
+            return Err(fatal(FailureCode::MilvusRefused, format!("nothing matches '{pattern}': no such collection")));
+        }
+    }
+    wanted.sort();
+    Ok(Survey { wanted, databases, left_out: left })
+}
+
+/// What is captured beside collections, once.
+async fn beside(work: &Work<'_>, milvus: &dyn Milvus, survey: &mut Survey) -> Step<Vec<Found>> {
+    let mut beside = std::mem::take(&mut survey.left_out);
+    for database in &survey.databases {
+        let properties = milvus.database_properties(database).await?;
+        beside.push(Found::Database(DatabaseCapture { name: database.clone(), properties }));
     }
     match milvus.access_control().await {
         Ok(found) => beside.extend(found.map(Found::AccessControl)),
@@ -167,13 +185,7 @@ async fn survey(work: &Work<'_>, milvus: &dyn Milvus) -> Step<Survey> {
         }
         Err(error) => return Err(error.into()),
     }
-    for pattern in &work.backup.selection {
-        if !wanted.iter().any(|(_, name)| pattern.matches(name)) {
-            return Err(fatal(FailureCode::MilvusRefused, format!("nothing matches '{pattern}': no such collection")));
-        }
-    }
-    wanted.sort();
-    Ok(Survey { wanted, beside })
+    Ok(beside)
 }
 
 fn left_out(collection: CollectionName, reason: &str) -> Found {

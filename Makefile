@@ -41,9 +41,10 @@ lint: ## formatting, clippy with warnings denied, the template
 	target/local/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation \
 		-f infra/template.yaml -f infra/snapshot-bucket.yaml
 
-bench: ## speed and memory of backups on a model of S3, beside rclone and s5cmd
+bench: ## speed and memory of backups on a model of S3, beside rclone and s5cmd; size and start of each function
 	@$(MAKE) --no-print-directory bootstrap WITH=bench
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo bench -q -p milvault-bench --bench backup
+	@$(RUN) tests/bench/functions.py
 
 client: ## build the command-line client: target/release/examples/milvault
 	cargo build --release -p milvault-client --example milvault

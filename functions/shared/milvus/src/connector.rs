@@ -76,7 +76,8 @@ impl Connector for MilvusConnector {
         let credentials = self.credentials(instance).await?;
         let authorization = credentials.as_ref().and_then(header);
         let bad = |error: tonic::transport::Error| MilvusError::Refused(format!("{}: {error}", instance.endpoint));
-        let mut endpoint = Endpoint::from_shared(instance.endpoint.clone()).map_err(bad)?.timeout(CALL);
+        let endpoint = Endpoint::from_shared(instance.endpoint.clone()).map_err(bad)?;
+        let mut endpoint = endpoint.timeout(CALL).connect_timeout(CONNECT);
         if instance.endpoint.starts_with("https:") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(bad)?;
         }

@@ -13,8 +13,6 @@ use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
 use milvault_model::AllowedEndpoints;
 use tower_service::Service;
 
-use crate::connector::CONNECT;
-
 /// A resolver for gRPC and for HTTP. What it leaves out can't be connected to by that name, also not when the name leads
 /// elsewhere the next time.
 #[derive(Debug, Clone)]
@@ -42,7 +40,6 @@ impl Resolver {
         let mut connector = HttpConnector::new_with_resolver(self);
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT));
         connector
     }
 }

@@ -6,6 +6,8 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.12 python3.11 python3.10 
 VENV := target/local/venv
 # -B: no bytecode beside the sources. PYTHONPATH: the package infra/local/stack, for the demo and the tests.
 RUN := PYTHONPATH=infra/local $(VENV)/bin/python -B
+# sam would tell what it is used for, and ask whether it is the newest: no proxy is there.
+SAM := SAM_CLI_TELEMETRY=0 HTTPS_PROXY=http://127.0.0.1:9 AWS_DEFAULT_REGION=eu-west-1 target/local/sam/bin/sam
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down logs test scale lint bench client cargo-lambda bootstrap clean
@@ -33,11 +35,13 @@ test: bootstrap ## every test, the end-to-end ones against a stack of their own 
 scale: bootstrap ## 200 collections through one restore, and 100,000 backups through the meter: time and memory
 	$(RUN) -m pytest -s tests/e2e/scale_restores.py tests/e2e/scale_usage.py
 
-lint: ## formatting, clippy with warnings denied, the template
+lint: ## formatting, clippy with warnings denied, dependencies, the templates
 	@$(MAKE) --no-print-directory bootstrap WITH=lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	$(VENV)/bin/cfn-lint infra/template.yaml infra/snapshot-bucket.yaml
+	target/local/cargo-deny/bin/cargo-deny --all-features check licenses bans sources
+	$(SAM) validate --lint -t infra/template.yaml
+	target/local/sam/bin/cfn-lint infra/snapshot-bucket.yaml
 	target/local/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation \
 		-f infra/template.yaml -f infra/snapshot-bucket.yaml
 

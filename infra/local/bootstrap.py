@@ -1,11 +1,11 @@
 """Makes sure that this machine can run the local stack: checks what we can't install, and installs the rest.
 
 Runs on whatever Python there is, also one that is too old, so that it can say so: nothing but the standard library here.
-The pinned packages go into virtual environments of their own, target/local/venv and, for checkov, target/local/checkov; a
-second run finds them and does nothing.
+The pinned packages go into virtual environments of their own, target/local/venv and, for what looks at the templates,
+target/local/checkov and target/local/sam; cargo-deny into target/local/cargo-deny. A second run finds them and does nothing.
 
 usage: bootstrap.py [lint] [lambda] [bench]
-    lint: needs rustfmt and clippy too, installs checkov; lambda: installs cargo-lambda too; bench: rclone and s5cmd
+    lint: needs rustfmt and clippy too, installs checkov, sam and cargo-deny; lambda: installs cargo-lambda too; bench: rclone and s5cmd
 """
 
 import hashlib
@@ -20,8 +20,11 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 VENV = os.path.join(ROOT, "target", "local", "venv")
-# checkov wants other versions of what the stack runs on.
+# These want other versions of what the stack runs on.
 CHECKOV = os.path.join(ROOT, "target", "local", "checkov")
+SAM = os.path.join(ROOT, "target", "local", "sam")
+CARGO_DENY = os.path.join(ROOT, "target", "local", "cargo-deny")
+CARGO_DENY_VERSION = "0.18.9"
 RUSTUP = "get it from https://rustup.rs"
 
 
@@ -38,6 +41,8 @@ def main(wanted):
             install("requirements-{}.txt".format(tools), VENV, fresh=False)
     if "lint" in wanted:
         install("requirements-checkov.txt", CHECKOV, fresh=True)
+        install("requirements-sam.txt", SAM, fresh=True)
+        install_cargo_deny()
     return 0
 
 
@@ -94,6 +99,21 @@ def install(requirements, environment, fresh):
     )
     with open(stamp, "w") as file:
         file.write(wanted)
+    print("  done in {:.0f} s".format(time.time() - started), flush=True)
+
+
+def install_cargo_deny():
+    """Builds cargo-deny, of which there is no package, unless it is there. That takes some minutes."""
+    if version([os.path.join(CARGO_DENY, "bin", "cargo-deny"), "--version"]) == numbers(CARGO_DENY_VERSION):
+        return
+    started = time.time()
+    print("Building cargo-deny {} ...".format(CARGO_DENY_VERSION), flush=True)
+    subprocess.check_call(
+        ["cargo", "install", "--quiet", "--locked", "--debug", "--root", CARGO_DENY]
+        + ["--target-dir", os.path.join(CARGO_DENY, "target"), "cargo-deny@" + CARGO_DENY_VERSION],
+        cwd=ROOT,
+    )
+    shutil.rmtree(os.path.join(CARGO_DENY, "target"))
     print("  done in {:.0f} s".format(time.time() - started), flush=True)
 
 

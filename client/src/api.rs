@@ -30,7 +30,7 @@ pub(crate) struct Api {
     url: Url,
     /// Where it is.
     pub(crate) region: String,
-    aws: SdkConfig,
+    identity: Identity,
     client: reqwest::Client,
 }
 
@@ -39,11 +39,21 @@ struct Answered {
     text: String,
     /// Where a listing goes on whose form has no place for it.
     next_cursor: Option<String>,
+    /// What it is a state of.
+    tag: Option<String>,
+}
+
+/// How calls are authorised.
+enum Identity {
+    /// Signed with AWS credentials.
+    Aws(Box<SdkConfig>),
+    /// With a token of the issuer that the stack was deployed for.
+    Token(String),
 }
 
 impl Api {
-    /// The API at this address, with the usual AWS configuration.
-    pub(crate) async fn at(url: &str, region: Option<String>) -> Result<Self, Error> {
+    /// The API at this address, with a token or else the usual AWS configuration.
+    pub(crate) async fn at(url: &str, region: Option<String>, token: Option<String>) -> Result<Self, Error> {
         let url: Url = url.parse().map_err(|error| Error::Usage(format!("'{url}' is no address: {error}")))?;
         let host = url.host_str().ok_or_else(|| Error::Usage(format!("'{url}' has no host")))?.to_owned();
         let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
@@ -57,12 +67,19 @@ impl Api {
             client = client.resolve(&host, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         }
         let client = client.build().map_err(|error| Error::Unreachable(error.to_string()))?;
-        Ok(Self { url, region, aws, client })
+        let identity = token.map_or_else(|| Identity::Aws(Box::new(aws)), Identity::Token);
+        Ok(Self { url, region, identity, client })
     }
 
     /// What is at a path, given by its segments.
     pub(crate) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Error> {
-        json(&self.call(Method::GET, path, query, None).await?.text)
+        json(&self.call(Method::GET, path, query, &[], None).await?.text)
+    }
+
+    /// What is at a path, with the tag of its state.
+    pub(crate) async fn get_tagged(&self, path: &[&str]) -> Result<(Value, Option<String>), Error> {
+        let answer = self.call(Method::GET, path, &[], &[], None).await?;
+        Ok((json(&answer.text)?, answer.tag))
     }
 
     /// Every page of a listing that is a CSV file, under one header.
@@ -72,7 +89,7 @@ impl Api {
         loop {
             let mut query = query.to_vec();
             query.extend(cursor.take().map(|cursor| ("cursor", cursor)));
-            let page = self.call(Method::GET, path, &query, None).await?;
+            let page = self.call(Method::GET, path, &query, &[], None).await?;
             let rows =
                 if file.is_empty() { page.text.as_str() } else { page.text.split_once('\n').unwrap_or_default().1 };
             file.push_str(rows);
@@ -103,17 +120,23 @@ impl Api {
 
     /// Posts a document.
     pub(crate) async fn post(&self, path: &[&str], body: Option<&Value>) -> Result<Value, Error> {
-        json(&self.call(Method::POST, path, &[], body).await?.text)
+        json(&self.call(Method::POST, path, &[], &[], body).await?.text)
     }
 
     /// Puts a document.
     pub(crate) async fn put(&self, path: &[&str], body: &Value) -> Result<Value, Error> {
-        json(&self.call(Method::PUT, path, &[], Some(body)).await?.text)
+        self.put_if(path, body, None).await
+    }
+
+    /// Puts a document in the place of what has this tag.
+    pub(crate) async fn put_if(&self, path: &[&str], body: &Value, tag: Option<String>) -> Result<Value, Error> {
+        let condition: Vec<_> = tag.map(|tag| ("if-match", tag)).into_iter().collect();
+        json(&self.call(Method::PUT, path, &[], &condition, Some(body)).await?.text)
     }
 
     /// Deletes what is at a path.
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Error> {
-        json(&self.call(Method::DELETE, path, &[], None).await?.text)
+        json(&self.call(Method::DELETE, path, &[], &[], None).await?.text)
     }
 
     /// One call, repeated when no answer comes: each does once what it does, a POST because of its idempotency key.
@@ -122,6 +145,7 @@ impl Api {
         method: Method,
         path: &[&str],
         query: &[(&str, String)],
+        more_headers: &[(&'static str, String)],
         body: Option<&Value>,
     ) -> Result<Answered, Error> {
         let mut url = self.url.clone();
@@ -135,6 +159,7 @@ impl Api {
         }
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut headers = vec![("content-type", "application/json".to_owned())];
+        headers.extend_from_slice(more_headers);
         if method == Method::POST {
             headers.push(("idempotency-key", key()));
         }
@@ -160,15 +185,21 @@ impl Api {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        for (name, value) in self.signature(method, url, headers, body).await? {
-            request = request.header(name, value);
+        match &self.identity {
+            Identity::Token(token) => request = request.bearer_auth(token),
+            Identity::Aws(aws) => {
+                for (name, value) in self.signature(aws, method, url, headers, body).await? {
+                    request = request.header(name, value);
+                }
+            }
         }
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
-        let next_cursor = answer.headers().get("x-next-cursor").and_then(|next| next.to_str().ok()).map(str::to_owned);
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (next_cursor, tag) = (header("x-next-cursor"), header("etag"));
         let text = answer.text().await.map_err(unreachable)?;
         match status {
-            status if status.is_success() => Ok(Answered { text, next_cursor }),
+            status if status.is_success() => Ok(Answered { text, next_cursor, tag }),
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
                 if !text.contains("\"code\"") =>
             {
@@ -181,13 +212,14 @@ impl Api {
     /// The headers that sign a request.
     async fn signature(
         &self,
+        aws: &SdkConfig,
         method: &Method,
         url: &Url,
         headers: &[(&str, String)],
         body: &str,
     ) -> Result<Vec<(String, String)>, Error> {
         let bad = |error: &dyn std::fmt::Display| Error::Credentials(error.to_string());
-        let provider = self.aws.credentials_provider().ok_or_else(|| bad(&"none are configured"))?;
+        let provider = aws.credentials_provider().ok_or_else(|| bad(&"none are configured"))?;
         let credentials = provider.provide_credentials().await.map_err(|error| bad(&root_cause(&error)))?;
         let identity = credentials.into();
         let parameters = v4::SigningParams::builder()

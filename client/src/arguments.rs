@@ -13,6 +13,9 @@ pub(crate) struct Arguments {
     /// The API's address: the stack's output ApiUrl.
     #[arg(long, env = "MILVAULT_URL", global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
+    /// A token, for a stack that asks for those of an issuer; otherwise calls are signed with AWS credentials.
+    #[arg(long, env = "MILVAULT_TOKEN", global = true, hide_env_values = true)]
+    pub(crate) token: Option<String>,
     /// The API's region, if it isn't in its address or the AWS configuration.
     #[arg(long, global = true)]
     pub(crate) region: Option<String>,
@@ -253,16 +256,16 @@ pub(crate) enum AutoCommand {
     On {
         /// Of which instance.
         instance: String,
-        /// At what time of day, HH:MM (03:00 if not given).
+        /// At what time of day, HH:MM (as it is, 03:00 at first).
         #[arg(long)]
         time: Option<String>,
-        /// In which time zone, such as Asia/Tokyo (UTC if not given).
+        /// In which time zone, such as Asia/Tokyo (as it is, UTC at first).
         #[arg(long)]
         timezone: Option<String>,
-        /// For how many days each is kept (3 if not given).
+        /// For how many days each is kept (as it is, 3 at first).
         #[arg(long)]
         retention_days: Option<u32>,
-        /// How many of the newest are kept, however old.
+        /// How many of the newest are kept, however old (as it is, 0 at first).
         #[arg(long)]
         keep_at_least: Option<u32>,
     },

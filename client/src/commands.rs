@@ -35,7 +35,7 @@ impl Form {
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Error> {
     let url = arguments.url.as_deref();
     let url = url.ok_or_else(|| Error::Usage("which API? Use --url or set MILVAULT_URL".to_owned()))?;
-    let api = Api::at(url, arguments.region).await?;
+    let api = Api::at(url, arguments.region, arguments.token.filter(|token| !token.is_empty())).await?;
     let form = if arguments.json { Form::Json } else { Form::Tables };
     match arguments.command {
         Command::Instance(command) => instance(&api, form, command).await,
@@ -175,7 +175,7 @@ async fn backup(api: &Api, form: Form, command: BackupCommand) -> Result<(), Err
             let accepted = api.post(&["instances", &instance, "backups"], Some(&body)).await?;
             let id = field(&accepted, "backupId");
             let path = ["instances", instance.as_str(), "backups", id.as_str()];
-            let found = if waiting.no_wait { accepted } else { ended(api, &path).await? };
+            let found = if waiting.no_wait { accepted } else { ended(api, &path, "status").await? };
             form.print(&found, show_backup);
             succeeded(&found, waiting, "AVAILABLE")
         }
@@ -213,7 +213,8 @@ async fn backup(api: &Api, form: Form, command: BackupCommand) -> Result<(), Err
         }
         BackupCommand::Verify { instance, backup } => {
             let id = backup_id(api, &instance, &backup).await?;
-            let found = api.post(&["instances", &instance, "backups", &id, "verify"], None).await?;
+            api.post(&["instances", &instance, "backups", &id, "verify"], None).await?;
+            let found = ended(api, &["instances", &instance, "backups", &id], "verification.status").await?;
             form.print(&found, |found| {
                 facts(&[
                     ("backup", field(found, "name")),
@@ -309,7 +310,7 @@ async fn restore(api: &Api, form: Form, command: RestoreCommand) -> Result<(), E
             confirm(confirmation, "What was written since the restore will be gone.")?;
             let path = ["instances", instance.as_str(), "restores", restore.as_str()];
             let accepted = api.post(&[path.as_slice(), &["rollback"]].concat(), None).await?;
-            let found = if waiting.no_wait { accepted } else { ended(api, &path).await? };
+            let found = if waiting.no_wait { accepted } else { ended(api, &path, "status").await? };
             form.print(&found, show_restore);
             warn(&found);
             succeeded(&found, waiting, "ROLLED_BACK")
@@ -346,7 +347,7 @@ async fn restore_start(api: &Api, form: Form, start: Start) -> Result<(), Error>
         }
     }
     let path = ["instances", start.instance.as_str(), "restores", id.as_str()];
-    let found = if start.waiting.no_wait { accepted } else { ended(api, &path).await? };
+    let found = if start.waiting.no_wait { accepted } else { ended(api, &path, "status").await? };
     form.print(&found, show_restore);
     warn(&found);
     succeeded(&found, start.waiting, "COMPLETED")
@@ -382,14 +383,17 @@ async fn auto(api: &Api, form: Form, command: AutoCommand) -> Result<(), Error> 
             form.print(&api.get(&["instances", &instance, "auto-backup"], &[]).await?, show_auto);
         }
         AutoCommand::On { instance, time, timezone, retention_days, keep_at_least } => {
+            let path = ["instances", &instance, "auto-backup"];
+            let (present, tag) = api.get_tagged(&path).await?;
+            let as_it_is = |name: &str| present.get(name).cloned();
             let body = said(vec![
                 ("enabled", Some(json!(true))),
-                ("time", time.map(|time| json!(time))),
-                ("timezone", timezone.map(|zone| json!(zone))),
-                ("retentionDays", retention_days.map(|days| json!(days))),
-                ("keepAtLeast", keep_at_least.map(|count| json!(count))),
+                ("time", time.map(|time| json!(time)).or_else(|| as_it_is("time"))),
+                ("timezone", timezone.map(|zone| json!(zone)).or_else(|| as_it_is("timezone"))),
+                ("retentionDays", retention_days.map(|days| json!(days)).or_else(|| as_it_is("retentionDays"))),
+                ("keepAtLeast", keep_at_least.map(|count| json!(count)).or_else(|| as_it_is("keepAtLeast"))),
             ]);
-            form.print(&api.put(&["instances", &instance, "auto-backup"], &body).await?, show_auto);
+            form.print(&api.put_if(&path, &body, tag).await?, show_auto);
         }
         AutoCommand::Off { instance, confirmation } => {
             confirm(confirmation, "From now on no automatic backup is taken: what is lost can't be brought back.")?;

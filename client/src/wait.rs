@@ -14,21 +14,21 @@ use crate::{
 /// How often a job is asked for.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What a job is once it is over.
-pub(crate) async fn ended(api: &Api, path: &[&str]) -> Result<Value, Error> {
+/// What is at a path once the job is over whose status is in that field.
+pub(crate) async fn ended(api: &Api, path: &[&str], status: &str) -> Result<Value, Error> {
     let bar = ProgressBar::new(100);
     if let Ok(style) = ProgressStyle::with_template("{msg:<10} [{bar:30}] {percent:>3} % {prefix}") {
         bar.set_style(style.progress_chars("=> "));
     }
     loop {
         let job = api.get(path, &[]).await?;
-        if !matches!(field(&job, "status").as_str(), "PENDING" | "RUNNING") {
+        if !matches!(field(&job, status).as_str(), "PENDING" | "RUNNING") {
             bar.finish_and_clear();
             return Ok(job);
         }
         let number = |name: &str| job.pointer(&format!("/progress/{name}")).and_then(Value::as_u64);
         bar.set_message(match field(&job, "phase") {
-            phase if phase.is_empty() => field(&job, "status"),
+            phase if phase.is_empty() => field(&job, status),
             phase => phase,
         });
         bar.set_position(number("percent").unwrap_or_default());

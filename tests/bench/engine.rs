@@ -93,6 +93,7 @@ impl Engine {
             snapshots: SnapshotBuckets::new(Bucket { region, name: SNAPSHOTS.to_owned() }, []),
             endpoints: AllowedEndpoints::default(),
             prices: Prices::default(),
+            cursor_key: milvault_jobs::CursorKey::new("of a test"),
             billing_account: String::new(),
             lease: TimeDelta::seconds(60),
             stall: TimeDelta::seconds(600),

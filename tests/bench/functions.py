@@ -33,6 +33,7 @@ SETTINGS = {
     "AWS_LAMBDA_LOG_STREAM_NAME": "none",
     "CATALOG_TABLE": "catalog",
     "SNAPSHOT_BUCKET": "snapshots",
+    "CURSOR_KEY": "measured",
     "CREATE_BACKUP_FUNCTION": "create-backup",
     "RESTORE_FUNCTION": "restore",
     "SCHEDULE_GROUP": "milvault",

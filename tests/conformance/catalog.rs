@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta};
 use futures::future::join_all;
 use milvault_jobs::ports::{
-    Catalog, CatalogError, DueItem, Expect, IdSource, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned,
-    Write,
+    Catalog, CatalogError, DueEntry, DueItem, Expect, IdSource, Idempotency, Lease, LeasePurpose, Page, PageRequest,
+    Versioned, Write,
 };
 use milvault_memory::SeededIds;
 use milvault_model::{
@@ -125,19 +125,13 @@ impl CatalogFixture {
     }
 
     /// What of an instance is due, with the cursors, in pages of `limit`. The listing may hold others' entries.
-    async fn due_in_pages(
-        &self,
-        kind: DueKind,
-        now: Time,
-        instance: &InstanceId,
-        limit: usize,
-    ) -> Vec<(String, DueItem)> {
+    async fn due_in_pages(&self, kind: DueKind, now: Time, instance: &InstanceId, limit: usize) -> Vec<DueEntry> {
         let mut found = Vec::new();
         let mut after = None;
         loop {
             let page = self.catalog.due(kind, now, PageRequest { after: after.clone(), limit }).await.unwrap();
             assert!(page.items.len() <= limit);
-            let last = page.items.last().map(|(cursor, _)| cursor.clone());
+            let last = page.items.last().map(|entry| entry.cursor.clone());
             found.extend(page.items);
             if !page.more {
                 break;
@@ -145,7 +139,7 @@ impl CatalogFixture {
             assert!(last.is_some() && last != after, "a page that says that there is more gets further");
             after = last;
         }
-        found.retain(|(_, item)| instance_of(item) == instance);
+        found.retain(|entry| instance_of(&entry.item) == instance);
         found
     }
 
@@ -153,7 +147,7 @@ impl CatalogFixture {
     async fn expect_due(&self, kind: DueKind, now: Time, instance: &InstanceId, expected: &[DueItem]) {
         let mut found = Vec::new();
         for _ in 0..50 {
-            found = self.due_in_pages(kind, now, instance, 100).await.into_iter().map(|(_, item)| item).collect();
+            found = self.due_in_pages(kind, now, instance, 100).await.into_iter().map(|entry| entry.item).collect();
             if found == expected {
                 return;
             }
@@ -1028,7 +1022,7 @@ async fn what_is_due_is_listed_longest_due_first_in_pages(on: &CatalogFixture) {
     on.expect_due(DueKind::Deletion, now, &instance, &expected).await;
     for limit in 1..=3 {
         let found = on.due_in_pages(DueKind::Deletion, now, &instance, limit).await;
-        assert_eq!(found.into_iter().map(|(_, item)| item).collect::<Vec<_>>(), expected, "in pages of {limit}");
+        assert_eq!(found.into_iter().map(|entry| entry.item).collect::<Vec<_>>(), expected, "in pages of {limit}");
     }
     for (_, mut backup) in backups {
         backup.state = BackupState::Deleted { snapshot: samples::snapshot(NOON), deleted_at: NOON };

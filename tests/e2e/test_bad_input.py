@@ -51,6 +51,21 @@ def test_unknown_backups_and_restores(product: Product) -> None:
     problem(product.call("POST", "/restores", {"backupName": "nope"}), 404, "BACKUP_NOT_FOUND")
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/instance"), ("PATCH", "/instances/orders")])
+def test_what_is_no_route(product: Product, method: str, path: str) -> None:
+    assert f"{method} {path}" in problem(product.stack.api.call(method, path), 404, "ROUTE_NOT_FOUND")["detail"]
+    assert product.stack.api.call(method, path, sign=False).status == 403
+
+
+# Here only 127.0.0.0/8 is allowed; what tells a machine's credentials never is.
+@pytest.mark.parametrize("host", ["10.0.3.17", "0.0.0.0", "169.254.169.254", "2852039166", "[fe80::1]", "[::ffff:169.254.170.2]"])
+def test_a_server_that_is_not_allowed(product: Product, host: str) -> None:
+    body = {"name": "x", "endpoint": f"http://{host}:80", "managementEndpoint": f"http://{host}:81", "region": "eu-west-1"}
+    refused = problem(product.stack.api.call("PUT", "/instances/elsewhere", body), 400, "VALIDATION_FAILED")
+    assert [error["pointer"] for error in refused["errors"]] == ["/endpoint", "/managementEndpoint"]
+    problem(product.stack.api.call("GET", "/instances/elsewhere"), 404, "INSTANCE_NOT_FOUND")
+
+
 @pytest.mark.parametrize("instance", ["a%20b", "%2e%2e", "a%23b", "-x", "x" * 64, "%E7%A7%BB"])
 def test_instance_ids_with_odd_characters(product: Product, instance: str) -> None:
     body = problem(product.stack.api.call("GET", f"/instances/{instance}"), 400, "VALIDATION_FAILED")

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
@@ -92,6 +93,21 @@ def test_a_person_backs_up_loses_data_and_restores(product: Product, client: Cli
     client("instance", "remove", product.instance, "--yes")
 
 
+def test_automatic_backups_are_changed_field_by_field(product: Product, client: Client) -> None:
+    def shown(*arguments: str) -> dict[str, Any]:
+        answer = json.loads(client("--json", "auto", *arguments))
+        return {field: answer[field] for field in ("enabled", "time", "timezone", "retentionDays", "keepAtLeast")}
+
+    plan = {"enabled": True, "time": "04:30:00", "timezone": "Asia/Tokyo", "retentionDays": 3, "keepAtLeast": 2}
+    given = ("--time", "04:30", "--timezone", "Asia/Tokyo", "--keep-at-least", "2")
+    assert shown("on", product.instance, *given) == plan
+    assert shown("on", product.instance, "--retention-days", "5") == plan | {"retentionDays": 5}
+    # Or those that it keeps would expire.
+    assert shown("off", product.instance, "--yes") == plan | {"enabled": False, "retentionDays": 5}
+    assert shown("on", product.instance) == plan | {"retentionDays": 5}
+    client("auto", "off", product.instance, "--yes")
+
+
 def test_what_snapshots_cost_is_shown_and_written_as_a_file(product: Product, client: Client) -> None:
     fill("items", 1_000)
     backup = product.backup("billed")
@@ -117,6 +133,7 @@ def test_what_goes_wrong_is_said_in_words_and_by_the_exit_code(product: Product,
     assert "OLD=NEW" in client("restore", "start", product.instance, "x", "--rename", "a", code=USAGE)
     client("backup", "crate", product.instance, "x", code=USAGE)
     assert "127.0.0.1" in client("instance", "list", code=UNREACHABLE, MILVAULT_URL="http://127.0.0.1:9")
+    assert "403" in client("instance", "list", code=REFUSED, MILVAULT_TOKEN="not-what-this-stack-asks-for")
     no_keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
     assert "credentials" in client("instance", "list", code=UNREACHABLE, **no_keys)
 

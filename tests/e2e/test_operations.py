@@ -26,6 +26,11 @@ def lines(product: Product) -> list[dict[str, Any]]:
     return found
 
 
+def spans(line: dict[str, Any]) -> dict[str, Any]:
+    """What a line of ours says that it is about."""
+    return {key: value for span in line.get("spans", []) for key, value in span.items() if key != "name"}
+
+
 def metrics(product: Product) -> dict[str, list[dict[str, Any]]]:
     """The embedded metrics of the deployment, and of the instance, by their names."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -44,15 +49,33 @@ def test_a_backup_is_seen_in_metrics_and_every_line_about_it_says_so(product: Pr
     product.sweep()
     product.invoke("usage", {"action": "meter"})
     wanted = {"BackupsCompleted", "BackupDuration", "BackupAdded", "BackupObjectRate", "NewestBackupAge"}
-    wanted |= {"BackupsOverdue", "JobsStalled", "SweepErrors", "SweepsUnfinished", "UsageLag"}
+    wanted |= {"BackupsOverdue", "JobsStalled", "SweepErrors", "SweepLag", "SweepsUnfinished", "UsageLag"}
     assert poll(lambda: wanted <= metrics(product).keys(), 30), metrics(product).keys()
     [completed] = metrics(product)["BackupsCompleted"]
     assert completed["InstanceId"] == product.instance and completed["BackupAdded"] == backup["addedBytes"]
     assert 0 <= metrics(product)["NewestBackupAge"][-1]["NewestBackupAge"] < 600
 
-    def spans(line: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for span in line.get("spans", []) for key, value in span.items()}
-
     of_it = [found for line in lines(product) if (found := spans(line)).get("backup") == backup["backupId"]]
     assert of_it and all(found["instance"] == product.instance and found["requestId"] for found in of_it)
     assert any(found.get("phase") == "FLUSH" for found in of_it)
+
+
+def test_a_restore_is_seen_in_metrics(product: Product) -> None:
+    fill("items", 500)
+    product.backup("seen")
+    product.restore(backupName="seen")
+    wanted = {"RestoresCompleted", "RestoreDuration"}
+    assert poll(lambda: wanted <= metrics(product).keys(), 30), metrics(product).keys()
+    [completed] = metrics(product)["RestoreDuration"]
+    assert 0 < completed["RestoreDuration"] < 600
+
+
+def test_a_refusal_is_logged_with_what_it_was_about(product: Product) -> None:
+    product.call("GET", "/backups/bk-nonsense").expect(404)
+
+    def refusals() -> list[dict[str, Any]]:
+        refused = [spans(line) for line in lines(product) if line.get("message") == "refused"]
+        return [found for found in refused if found.get("backup") == "bk-nonsense"]
+
+    assert poll(refusals, 30)
+    assert all(found["requestId"] and found["instance"] == product.instance for found in refusals())

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_yaml_ng::Value;
 
 /// The contract's routes of the functions that the template deploys.
-const ROUTES: [(&str, &str); 19] = [
+const ROUTES: [(&str, &str); 20] = [
     ("GET /instances", "InstancesFunction"),
     ("PUT /instances/{instanceId}", "InstancesFunction"),
     ("GET /instances/{instanceId}", "InstancesFunction"),
@@ -26,6 +26,8 @@ const ROUTES: [(&str, &str); 19] = [
     ("DELETE /instances/{instanceId}/backups/{backupId}", "DeleteFunction"),
     ("DELETE /instances/{instanceId}/restores/{restoreId}", "DeleteFunction"),
     ("GET /usage", "UsageFunction"),
+    // What is called by mistake.
+    ("$default", "ListFunction"),
     // Not a route: the one function without any.
     ("", "RetentionSweepFunction"),
 ];
@@ -64,9 +66,19 @@ fn chosen(value: &Value) -> (&str, [&str; 2]) {
     (parts[0].as_str().unwrap(), [text(&parts[1]), text(&parts[2])])
 }
 
+/// The functions' roles, by the functions' names.
+fn roles(template: &Template) -> BTreeMap<&str, &Value> {
+    let roles = template.resources("AWS::IAM::Role");
+    let functions = template.resources("AWS::Serverless::Function").into_iter();
+    let role_of = |function: &Value| text(&function["Properties"]["Role"]).trim_end_matches(".Arn").to_owned();
+    functions.map(|(name, function)| (name, roles[role_of(function).as_str()])).collect()
+}
+
 /// What a function's role allows, also under conditions.
-fn statements(function: &Value) -> Vec<&Value> {
-    let all = function["Properties"]["Policies"][0]["Statement"].as_sequence().unwrap();
+fn statements(role: &Value) -> Vec<&Value> {
+    let policies = role["Properties"]["Policies"].as_sequence().unwrap();
+    assert!(policies.len() == 1 && role["Properties"]["ManagedPolicyArns"].is_null());
+    let all = policies[0]["PolicyDocument"]["Statement"].as_sequence().unwrap();
     let stated = all.iter().map(|statement| match statement {
         Value::Tagged(choice) => &choice.value[1],
         statement => statement,
@@ -74,8 +86,8 @@ fn statements(function: &Value) -> Vec<&Value> {
     stated.collect()
 }
 
-fn actions(function: &Value) -> BTreeSet<&str> {
-    let stated = statements(function).into_iter().flat_map(|statement| match &statement["Action"] {
+fn actions(role: &Value) -> BTreeSet<&str> {
+    let stated = statements(role).into_iter().flat_map(|statement| match &statement["Action"] {
         Value::Sequence(actions) => actions.iter().collect(),
         action => vec![action],
     });
@@ -86,8 +98,10 @@ fn actions(function: &Value) -> BTreeSet<&str> {
 fn every_function_may_do_what_it_is_for_and_nothing_more() {
     let template = Template::read();
     let functions = template.resources("AWS::Serverless::Function");
+    let roles = roles(&template);
+    assert_eq!(roles.values().map(|role| std::ptr::from_ref::<Value>(role)).collect::<BTreeSet<_>>().len(), 9);
     let who = |action: &str| -> BTreeSet<&str> {
-        let may = functions.iter().filter(|(_, function)| actions(function).contains(action));
+        let may = roles.iter().filter(|(_, role)| actions(role).contains(action));
         may.map(|(name, _)| name.trim_end_matches("Function")).collect()
     };
     let writers = ["AutoBackup", "CreateBackup", "Delete", "Instances", "Restore", "RetentionSweep", "Usage"];
@@ -101,15 +115,16 @@ fn every_function_may_do_what_it_is_for_and_nothing_more() {
     let in_network: Vec<_> = in_network.map(|(name, _)| name.trim_end_matches("Function")).collect();
     assert_eq!(in_network, ["CreateBackup", "Instances", "Restore"], "only who talks to Milvus reaches its network");
 
-    for (name, function) in &functions {
-        for action in actions(function) {
+    for (name, role) in &roles {
+        for action in actions(role) {
             assert!(!action.contains('*'), "{name} may {action}");
         }
-        for statement in statements(function) {
+        for statement in statements(role) {
             let is_anything = statement["Resource"] == "*";
-            assert!(!is_anything || statement["Sid"] == "Traces", "{name}: {}", text(&statement["Sid"]));
+            let has_reason = ["Traces", "Network"].contains(&text(&statement["Sid"]));
+            assert!(!is_anything || has_reason, "{name}: {}", text(&statement["Sid"]));
         }
-        let delete = statements(function).into_iter().filter(|statement| {
+        let delete = statements(role).into_iter().filter(|statement| {
             let actions = format!("{:?}", statement["Action"]);
             actions.contains("s3:DeleteObject")
         });
@@ -117,6 +132,9 @@ fn every_function_may_do_what_it_is_for_and_nothing_more() {
             let resource = format!("{:?}", statement["Resource"]);
             match *name {
                 "InstancesFunction" => assert!(!resource.contains(".Arn}/*\"") && resource.contains("/preflight/*")),
+                "RestoreFunction" => {
+                    assert!(resource.contains("/milvault-staging/*") && !resource.contains("Snapshot"))
+                }
                 "UsageFunction" => assert!(resource.contains("/usage/region=*")),
                 _ => {}
             }
@@ -232,7 +250,11 @@ fn only_the_job_functions_may_invoke_themselves_without_end() {
 #[test]
 fn deleting_the_stack_keeps_the_catalog_and_the_snapshots() {
     let template = Template::read();
-    for (kind, name) in [("AWS::DynamoDB::Table", "CatalogTable"), ("AWS::S3::Bucket", "SnapshotBucket")] {
+    for (kind, name) in [
+        ("AWS::DynamoDB::Table", "CatalogTable"),
+        ("AWS::S3::Bucket", "SnapshotBucket"),
+        ("AWS::S3::BucketPolicy", "SnapshotBucketPolicy"),
+    ] {
         let resource = template.resources(kind)[name];
         assert_eq!(resource["DeletionPolicy"], "Retain", "{name}");
         assert_eq!(resource["UpdateReplacePolicy"], "Retain", "{name}");
@@ -271,4 +293,28 @@ fn whoever_wants_to_be_told_of_failures_is_told_of_each_kind_that_there_is() {
     let failures =
         [AutomaticBackupFailed, AutomaticBackupLate, AutomaticBackupMissed, BackupDamaged, BackupFailed, RestoreFailed];
     assert_eq!(told, failures.map(|kind| kind.detail_type()).into());
+}
+
+#[test]
+fn every_metric_that_an_alarm_or_the_dashboard_looks_at_is_told() {
+    let template = Template::read();
+    let namespace = "Milvault/${AWS::StackName}";
+    let mut looked_at: BTreeSet<String> = template
+        .resources("AWS::CloudWatch::Alarm")
+        .values()
+        .filter(|alarm| text(&alarm["Properties"]["Namespace"]) == namespace)
+        .map(|alarm| text(&alarm["Properties"]["MetricName"]).to_owned())
+        .collect();
+    assert!(looked_at.len() > 5);
+    let dashboard = &template.resources("AWS::CloudWatch::Dashboard")["Dashboard"]["Properties"]["DashboardBody"];
+    let metric = format!("[\"{namespace}\", \"");
+    let named = text(dashboard).split(&metric).skip(1);
+    looked_at.extend(named.map(|rest| rest.split('"').next().unwrap().to_owned()));
+    let sources = ["shared/runtime/src/metrics.rs", "retention-sweep/src/lib.rs", "usage/src/lib.rs"];
+    let told = sources.map(|source| {
+        std::fs::read_to_string(format!("{}/../functions/{source}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    });
+    for metric in looked_at {
+        assert!(told.iter().any(|source| source.contains(&format!("\"{metric}\""))), "{metric}");
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_jobs::ports::{
-    Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueItem, Expect, Idempotency, Lease, LeasePurpose,
+    Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueEntry, Expect, Idempotency, Lease, LeasePurpose,
     Listing, ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned, Write,
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects};
@@ -251,7 +251,7 @@ impl Catalog for BrokenCatalog {
         self.sound.held_until(lease).await
     }
 
-    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError> {
+    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<DueEntry>, CatalogError> {
         self.sound.due(kind, now, page).await
     }
 }

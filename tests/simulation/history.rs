@@ -191,6 +191,7 @@ impl History {
             snapshots: SnapshotBuckets::new(snapshots.clone(), []),
             endpoints: AllowedEndpoints::default(),
             prices: tariff.prices(),
+            cursor_key: milvault_jobs::CursorKey::new("of a test"),
             billing_account: String::new(),
             lease,
             stall,

@@ -12,9 +12,9 @@ use futures::FutureExt;
 use milvault_jobs::backup::{CopyReport, CopyTask};
 use milvault_jobs::ports::{
     Bucket, Catalog, CatalogError, Clock, CollectionDescription, Connector, Continuation, ContinuationError,
-    CopyOutcome, CopyRequest, CopyWorkers, DueItem, FlushResult, GarbageHold, Idempotency, ImportRequest, ImportStatus,
-    ImportTasks, Lease, LeasePurpose, Listing, Milvus, MilvusError, Objects, ObjectsError, OnRateLimit, Pace, Page,
-    PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
+    CopyOutcome, CopyRequest, CopyWorkers, DueEntry, FlushResult, GarbageHold, Idempotency, ImportRequest,
+    ImportStatus, ImportTasks, Lease, LeasePurpose, Listing, Milvus, MilvusError, Objects, ObjectsError, OnRateLimit,
+    Pace, Page, PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
 };
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
@@ -261,7 +261,7 @@ impl Catalog for Port {
         self.look(format!("held until {}", lease.fence), move |catalog| at_once(catalog.held_until(&lease))).await
     }
 
-    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError> {
+    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<DueEntry>, CatalogError> {
         self.look(format!("due {kind:?}"), move |catalog| at_once(catalog.due(kind, now, page))).await
     }
 }

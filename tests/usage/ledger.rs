@@ -72,6 +72,7 @@ async fn after_an_outage_every_finished_hour_is_metered_once_however_many_runs_c
     let home = home();
     let (one, other) = futures::join!(run(&world, &home), run(&world, &home));
     assert!(one.is_whole && other.is_whole);
+    assert_eq!(one.unmetered_since, one.until);
     assert_eq!(one.records + other.records, 300, "the hour that isn't over isn't metered");
     assert_eq!(run(&world, &home).await.records, 0);
     let found = records(&world, &home, 301).await;
@@ -93,6 +94,7 @@ async fn a_run_that_has_no_time_is_gone_on_with_by_the_next() {
     stored(&world, &home(), 3).await;
     let report = meter(&world.jobs, &home(), Deadline::at(NOW)).await.unwrap();
     assert!(!report.is_whole && report.records == 0);
+    assert_eq!(report.unmetered_since, Hour::of(NOW - TimeDelta::hours(3)).start());
     assert_eq!(run(&world, &home()).await.records, 3);
 }
 
@@ -108,6 +110,7 @@ async fn an_account_that_fails_keeps_no_other_from_being_metered() {
 
     let report = run(&world, &home()).await;
     assert_eq!((report.accounts, report.records, report.failed, report.is_whole), (2, 2, 1, false));
+    assert_eq!(report.unmetered_since, Hour::of(NOW - TimeDelta::hours(2)).start());
 }
 
 #[tokio::test]

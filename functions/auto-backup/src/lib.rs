@@ -37,7 +37,8 @@ const SWITCHED_OFF: &str = "Automatic backup is switched off: the service-level 
 /// The change is durable, and the scheduler will have it within a sweep.
 const NOT_TOLD: &str = "The scheduler may not have the change yet: a sweep, within twenty minutes, sees to it.";
 
-/// What is asked for; what is left out is as by default, because PUT replaces.
+/// What is asked for. PUT replaces: what is left out is as by default. When it is switched off, it is as it was, or the
+/// last backups that it keeps would expire.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Request {
@@ -84,7 +85,11 @@ async fn put(
     request: Request,
     precondition: &Precondition,
 ) -> Result<Answer, Error> {
-    let (plan, wanted) = request.check()?;
+    let otherwise = match request.enabled {
+        true => Plan::default(),
+        false => auto_backup::find(jobs, instance).await?.plan,
+    };
+    let (plan, wanted) = request.check(otherwise)?;
     let (record, told) = auto_backup::change(jobs, instance, &plan, wanted, precondition).await?;
     let mut warnings = Vec::new();
     if wanted == Wanted::Off {
@@ -97,11 +102,11 @@ async fn put(
 }
 
 impl Request {
-    fn check(self) -> Result<(Plan, Wanted), Error> {
+    /// The plan that it means, with `otherwise` for what it doesn't say.
+    fn check(self, otherwise: Plan) -> Result<(Plan, Wanted), Error> {
         fn field<T, E: ToString>(pointer: &str, checked: Option<Result<T, E>>) -> Result<Option<T>, FieldError> {
             checked.transpose().map_err(|reason| FieldError::new(pointer, reason.to_string()))
         }
-        let default = Plan::default();
         let mut findings = Findings::default();
         let time = findings.keep(field("/time", self.time.map(|time| time.parse())));
         let timezone = findings.keep(field("/timezone", self.timezone.map(|zone| zone.parse())));
@@ -109,10 +114,10 @@ impl Request {
         let keep_at_least = findings.keep(field("/keepAtLeast", self.keep_at_least.map(TryInto::try_into)));
         findings.report()?;
         let plan = Plan {
-            time: time.unwrap_or(default.time),
-            timezone: timezone.unwrap_or(default.timezone),
-            retention_days: retention_days.unwrap_or(default.retention_days),
-            keep_at_least: keep_at_least.unwrap_or(default.keep_at_least),
+            time: time.unwrap_or(otherwise.time),
+            timezone: timezone.unwrap_or(otherwise.timezone),
+            retention_days: retention_days.unwrap_or(otherwise.retention_days),
+            keep_at_least: keep_at_least.unwrap_or(otherwise.keep_at_least),
         };
         Ok((plan, if self.enabled { Wanted::On } else { Wanted::Off }))
     }
@@ -126,7 +131,7 @@ mod tests {
 
     fn check(request: Value) -> Result<(Plan, Wanted), Vec<String>> {
         let request: Request = serde_json::from_value(request).unwrap();
-        request.check().map_err(|error| match error {
+        request.check(Plan::default()).map_err(|error| match error {
             Error::Invalid(found) => found.into_iter().map(|found| found.pointer).collect(),
             other => panic!("{other}"),
         })

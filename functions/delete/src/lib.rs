@@ -1,9 +1,7 @@
 //! Deletes backups, and cancels what is still running.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, PageSize, Paging, Route, Status, find, show, wire::BackupView,
-};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, Route, Status, find, show, wire::BackupView};
 use milvault_jobs::{Error, Jobs, deletion, restore};
 use milvault_model::BackupStatus;
 use milvault_runtime::{Invocation, RuntimeError};
@@ -86,6 +84,6 @@ async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error
     call.nothing_more()?;
     find::restore(jobs, &instance, &id).await?;
     let restore = restore::cancel(jobs, &instance, &id).await?;
-    let shown = show::restore(jobs, &restore, &Paging::first(PageSize::COLLECTIONS)).await?;
+    let shown = show::restore_begun(jobs, &restore).await?;
     Ok(Answer::new(Status::Accepted, shown).retry_after(2))
 }

@@ -45,7 +45,8 @@ async fn describe(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
 async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
-    let paging = call.filters(&["limit", "cursor"])?.paging::<usize>(PageSize::COLLECTIONS)?;
+    let paging =
+        call.filters(&["limit", "cursor"])?.paging::<usize>(PageSize::COLLECTIONS, &jobs.settings.cursor_key)?;
     let backup = find::backup(jobs, &instance, &id).await?;
     match show::backup(jobs, &backup, &paging).await {
         Err(error @ Error::Document { .. }) => {
@@ -65,7 +66,17 @@ async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Erro
 async fn describe_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.restore(&instance)?;
-    let paging = call.filters(&["limit", "cursor"])?.paging::<u32>(PageSize::COLLECTIONS)?;
+    let paging = call.filters(&["limit", "cursor"])?.paging::<u32>(PageSize::COLLECTIONS, &jobs.settings.cursor_key)?;
     let restore = find::restore(jobs, &instance, &id).await?;
     Ok(Answer::ok(show::restore(jobs, &restore, &paging).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_answer_of_a_restore_goes_on_here() {
+        assert!(ROUTES.iter().any(|route| route.http == show::RESTORE));
+    }
 }

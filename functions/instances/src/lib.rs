@@ -101,7 +101,8 @@ fn named(call: Call<Action>) -> Result<InstanceId, Error> {
 }
 
 async fn list(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
-    let paging = call.filters(&["limit", "cursor"])?.paging::<InstanceId>(PageSize::LISTING)?;
+    let paging =
+        call.filters(&["limit", "cursor"])?.paging::<InstanceId>(PageSize::LISTING, &jobs.settings.cursor_key)?;
     let page = jobs.ports.catalog.instances(paging.request()).await?;
     let last = page.items.last().filter(|_| page.more);
     let next_cursor = last.map(|last| paging.cursor(last.id.as_str()));

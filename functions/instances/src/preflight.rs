@@ -114,11 +114,19 @@ async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>
         }
     };
     let authenticated = match databases {
-        Ok(databases) => Authenticated.passed(format!("{} databases", databases.len())),
+        Ok(databases) => Authenticated.passed(format!("{} databases{}", databases.len(), caution(instance))),
         Err(error) => Authenticated.failed(error.to_string()),
     };
     let checks = vec![Reachable.passed(instance.endpoint.clone()), authenticated, engine(&version)];
     (checks, Some(version))
+}
+
+/// What is to be said of how the credentials went there.
+fn caution(instance: &Instance) -> &'static str {
+    match instance.auth.is_some() && instance.endpoint.starts_with("http://") {
+        true => "; the credentials were sent without TLS: let nobody else into that network, or use https://",
+        false => "",
+    }
 }
 
 fn engine(version: &str) -> Check {

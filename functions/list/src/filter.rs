@@ -180,6 +180,7 @@ pub(crate) fn sift<T>(
 mod tests {
     use chrono::{DateTime, TimeDelta};
     use milvault_gateway::PageSize;
+    use milvault_jobs::CursorKey;
 
     use super::*;
 
@@ -188,7 +189,8 @@ mod tests {
     }
 
     fn page(limit: usize) -> Sifted<u32> {
-        Sifted::begin(&Paging::first(PageSize { default: limit, ..PageSize::LISTING }))
+        let size = PageSize { default: limit, ..PageSize::LISTING };
+        Sifted::begin(&Paging::first("GET /numbers", &[], size, &CursorKey::new("of a test")))
     }
 
     #[test]

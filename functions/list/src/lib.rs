@@ -55,7 +55,7 @@ async fn list(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
 async fn backups(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let filters = call.filters(&["status", "type", "from", "to", "limit", "cursor", "includeDeleted"])?;
-    let paging = filters.paging::<BackupId>(PageSize::LISTING)?;
+    let paging = filters.paging::<BackupId>(PageSize::LISTING, &jobs.settings.cursor_key)?;
     let filter = BackupFilter::read(&filters)?;
     find::instance(jobs, &instance).await?;
 
@@ -73,7 +73,7 @@ async fn backups(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
 async fn restores(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let filters = call.filters(&["status", "from", "to", "limit", "cursor"])?;
-    let paging = filters.paging::<RestoreId>(PageSize::LISTING)?;
+    let paging = filters.paging::<RestoreId>(PageSize::LISTING, &jobs.settings.cursor_key)?;
     let filter = RestoreFilter::read(&filters)?;
     find::instance(jobs, &instance).await?;
 

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, Findings, PageSize, Paging, Route, Status, find, invalid, patterns, renames,
-    show,
+    Answer, Call, Caller, Direct, Event, Findings, Route, Status, find, invalid, patterns, renames, show,
 };
 use milvault_jobs::{
     Error, FieldError, Jobs,
@@ -155,6 +154,6 @@ async fn begin(jobs: &Jobs, mut restore: Restore, caller: Caller, invocation: &I
         restore = find::restore(jobs, &restore.instance_id, &restore.id).await?;
     }
     let location = format!("/instances/{}/restores/{}", restore.instance_id, restore.id);
-    let shown = show::restore(jobs, &restore, &Paging::first(PageSize::COLLECTIONS)).await?;
+    let shown = show::restore_begun(jobs, &restore).await?;
     Ok(Answer::new(Status::Accepted, shown).located(location).retry_after(2))
 }

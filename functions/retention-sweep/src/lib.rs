@@ -6,6 +6,7 @@ use milvault_jobs::{
     Error, Jobs,
     sweep::{SweepMode, SweepReport, sweep},
 };
+use milvault_model::Time;
 use milvault_runtime::{
     Invocation, RuntimeError,
     metrics::{self, Metric, Unit},
@@ -32,16 +33,20 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     let mode = mode(event)?;
+    let began = jobs.ports.clock.now();
     let report = sweep(jobs, mode, invocation.deadline).await?;
     if mode == SweepMode::Act {
-        metrics::tell(jobs.ports.clock.now(), None, &of_sweep(&report));
+        metrics::tell(jobs.ports.clock.now(), None, &of_sweep(&report, began));
     }
     Ok(Answer::ok(report))
 }
 
-fn of_sweep(report: &SweepReport) -> [Metric; 3] {
+/// What there is to tell of a sweep. It lags by how long the oldest thing had been due when the sweep began.
+fn of_sweep(report: &SweepReport, began: Time) -> [Metric; 4] {
     let count = |listed: usize| listed as f64;
+    let lag = report.oldest.map_or(0.0, |oldest| (began - oldest).as_seconds_f64().max(0.0));
     [
+        ("SweepLag", Unit::Seconds, lag),
         ("JobsStalled", Unit::Count, count(report.resumed.len())),
         ("SweepErrors", Unit::Count, count(report.errors.len())),
         ("SweepsUnfinished", Unit::Count, if report.is_whole { 0.0 } else { 1.0 }),

@@ -13,6 +13,7 @@ use milvault_gateway::{
 };
 use milvault_jobs::{
     Error, FieldError, Jobs, auto_backup,
+    ports::PageRequest,
     usage::{
         correction::{CorrectionRequest, correct},
         export::{export, export_again},
@@ -108,13 +109,16 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
             let render = |lines: &[Line]| focus::file(lines, &jobs.settings.billing_account);
             metered.exported_days += export(jobs, &bucket.region, report.until, render, invocation.deadline).await?;
         }
-        if report.is_whole {
-            let now = jobs.ports.clock.now();
-            metrics::tell(now, None, &[("UsageLag", Unit::Seconds, (now - report.until).as_seconds_f64())]);
-        }
         metered.regions.push(report);
     }
-    tell_of_age(jobs, &metered.regions).await?;
+    if let Some(since) = metered.regions.iter().map(|report| report.unmetered_since).min() {
+        let now = jobs.ports.clock.now();
+        metrics::tell(now, None, &[("UsageLag", Unit::Seconds, (now - since).as_seconds_f64())]);
+    }
+    // Of a run that wasn't done, an instance may lack its newest backup only because it wasn't come to.
+    if metered.regions.iter().all(|report| report.is_whole) {
+        tell_of_age(jobs, &metered.regions).await?;
+    }
     // Everything else is done; this is for the one who looks at the function's errors.
     if let Some(report) = metered.regions.iter().find(|report| report.failed > 0) {
         let what = format!("{} accounts of {} couldn't be metered", report.failed, report.region);
@@ -131,21 +135,44 @@ async fn tell_of_age(jobs: &Jobs, regions: &[MeterReport]) -> Result<(), Error> 
     }
     let now = jobs.ports.clock.now();
     let mut overdue = 0;
-    for (instance, made) in newest {
-        metrics::tell(now, Some(instance), &[("NewestBackupAge", Unit::Seconds, (now - made).as_seconds_f64())]);
-        let is_old = now - made > TimeDelta::days(2);
-        if is_old && matches!(auto_backup::find(jobs, instance).await?.switch, Switch::On { .. }) {
-            tracing::warn!(%instance, newest = %made, "automatic backups are on, and the newest backup is over two days old");
-            overdue += 1;
+    let mut after = None;
+    loop {
+        let page = jobs.ports.catalog.instances(PageRequest { after, limit: 1000 }).await?;
+        for instance in page.items.iter().map(|instance| &instance.id) {
+            let made = newest.get(instance).copied();
+            if let Some(made) = made {
+                let age = (now - made).as_seconds_f64();
+                metrics::tell(now, Some(instance), &[("NewestBackupAge", Unit::Seconds, age)]);
+            }
+            // Most have a new one, and needn't be asked for more.
+            let is_old = made.is_none_or(|made| is_overdue(made, now));
+            if is_old && is_overdue_since(auto_backup::find(jobs, instance).await?.switch, now) {
+                tracing::warn!(%instance, newest = ?made, "automatic backups are on, and there is none of the last two days");
+                overdue += 1;
+            }
+        }
+        after = page.items.last().filter(|_| page.more).map(|last| last.id.to_string());
+        if after.is_none() {
+            break;
         }
     }
     metrics::tell(now, None, &[("BackupsOverdue", Unit::Count, f64::from(overdue))]);
     Ok(())
 }
 
+/// Whether it is longer ago than twice the interval of automatic backups.
+fn is_overdue(since: Time, now: Time) -> bool {
+    now - since > TimeDelta::days(2)
+}
+
+/// Whether automatic backups have been on for so long that there would be a newer one.
+fn is_overdue_since(switch: Switch, now: Time) -> bool {
+    matches!(switch, Switch::On { since } if is_overdue(since, now))
+}
+
 async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
     let now = jobs.ports.clock.now();
-    let asked = UsageQuery::read(call, &jobs.settings.snapshots, now)?;
+    let asked = UsageQuery::read(call, &jobs.settings, now)?;
     let deadline = invocation.deadline_for(caller, now);
     let page = lines(jobs, &asked.query, asked.from.clone(), asked.paging.limit, deadline).await?;
     let next_cursor = page.next.map(|next| asked.cursor(next));

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use chrono::{TimeDelta, Timelike};
 use milvault_gateway::{Call, Filters, Findings, PageSize, Paging};
 use milvault_jobs::{
-    Error, FieldError, SnapshotBuckets,
+    Error, FieldError, Settings,
     usage::lines::{Granularity, Position, Query},
 };
 use milvault_model::{Hour, Invalid, Month, Region, Time};
@@ -60,14 +60,14 @@ impl FromStr for Resume {
 }
 
 impl UsageQuery {
-    pub(crate) fn read<A: Copy>(call: Call<A>, snapshots: &SnapshotBuckets, now: Time) -> Result<Self, Error> {
+    pub(crate) fn read<A: Copy>(call: Call<A>, settings: &Settings, now: Time) -> Result<Self, Error> {
         let known = ["from", "to", "region", "instance", "granularity", "format", "limit", "cursor"];
-        Self::of(&call.filters(&known)?, snapshots, now)
+        Self::of(&call.filters(&known)?, settings, now)
     }
 
     /// Without a time, of the present month so far.
-    fn of(filters: &Filters, snapshots: &SnapshotBuckets, now: Time) -> Result<Self, Error> {
-        let paging = filters.paging::<Resume>(PAGE)?;
+    fn of(filters: &Filters, settings: &Settings, now: Time) -> Result<Self, Error> {
+        let paging = filters.paging::<Resume>(PAGE, &settings.cursor_key)?;
         let resume: Option<Resume> = paging.after.as_ref().and_then(|after| after.parse().ok());
         let mut findings = Findings::default();
         let from = findings.keep(hour(filters, "from"));
@@ -91,7 +91,7 @@ impl UsageQuery {
         }
         let mut regions: Vec<Region> = match region {
             Some(region) => vec![region],
-            None => snapshots.iter().map(|bucket| bucket.region.clone()).collect(),
+            None => settings.snapshots.iter().map(|bucket| bucket.region.clone()).collect(),
         };
         regions.sort();
         let is_elsewhere =

@@ -11,7 +11,8 @@ use std::{
 use async_trait::async_trait;
 use chrono::{SecondsFormat, TimeDelta};
 use milvault_jobs::ports::{
-    Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
+    Catalog, CatalogError, DueEntry, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned,
+    Write,
 };
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Hour, Instance, InstanceId,
@@ -264,7 +265,7 @@ impl Records {
     }
 
     /// Everything of a kind that is due by `now`, by when it is due.
-    fn due(&self, kind: DueKind, now: Time) -> BTreeMap<String, DueItem> {
+    fn due(&self, kind: DueKind, now: Time) -> BTreeMap<String, DueEntry> {
         let of_record = |due: Option<Due>, item: DueItem| due.map(|due| (due, item));
         let backups = self.backups.iter().filter_map(|((instance, id), backup)| {
             of_record(backup.value.due(), DueItem::Backup(instance.clone(), id.clone()))
@@ -289,7 +290,10 @@ impl Records {
             .chain(auto_backups)
             .chain(notices)
             .filter(|(due, _)| due.kind == kind && due.at <= now)
-            .map(|(due, item)| (format!("{}/{item:?}", due.at.to_rfc3339_opts(SecondsFormat::Nanos, true)), item))
+            .map(|(Due { at, .. }, item)| {
+                let cursor = format!("{}/{item:?}", at.to_rfc3339_opts(SecondsFormat::Nanos, true));
+                (cursor.clone(), DueEntry { cursor, at, item })
+            })
             .collect()
     }
 }
@@ -469,13 +473,8 @@ impl Catalog for MemoryCatalog {
         Ok(())
     }
 
-    async fn due(
-        &self,
-        kind: DueKind,
-        now: Time,
-        request: PageRequest,
-    ) -> Result<Page<(String, DueItem)>, CatalogError> {
-        let entries = self.records().due(kind, now).into_iter().map(|(key, item)| (key.clone(), (key, item)));
+    async fn due(&self, kind: DueKind, now: Time, request: PageRequest) -> Result<Page<DueEntry>, CatalogError> {
+        let entries = self.records().due(kind, now).into_iter();
         Ok(page(entries, &request, ascending))
     }
 }

@@ -158,6 +158,7 @@ impl MemoryWorld {
             snapshots: SnapshotBuckets::new(snapshots[0].clone(), snapshots[1..].iter().cloned()),
             endpoints: AllowedEndpoints::default(),
             prices: Prices::default(),
+            cursor_key: milvault_jobs::CursorKey::new("of a test"),
             billing_account: String::new(),
             lease: TimeDelta::seconds(60),
             stall: TimeDelta::seconds(600),

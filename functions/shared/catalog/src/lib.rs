@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::{
 };
 use chrono::TimeDelta;
 use milvault_jobs::ports::{
-    Catalog, CatalogError, DueItem, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
+    Catalog, CatalogError, DueEntry, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Hour, Instance, InstanceId, JobRef,
@@ -218,7 +218,7 @@ impl Catalog for DynamoCatalog {
         self.update_lease(lease, "SET dueAt = :time REMOVE heldUntil", due).await.map(drop)
     }
 
-    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError> {
+    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<DueEntry>, CatalogError> {
         reads::due(self, kind, now, page).await
     }
 }

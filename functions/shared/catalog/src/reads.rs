@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput, builders::UpdateItemFluentBuilder};
-use milvault_jobs::ports::{CatalogError, DueItem, Lease, Page, PageRequest};
+use milvault_jobs::ports::{CatalogError, DueEntry, DueItem, Lease, Page, PageRequest};
 use milvault_model::{DueKind, Time};
 
 use crate::{
@@ -114,7 +114,7 @@ pub(crate) async fn due(
     kind: DueKind,
     now: Time,
     page: PageRequest,
-) -> Result<Page<(String, DueItem)>, CatalogError> {
+) -> Result<Page<DueEntry>, CatalogError> {
     let start = page.after.as_deref().and_then(|cursor| {
         let mut parts = cursor.split(SEPARATOR);
         Some(HashMap::from([
@@ -142,12 +142,14 @@ pub(crate) async fn due(
     Ok(Page { items, more })
 }
 
-fn due_item(item: &Item) -> Result<(String, DueItem), CatalogError> {
+fn due_item(item: &Item) -> Result<DueEntry, CatalogError> {
     let (pk, sk) = (read_text(item, PK)?, read_text(item, SK)?);
-    let cursor = format!("{}{SEPARATOR}{pk}{SEPARATOR}{sk}", read_text(item, "dueAt")?);
+    let due_at = read_text(item, "dueAt")?;
+    let cursor = format!("{due_at}{SEPARATOR}{pk}{SEPARATOR}{sk}");
+    let at = due_at.parse().map_err(|error| bad("dueAt", &error))?;
     let instance = pk.strip_prefix("INSTANCE#").ok_or_else(|| bad(PK, &"not of an instance"))?;
     let instance = instance.parse().map_err(|error| bad(PK, &error))?;
-    let due = match sk.split_once('#') {
+    let item = match sk.split_once('#') {
         None if sk == "LEASE" => DueItem::Job(instance),
         None if sk == "AUTO" => DueItem::AutoBackup(instance),
         Some(("NOTICE", id)) => DueItem::Notice(instance, id.to_owned()),
@@ -155,5 +157,5 @@ fn due_item(item: &Item) -> Result<(String, DueItem), CatalogError> {
         Some(("RESTORE", id)) => DueItem::Restore(instance, id.parse().map_err(|error| bad(SK, &error))?),
         _ => return Err(bad(SK, &"not of something due")),
     };
-    Ok((cursor, due))
+    Ok(DueEntry { cursor, at, item })
 }

@@ -7,7 +7,7 @@ use milvault_model::{BackupId, InstanceId, RestoreId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Caller, Event, Filters, Headers, HttpRequest, idempotency, invalid, parse, precondition};
+use crate::{Caller, Event, Filters, Headers, HttpRequest, filters::place, idempotency, invalid, parse, precondition};
 
 /// An operation of a function: how it is called over HTTP, and how by hand.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +37,7 @@ pub struct Call<A> {
     pub action: A,
     /// Who calls.
     pub caller: Caller,
+    route: &'static str,
     path: BTreeMap<String, String>,
     headers: Headers,
     input: Input,
@@ -53,7 +54,8 @@ impl<A: Copy> Call<A> {
     /// Finds out which of a function's operations an event calls.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an event that calls none of them, and for a body that can't be read.
+    /// [`Error::RouteNotFound`] for a path that is none of theirs; [`Error::Invalid`] for another event that calls none
+    /// of them, and for a body that can't be read.
     pub fn read(event: Event, routes: &[Route<A>]) -> Result<Self, Error> {
         match event {
             Event::Http(request) => Self::read_http(request, routes),
@@ -68,11 +70,12 @@ impl<A: Copy> Call<A> {
     fn read_http(request: HttpRequest, routes: &[Route<A>]) -> Result<Self, Error> {
         let matched = routes.iter().find_map(|route| Some((route, route.path_of(&request)?)));
         let Some((route, path)) = matched else {
-            return Err(invalid("", format!("this function doesn't serve {} {}", request.method, request.path)));
+            return Err(Error::RouteNotFound { method: request.method, path: request.path });
         };
         let body = request.body.map(|body| body.fields()).transpose()?.unwrap_or_default();
         Ok(Self {
             action: route.action,
+            route: route.http,
             caller: Caller::Http,
             path,
             headers: request.headers,
@@ -95,6 +98,7 @@ impl<A: Copy> Call<A> {
         }
         Ok(Self {
             action: route.action,
+            route: route.http,
             caller: Caller::Direct,
             path,
             headers: Headers::default(),
@@ -170,8 +174,8 @@ impl<A> Call<A> {
             }
             Input::Direct(fields) => scalars(fields)?,
         };
-        let of = self.path.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        Filters::new(of, values, known)
+        let path = self.path.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Filters::new(place(self.route, path), values, known)
     }
 
     /// That there is neither a query nor a body.
@@ -296,6 +300,7 @@ fn scalars(fields: Map<String, Value>) -> Result<BTreeMap<String, String>, Error
 
 #[cfg(test)]
 mod tests {
+    use milvault_jobs::CursorKey;
     use serde_json::json;
 
     use super::*;
@@ -420,7 +425,7 @@ mod tests {
         let event = json!({ "instanceId": "orders", "limit": 5, "includeDeleted": true, "cursor": null });
         let filters = direct(event, &INSTANCES).unwrap().filters(&["limit", "includeDeleted", "cursor"]).unwrap();
         assert!(filters.switch("includeDeleted").unwrap());
-        assert_eq!(filters.paging::<BackupId>(PageSize::LISTING).unwrap().limit, 5);
+        assert_eq!(filters.paging::<BackupId>(PageSize::LISTING, &CursorKey::new("of a test")).unwrap().limit, 5);
         let event = json!({ "instanceId": "orders", "limit": [5] });
         assert_eq!(pointer(direct(event, &INSTANCES).unwrap().filters(&["limit"])), "limit");
     }

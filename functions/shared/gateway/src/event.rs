@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use milvault_jobs::{Error, backup::CopyTask};
-use milvault_model::{InstanceId, JobRef, Time};
+use milvault_model::{BackupId, InstanceId, JobRef, Time};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -121,6 +121,45 @@ impl Event {
             return Self::Rule;
         }
         Self::Direct(raw)
+    }
+}
+
+/// What an event is about, as far as it says so: for the lines of the log. Callers' own words, which may be wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// An instance's id.
+    pub instance: Option<String>,
+    /// A backup's id.
+    pub backup: Option<String>,
+    /// A restore's id.
+    pub restore: Option<String>,
+}
+
+impl Event {
+    /// What it is about.
+    pub fn subject(&self) -> Subject {
+        let named = |field: &dyn Fn(&str) -> Option<String>| Subject {
+            instance: field("instanceId"),
+            backup: field("backupId"),
+            restore: field("restoreId"),
+        };
+        match self {
+            Self::Http(request) => named(&|name| request.path_parameters.get(name).cloned()),
+            Self::Direct(fields) => named(&|name| fields.get(name)?.as_str().map(str::to_owned)),
+            Self::Resume(JobRef::Backup { instance_id, backup_id }) => Subject::of(instance_id, Some(backup_id)),
+            Self::Resume(JobRef::Restore { instance_id, restore_id }) => {
+                Subject { restore: Some(restore_id.to_string()), ..Subject::of(instance_id, None) }
+            }
+            Self::Copy(task) => Subject::of(&task.instance_id, Some(&task.backup_id)),
+            Self::Scheduled(scheduled) => Subject::of(&scheduled.instance_id, None),
+            Self::Rule => Subject::default(),
+        }
+    }
+}
+
+impl Subject {
+    fn of(instance: &InstanceId, backup: Option<&BackupId>) -> Self {
+        Self { instance: Some(instance.to_string()), backup: backup.map(ToString::to_string), restore: None }
     }
 }
 
@@ -269,6 +308,8 @@ mod tests {
         assert_eq!(request.method, "POST");
         assert_eq!(request.route.as_deref(), Some("POST /instances/{instanceId}/backups"));
         assert_eq!(request.path_parameters["instanceId"], "orders");
+        let subject = Subject { instance: Some("orders".to_owned()), ..Subject::default() };
+        assert_eq!(Event::Http(request.clone()).subject(), subject);
         assert_eq!(request.query["limit"], "5");
         assert_eq!(request.headers.get("IDEMPOTENCY-key"), Some("k-1"));
         assert_eq!(request.headers.get("X-Odd"), Some("grün"));
@@ -308,6 +349,7 @@ mod tests {
         let job = json!({ "kind": "backup", "instanceId": "orders", "backupId": "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV" });
         let resume = Event::read(json!({ "resume": job }));
         assert!(matches!(&resume, Event::Resume(job) if job.instance_id().as_str() == "orders"));
+        assert_eq!(resume.subject().backup.as_deref(), Some("bk-01ARZ3NDEKTSV4RRFFQ69G5FAV"));
         assert_eq!(Caller::of(&resume), Caller::Background);
         let scheduled = |time: Option<&str>| {
             Event::read(json!({ "scheduled": match time {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::RangeInclusive, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use milvault_jobs::{Error, FieldError, ports::PageRequest};
+use milvault_jobs::{CursorKey, Error, FieldError, ports::PageRequest};
 use milvault_model::Time;
 use serde::de::{DeserializeOwned, IntoDeserializer, value::Error as ValueError};
 
@@ -12,7 +12,7 @@ use crate::cursor;
 /// The parameters of one listing.
 #[derive(Debug, Clone)]
 pub struct Filters {
-    /// The path, so that a cursor of one resource's listing isn't taken for another's.
+    /// The place, so that a cursor of one resource's listing isn't taken for another's.
     of: String,
     values: BTreeMap<String, String>,
 }
@@ -41,6 +41,12 @@ pub struct Paging {
     /// Begin after this sort key.
     pub after: Option<String>,
     listing: String,
+    key: CursorKey,
+}
+
+/// What there is to list where: a route, and what its placeholders stand for.
+pub(crate) fn place<'a>(route: &str, path: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    path.into_iter().fold(route.to_owned(), |place, (name, value)| format!("{place}\n{name}={value}"))
 }
 
 impl Filters {
@@ -98,7 +104,7 @@ impl Filters {
     ///
     /// # Errors
     /// For a limit out of range, and a cursor that isn't one of this listing.
-    pub fn paging<K: FromStr>(&self, size: PageSize) -> Result<Paging, Error> {
+    pub fn paging<K: FromStr>(&self, size: PageSize, key: &CursorKey) -> Result<Paging, Error> {
         let listing = self.listing();
         let limit = match self.values.get("limit") {
             None => Ok(size.default),
@@ -108,13 +114,13 @@ impl Filters {
         };
         let after = match self.values.get("cursor") {
             None => Ok(None),
-            Some(text) => cursor::decode(text, &listing).and_then(|after| match after.parse::<K>() {
+            Some(text) => cursor::decode(text, &listing, key).and_then(|after| match after.parse::<K>() {
                 Ok(_) => Ok(Some(after)),
                 Err(_) => Err(cursor::unknown("is not a cursor that a listing gave")),
             }),
         };
         match (limit, after) {
-            (Ok(limit), Ok(after)) => Ok(Paging { limit, after, listing }),
+            (Ok(limit), Ok(after)) => Ok(Paging { limit, after, listing, key: key.clone() }),
             (limit, after) => Err(Error::Invalid(limit.err().into_iter().chain(after.err()).collect())),
         }
     }
@@ -135,9 +141,9 @@ fn named<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, FieldError> {
 }
 
 impl Paging {
-    /// The first page.
-    pub fn first(size: PageSize) -> Self {
-        Self { limit: size.default, after: None, listing: String::new() }
+    /// The first page of what a route lists, where its placeholders stand for these.
+    pub fn first(route: &str, path: &[(&str, &str)], size: PageSize, key: &CursorKey) -> Self {
+        Self { limit: size.default, after: None, listing: place(route, path.iter().copied()), key: key.clone() }
     }
 
     /// The same page, as the catalog is asked for it.
@@ -147,7 +153,7 @@ impl Paging {
 
     /// The cursor of the page that goes on after `last`.
     pub fn cursor(&self, last: &str) -> String {
-        cursor::encode(last, &self.listing)
+        cursor::encode(last, &self.listing, &self.key)
     }
 }
 
@@ -198,8 +204,9 @@ mod tests {
 
     #[test]
     fn a_limit_is_bounded_and_has_a_default() {
-        let limit = |text| filters(&[("limit", text)]).paging::<BackupId>(PageSize::LISTING);
-        assert_eq!(filters(&[]).paging::<BackupId>(PageSize::LISTING).unwrap().limit, 50);
+        let limit =
+            |text| filters(&[("limit", text)]).paging::<BackupId>(PageSize::LISTING, &CursorKey::new("of a test"));
+        assert_eq!(filters(&[]).paging::<BackupId>(PageSize::LISTING, &CursorKey::new("of a test")).unwrap().limit, 50);
         assert_eq!(limit("1").unwrap().limit, 1);
         assert_eq!(limit("1000").unwrap().limit, 1000);
         for bad in ["0", "1001", "-1", "1.5", "", "ten", "99999999999999999999999"] {
@@ -209,14 +216,22 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_another_limit_but_not_another_filter_path_or_key() {
-        let first = filters(&[("status", "FAILED")]).paging::<BackupId>(PageSize::LISTING).unwrap();
+        let first = filters(&[("status", "FAILED")])
+            .paging::<BackupId>(PageSize::LISTING, &CursorKey::new("of a test"))
+            .unwrap();
         let cursor = first.cursor(ID);
         let next = filters(&[("status", "FAILED"), ("limit", "7"), ("cursor", &cursor)]);
-        assert_eq!(next.paging::<BackupId>(PageSize::LISTING).unwrap().after.as_deref(), Some(ID));
+        assert_eq!(
+            next.paging::<BackupId>(PageSize::LISTING, &CursorKey::new("of a test")).unwrap().after.as_deref(),
+            Some(ID)
+        );
         let other = filters(&[("cursor", &cursor)]);
-        assert_eq!(refused(other.paging::<BackupId>(PageSize::LISTING)), ["cursor"]);
+        assert_eq!(refused(other.paging::<BackupId>(PageSize::LISTING, &CursorKey::new("of a test"))), ["cursor"]);
         let forged = first.cursor(&"z".repeat(5000));
         let forged = filters(&[("status", "FAILED"), ("cursor", &forged), ("limit", "0")]);
-        assert_eq!(refused(forged.paging::<BackupId>(PageSize::LISTING)), ["limit", "cursor"]);
+        assert_eq!(
+            refused(forged.paging::<BackupId>(PageSize::LISTING, &CursorKey::new("of a test"))),
+            ["limit", "cursor"]
+        );
     }
 }

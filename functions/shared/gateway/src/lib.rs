@@ -21,7 +21,7 @@ pub mod wire;
 
 pub use answer::{Answer, Status, reply};
 pub use call::{Call, Direct, Route};
-pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest, SCHEDULED_TIME, Scheduled};
+pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest, SCHEDULED_TIME, Scheduled, Subject};
 pub use filters::{Filters, PageSize, Paging};
 pub use findings::Findings;
 pub use parse::{invalid, object};

@@ -9,6 +9,8 @@ use serde::Serialize;
 pub enum Code {
     /// The request isn't right; `errors` says where.
     ValidationFailed,
+    /// The API has nothing there.
+    RouteNotFound,
     /// No such instance.
     InstanceNotFound,
     /// No such backup.
@@ -46,7 +48,7 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Self::ValidationFailed => 400,
-            Self::InstanceNotFound | Self::BackupNotFound | Self::RestoreNotFound => 404,
+            Self::RouteNotFound | Self::InstanceNotFound | Self::BackupNotFound | Self::RestoreNotFound => 404,
             Self::BackupNameTaken
             | Self::BackupInProgress
             | Self::RestoreInProgress
@@ -64,6 +66,7 @@ impl Code {
     fn title(self) -> &'static str {
         match self {
             Self::ValidationFailed => "The request is not valid",
+            Self::RouteNotFound => "No such route",
             Self::InstanceNotFound => "No such instance",
             Self::BackupNotFound => "No such backup",
             Self::RestoreNotFound => "No such restore",
@@ -85,6 +88,7 @@ impl Code {
     fn urn(self) -> &'static str {
         match self {
             Self::ValidationFailed => "urn:milvault:problem:validation-failed",
+            Self::RouteNotFound => "urn:milvault:problem:route-not-found",
             Self::InstanceNotFound => "urn:milvault:problem:instance-not-found",
             Self::BackupNotFound => "urn:milvault:problem:backup-not-found",
             Self::RestoreNotFound => "urn:milvault:problem:restore-not-found",
@@ -107,6 +111,7 @@ impl Code {
     pub fn of(error: &Error) -> Self {
         match error {
             Error::Invalid(_) => Self::ValidationFailed,
+            Error::RouteNotFound { .. } => Self::RouteNotFound,
             Error::InstanceNotFound(_) => Self::InstanceNotFound,
             Error::BackupNotFound(..) => Self::BackupNotFound,
             Error::RestoreNotFound(..) => Self::RestoreNotFound,
@@ -243,6 +248,7 @@ mod tests {
         let orders = || "orders".parse().unwrap();
         let cases: Vec<(Error, &str, u16)> = vec![
             (Error::Invalid(vec![]), "VALIDATION_FAILED", 400),
+            (Error::RouteNotFound { method: "GET".into(), path: "/".into() }, "ROUTE_NOT_FOUND", 404),
             (Error::InstanceNotFound(orders()), "INSTANCE_NOT_FOUND", 404),
             (Error::BackupNotFound(orders(), "x".into()), "BACKUP_NOT_FOUND", 404),
             (Error::RestoreNotFound(orders(), "x".into()), "RESTORE_NOT_FOUND", 404),

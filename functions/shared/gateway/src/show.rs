@@ -4,7 +4,7 @@ use milvault_jobs::{Error, Jobs, auto_backup, snapshot};
 use milvault_model::{AutoBackup, AutoRun, AutoRunState, Backup, CollectionCapture, Instance, Manifest, Restore};
 
 use crate::{
-    Paging,
+    PageSize, Paging,
     wire::{
         AutoBackupView, BackupDescription, BackupView, CollectionRestoreView, InstanceDescription, InstanceView,
         LeftOutView, RestoreDescription, RestoreView, VerificationView, databases,
@@ -75,6 +75,18 @@ async fn captures(
         skip = 0;
     }
     Ok(captures)
+}
+
+/// Where a restore is described: what other operations answer of one goes on there.
+pub const RESTORE: &str = "GET /instances/{instanceId}/restores/{restoreId}";
+
+/// A restore with the first of its collections.
+///
+/// # Errors
+/// When the catalog can't be read.
+pub async fn restore_begun<'a>(jobs: &Jobs, found: &'a Restore) -> Result<RestoreDescription<'a>, Error> {
+    let path = [("instanceId", found.instance_id.as_str()), ("restoreId", found.id.as_str())];
+    restore(jobs, found, &Paging::first(RESTORE, &path, PageSize::COLLECTIONS, &jobs.settings.cursor_key)).await
 }
 
 /// A restore with its collections.

@@ -26,6 +26,14 @@ pub enum Error {
     /// The request isn't right.
     #[error("the request is not valid")]
     Invalid(Vec<FieldError>),
+    /// The API has nothing there.
+    #[error("there is no {method} {path}")]
+    RouteNotFound {
+        /// The request's method.
+        method: String,
+        /// Its path.
+        path: String,
+    },
     /// No such instance.
     #[error("there is no instance '{0}'")]
     InstanceNotFound(InstanceId),

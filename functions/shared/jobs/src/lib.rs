@@ -31,4 +31,4 @@ pub use idempotency::IdempotencyKey;
 pub use layout::{STAGING_PREFIX, probe_key};
 pub use pages::OBJECTS_PER_PAGE;
 pub use precondition::{Precondition, Tag};
-pub use settings::{Jobs, Ports, Settings, SliceEnd, SnapshotBuckets};
+pub use settings::{CursorKey, Jobs, Ports, Settings, SliceEnd, SnapshotBuckets};

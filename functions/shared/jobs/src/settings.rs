@@ -1,6 +1,6 @@
 //! What every operation is given: the ports and the deployment's settings.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use chrono::TimeDelta;
 use milvault_model::{AllowedEndpoints, Prices, Region};
@@ -40,6 +40,8 @@ pub struct Settings {
     pub snapshots: SnapshotBuckets,
     /// Which servers may be registered and connected to.
     pub endpoints: AllowedEndpoints,
+    /// What cursors are signed with.
+    pub cursor_key: CursorKey,
     /// What storage costs, for the records of usage.
     pub prices: Prices,
     /// Who is billed, as files of usage name it: the ARN of the AWS account.
@@ -54,6 +56,28 @@ pub struct Settings {
     pub objects_per_page: usize,
     /// How many server-side copies an invocation has in flight at most.
     pub copies_in_flight: usize,
+}
+
+/// What cursors are signed with, so that callers can't make any up. Nothing else depends on its being secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CursorKey(String);
+
+impl CursorKey {
+    /// The key of this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for CursorKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("CursorKey")
+    }
 }
 
 /// The buckets with snapshots, one in a region.

@@ -2,14 +2,14 @@
 //! still.
 
 use milvault_model::{
-    Backup, BackupId, DueKind, InstanceId, JobRef, KeepAtLeast, RestoreId,
+    Backup, BackupId, DueKind, InstanceId, JobRef, KeepAtLeast, RestoreId, Time,
     retention::{self, Decision, Standing},
 };
 use serde::Serialize;
 
 use crate::{
     Error, Jobs, auto_backup, deletion, notices,
-    ports::{CatalogError, Deadline, DueItem, Expect, PageRequest, Versioned, Write},
+    ports::{CatalogError, Deadline, DueEntry, DueItem, Expect, PageRequest, Versioned, Write},
 };
 
 /// The most verifications that one sweep starts, each an invocation of its own; with a sweep every fifteen minutes, that
@@ -47,6 +47,9 @@ pub struct SweepReport {
     pub unlisted: u64,
     /// Whether everything that was due was looked at; if not, the next sweep goes on.
     pub is_whole: bool,
+    /// Since when the oldest thing was due that it came to.
+    #[serde(skip)]
+    pub oldest: Option<Time>,
 }
 
 /// The most that each list of a report names, whatever there is to do.
@@ -109,7 +112,8 @@ pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<S
         let mut after = None;
         loop {
             let page = jobs.ports.catalog.due(kind, now, PageRequest { after, limit: 100 }).await?;
-            for (_, item) in &page.items {
+            for DueEntry { at, item, .. } in &page.items {
+                report.oldest = report.oldest.into_iter().chain([*at]).min();
                 if deadline.is_over(jobs.ports.clock.now()) {
                     return Ok(report);
                 }
@@ -118,7 +122,7 @@ pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<S
                     report.list(format!("{item:?}: {error}"), |report| &mut report.errors);
                 }
             }
-            after = page.items.last().map(|(key, _)| key.clone());
+            after = page.items.last().map(|last| last.cursor.clone());
             if !page.more {
                 break;
             }

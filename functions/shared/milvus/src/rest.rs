@@ -16,6 +16,9 @@ use crate::{
 /// Segments in one call: a segment of a wide schema has hundreds of logs.
 const SEGMENTS_PER_CALL: usize = 100;
 
+/// In bytes; a server that sends more isn't one. The files of [`SEGMENTS_PER_CALL`] segments take a few megabytes.
+const LARGEST_ANSWER: usize = 64 << 20;
+
 /// Who we are to the server.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -269,10 +272,20 @@ fn unreachable(error: &reqwest::Error) -> MilvusError {
 }
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, MilvusError> {
-    response.json().await.map_err(|error| match error.is_decode() {
-        true => MilvusError::Refused(format!("its answer can't be read: {error}")),
-        false => unreachable(&error),
-    })
+    let body = body(response, LARGEST_ANSWER).await?;
+    serde_json::from_slice(&body).map_err(|error| MilvusError::Refused(format!("its answer can't be read: {error}")))
+}
+
+/// An answer's body, if it isn't larger than that.
+async fn body(mut response: Response, largest: usize) -> Result<Vec<u8>, MilvusError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
+        if body.len() + chunk.len() > largest {
+            return Err(MilvusError::Refused(format!("its answer is larger than {largest} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// What an answer that isn't one says.
@@ -280,12 +293,27 @@ async fn refusal(response: Response) -> MilvusError {
     /// Of the answer's text: more is somebody's web page.
     const SHOWN: usize = 300;
     let status = response.status();
-    let text: String = response.text().await.unwrap_or_default().chars().take(SHOWN).collect();
+    let body = body(response, LARGEST_ANSWER).await.unwrap_or_default();
+    let text: String = String::from_utf8_lossy(&body).chars().take(SHOWN).collect();
     let reason = format!("HTTP {status}: {text}");
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => MilvusError::Unauthenticated(reason),
         StatusCode::TOO_MANY_REQUESTS => MilvusError::RateLimited(reason),
         status if passes(status) => MilvusError::Unreachable(reason),
         _ => MilvusError::Refused(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::codegen::http;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_not_read_to_its_end() {
+        let answer = |bytes: usize| Response::from(http::Response::new(vec![b' '; bytes]));
+        assert_eq!(body(answer(10), 10).await.unwrap().len(), 10);
+        assert!(matches!(body(answer(11), 10).await, Err(MilvusError::Refused(_))));
     }
 }

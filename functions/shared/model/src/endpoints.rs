@@ -31,6 +31,7 @@ impl AllowedEndpoints {
         let host = host(endpoint);
         match (host.parse(), &self.0) {
             (Ok(address), _) => self.has(host, address),
+            (Err(_), _) if ends_in_a_number(host) => false,
             (Err(_), None) => true,
             (Err(_), Some(rules)) => rules.iter().any(|rule| rule.names(host) || matches!(rule, Rule::Network(_))),
         }
@@ -48,7 +49,12 @@ impl AllowedEndpoints {
         match &self.0 {
             _ if is_never => false,
             None => !address.is_loopback(),
-            Some(rules) => rules.iter().any(|rule| rule.names(host) || rule.holds(address)),
+            Some(rules) => rules.iter().any(|rule| match rule {
+                // Whoever may add a name below that one doesn't choose what runs on this machine.
+                Rule::Below(_) => rule.names(host) && !address.is_loopback(),
+                Rule::Name(_) => rule.names(host),
+                Rule::Network(network) => network.contains(&address),
+            }),
         }
     }
 }
@@ -61,10 +67,15 @@ impl Rule {
             Self::Network(_) => false,
         }
     }
+}
 
-    fn holds(&self, address: IpAddr) -> bool {
-        matches!(self, Self::Network(network) if network.contains(&address))
-    }
+/// Whether URLs take a host for an IPv4 address (URL Standard, "ends in a number checker"). What isn't written as usual,
+/// such as `2852039166`, `127.1` or `0x7f.1`, would be an address to one library and a name to another.
+fn ends_in_a_number(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let last = host.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    let is_hexadecimal = last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
+    is_hexadecimal || !last.is_empty() && last.bytes().all(|c| c.is_ascii_digit())
 }
 
 /// The host of `http://host:port`; an IPv6 address without its brackets.
@@ -130,6 +141,14 @@ mod tests {
             "http://[::]:80",
             "http://224.0.0.1:80",
             "http://255.255.255.255:80",
+            // Addresses all the same, to some.
+            "http://2852039166:80",
+            "http://0xa9fea9fe:80",
+            "http://127.1:9001",
+            "http://0x7f.1:9001",
+            "http://0177.0.0.1:9001",
+            "http://127.0.0.1.:9001",
+            "http://10.1:19530",
         ] {
             assert!(!all.may_be(endpoint), "{endpoint}");
         }
@@ -164,6 +183,10 @@ mod tests {
         }
         assert!(list.may_be("http://10.1.0.1:19530") && !list.may_be("http://10.2.0.1:19530"));
         assert!(list.may_be("http://unknown.example.com:1"), "what it resolves to tells");
+        assert!(!list.may_be("http://2852039166:80") && !list.may_be("http://10.1:80"));
+        assert!(
+            !has(&list, "a.svc.cluster.local", "127.0.0.1") && has(&allowed("localhost"), "localhost", "127.0.0.1")
+        );
         assert!(!allowed("milvus.internal").may_be("http://unknown.example.com:1"));
         assert!(allowed("127.0.0.0/8").may_be("http://127.0.0.1:19530"), "when it is asked for");
     }

@@ -144,6 +144,7 @@ impl Notice {
             "status": restore.state.status(),
             "warnings": restore.warnings.len(),
             "createdAt": shown(restore.created_at),
+            "startedAt": restore.state.started_at().map(shown),
             "failure": failure,
         });
         Some(Self::new(&restore.instance_id, restore.id.as_str(), kind, at, detail))

@@ -244,6 +244,17 @@ impl RestoreState {
             Self::RolledBack { .. } => RestoreStatus::RolledBack,
         }
     }
+
+    /// When work on it began, if it did.
+    pub fn started_at(&self) -> Option<Time> {
+        match self {
+            Self::Pending => None,
+            Self::Running(RestoreRun { started_at, .. })
+            | Self::Completed { started_at, .. }
+            | Self::RolledBack { started_at, .. } => Some(*started_at),
+            Self::Failed { started_at, .. } | Self::Cancelled { started_at, .. } => *started_at,
+        }
+    }
 }
 
 impl Restore {

@@ -1,7 +1,7 @@
 //! The deployment's settings, from the function's environment variables.
 
 use chrono::TimeDelta;
-use milvault_jobs::{OBJECTS_PER_PAGE, Settings, SnapshotBuckets, ports::Bucket};
+use milvault_jobs::{CursorKey, OBJECTS_PER_PAGE, Settings, SnapshotBuckets, ports::Bucket};
 use milvault_model::{AllowedEndpoints, Prices, Region};
 
 use crate::ScheduleTarget;
@@ -87,6 +87,7 @@ impl Environment {
                     text("SNAPSHOT_BUCKETS").map_or(Ok(Vec::new()), buckets)?,
                 ),
                 endpoints: text("ALLOWED_ENDPOINTS").map_or(Ok(AllowedEndpoints::default()), endpoints)?,
+                cursor_key: CursorKey::new(text("CURSOR_KEY")?),
                 billing_account: text("BILLING_ACCOUNT").unwrap_or_default(),
                 prices: text("PRICES").map_or(Ok(Prices::default()), prices)?,
                 lease: seconds("JOB_LEASE_SECONDS", 60)?,
@@ -139,10 +140,11 @@ fn prices(text: String) -> Result<Prices, StartError> {
 mod tests {
     use super::*;
 
-    const WHOLE: [(&str, &str); 9] = [
+    const WHOLE: [(&str, &str); 10] = [
         ("AWS_REGION", "eu-west-1"),
         ("CATALOG_TABLE", "catalog"),
         ("SNAPSHOT_BUCKET", "snapshots"),
+        ("CURSOR_KEY", "7d9c1fe0"),
         ("CREATE_BACKUP_FUNCTION", "create-backup"),
         ("RESTORE_FUNCTION", "restore"),
         ("SCHEDULE_GROUP", "milvault"),

@@ -17,9 +17,10 @@ mod world;
 use std::process::ExitCode;
 
 use lambda_runtime::{LambdaEvent, service_fn};
-use milvault_gateway::Event;
+use milvault_gateway::{Event, Subject};
 use milvault_jobs::Jobs;
 use serde_json::Value;
+use tracing::Instrument;
 use tracing_subscriber::EnvFilter;
 
 pub use environment::{Environment, StartError};
@@ -58,7 +59,9 @@ where
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         let now = jobs.ports.clock.now();
         let invocation = Invocation::new(event.context.request_id, event.context.deadline, now);
-        handle(jobs, Event::read(event.payload), &invocation).await
+        let event = Event::read(event.payload);
+        let span = span_of(&invocation, &event);
+        handle(jobs, event, &invocation).instrument(span).await
     }))
     .await
 }
@@ -66,6 +69,12 @@ where
 /// At finer levels these log headers and payloads, credentials among them.
 const NEVER_FINER: &str = "aws_config=warn,aws_runtime=warn,aws_sigv4=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,\
      aws_sdk_secretsmanager=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn";
+
+/// What every line of an invocation's log carries, whatever the level: so this is an error's span.
+fn span_of(invocation: &Invocation, event: &Event) -> tracing::Span {
+    let Subject { instance, backup, restore } = event.subject();
+    tracing::error_span!("call", requestId = invocation.request_id, instance, backup, restore)
+}
 
 /// One JSON object a line; its spans add the invocation's request id, and the job's instance, id and phase.
 fn start_logging() {

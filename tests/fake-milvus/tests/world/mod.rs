@@ -107,6 +107,7 @@ impl World {
                 snapshots: SnapshotBuckets::new(self.snapshots.clone(), []),
                 endpoints: AllowedEndpoints::default(),
                 prices: Prices::default(),
+                cursor_key: milvault_jobs::CursorKey::new("of a test"),
                 billing_account: String::new(),
                 lease: TimeDelta::seconds(60),
                 stall: TimeDelta::seconds(30),

@@ -52,7 +52,7 @@ impl<'a> RestoreView<'a> {
             warnings: &restore.warnings,
             unavailability: unavailability(restore),
             created_at: restore.created_at.into(),
-            started_at: None,
+            started_at: restore.state.started_at().map(Timestamp::from),
             completed_at: None,
             previous_kept_until: previous_kept_until(restore).map(Timestamp::from),
             failure: None,
@@ -62,20 +62,15 @@ impl<'a> RestoreView<'a> {
             RestoreState::Running(run) => {
                 view.phase = Some(run.phase.name());
                 view.progress = Some(ProgressView::of(&run.progress, run.started_at, now));
-                view.started_at = Some(run.started_at.into());
             }
-            RestoreState::Completed { started_at, completed_at, .. }
-            | RestoreState::RolledBack { started_at, completed_at, .. } => {
-                view.started_at = Some((*started_at).into());
+            RestoreState::Completed { completed_at, .. } | RestoreState::RolledBack { completed_at, .. } => {
                 view.completed_at = Some((*completed_at).into());
             }
-            RestoreState::Failed { started_at, ended_at, failure, .. } => {
-                view.started_at = started_at.map(Timestamp::from);
+            RestoreState::Failed { ended_at, failure, .. } => {
                 view.completed_at = Some((*ended_at).into());
                 view.failure = Some(failure);
             }
-            RestoreState::Cancelled { started_at, ended_at, .. } => {
-                view.started_at = started_at.map(Timestamp::from);
+            RestoreState::Cancelled { ended_at, .. } => {
                 view.completed_at = Some((*ended_at).into());
             }
         }

@@ -45,8 +45,8 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline
         let mut work = Work::begin(held, backup, deadline).await?;
         slice::drive(held, deadline, &mut work).await
     };
-    // What is logged from here on has it all.
-    let span = tracing::info_span!("backup", %instance, %backup, phase = tracing::field::Empty);
+    // What is logged from here on has it all, errors too.
+    let span = tracing::error_span!("backup", %instance, %backup, phase = tracing::field::Empty);
     slice::run(jobs, &job, work).instrument(span).await
 }
 

@@ -135,6 +135,17 @@ pub enum DueItem {
     Notice(InstanceId, String),
 }
 
+/// Something due, in a listing of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueEntry {
+    /// The listing's sort key.
+    pub cursor: String,
+    /// Since when it is due.
+    pub at: Time,
+    /// What.
+    pub item: DueItem,
+}
+
 /// Why the catalog didn't do it.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -237,5 +248,5 @@ pub trait Catalog: Send + Sync {
     async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError>;
 
     /// What is due by `now`, the longest due first. May miss what was written a moment ago.
-    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<(String, DueItem)>, CatalogError>;
+    async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<DueEntry>, CatalogError>;
 }

@@ -6,7 +6,8 @@ mod objects;
 mod world;
 
 pub use catalog::{
-    Catalog, CatalogError, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
+    Catalog, CatalogError, DueEntry, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned,
+    Write,
 };
 pub use milvus::{
     CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, ImportTasks,

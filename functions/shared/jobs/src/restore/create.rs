@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     Backup, BackupId, BackupName, BackupState, CollectionName, CollectionPattern, EngineVersion, InstanceId, JobRef,
     Reload, Restore, RestoreId, RestoreMode, RestoreState,
@@ -70,6 +71,8 @@ pub(crate) fn targets<'n>(
 
 /// Of so many names it is seen beforehand whether they are aliases; of all of them before the swap.
 const LOOKED_UP: usize = 100;
+/// Calls at once: Milvus answers each within milliseconds, or is busy enough.
+const LOOKED_UP_AT_ONCE: usize = 10;
 
 /// How often a commit is tried again because a record was changed at the same moment.
 const ATTEMPTS: u32 = 5;
@@ -241,12 +244,15 @@ async fn check_names(
     }
     let milvus = jobs.ports.milvus.connect(instance).await?;
     let databases: BTreeSet<String> = milvus.databases().await?.into_iter().collect();
-    let in_reach = seen.iter().filter(|target| databases.contains(&target.database));
-    for target in in_reach.take(LOOKED_UP) {
-        if let Some(of) = milvus.alias_target(&target.database, &target.collection).await? {
-            let message = format!("'{target}' is an alias of {of}: no collection can have that name");
-            return Err(Error::Invalid(vec![FieldError::new("/collections", message)]));
-        }
+    let in_reach = seen.iter().filter(|target| databases.contains(&target.database)).take(LOOKED_UP);
+    let looked_up = in_reach.map(async |target| {
+        let of = milvus.alias_target(&target.database, &target.collection).await?;
+        Ok::<_, Error>(of.map(|of| format!("'{target}' is an alias of {of}: no collection can have that name")))
+    });
+    // The caller waits for it.
+    let looked_up: Vec<Option<String>> = stream::iter(looked_up).buffered(LOOKED_UP_AT_ONCE).try_collect().await?;
+    if let Some(message) = looked_up.into_iter().flatten().next() {
+        return Err(Error::Invalid(vec![FieldError::new("/collections", message)]));
     }
     if request.mode == RestoreMode::Create {
         for database in seen.iter().map(|target| &target.database).collect::<BTreeSet<_>>() {

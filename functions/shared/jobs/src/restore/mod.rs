@@ -50,8 +50,8 @@ pub async fn run(
         let mut work = Work::begin(held, restore, deadline).await?;
         slice::drive(held, deadline, &mut work).await
     };
-    // What is logged from here on has it all.
-    let span = tracing::info_span!("restore", %instance, %restore, phase = tracing::field::Empty);
+    // What is logged from here on has it all, errors too.
+    let span = tracing::error_span!("restore", %instance, %restore, phase = tracing::field::Empty);
     slice::run(jobs, &job, work).instrument(span).await
 }
 

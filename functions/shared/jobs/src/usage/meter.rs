@@ -37,6 +37,8 @@ pub struct MeterReport {
     pub failed: u64,
     /// Whether every account is metered until then.
     pub is_whole: bool,
+    /// When the oldest hour began that isn't metered, as far as this run came to see; `until` if there is none.
+    pub unmetered_since: Time,
     /// When each instance's newest backup in the region was asked for.
     #[serde(skip)]
     pub newest: BTreeMap<InstanceId, Time>,
@@ -57,35 +59,49 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
         records: 0,
         failed: 0,
         is_whole: false,
+        unmetered_since: until.start(),
         newest: BTreeMap::new(),
     };
     begin_export(jobs, region).await?;
     let mut after = None;
+    let mut failed_since = until;
     loop {
+        let page = accounts(jobs, region, &mut after).await?;
         if deadline.is_over(jobs.ports.clock.now()) {
+            // What this run doesn't come to is as old as what it has seen, or as this.
+            let due =
+                page.items.iter().map(|found| &found.value).filter(|account| (*account).clone().meter(until).is_some());
+            let behind = due.map(|account| account.unmetered().start());
+            report.unmetered_since = behind.chain([report.unmetered_since]).min().unwrap_or(report.unmetered_since);
             return Ok(report);
         }
-        let page = accounts(jobs, region, &mut after).await?;
         report.accounts += page.items.len() as u64;
         for Account { instance_id, backup_id, .. } in page.items.iter().map(|found| &found.value) {
             let newest = report.newest.get(instance_id).copied().max(backup_id.created_at());
             report.newest.extend(newest.map(|newest| (instance_id.clone(), newest)));
         }
         let metered = page.items.into_iter().map(async |found| {
-            let key = account_key(&found.value);
-            meter_account(jobs, found, until).await.inspect_err(|error| {
+            let (key, since) = (account_key(&found.value), found.value.unmetered());
+            let outcome = meter_account(jobs, found, until).await.inspect_err(|error| {
                 tracing::error!(%error, %region, account = key, "an account can't be metered");
-            })
+            });
+            (since, outcome)
         });
         let metered: Vec<_> = stream::iter(metered).buffer_unordered(IN_FLIGHT).collect().await;
-        for outcome in metered {
+        for (since, outcome) in metered {
             match outcome {
+                Ok(0) => continue,
                 Ok(records) => report.records += records,
-                Err(_) => report.failed += 1,
+                Err(_) => {
+                    report.failed += 1;
+                    failed_since = failed_since.min(since);
+                }
             }
+            report.unmetered_since = report.unmetered_since.min(since.start());
         }
         if !page.more {
             report.is_whole = report.failed == 0;
+            report.unmetered_since = failed_since.start();
             let MeterReport { accounts, records, failed, .. } = report;
             tracing::info!(%region, %until, accounts, records, failed, "metered");
             return Ok(report);

@@ -111,6 +111,11 @@ async fn answer(State(model): State<Arc<Model>>, request: Request) -> Response {
         (Method::GET, "") if query.contains_key("location") => {
             xml("<LocationConstraint>eu-west-1</LocationConstraint>".to_owned())
         }
+        (Method::GET, "") if query.contains_key("object-lock") => (
+            StatusCode::NOT_FOUND,
+            "<Error><Code>ObjectLockConfigurationNotFoundError</Code><Message>none</Message></Error>",
+        )
+            .into_response(),
         (Method::GET | Method::HEAD | Method::PUT, "") => StatusCode::OK.into_response(),
         (Method::GET, key) => model.get(bucket, key, true),
         (Method::HEAD, key) => model.get(bucket, key, false),

@@ -10,9 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use milvault_jobs::ports::{
-    Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome,
+    Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
+    PutOutcome,
 };
-use milvault_model::ObjectKey;
+use milvault_model::{ObjectKey, Time};
 
 use crate::{
     engine::{DATA, SNAPSHOTS},
@@ -113,5 +114,13 @@ impl Objects for Names {
             let _ = fs::remove_file(self.path(key));
         }
         Ok(())
+    }
+
+    async fn locking(&self, _: &Bucket) -> Result<Option<Locking>, ObjectsError> {
+        Ok(None)
+    }
+
+    async fn lock(&self, _: &Bucket, _: &str, _: LockMode, _: Time) -> Result<(), ObjectsError> {
+        unreachable!("no bucket locks here")
     }
 }

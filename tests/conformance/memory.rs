@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use milvault_jobs::ports::Bucket;
-use milvault_memory::{MemoryCatalog, MemoryObjects};
+use chrono::{TimeDelta, Utc};
+use milvault_jobs::ports::{Bucket, LockMode, Locking};
+use milvault_memory::{MemoryCatalog, MemoryObjects, TestClock};
 use milvault_tests::conformance::{
     Case,
     catalog::{self, CatalogFixture},
@@ -31,8 +32,11 @@ async fn the_catalog_in_memory_keeps_every_promise() {
 #[tokio::test]
 async fn object_storage_in_memory_keeps_every_promise() {
     let bucket = |name: &str| Bucket { region: "eu-west-1".parse().unwrap(), name: name.to_owned() };
-    let (source, destination) = (bucket("source"), bucket("destination"));
-    let objects = Arc::new(MemoryObjects::new([&source, &destination]));
-    let fixture = ObjectsFixture { objects, source, destination, missing: bucket("missing"), prefix: "run".to_owned() };
+    let (source, destination, locked) = (bucket("source"), bucket("destination"), bucket("locked"));
+    let objects = Arc::new(MemoryObjects::new([&source, &destination, &locked]));
+    let a_day = Locking { mode: LockMode::Governance, period: TimeDelta::days(1) };
+    objects.lock_new(&locked, a_day, Arc::new(TestClock::new(Utc::now())));
+    let (missing, prefix) = (bucket("missing"), "run".to_owned());
+    let fixture = ObjectsFixture { objects, source, destination, locked, missing, prefix };
     all_are_kept(objects::CASES, &fixture).await;
 }

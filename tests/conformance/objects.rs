@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use chrono::{TimeDelta, Utc};
 use futures::{StreamExt, future::join_all, stream};
-use milvault_jobs::ports::{Bucket, CopyOutcome, CopyRequest, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome};
+use milvault_jobs::ports::{
+    Bucket, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome,
+};
 
 use super::{Case, case::cases};
 
@@ -15,6 +18,8 @@ pub struct ObjectsFixture {
     pub source: Bucket,
     /// Where they go.
     pub destination: Bucket,
+    /// One with Object Lock, which locks for a day by itself.
+    pub locked: Bucket,
     /// A bucket that doesn't exist.
     pub missing: Bucket,
     /// Comes first in every key of this run, and in no one else's.
@@ -38,6 +43,9 @@ pub const CASES: &[Case<ObjectsFixture>] = cases![
     a_copy_whose_source_became_another_is_already_there,
     another_object_at_the_destination_stays needs ConditionalCopy,
     of_copies_at_the_same_time_at_most_one_is_stored needs ConditionalCopy,
+    a_bucket_tells_whether_it_locks,
+    a_lock_is_prolonged_and_never_shortened,
+    what_is_locked_is_only_hidden_by_removing_it,
     a_bucket_that_does_not_exist_is_named,
 ];
 
@@ -82,7 +90,7 @@ impl ObjectsFixture {
 
     /// Removes everything that the run stored.
     pub async fn clean_up(&self) {
-        for bucket in [&self.source, &self.destination] {
+        for bucket in [&self.source, &self.destination, &self.locked] {
             let prefix = format!("{}/", self.prefix);
             while let Ok(listing) = self.objects.list(bucket, &prefix, None).await {
                 let keys: Vec<String> = listing.objects.into_iter().map(|object| object.key).collect();
@@ -304,4 +312,36 @@ async fn a_bucket_that_does_not_exist_is_named(on: &ObjectsFixture) {
         refused(copied, "copy");
     }
     assert_eq!(on.objects.get(&on.destination, &key).await.unwrap(), None);
+}
+
+async fn a_bucket_tells_whether_it_locks(on: &ObjectsFixture) {
+    assert_eq!(on.objects.locking(&on.source).await.unwrap(), None);
+    let locking = on.objects.locking(&on.locked).await.unwrap();
+    assert_eq!(locking, Some(Locking { mode: LockMode::Governance, period: TimeDelta::days(1) }));
+    assert!(matches!(on.objects.locking(&on.missing).await, Err(ObjectsError::Bucket { .. })));
+}
+
+async fn a_lock_is_prolonged_and_never_shortened(on: &ObjectsFixture) {
+    let key = on.key("lock", "object");
+    on.stored(&on.locked, &key, b"x").await;
+    let now = Utc::now();
+    for days in [3, 3, 2] {
+        let until = now + TimeDelta::days(days);
+        on.objects.lock(&on.locked, &key, LockMode::Governance, until).await.unwrap();
+    }
+    on.objects.lock(&on.locked, &on.key("lock", "nothing"), LockMode::Governance, now).await.unwrap();
+    on.stored(&on.source, &key, b"x").await;
+    let refused = on.objects.lock(&on.source, &key, LockMode::Governance, now).await;
+    assert!(refused.is_err(), "the bucket doesn't lock");
+}
+
+async fn what_is_locked_is_only_hidden_by_removing_it(on: &ObjectsFixture) {
+    let key = on.key("hidden", "object");
+    on.stored(&on.locked, &key, b"x").await;
+    on.objects.delete(&on.locked, std::slice::from_ref(&key)).await.unwrap();
+    assert_eq!(on.objects.get(&on.locked, &key).await.unwrap(), None);
+    assert!(on.listed(&on.locked, &key).await.is_none());
+    // And something else may be stored there.
+    let put = on.objects.put(&on.locked, &key, b"y".to_vec(), PutMode::IfAbsent).await.unwrap();
+    assert_eq!(put, PutOutcome::Stored);
 }

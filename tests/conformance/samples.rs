@@ -45,6 +45,7 @@ pub(super) fn backup(instance: &InstanceId, id: &BackupId, name: &BackupName, at
         created_at: odd(at),
         expires_at: None,
         kept_until: None,
+        locked_until: None,
         cancel_requested_at: None,
         pins: BTreeSet::new(),
         verification: Some(Verification {

@@ -20,6 +20,14 @@ def test_the_adapters_keep_every_promise(stack: LocalStack) -> None:
         stack.emulator.client("s3").create_bucket(
             Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
+    s3 = stack.emulator.client("s3")
+    s3.create_bucket(
+        Bucket="conformance-locked",
+        CreateBucketConfiguration={"LocationConstraint": REGION},
+        ObjectLockEnabledForBucket=True,
+    )
+    a_day = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}}
+    s3.put_object_lock_configuration(Bucket="conformance-locked", ObjectLockConfiguration=a_day)
     suite = subprocess.run(
         [stack.binaries["adapter_conformance"]],
         env={
@@ -30,6 +38,7 @@ def test_the_adapters_keep_every_promise(stack: LocalStack) -> None:
             "CATALOG_TABLE": "conformance",
             "SOURCE_BUCKET": "conformance-source",
             "DESTINATION_BUCKET": "conformance-destination",
+            "LOCKED_BUCKET": "conformance-locked",
             "LACKING": "conditional-copy",  # the emulator ignores If-None-Match on copies
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         },

@@ -75,7 +75,7 @@ def test_a_refusal_is_logged_with_what_it_was_about(product: Product) -> None:
 
     def refusals() -> list[dict[str, Any]]:
         refused = [spans(line) for line in lines(product) if line.get("message") == "refused"]
-        return [found for found in refused if found.get("backup") == "bk-nonsense"]
+        return [found for found in refused if found.get("instance") == product.instance]
 
     assert poll(refusals, 30)
-    assert all(found["requestId"] and found["instance"] == product.instance for found in refusals())
+    assert all(found["requestId"] and found["backup"] == "bk-nonsense" for found in refusals())

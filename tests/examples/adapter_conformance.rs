@@ -6,6 +6,7 @@
 //! From the environment, besides what every AWS SDK reads (`AWS_REGION`, `AWS_ENDPOINT_URL`, credentials):
 //! - `CATALOG_TABLE`: a table made as in the template;
 //! - `SOURCE_BUCKET`, `DESTINATION_BUCKET`: two buckets in the region;
+//! - `LOCKED_BUCKET`: a third one, with Object Lock in governance mode for a day;
 //! - `LACKING`: what the endpoint is known not to do, by commas. Such cases are run all the same, and have to fail.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -45,7 +46,7 @@ async fn main() -> ExitCode {
         eprintln!("AWS_REGION isn't set");
         return ExitCode::FAILURE;
     };
-    let (table, source, destination, lacking) = match settings() {
+    let (table, source, destination, locked, lacking) = match settings() {
         Ok(settings) => settings,
         Err(wrong) => {
             eprintln!("{wrong}");
@@ -74,6 +75,7 @@ async fn main() -> ExitCode {
             objects,
             source: bucket(source.clone()),
             destination: bucket(destination.clone()),
+            locked: bucket(locked.clone()),
             missing: bucket(format!("milvault-missing-{seed}")),
             prefix: format!("conformance-{seed}/{suite}"),
         };
@@ -83,11 +85,13 @@ async fn main() -> ExitCode {
     if all_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn settings() -> Result<(String, String, String, Vec<Capability>), String> {
+fn settings() -> Result<(String, String, String, String, Vec<Capability>), String> {
     let set = |name: &str| env::var(name).map_err(|_| format!("{name} isn't set"));
     let lacking = env::var("LACKING").unwrap_or_default();
     let lacking = lacking.split(',').filter(|name| !name.is_empty()).map(str::parse).collect::<Result<_, _>>()?;
-    Ok((set("CATALOG_TABLE")?, set("SOURCE_BUCKET")?, set("DESTINATION_BUCKET")?, lacking))
+    let [table, source, destination, locked] =
+        ["CATALOG_TABLE", "SOURCE_BUCKET", "DESTINATION_BUCKET", "LOCKED_BUCKET"].map(set);
+    Ok((table?, source?, destination?, locked?, lacking))
 }
 
 fn s3_client(config: &SdkConfig) -> aws_sdk_s3::Client {

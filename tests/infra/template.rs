@@ -109,6 +109,11 @@ fn every_function_may_do_what_it_is_for_and_nothing_more() {
     // The jobs remove what they made when they are cancelled, preflight its probe, the meter what a day has no more.
     let removers = ["CreateBackup", "Delete", "Instances", "Restore", "RetentionSweep", "Usage"];
     assert_eq!(who("s3:DeleteObject"), removers.into());
+    assert_eq!(who("s3:PutObjectRetention"), ["CreateBackup"].into());
+    for destructive in ["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion", "s3:PutBucketObjectLockConfiguration"]
+    {
+        assert_eq!(who(destructive), BTreeSet::new(), "{destructive}");
+    }
     assert_eq!(who("secretsmanager:GetSecretValue"), ["CreateBackup", "Instances", "Restore"].into());
     assert_eq!(who("scheduler:CreateSchedule"), ["AutoBackup", "RetentionSweep"].into());
     let in_network = functions.iter().filter(|(_, function)| !function["Properties"]["VpcConfig"].is_null());

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_jobs::ports::{
     Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueEntry, Expect, Idempotency, Lease, LeasePurpose,
-    Listing, ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned, Write,
+    Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned,
+    Write,
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
@@ -294,5 +295,13 @@ impl Objects for BelievingObjects {
 
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {
         self.sound.delete(bucket, keys).await
+    }
+
+    async fn locking(&self, bucket: &Bucket) -> Result<Option<Locking>, ObjectsError> {
+        self.sound.locking(bucket).await
+    }
+
+    async fn lock(&self, bucket: &Bucket, key: &str, mode: LockMode, until: Time) -> Result<(), ObjectsError> {
+        self.sound.lock(bucket, key, mode, until).await
     }
 }

@@ -13,8 +13,8 @@ use milvault_jobs::backup::{CopyReport, CopyTask};
 use milvault_jobs::ports::{
     Bucket, Catalog, CatalogError, Clock, CollectionDescription, Connector, Continuation, ContinuationError,
     CopyOutcome, CopyRequest, CopyWorkers, DueEntry, FlushResult, GarbageHold, Idempotency, ImportRequest,
-    ImportStatus, ImportTasks, Lease, LeasePurpose, Listing, Milvus, MilvusError, Objects, ObjectsError, OnRateLimit,
-    Pace, Page, PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
+    ImportStatus, ImportTasks, Lease, LeasePurpose, Listing, LockMode, Locking, Milvus, MilvusError, Objects,
+    ObjectsError, OnRateLimit, Pace, Page, PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
 };
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
@@ -335,6 +335,20 @@ impl Objects for Port {
             audit.touched(&bucket, &keys);
             result
         };
+        self.network.call(self.worker, Nature::Unguarded, name, effect, no_objects).await
+    }
+
+    async fn locking(&self, bucket: &Bucket) -> Result<Option<Locking>, ObjectsError> {
+        let (objects, bucket) = (self.objects.clone(), bucket.clone());
+        let name = format!("locking of {}", bucket.name);
+        let effect = move || at_once(objects.locking(&bucket));
+        self.network.call(self.worker, Nature::Read, name, effect, no_objects).await
+    }
+
+    async fn lock(&self, bucket: &Bucket, key: &str, mode: LockMode, until: Time) -> Result<(), ObjectsError> {
+        let (objects, bucket, key) = (self.objects.clone(), bucket.clone(), key.to_owned());
+        let name = format!("lock {key}");
+        let effect = move || at_once(objects.lock(&bucket, &key, mode, until));
         self.network.call(self.worker, Nature::Unguarded, name, effect, no_objects).await
     }
 }

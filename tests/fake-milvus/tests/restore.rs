@@ -10,7 +10,7 @@ use futures::future::join_all;
 use milvault_fake_milvus::{DeleteFrom, FakeMilvus, Line, Loading};
 use milvault_jobs::{
     Error, Jobs, deletion,
-    ports::{Deadline, ImportTasks},
+    ports::{Deadline, ImportTasks, Objects},
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
 };
 use milvault_model::{Backup, BackupState, Instance, Reload, Restore, RestoreId, RestoreMode, RestoreState};

@@ -4,14 +4,17 @@ use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     ops::Bound,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use milvault_jobs::ports::{
-    Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome,
+    Bucket, Clock, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
+    PutOutcome,
 };
-use milvault_model::Region;
+use milvault_model::{Region, Time};
+
+use crate::TestClock;
 
 /// S3's most objects in one answer.
 const LISTING: usize = 1000;
@@ -30,6 +33,7 @@ pub struct MemoryObjects {
 struct Store {
     region: Region,
     objects: BTreeMap<String, Object>,
+    lock: Option<(Locking, Arc<TestClock>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,12 +44,14 @@ struct Object {
     source_etag: Option<String>,
     /// For whom it was copied.
     stored_by: Option<String>,
+    /// Until when it is locked.
+    locked_until: Option<Time>,
 }
 
 impl MemoryObjects {
     /// These buckets, empty. Any other is refused.
     pub fn new<'a>(buckets: impl IntoIterator<Item = &'a Bucket>) -> Self {
-        let store = |bucket: &Bucket| Store { region: bucket.region.clone(), objects: BTreeMap::new() };
+        let store = |bucket: &Bucket| Store { region: bucket.region.clone(), objects: BTreeMap::new(), lock: None };
         let buckets = buckets.into_iter().map(|bucket| (bucket.name.clone(), store(bucket)));
         Self { stores: Mutex::new(buckets.collect()), page: LISTING }
     }
@@ -55,20 +61,41 @@ impl MemoryObjects {
         Self { page: page.clamp(1, LISTING), ..self }
     }
 
+    /// From now on this bucket locks what is stored in it.
+    pub fn lock_new(&self, bucket: &Bucket, locking: Locking, clock: Arc<TestClock>) {
+        if let Some(store) = self.stores().get_mut(&bucket.name) {
+            store.lock = Some((locking, clock));
+        }
+    }
+
+    /// Until when every object of a bucket that can be listed is locked.
+    pub fn locks(&self, bucket: &Bucket) -> BTreeMap<String, Option<Time>> {
+        let stores = self.stores();
+        let objects = stores.get(&bucket.name).into_iter().flat_map(|store| &store.objects);
+        objects.map(|(key, object)| (key.clone(), object.locked_until)).collect()
+    }
+
     fn stores(&self) -> MutexGuard<'_, BTreeMap<String, Store>> {
         self.stores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn opened<'a>(
-    stores: &'a mut BTreeMap<String, Store>,
-    bucket: &Bucket,
-) -> Result<&'a mut BTreeMap<String, Object>, ObjectsError> {
-    let refused = |reason: String| ObjectsError::Bucket { bucket: bucket.name.clone(), reason };
+fn opened<'a>(stores: &'a mut BTreeMap<String, Store>, bucket: &Bucket) -> Result<&'a mut Store, ObjectsError> {
     match stores.get_mut(&bucket.name) {
-        None => Err(refused("NoSuchBucket".to_owned())),
-        Some(store) if store.region != bucket.region => Err(refused(format!("it is in {}", store.region))),
-        Some(store) => Ok(&mut store.objects),
+        None => Err(refused(bucket, "NoSuchBucket".to_owned())),
+        Some(store) if store.region != bucket.region => Err(refused(bucket, format!("it is in {}", store.region))),
+        Some(store) => Ok(store),
+    }
+}
+
+fn refused(bucket: &Bucket, reason: String) -> ObjectsError {
+    ObjectsError::Bucket { bucket: bucket.name.clone(), reason }
+}
+
+impl Store {
+    /// Until when what is stored now is locked.
+    fn lock_of_new(&self) -> Option<Time> {
+        self.lock.as_ref().map(|(locking, clock)| clock.now() + locking.period)
     }
 }
 
@@ -86,7 +113,7 @@ fn etag_of(body: &[u8]) -> String {
 impl Objects for MemoryObjects {
     async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
         let mut stores = self.stores();
-        let objects = opened(&mut stores, bucket)?;
+        let objects = &mut opened(&mut stores, bucket)?.objects;
         // Whichever comes later: the prefix's first key may be the prefix itself.
         let begin = match after {
             Some(after) if after >= prefix => Bound::Excluded(after.to_owned()),
@@ -109,11 +136,11 @@ impl Objects for MemoryObjects {
 
     async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
         let mut stores = self.stores();
-        let source = opened(&mut stores, request.from)?.get(request.from_key).cloned();
+        let source = opened(&mut stores, request.from)?.objects.get(request.from_key).cloned();
         let destination = opened(&mut stores, request.to)?;
         // A source that isn't there is what S3 notices first; which of two conditions failed, it doesn't say.
         let Some(source) = source else { return Ok(CopyOutcome::SourceGone) };
-        if let Some(there) = destination.get(request.to_key) {
+        if let Some(there) = destination.objects.get(request.to_key) {
             let is_same = there.body.len() as u64 == request.size
                 && (there.source_etag.as_deref() == Some(request.from_etag) || there.etag == request.from_etag);
             let etag = there.etag.clone();
@@ -129,32 +156,49 @@ impl Objects for MemoryObjects {
             etag: etag.clone(),
             source_etag: Some(source.etag),
             stored_by: Some(request.stored_by.to_owned()),
+            locked_until: destination.lock_of_new(),
         };
-        destination.insert(request.to_key.to_owned(), copy);
+        destination.objects.insert(request.to_key.to_owned(), copy);
         Ok(CopyOutcome::Copied { etag })
     }
 
     async fn put(&self, bucket: &Bucket, key: &str, body: Vec<u8>, mode: PutMode) -> Result<PutOutcome, ObjectsError> {
         let mut stores = self.stores();
-        let objects = opened(&mut stores, bucket)?;
-        if mode == PutMode::IfAbsent && objects.contains_key(key) {
+        let store = opened(&mut stores, bucket)?;
+        if mode == PutMode::IfAbsent && store.objects.contains_key(key) {
             return Ok(PutOutcome::Occupied);
         }
-        let etag = etag_of(&body);
-        objects.insert(key.to_owned(), Object { body, etag, source_etag: None, stored_by: None });
+        let (etag, locked_until) = (etag_of(&body), store.lock_of_new());
+        store.objects.insert(key.to_owned(), Object { body, etag, source_etag: None, stored_by: None, locked_until });
         Ok(PutOutcome::Stored)
     }
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
         let mut stores = self.stores();
-        Ok(opened(&mut stores, bucket)?.get(key).map(|object| object.body.clone()))
+        Ok(opened(&mut stores, bucket)?.objects.get(key).map(|object| object.body.clone()))
     }
 
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {
         let mut stores = self.stores();
-        let objects = opened(&mut stores, bucket)?;
+        let objects = &mut opened(&mut stores, bucket)?.objects;
         for key in keys {
             objects.remove(key);
+        }
+        Ok(())
+    }
+
+    async fn locking(&self, bucket: &Bucket) -> Result<Option<Locking>, ObjectsError> {
+        Ok(opened(&mut self.stores(), bucket)?.lock.as_ref().map(|(locking, _)| *locking))
+    }
+
+    async fn lock(&self, bucket: &Bucket, key: &str, _: LockMode, until: Time) -> Result<(), ObjectsError> {
+        let mut stores = self.stores();
+        let store = opened(&mut stores, bucket)?;
+        if store.lock.is_none() {
+            return Err(refused(bucket, "InvalidRequest".to_owned()));
+        }
+        if let Some(object) = store.objects.get_mut(key) {
+            object.locked_until = object.locked_until.max(Some(until));
         }
         Ok(())
     }

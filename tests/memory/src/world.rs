@@ -186,6 +186,7 @@ pub fn available(instance: &InstanceId, id: BackupId, region: &Region, made: Tim
         created_at: made,
         expires_at: None,
         kept_until: None,
+        locked_until: None,
         cancel_requested_at: None,
         pins: BTreeSet::new(),
         verification: None,

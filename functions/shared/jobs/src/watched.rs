@@ -7,7 +7,9 @@ use milvault_model::Time;
 
 use crate::{
     Jobs, Ports,
-    ports::{Bucket, Clock, CopyOutcome, CopyRequest, Listing, Objects, ObjectsError, PutMode, PutOutcome},
+    ports::{
+        Bucket, Clock, CopyOutcome, CopyRequest, Listing, LockMode, Locking, Objects, ObjectsError, PutMode, PutOutcome,
+    },
 };
 
 /// Passes everything on, and remembers when a request failed last that changes something.
@@ -69,5 +71,13 @@ impl Objects for Watched {
 
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {
         self.watch(self.objects.delete(bucket, keys).await)
+    }
+
+    async fn locking(&self, bucket: &Bucket) -> Result<Option<Locking>, ObjectsError> {
+        self.objects.locking(bucket).await
+    }
+
+    async fn lock(&self, bucket: &Bucket, key: &str, mode: LockMode, until: Time) -> Result<(), ObjectsError> {
+        self.watch(self.objects.lock(bucket, key, mode, until).await)
     }
 }

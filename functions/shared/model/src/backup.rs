@@ -55,6 +55,9 @@ pub struct Backup {
     /// Until when the sweep keeps it past its expiry, at least: it is one of the newest automatic ones.
     #[serde(default)]
     pub kept_until: Option<Time>,
+    /// Until when everything of it is locked at least, in a bucket with Object Lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Time>,
     /// When the caller asked to stop it, if they did while it was pending or running.
     pub cancel_requested_at: Option<Time>,
     /// The restores that are reading it: it can't be deleted before they end.

@@ -53,6 +53,7 @@ fn backup(number: usize, made: &Made) -> Backup {
         created_at: at(0),
         expires_at: made.expires.map(at),
         kept_until: None,
+        locked_until: None,
         cancel_requested_at: None,
         pins: made.is_pinned.then(|| "rs-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap()).into_iter().collect(),
         verification: None,

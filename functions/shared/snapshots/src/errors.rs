@@ -45,6 +45,12 @@ pub(crate) fn refuses_bucket(code: &str) -> bool {
     matches!(code, "NoSuchBucket" | "PermanentRedirect" | "AccessDenied" | "InvalidBucketName" | "AllAccessDisabled")
 }
 
+/// Whether the answer is that the bucket locks nothing.
+pub(crate) fn is_without_lock<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+    code == Some("ObjectLockConfigurationNotFoundError")
+}
+
 /// The error for an answer that has no meaning of its own to the caller.
 pub(crate) fn plain<E>(answer: Answer, bucket: &Bucket, error: &SdkError<E, HttpResponse>) -> ObjectsError
 where

@@ -13,15 +13,17 @@ use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
     config::{StalledStreamProtectionConfig, retry::RetryConfig},
-    primitives::ByteStream,
-    types::{Delete, MetadataDirective, ObjectIdentifier},
+    primitives::{ByteStream, DateTime},
+    types::{Delete, MetadataDirective, ObjectIdentifier, ObjectLockRetention, ObjectLockRetentionMode},
 };
+use chrono::TimeDelta;
 use milvault_jobs::ports::{
-    Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome,
+    Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
+    PutOutcome,
 };
-use milvault_model::Region;
+use milvault_model::{Region, Time};
 
-use errors::{Answer, answer, plain, plain_copy, refuses_bucket};
+use errors::{Answer, answer, is_without_lock, plain, plain_copy, refuses_bucket};
 
 /// When and how an object is copied in parts.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +121,11 @@ fn unquoted(etag: Option<&str>) -> String {
 
 fn quoted(etag: &str) -> String {
     format!("\"{etag}\"")
+}
+
+/// S3 keeps dates of locks in seconds: not before the time.
+fn seconds(time: Time) -> DateTime {
+    DateTime::from_secs(time.timestamp() + i64::from(time.timestamp_subsec_nanos() > 0))
 }
 
 /// The source of a copy, whose key S3 wants URL-encoded.
@@ -240,6 +247,46 @@ impl Objects for S3Objects {
             }
         }
         Ok(())
+    }
+
+    async fn locking(&self, bucket: &Bucket) -> Result<Option<Locking>, ObjectsError> {
+        let answered = self.client(bucket).get_object_lock_configuration().bucket(&bucket.name).send().await;
+        let configuration = match answered {
+            Ok(answered) => answered.object_lock_configuration,
+            Err(error) if is_without_lock(&error) => None,
+            Err(error) => return Err(plain(answer(&error), bucket, &error)),
+        };
+        let default = configuration.and_then(|configuration| configuration.rule?.default_retention);
+        Ok(default.and_then(|default| {
+            let days = default.days.or_else(|| default.years?.checked_mul(365))?;
+            let mode = match default.mode? {
+                ObjectLockRetentionMode::Governance => LockMode::Governance,
+                // Of a mode that isn't known yet, the stricter one.
+                _ => LockMode::Compliance,
+            };
+            Some(Locking { mode, period: TimeDelta::days(days.into()) })
+        }))
+    }
+
+    async fn lock(&self, bucket: &Bucket, key: &str, mode: LockMode, until: Time) -> Result<(), ObjectsError> {
+        let mode = match mode {
+            LockMode::Governance => ObjectLockRetentionMode::Governance,
+            LockMode::Compliance => ObjectLockRetentionMode::Compliance,
+        };
+        let retention = ObjectLockRetention::builder().mode(mode).retain_until_date(seconds(until)).build();
+        let client = self.client(bucket);
+        let locked = client.put_object_retention().bucket(&bucket.name).key(key).retention(retention).send().await;
+        let Err(error) = locked else { return Ok(()) };
+        if answer(&error) == Answer::NotFound {
+            return Ok(());
+        }
+        // A lock is never shortened, and the refusal doesn't say that it is because of that.
+        let present = client.get_object_retention().bucket(&bucket.name).key(key).send().await;
+        let present = present.ok().and_then(|present| present.retention?.retain_until_date);
+        match present {
+            Some(present) if present.secs() >= until.timestamp() => Ok(()),
+            _ => Err(plain(answer(&error), bucket, &error)),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use milvault_fake_milvus::{Access, DataBucket, FakeMilvus, Line};
 use milvault_jobs::{
     Jobs, Ports, Settings, SnapshotBuckets,
     backup::{self, CreateBackup},
-    ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, Write},
+    ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Write},
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds};
 use milvault_milvus::{MilvusConnector, SecretSource};
@@ -47,7 +47,7 @@ pub async fn register(catalog: &dyn Catalog, instance: &Instance) {
 
 pub struct World {
     pub fake: FakeMilvus,
-    pub objects: Arc<dyn Objects>,
+    pub objects: Arc<MemoryObjects>,
     pub data: Bucket,
     pub snapshots: Bucket,
     pub instance: Instance,
@@ -74,7 +74,7 @@ impl World {
     /// A server for `access`, and a connector with this secret.
     pub async fn with(line: Line, access: Access, secret: Option<&str>) -> Self {
         let [data, other, snapshots] = [DATA, OTHER, "snapshots"].map(bucket);
-        let objects: Arc<dyn Objects> = Arc::new(MemoryObjects::new([&data, &other, &snapshots]));
+        let objects = Arc::new(MemoryObjects::new([&data, &other, &snapshots]));
         let store = DataBucket { objects: objects.clone(), bucket: data.clone(), root: ROOT.to_owned() };
         let fake = FakeMilvus::start_for(line, store, access).await;
         let auth = secret.map(|_| Auth { secret_arn: "arn:aws:secretsmanager:eu-west-1:1:secret:milvus".to_owned() });
@@ -165,17 +165,22 @@ pub async fn back_up(jobs: &Jobs, world: &World) -> Backup {
 
 /// Takes a backup of everything under this name, until it is over.
 pub async fn back_up_as(jobs: &Jobs, world: &World, name: &str) -> Backup {
+    back_up_for(jobs, world, name, None).await
+}
+
+/// Takes a backup of everything that is kept for so long, until it is over.
+pub async fn back_up_for(jobs: &Jobs, world: &World, name: &str, expires_in: Option<TimeDelta>) -> Backup {
     let request = CreateBackup {
         instance_id: world.instance.id.clone(),
         name: name.parse().unwrap(),
         kind: BackupKind::Manual,
         selection: Vec::new(),
-        expires_in: None,
+        expires_in,
         idempotency: None,
     };
     let accepted = backup::create(jobs, request).await.unwrap();
     loop {
-        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
+        let deadline = Deadline::at(jobs.ports.clock.now() + TimeDelta::minutes(5));
         backup::run(jobs, &world.instance.id, &accepted.id, deadline).await.unwrap();
         let found = jobs.ports.catalog.backup(&world.instance.id, &accepted.id).await.unwrap().unwrap().value;
         if !matches!(found.state, BackupState::Pending | BackupState::Running(_)) {

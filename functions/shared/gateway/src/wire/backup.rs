@@ -229,6 +229,7 @@ mod tests {
             created_at: at(0),
             expires_at: None,
             kept_until: None,
+            locked_until: None,
             cancel_requested_at: None,
             pins: Default::default(),
             verification: None,

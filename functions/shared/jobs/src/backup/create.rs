@@ -89,6 +89,7 @@ async fn attempt(
         created_at: now,
         expires_at: request.expires_in.map(|after| now + after),
         kept_until: None,
+        locked_until: None,
         cancel_requested_at: None,
         pins: Default::default(),
         verification: None,

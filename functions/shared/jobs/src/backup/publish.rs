@@ -15,6 +15,7 @@ use super::{
     clean::remove_own,
     flush::Found,
     inspection::{Finding, Inspection},
+    object_lock::Locks,
     work::Work,
 };
 use crate::{
@@ -34,6 +35,11 @@ const PAGES_IN_FLIGHT: usize = 4;
 pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Step {
     let folder = work.folder();
     let mut inspection = Inspection::new(work.jobs, work.bucket, work.data_prefix());
+    let locks = Locks::of(work).await?;
+    if let Some(locks) = &locks {
+        // The least of what its invocations find, should the base's lock be renewed meanwhile.
+        work.backup.locked_until = work.backup.locked_until.into_iter().chain([locks.until()]).min();
+    }
     let keys: Vec<String> =
         (verifying.next..verifying.plan.count).map(|number| PageKind::Objects.key(&verifying.plan, number)).collect();
     // The next page is read while one is compared.
@@ -56,11 +62,17 @@ pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Ste
                 return work.plan_again(planning, format!("the stored object {} {what}", entry.key)).await;
             }
         }
+        if let Some(locks) = &locks {
+            locks.renew(work, &entries).await?;
+        }
         verifying.next += 1;
         work.run.phase = BackupPhase::Verify(verifying.clone());
         work.checkpoint().await?;
     }
     seal(work, &verifying).await?;
+    if let Some(locks) = &locks {
+        locks.renew_documents(work).await?;
+    }
     Ok(work.enter(BackupPhase::Publish).await?)
 }
 

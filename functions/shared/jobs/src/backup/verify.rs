@@ -2,10 +2,13 @@
 
 use milvault_model::{
     Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, Manifest, Notice, ObjectEntry,
-    Verification,
+    Time, Verification,
 };
 
-use super::inspection::{Finding, Inspection};
+use super::{
+    inspection::{Finding, Inspection},
+    object_lock::ObjectLock,
+};
 use crate::{
     Error, Jobs, layout, notices,
     ports::{CatalogError, Deadline, Expect, Versioned, Write},
@@ -41,8 +44,15 @@ pub async fn verify(
         missing: Vec::new(),
         changed: Vec::new(),
     });
-    compare(jobs, &found.value, &mut verification, deadline).await?;
-    let backup = save(jobs, found, verification).await?;
+    let bucket = jobs.settings.snapshots.in_region(&found.value.region)?;
+    let lock = ObjectLock::of(jobs, bucket, &found.value, verification.started_at).await?;
+    // Only what would run out is renewed.
+    let lock = lock.filter(|lock| lock.is_short(found.value.locked_until));
+    compare(jobs, &found.value, &mut verification, lock.as_ref(), deadline).await?;
+    let is_whole =
+        verification.completed_at.is_some() && verification.missing.is_empty() && verification.changed.is_empty();
+    let locked_until = lock.filter(|_| is_whole).map(|lock| lock.renewed(None));
+    let backup = save(jobs, found, verification, locked_until).await?;
     if backup.is_living() && backup.verification.as_ref().is_some_and(|last| last.completed_at.is_none()) {
         // A lost invocation only costs time: the sweep goes on with what stands still.
         if let Err(error) = jobs.ports.continuation.verify(instance, &backup.id).await {
@@ -62,7 +72,12 @@ async fn living(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result
 }
 
 /// Writes down how far the verification is, whatever else happens to the record meanwhile.
-async fn save(jobs: &Jobs, mut found: Versioned<Backup>, mut verification: Verification) -> Result<Backup, Error> {
+async fn save(
+    jobs: &Jobs,
+    mut found: Versioned<Backup>,
+    mut verification: Verification,
+    locked_until: Option<Time>,
+) -> Result<Backup, Error> {
     verification.advanced_at = jobs.ports.clock.now();
     loop {
         let mut backup = found.value;
@@ -71,6 +86,7 @@ async fn save(jobs: &Jobs, mut found: Versioned<Backup>, mut verification: Verif
             backup.state = judged(backup.state, &verification);
         }
         backup.verification = Some(verification.clone());
+        backup.locked_until = backup.locked_until.max(locked_until);
         let mut writes = vec![Write::Backup(Box::new(backup.clone()), Expect::Version(found.version))];
         let is_news = matches!(backup.state, BackupState::Damaged { .. }) && backup.state.status() != before;
         if is_news {
@@ -104,7 +120,13 @@ fn judged(state: BackupState, found: &Verification) -> BackupState {
     }
 }
 
-async fn compare(jobs: &Jobs, of: &Backup, verification: &mut Verification, deadline: Deadline) -> Result<(), Error> {
+async fn compare(
+    jobs: &Jobs,
+    of: &Backup,
+    verification: &mut Verification,
+    renew: Option<&ObjectLock>,
+    deadline: Deadline,
+) -> Result<(), Error> {
     let (instance, backup, bucket) = (&of.instance_id, &of.id, jobs.settings.snapshots.in_region(&of.region)?);
     let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
     let manifest: Manifest = match snapshot::manifest(folder.objects, bucket, instance, backup).await {
@@ -141,12 +163,19 @@ async fn compare(jobs: &Jobs, of: &Backup, verification: &mut Verification, dead
                     };
                     name(list, format!("{data}{}", entry.key.stored()));
                 }
+                if let Some(lock) = renew {
+                    let keys = entries.iter().map(|entry| format!("{data}{}", entry.key.stored()));
+                    lock.renew(jobs, bucket, keys).await?;
+                }
                 verification.objects_checked += entries.len() as u64;
             }
             Err(Error::Document { key, .. }) => name(&mut verification.changed, key),
             Err(error) => return Err(error),
         }
         verification.next += 1;
+    }
+    if let Some(lock) = renew {
+        lock.renew_all(jobs, bucket, &folder.path("")).await?;
     }
     verification.completed_at = Some(jobs.ports.clock.now());
     Ok(())

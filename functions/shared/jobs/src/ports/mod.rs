@@ -13,7 +13,10 @@ pub use milvus::{
     CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, ImportTasks,
     InsertLog, Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
-pub use objects::{Bucket, CopyOutcome, CopyRequest, Listing, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome};
+pub use objects::{
+    Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
+    PutOutcome,
+};
 pub use world::{
     Clock, Continuation, ContinuationError, CopyWorkers, Deadline, EVENTS_AT_ONCE, Events, EventsError, IdSource,
     Schedules, SchedulesError,

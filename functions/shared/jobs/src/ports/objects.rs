@@ -1,7 +1,8 @@
 //! Object storage: server-side copies, listings and small documents.
 
 use async_trait::async_trait;
-use milvault_model::Region;
+use chrono::TimeDelta;
+use milvault_model::{Region, Time};
 
 /// A bucket and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -90,6 +91,24 @@ pub enum PutOutcome {
     Occupied,
 }
 
+/// How a bucket keeps new objects from being removed before their time (Amazon S3's Object Lock, default retention).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Locking {
+    /// From whom.
+    pub mode: LockMode,
+    /// For how long.
+    pub period: TimeDelta,
+}
+
+/// From whom locked objects are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// From all who haven't the permission to bypass it.
+    Governance,
+    /// From everyone.
+    Compliance,
+}
+
 /// Why object storage didn't do it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ObjectsError {
@@ -121,6 +140,12 @@ pub trait Objects: Send + Sync {
     /// Reads a small document; `None` if there is none.
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError>;
 
-    /// Removes objects; those that don't exist count as removed.
+    /// Removes objects; those that don't exist count as removed. What is locked is only hidden: its version stays.
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError>;
+
+    /// How the bucket locks new objects; `None` if it doesn't.
+    async fn locking(&self, bucket: &Bucket) -> Result<Option<Locking>, ObjectsError>;
+
+    /// Locks an object, in a bucket that locks, until then at least; one that isn't there is passed over.
+    async fn lock(&self, bucket: &Bucket, key: &str, mode: LockMode, until: Time) -> Result<(), ObjectsError>;
 }

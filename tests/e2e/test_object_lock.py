@@ -55,7 +55,7 @@ def test_nothing_of_a_backup_can_be_destroyed_before_it_may_go(locking: Product)
     # Whoever deletes the backups hides what they named, and destroys nothing of it.
     for backup in (short, kept):
         product.call("DELETE", f"/backups/{backup['backupId']}").expect(200, 202)
-        product.ended(f"/backups/{backup['backupId']}", "DELETED")
+        product.until(f"/backups/{backup['backupId']}", lambda found: found["status"] == "DELETED")
     listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"{product.instance}/")
     assert listed["KeyCount"] == 0
     versions = s3.list_object_versions(Bucket=bucket, Prefix=f"{product.instance}/")["Versions"]

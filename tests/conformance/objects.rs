@@ -329,7 +329,12 @@ async fn a_lock_is_prolonged_and_never_shortened(on: &ObjectsFixture) {
         let until = now + TimeDelta::days(days);
         on.objects.lock(&on.locked, &key, LockMode::Governance, until).await.unwrap();
     }
-    on.objects.lock(&on.locked, &on.key("lock", "nothing"), LockMode::Governance, now).await.unwrap();
+    let (nothing, hidden) = (on.key("lock", "nothing"), on.key("lock", "hidden"));
+    on.stored(&on.locked, &hidden, b"x").await;
+    on.objects.delete(&on.locked, std::slice::from_ref(&hidden)).await.unwrap();
+    for gone in [&nothing, &hidden] {
+        on.objects.lock(&on.locked, gone, LockMode::Governance, now).await.unwrap();
+    }
     on.stored(&on.source, &key, b"x").await;
     let refused = on.objects.lock(&on.source, &key, LockMode::Governance, now).await;
     assert!(refused.is_err(), "the bucket doesn't lock");

@@ -51,6 +51,12 @@ pub(crate) fn is_without_lock<E: ProvideErrorMetadata>(error: &SdkError<E, HttpR
     code == Some("ObjectLockConfigurationNotFoundError")
 }
 
+/// Whether the answer is that there is no object, or (405) only the marker of a deleted one.
+pub(crate) fn is_gone<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    answer(error) == Answer::NotFound || status == Some(405)
+}
+
 /// The error for an answer that has no meaning of its own to the caller.
 pub(crate) fn plain<E>(answer: Answer, bucket: &Bucket, error: &SdkError<E, HttpResponse>) -> ObjectsError
 where

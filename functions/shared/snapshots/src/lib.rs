@@ -23,7 +23,7 @@ use milvault_jobs::ports::{
 };
 use milvault_model::{Region, Time};
 
-use errors::{Answer, answer, is_without_lock, plain, plain_copy, refuses_bucket};
+use errors::{Answer, answer, is_gone, is_without_lock, plain, plain_copy, refuses_bucket};
 
 /// When and how an object is copied in parts.
 #[derive(Debug, Clone, Copy)]
@@ -273,19 +273,24 @@ impl Objects for S3Objects {
             LockMode::Governance => ObjectLockRetentionMode::Governance,
             LockMode::Compliance => ObjectLockRetentionMode::Compliance,
         };
-        let retention = ObjectLockRetention::builder().mode(mode).retain_until_date(seconds(until)).build();
         let client = self.client(bucket);
-        let locked = client.put_object_retention().bucket(&bucket.name).key(key).retention(retention).send().await;
-        let Err(error) = locked else { return Ok(()) };
-        if answer(&error) == Answer::NotFound {
+        let lock = async |mode: ObjectLockRetentionMode| {
+            let retention = ObjectLockRetention::builder().mode(mode).retain_until_date(seconds(until)).build();
+            client.put_object_retention().bucket(&bucket.name).key(key).retention(retention).send().await
+        };
+        let Err(error) = lock(mode.clone()).await else { return Ok(()) };
+        if is_gone(&error) {
             return Ok(());
         }
-        // A lock is never shortened, and the refusal doesn't say that it is because of that.
+        // A lock is never shortened and its mode never changed, and the refusal doesn't say that it is because of that.
         let present = client.get_object_retention().bucket(&bucket.name).key(key).send().await;
-        let present = present.ok().and_then(|present| present.retention?.retain_until_date);
-        match present {
-            Some(present) if present.secs() >= until.timestamp() => Ok(()),
-            _ => Err(plain(answer(&error), bucket, &error)),
+        let present = present.ok().and_then(|present| present.retention);
+        if present.as_ref().and_then(|lock| lock.retain_until_date).is_some_and(|end| end.secs() >= until.timestamp()) {
+            return Ok(());
+        }
+        match present.and_then(|lock| lock.mode).filter(|present| *present != mode) {
+            Some(present) => lock(present).await.map(drop).map_err(|error| plain(answer(&error), bucket, &error)),
+            None => Err(plain(answer(&error), bucket, &error)),
         }
     }
 }

@@ -155,16 +155,20 @@ async fn compare(
         }
         match folder.read_named::<ObjectEntry>(page).await {
             Ok(entries) => {
+                let mut sound = Vec::new();
                 for entry in &entries {
                     let list = match inspection.check(entry).await? {
-                        None => continue,
+                        None => {
+                            sound.push(entry);
+                            continue;
+                        }
                         Some(Finding::Missing) => &mut verification.missing,
                         Some(Finding::Changed) => &mut verification.changed,
                     };
                     name(list, format!("{data}{}", entry.key.stored()));
                 }
                 if let Some(lock) = renew {
-                    let keys = entries.iter().map(|entry| format!("{data}{}", entry.key.stored()));
+                    let keys = sound.into_iter().map(|entry| format!("{data}{}", entry.key.stored()));
                     lock.renew(jobs, bucket, keys).await?;
                 }
                 verification.objects_checked += entries.len() as u64;

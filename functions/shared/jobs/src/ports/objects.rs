@@ -146,6 +146,7 @@ pub trait Objects: Send + Sync {
     /// How the bucket locks new objects; `None` if it doesn't.
     async fn locking(&self, bucket: &Bucket) -> Result<Option<Locking>, ObjectsError>;
 
-    /// Locks an object, in a bucket that locks, until then at least; one that isn't there is passed over.
+    /// Locks an object, in a bucket that locks, until then at least; one that isn't there is passed over. One that is
+    /// locked already keeps its mode, which the bucket may have had before.
     async fn lock(&self, bucket: &Bucket, key: &str, mode: LockMode, until: Time) -> Result<(), ObjectsError>;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -12,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from stack import state
 from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 
 from product import Product
@@ -56,6 +58,25 @@ def client(product: Product, tmp_path: Path) -> Client:
 
 def words(text: str) -> list[Sequence[str]]:
     return [line.split() for line in text.splitlines()]
+
+
+def test_a_shell_that_read_the_stacks_settings_has_all_that_the_client_and_the_functions_need(
+    product: Product, tmp_path: Path
+) -> None:
+    settings = tmp_path / "stack.env"
+    settings.write_text(state.exports(state.describe(product.stack)))
+    ran = subprocess.run(
+        ["sh", "-c", f". '{settings}' && milvault --json instance list && env"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == DONE, ran.stderr
+    there = {line.split("=", 1)[0] for line in ran.stdout.splitlines()}
+    for name in product.deployment.functions.values():
+        described = product.stack.emulator.client("lambda").get_function_configuration(FunctionName=name)
+        assert described["Environment"]["Variables"].keys() <= there, name
 
 
 def test_a_person_backs_up_loses_data_and_restores(product: Product, client: Client) -> None:

@@ -24,8 +24,9 @@ def describe(stack: LocalStack) -> dict[str, Any]:
     """The stack as its users need it."""
     deployment = stack.deployment
     functions = stack.emulator.client("lambda")
-    any_function = functions.get_function_configuration(FunctionName=deployment.functions["auto-backup"])
-    variables = any_function["Environment"]["Variables"]
+    settings = {}
+    for name in deployment.functions.values():
+        settings |= functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
     return {
         "apiUrl": deployment.api.url,
         "apiHost": deployment.api.host,
@@ -42,7 +43,7 @@ def describe(stack: LocalStack) -> dict[str, Any]:
         "catalogTable": deployment.catalog_table,
         "logGroup": deployment.log_group,
         "functions": dict(deployment.functions),
-        "schedules": {name: value for name, value in variables.items() if name.startswith("SCHEDULE")},
+        "settings": settings,
     }
 
 
@@ -56,7 +57,7 @@ def save(stack: LocalStack) -> None:
     }
     PROCESSES.write_text(json.dumps(record, indent=2) + "\n")
     DESCRIPTION.write_text(json.dumps(description, indent=2) + "\n")
-    ENVIRONMENT.write_text(_exports(description))
+    ENVIRONMENT.write_text(exports(description))
 
 
 def processes() -> Sequence[ProcessId]:
@@ -84,33 +85,27 @@ def forget() -> None:
         path.unlink(missing_ok=True)
 
 
-def _record() -> dict[str, Any]:
-    if not PROCESSES.exists():
-        return {}
-    loaded: dict[str, Any] = json.loads(PROCESSES.read_text())
-    return loaded
-
-
-def _exports(description: dict[str, Any]) -> str:
+def exports(description: dict[str, Any]) -> str:
+    """For a shell: what the client needs, and the functions when they are started by hand."""
     variables = {
         "AWS_ENDPOINT_URL": description["endpointUrl"],
         "AWS_REGION": description["region"],
         "AWS_DEFAULT_REGION": description["region"],
         "AWS_ACCESS_KEY_ID": description["accessKeyId"],
         "AWS_SECRET_ACCESS_KEY": description["secretAccessKey"],
-        "CATALOG_TABLE": description["catalogTable"],
-        "SNAPSHOT_BUCKET": description["snapshotBucket"],
-        "CREATE_BACKUP_FUNCTION": description["functions"]["create-backup"],
-        "RESTORE_FUNCTION": description["functions"]["restore"],
-        **description["schedules"],
-        "JOB_LEASE_SECONDS": "60",
-        "JOB_STALL_SECONDS": "600",
-        "IMPORT_STALL_SECONDS": "300",
-        "RUST_LOG": "info",
+        **description["settings"],
         "API_URL": description["apiUrl"],
         "API_HOST": description["apiHost"],
         "MILVAULT_URL": description["clientUrl"],
         "MILVUS_URI": description["milvusUri"],
         "MILVUS_BUCKET": description["milvusBucket"],
     }
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    return exports + f'export PATH={shlex.quote(str(Path(description["client"]).parent))}:"$PATH"\n'
+
+
+def _record() -> dict[str, Any]:
+    if not PROCESSES.exists():
+        return {}
+    loaded: dict[str, Any] = json.loads(PROCESSES.read_text())
+    return loaded

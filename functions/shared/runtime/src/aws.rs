@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, SdkConfig, environment::EnvironmentVariableCredentialsProvider, retry::RetryConfig,
+    timeout::TimeoutConfig,
+};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
@@ -32,8 +36,8 @@ const INVOKE: Duration = Duration::from_secs(10);
 const COPY_ATTEMPT: Duration = Duration::from_secs(180);
 
 /// The jobs over the real world.
-pub(crate) async fn jobs(environment: Environment) -> Jobs {
-    let config = config(&environment).await;
+pub(crate) fn jobs(environment: Environment) -> Jobs {
+    let config = config(&environment);
     let s3 = config.clone();
     let continuation = LambdaContinuation {
         client: lambda_client(&config),
@@ -63,21 +67,24 @@ pub(crate) async fn jobs(environment: Environment) -> Jobs {
     Jobs { ports, settings: environment.settings }
 }
 
-async fn config(environment: &Environment) -> SdkConfig {
+/// Lambda gives a function its credentials as environment variables: the other places where there may be some, which the
+/// usual configuration looks for, would cost time at each start and a part of each binary.
+fn config(environment: &Environment) -> SdkConfig {
     let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
         .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(OPERATION)
         .build();
-    let region = environment.region.to_string();
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .region(aws_config::Region::new(region))
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(aws_config::Region::new(environment.region.to_string()))
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .http_client(https)
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(5))
-        .load()
-        .await
+        .retry_config(RetryConfig::standard().with_max_attempts(5));
+    config.set_endpoint_url(environment.endpoint_url.clone());
+    config.build()
 }
 
 fn lambda_client(config: &SdkConfig) -> aws_sdk_lambda::Client {

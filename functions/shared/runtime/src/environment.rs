@@ -23,6 +23,8 @@ pub struct Environment {
     pub schedules: ScheduleTarget,
     /// Where the deployment is.
     pub region: Region,
+    /// Where AWS's services are, if that isn't their usual place.
+    pub endpoint_url: Option<String>,
     /// How far ahead the functions' clock is: nothing, but for tests of a deployed stack.
     pub clock_ahead: TimeDelta,
     /// What the jobs are given.
@@ -98,6 +100,7 @@ impl Environment {
                     .map_or(OBJECTS_PER_PAGE, |objects: usize| objects.min(OBJECTS_PER_PAGE)),
                 copies_in_flight: COPIES_IN_FLIGHT,
             },
+            endpoint_url: text("AWS_ENDPOINT_URL").ok(),
             clock_ahead: seconds("CLOCK_AHEAD_SECONDS", 0)?,
             region,
         })

@@ -21,7 +21,12 @@ use milvault_gateway::{Event, Subject};
 use milvault_jobs::Jobs;
 use serde_json::Value;
 use tracing::Instrument;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    Layer,
+    filter::{FilterExt, LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 pub use environment::{Environment, StartError};
 pub use error::RuntimeError;
@@ -54,7 +59,7 @@ where
     H: AsyncFn(&Jobs, Event, &Invocation) -> Result<Value, RuntimeError>,
 {
     let environment = Environment::read(|name| std::env::var(name).ok())?;
-    let jobs = aws::jobs(environment).await;
+    let jobs = aws::jobs(environment);
     let (jobs, handle) = (&jobs, &handle);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
         let now = jobs.ports.clock.now();
@@ -67,8 +72,18 @@ where
 }
 
 /// At finer levels these log headers and payloads, credentials among them.
-const NEVER_FINER: &str = "aws_config=warn,aws_runtime=warn,aws_sigv4=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,\
-     aws_sdk_secretsmanager=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn";
+const NEVER_FINER: [&str; 10] = [
+    "aws_config",
+    "aws_runtime",
+    "aws_sdk_secretsmanager",
+    "aws_sigv4",
+    "aws_smithy_runtime",
+    "aws_smithy_runtime_api",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "tonic",
+];
 
 /// What every line of an invocation's log carries, whatever the level: so this is an error's span.
 fn span_of(invocation: &Invocation, event: &Event) -> tracing::Span {
@@ -78,13 +93,19 @@ fn span_of(invocation: &Invocation, event: &Event) -> tracing::Span {
 
 /// One JSON object a line; its spans add the invocation's request id, and the job's instance, id and phase.
 fn start_logging() {
-    let wanted = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
-    let filter = EnvFilter::new(format!("{},{NEVER_FINER}", wanted.as_deref().unwrap_or("info")));
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let (asked_for, bad) = match wanted.parse::<Targets>() {
+        Ok(targets) if !wanted.is_empty() => (targets, None),
+        Ok(_) => (Targets::new().with_default(LevelFilter::INFO), None),
+        Err(error) => (Targets::new().with_default(LevelFilter::INFO), Some(error)),
+    };
+    let never_finer = Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_targets(NEVER_FINER.into_iter().map(|target| (target, LevelFilter::WARN)));
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
     // Only a second call could fail, and then logging is there already.
-    let _ = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_env_filter(filter)
-        .try_init();
+    let _ = tracing_subscriber::registry().with(lines.with_filter(asked_for.and(never_finer))).try_init();
+    if let Some(error) = bad {
+        tracing::warn!(%error, wanted, "the log level isn't one, so it is info");
+    }
 }

@@ -11,7 +11,7 @@ use milvault_jobs::{
     auto_backup::{self, RunEnd},
     backup::{self, CreateBackup},
 };
-use milvault_model::{BackupKind, BackupName, CollectionPattern, JobRef};
+use milvault_model::{BackupId, BackupKind, BackupName, CollectionPattern, InstanceId, JobRef};
 use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -58,7 +58,9 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     let call = match event {
-        Event::Resume(job) => return slice(jobs, &job, invocation).await,
+        Event::Resume(JobRef::Backup { instance_id, backup_id }) => {
+            return go_on(jobs, instance_id, backup_id, invocation).await;
+        }
         Event::Scheduled(scheduled) => return automatic(jobs, scheduled, invocation).await,
         Event::Copy(task) => return Ok(Answer::ok(backup::copy_page(jobs, task, invocation.deadline).await?)),
         event => Call::read(event, &ROUTES)?,
@@ -84,7 +86,8 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let asked = CreateBackup { instance_id, name, kind, selection, expires_in, idempotency };
     let mut backup = backup::create(jobs, asked).await?;
     let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
-    take_up(jobs, &job, caller, invocation).await;
+    let deadline = invocation.deadline_for(caller, jobs.ports.clock.now());
+    take_up(jobs, &job, caller, backup::run(jobs, &backup.instance_id, &backup.id, deadline)).await;
     if caller == Caller::Direct {
         backup = find::backup(jobs, &backup.instance_id, &backup.id).await?;
     }
@@ -93,14 +96,23 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     Ok(Answer::new(Status::Accepted, view).located(location).retry_after(2))
 }
 
+/// A slice of a backup's work.
+async fn go_on(
+    jobs: &Jobs,
+    instance_id: InstanceId,
+    backup_id: BackupId,
+    invocation: &Invocation,
+) -> Result<Answer, Error> {
+    let work = backup::run(jobs, &instance_id, &backup_id, invocation.deadline);
+    let job = JobRef::Backup { instance_id: instance_id.clone(), backup_id: backup_id.clone() };
+    slice(&job, work).await
+}
+
 /// Begins an automatic backup, and works on it at once.
 async fn automatic(jobs: &Jobs, scheduled: Scheduled, invocation: &Invocation) -> Result<Answer, Error> {
     let end = auto_backup::run(jobs, &scheduled.instance_id, scheduled.time).await?;
     Ok(match end {
-        RunEnd::Begun(backup) => {
-            let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
-            slice(jobs, &job, invocation).await?
-        }
+        RunEnd::Begun(backup) => go_on(jobs, backup.instance_id.clone(), backup.id.clone(), invocation).await?,
         RunEnd::Waits(failure) => Answer::ok(json!({ "run": "WAITING", "failure": failure })),
         RunEnd::Failed(failure) => Answer::ok(json!({ "run": "FAILED", "failure": failure })),
         RunEnd::Nothing(reason) => Answer::ok(json!({ "run": "NONE", "reason": reason })),

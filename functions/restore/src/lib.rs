@@ -72,8 +72,8 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 }
 
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
-    if let Event::Resume(job) = &event {
-        return slice(jobs, job, invocation).await;
+    if let Event::Resume(job @ JobRef::Restore { instance_id, restore_id }) = &event {
+        return slice(job, restore::run(jobs, instance_id, restore_id, invocation.deadline)).await;
     }
     let call = Call::read(event, &ROUTES)?;
     match call.action {
@@ -149,7 +149,8 @@ async fn roll_back(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> 
 /// Starts the work on a restore, and shows it.
 async fn begin(jobs: &Jobs, mut restore: Restore, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
     let job = JobRef::Restore { instance_id: restore.instance_id.clone(), restore_id: restore.id.clone() };
-    take_up(jobs, &job, caller, invocation).await;
+    let deadline = invocation.deadline_for(caller, jobs.ports.clock.now());
+    take_up(jobs, &job, caller, restore::run(jobs, &restore.instance_id, &restore.id, deadline)).await;
     if caller == Caller::Direct {
         restore = find::restore(jobs, &restore.instance_id, &restore.id).await?;
     }

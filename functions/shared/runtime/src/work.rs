@@ -1,18 +1,16 @@
 //! Working on jobs: now, or by the next invocation.
 
 use milvault_gateway::{Answer, Caller};
-use milvault_jobs::{Error, Jobs, SliceEnd, backup, ports::Deadline, restore};
+use milvault_jobs::{Error, Jobs, SliceEnd};
 use milvault_model::JobRef;
 use serde_json::json;
 
-use crate::Invocation;
-
-/// A slice of a job's work.
+/// A slice of a job's work: of this kind of job only, since a function that had all of them would be larger for it.
 ///
 /// # Errors
 /// What isn't the job's own fault; the job goes on later.
-pub async fn slice(jobs: &Jobs, job: &JobRef, invocation: &Invocation) -> Result<Answer, Error> {
-    let end = match run(jobs, job, invocation.deadline).await? {
+pub async fn slice(job: &JobRef, work: impl Future<Output = Result<SliceEnd, Error>>) -> Result<Answer, Error> {
+    let end = match work.await? {
         SliceEnd::Ended => "ENDED",
         SliceEnd::Continued => "CONTINUED",
         SliceEnd::Waiting => "WAITING",
@@ -26,9 +24,9 @@ pub async fn slice(jobs: &Jobs, job: &JobRef, invocation: &Invocation) -> Result
 ///
 /// The job is durable before this is called, so that whatever goes wrong in here is for the log: the caller has its
 /// answer, and the sweep finds the job.
-pub async fn take_up(jobs: &Jobs, job: &JobRef, caller: Caller, invocation: &Invocation) {
+pub async fn take_up(jobs: &Jobs, job: &JobRef, caller: Caller, work: impl Future<Output = Result<SliceEnd, Error>>) {
     match caller {
-        Caller::Direct => match run(jobs, job, invocation.deadline_for(caller, jobs.ports.clock.now())).await {
+        Caller::Direct => match work.await {
             Ok(end) => tracing::info!(?job, ?end, "the slice is over"),
             Err(error) => tracing::error!(%error, ?job, "the sweep will drive the job on"),
         },
@@ -37,12 +35,5 @@ pub async fn take_up(jobs: &Jobs, job: &JobRef, caller: Caller, invocation: &Inv
                 tracing::error!(%error, ?job, "the sweep will start the job");
             }
         }
-    }
-}
-
-async fn run(jobs: &Jobs, job: &JobRef, deadline: Deadline) -> Result<SliceEnd, Error> {
-    match job {
-        JobRef::Backup { instance_id, backup_id } => backup::run(jobs, instance_id, backup_id, deadline).await,
-        JobRef::Restore { instance_id, restore_id } => restore::run(jobs, instance_id, restore_id, deadline).await,
     }
 }

@@ -50,9 +50,8 @@ fn run(mut command: Command, name: &str) -> Ran {
     let mut used = Used::default();
     loop {
         let now = measure::used(child.id());
-        if now.peak_memory > 0 {
-            used = now;
-        }
+        // The most ever seen: what has ended, or ended but for its wrapper, has no memory any more.
+        used = Used { cpu: used.cpu.max(now.cpu), peak_memory: used.peak_memory.max(now.peak_memory) };
         match child.try_wait().map_err(|error| error.to_string())? {
             Some(status) if status.success() => return Ok((began.elapsed(), used)),
             Some(status) => return Err(format!("{name} failed: {status}")),

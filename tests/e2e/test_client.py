@@ -13,11 +13,13 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from pymilvus import db
 from stack import state
+from stack.deploy import ROOT
 from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 
 from product import Product
-from rows import count, fill, rows_of
+from rows import count, drop, fill, rows_of
 
 DONE, REFUSED, USAGE, UNREACHABLE, NOT_CONFIRMED = range(5)
 
@@ -60,20 +62,42 @@ def words(text: str) -> list[Sequence[str]]:
     return [line.split() for line in text.splitlines()]
 
 
+def in_a_shell(product: Product, home: Path, commands: str) -> str:
+    """What the commands printed, all of which must have succeeded, in a shell that read the stack's settings."""
+    settings = home / "stack.env"
+    settings.write_text(state.exports(state.describe(product.stack)))
+    ran = subprocess.run(
+        ["sh", "-e", "-c", f". '{settings}'\n{commands}"],
+        env={"PATH": os.environ["PATH"], "HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == DONE, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_readmes_way_from_nothing_to_a_restored_collection(product: Product, tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text().split("## From nothing to a restored collection")[1]
+    lines = section.split("```")[1].splitlines()
+    around = ("make up", ". target/stack.env", "make down")
+    assert [line.split("  ")[0] for line in lines if line.startswith(around)] == list(around)
+    # As written, but for the stack, which is there, and the instance, which is the test's own.
+    commands = "\n".join(line for line in lines if not line.startswith(around)).replace("orders", product.instance)
+    try:
+        *_, queried = in_a_shell(product, tmp_path, commands).splitlines()
+    finally:
+        db.using_database("default")
+        drop("songs")
+    assert {row["title"] for row in json.loads(queried)["data"]} == {"Aria", "Ballad"}
+
+
 def test_a_shell_that_read_the_stacks_settings_has_all_that_the_client_and_the_functions_need(
     product: Product, tmp_path: Path
 ) -> None:
-    settings = tmp_path / "stack.env"
-    settings.write_text(state.exports(state.describe(product.stack)))
-    ran = subprocess.run(
-        ["sh", "-c", f". '{settings}' && milvault --json instance list && env"],
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ran.returncode == DONE, ran.stderr
-    there = {line.split("=", 1)[0] for line in ran.stdout.splitlines()}
+    said = in_a_shell(product, tmp_path, "milvault --json instance list && env")
+    there = {line.split("=", 1)[0] for line in said.splitlines()}
     for name in product.deployment.functions.values():
         described = product.stack.emulator.client("lambda").get_function_configuration(FunctionName=name)
         assert described["Environment"]["Variables"].keys() <= there, name

@@ -15,14 +15,10 @@ from stack.local_stack import LocalStack
 CALLS = """\
 Try it (in this folder):
   . target/stack.env
-  api() {{ curl -s --aws-sigv4 "aws:amz:$AWS_REGION:execute-api" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \\
-    -H "Host: $API_HOST" -H "Content-Type: application/json" "$@"; echo; }}
-  api -X PUT "$API_URL/instances/demo" -d '{{"name": "demo", "endpoint": "{milvus}", "region": "{region}",
-    "storage": {{"bucket": "{bucket}", "rootPath": "files"}}}}'
-  api -X POST "$API_URL/instances/demo/preflight"
-  api -X POST "$API_URL/instances/demo/backups" -d '{{"name": "first"}}'
-  api "$API_URL/instances/demo/backups"
-Stop it: make down
+  milvault instance register demo --endpoint "$MILVUS_URI" --bucket "$MILVUS_BUCKET"
+  milvault instance check demo
+  milvault backup create demo first
+README.md shows more, and the same with curl. Stop it: make down
 """
 
 
@@ -55,12 +51,8 @@ def up() -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
-    description = state.description()
     print(f"Up in {time.monotonic() - started:.0f} s: {state.DESCRIPTION}\n")
-    print(
-        CALLS.format(milvus=description["milvusUri"], region=description["region"], bucket=description["milvusBucket"]),
-        end="",
-    )
+    print(CALLS, end="")
     return 0
 
 

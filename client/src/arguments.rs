@@ -2,25 +2,46 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// Over the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
+/// What `--help` ends with.
+const NOTES: &str = "\
+Credentials: requests are signed with what the usual AWS configuration leads to: environment variables, a profile's keys,
+single sign-on ('aws sso login'), credential_process, role_arn, a web identity, or the role of a container or instance.
+Profiles with mfa_serial and sessions of 'aws login' don't work; then first say
+  eval \"$(aws configure export-credentials --format env)\"
+
+Calls are made again for seconds while nothing or no function answers; a job is asked for again for minutes. Jobs are the
+API's: they go on if this program ends.
+
+Exit codes:
+  0    done
+  1    refused, failed, or the answer can't be written
+  2    wrong arguments
+  3    the API is unreachable, or there are no credentials
+  4    not confirmed
+  130  interrupted (Ctrl-C) while a job was waited for, which goes on
+  141  whoever read the output has closed it";
+
 /// Backup and restore for Milvus, over Milvault's HTTP API.
-///
-/// Requests are signed with the usual AWS credentials: environment variables, a profile's keys, or the role of a
-/// container or instance. Exit codes: 0 done, 1 refused or failed, 2 wrong arguments, 3 unreachable or no credentials,
-/// 4 not confirmed.
 #[derive(Debug, Parser)]
-#[command(name = "milvault", version, arg_required_else_help = true)]
+#[command(name = "milvault", version, arg_required_else_help = true, after_long_help = NOTES)]
 pub(crate) struct Arguments {
     /// The API's address: the stack's output ApiUrl.
-    #[arg(long, env = "MILVAULT_URL", global = true, value_name = "URL")]
+    #[arg(long, env = "MILVAULT_URL", global = true, value_name = "URL", help_heading = EVERYWHERE)]
     pub(crate) url: Option<String>,
-    /// A token, for a stack that asks for those of an issuer; otherwise calls are signed with AWS credentials.
-    #[arg(long, env = "MILVAULT_TOKEN", global = true, hide_env_values = true)]
+    /// A token, for a stack that asks for those of an issuer, instead of AWS credentials.
+    #[arg(long, env = "MILVAULT_TOKEN", global = true, hide_env_values = true, help_heading = EVERYWHERE)]
     pub(crate) token: Option<String>,
-    /// The API's region, if it isn't in its address or the AWS configuration.
-    #[arg(long, global = true)]
+    /// The API's region, if neither its address nor the AWS configuration has it.
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) region: Option<String>,
-    /// Print the API's answers as they are, in JSON.
-    #[arg(long, global = true)]
+    /// Print the API's answers in JSON.
+    ///
+    /// All pages of a listing are one answer, with its other fields. A refusal is the API's problem document, on one line of
+    /// standard error: standard output has answers only.
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -87,9 +108,9 @@ pub(crate) struct Register {
     /// The bucket that it keeps its data in (its minio.bucketName).
     #[arg(long)]
     pub(crate) bucket: String,
-    /// The prefix in it (its minio.rootPath).
-    #[arg(long, default_value = "files")]
-    pub(crate) root_path: String,
+    /// The prefix in it (its minio.rootPath); files if not given.
+    #[arg(long)]
+    pub(crate) root_path: Option<String>,
     /// A name for people; the id if not given.
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -99,7 +120,7 @@ pub(crate) struct Register {
     /// Its management address, http://host:9091.
     #[arg(long, value_name = "URL")]
     pub(crate) management_endpoint: Option<String>,
-    /// Over how many functions its backups' copies are spread.
+    /// Over how many functions its backups' copies are spread; 1 if not given.
     #[arg(long)]
     pub(crate) copy_workers: Option<u8>,
 }
@@ -125,7 +146,7 @@ pub(crate) enum BackupCommand {
     List {
         /// Of which instance.
         instance: String,
-        /// Only those with this status.
+        /// Only those with this status, or one of several: available,damaged
         #[arg(long)]
         status: Option<String>,
         /// Only MANUAL or AUTO ones.
@@ -295,7 +316,7 @@ pub(crate) struct Usage {
     /// Summed by.
     #[arg(long, value_enum, default_value_t = Granularity::Day)]
     pub(crate) by: Granularity,
-    /// As CSV in the form of FOCUS.
+    /// As CSV in the form of FOCUS; not together with --json.
     #[arg(long)]
     pub(crate) focus: bool,
 }

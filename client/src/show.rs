@@ -1,54 +1,63 @@
 //! Answers as text for people.
 
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
-/// Prints rows under headings, each column as wide as its widest.
-pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
-    print!("{}", aligned(headings, rows));
-}
-
-fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
+/// Rows under headings, each column as wide as its widest.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let headings: Vec<String> = headings.iter().map(|heading| heading.to_uppercase()).collect();
     let lines = || std::iter::once(&headings).chain(rows);
     let widths: Vec<usize> = (0..headings.len())
-        .map(|column| lines().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|column| lines().filter_map(|line| line.get(column)).map(|cell| cell.width()).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
     for line in lines() {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
     text
 }
 
-/// Prints names and values, one a line, without those that have no value.
-pub(crate) fn facts(facts: &[(&str, String)]) {
-    let known = facts.iter().filter(|(_, value)| !value.is_empty());
-    let width = known.clone().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for (name, value) in known {
-        println!("{name:<width$}  {value}");
-    }
+/// A cell with blanks up to a width on a screen, which counts a Chinese character as two.
+fn padded(cell: &str, width: usize) -> String {
+    format!("{cell}{}", " ".repeat(width.saturating_sub(cell.width())))
 }
 
-/// A field as text: empty if it is null or missing. Times without their fraction.
+/// Names and values, one a line, without those that have no value.
+pub(crate) fn facts(facts: &[(&str, String)]) -> String {
+    let known = facts.iter().filter(|(_, value)| !value.is_empty());
+    let width = known.clone().map(|(name, _)| name.len()).max().unwrap_or(0);
+    known.map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+}
+
+/// What an object has under a name, or a path of names with dots.
+fn at<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
+    object.pointer(&format!("/{}", name.replace('.', "/")))
+}
+
+/// A field as text: empty if it is null or missing. What would move a terminal's cursor is replaced.
 pub(crate) fn field(object: &Value, name: &str) -> String {
-    match object.pointer(&format!("/{}", name.replace('.', "/"))) {
+    let text = match at(object, name) {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => time(text).unwrap_or_else(|| text.clone()),
+        Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
-    }
+    };
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// A field that is a number of bytes.
 pub(crate) fn size(object: &Value, name: &str) -> String {
-    object.get(name).and_then(Value::as_u64).map(bytes).unwrap_or_default()
+    at(object, name).and_then(Value::as_u64).map(bytes).unwrap_or_default()
 }
 
-/// `2026-11-23T05:39:01.079Z` to the second, with a blank.
-fn time(text: &str) -> Option<String> {
-    let is_time = text.len() >= 20 && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T');
-    is_time.then(|| text[..19].replacen('T', " ", 1))
+/// A field that is a time: to the second, with a blank, in UTC as it says.
+pub(crate) fn time(object: &Value, name: &str) -> String {
+    let text = field(object, name);
+    match (text.get(..19), text.ends_with('Z')) {
+        (Some(seconds), true) => format!("{}Z", seconds.replacen('T', " ", 1)),
+        _ => text,
+    }
 }
 
 /// In the largest unit of which there is one, to a tenth.
@@ -73,10 +82,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["before-migration".to_owned(), "1".to_owned()], vec!["ö".to_owned(), "22".to_owned()]];
-        let text = "NAME              SIZE\nbefore-migration  1\nö                 22\n";
-        assert_eq!(aligned(&["name", "size"], &rows), text);
+    fn columns_are_as_wide_as_their_widest_cell_is_on_a_screen() {
+        let rows = [["before-migration", "1"], ["ö", "22"], ["移行前", "3"]].map(|row| row.map(str::to_owned).to_vec());
+        let text = "NAME              SIZE\nbefore-migration  1\nö                 22\n移行前            3\n";
+        assert_eq!(table(&["name", "size"], &rows), text);
     }
 
     #[test]
@@ -87,8 +96,26 @@ mod tests {
             assert_eq!(bytes(number), text);
         }
         let backup = json!({ "createdAt": "2026-11-23T05:39:01.079Z", "failure": null, "storage": { "bucket": "b" } });
-        assert_eq!(field(&backup, "createdAt"), "2026-11-23 05:39:01");
+        assert_eq!(time(&backup, "createdAt"), "2026-11-23 05:39:01Z");
+        assert_eq!(time(&backup, "failure"), "");
         assert_eq!(field(&backup, "failure"), "");
         assert_eq!(field(&backup, "storage.bucket"), "b");
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_time_is_a_name() {
+        let backup = json!({ "name": "2026-11-23T05:39:01.079Z" });
+        assert_eq!(field(&backup, "name"), "2026-11-23T05:39:01.079Z");
+    }
+
+    #[test]
+    fn what_is_no_time_where_one_is_expected_is_shown_as_it_is() {
+        let odd = json!({ "at": "2026-11-23T05:39:0ö.079Z" });
+        assert_eq!(time(&odd, "at"), "2026-11-23T05:39:0ö.079Z");
+    }
+
+    #[test]
+    fn nothing_that_is_shown_moves_the_cursor() {
+        assert_eq!(field(&json!({ "detail": "a\u{1b}[2Jb\nc" }), "detail"), "a\u{fffd}[2Jb\u{fffd}c");
     }
 }

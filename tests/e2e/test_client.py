@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
-from collections.abc import Sequence
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -22,6 +27,8 @@ from product import Product
 from rows import count, drop, fill, rows_of
 
 DONE, REFUSED, USAGE, UNREACHABLE, NOT_CONFIRMED = range(5)
+INTERRUPTED, READER_GONE = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+CLOSED = None  # the connection, without an answer
 
 
 class Client:
@@ -36,14 +43,28 @@ class Client:
             "MILVAULT_URL": product.stack.client_url,
         }
 
+    def variables(self, changes: Mapping[str, str]) -> dict[str, str]:
+        """Those of the environment, with changes; an empty one isn't there."""
+        return {name: value for name, value in ({**self.environment, **changes}).items() if value}
+
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.program, *arguments],
-            env=self.environment | environment,
+            env=self.variables(environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=300,
+        )
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [self.program, *arguments],
+            env=self.variables(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def __call__(self, *arguments: str, code: int = DONE, **environment: str) -> str:
@@ -56,6 +77,77 @@ class Client:
 @pytest.fixture
 def client(product: Product, tmp_path: Path) -> Client:
     return Client(product, tmp_path)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that an `Impostor` had."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+    at: float = field(default_factory=time.monotonic)
+
+
+Reply = tuple[int, Any] | tuple[int, Any, Mapping[str, str]] | None
+
+
+@dataclass
+class Impostor:
+    """A server that stands in for the API, to be faulty as the API rarely is. Its clients have a token."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+
+
+@contextmanager
+def impostor(reply: Callable[[Asked], Reply]) -> Iterator[Impostor]:
+    found = Impostor()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            address = urllib.parse.urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            query = dict(urllib.parse.parse_qsl(address.query))
+            asked = Asked(self.command, address.path, query, headers, json.loads(body) if body else None)
+            found.asked.append(asked)
+            if (answer := reply(asked)) is CLOSED:
+                self.close_connection = True
+                return
+            status, document, *more = answer
+            text = json.dumps(document).encode()
+            self.send_response(status)
+            for name, value in {"content-length": str(len(text)), **(more[0] if more else {})}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_PUT = do_POST = do_DELETE = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        found.environment = {"MILVAULT_URL": url, "MILVAULT_TOKEN": "of-an-issuer", "AWS_REGION": ""}
+        try:
+            yield found
+        finally:
+            server.shutdown()
+
+
+def in_turn(*replies: Reply) -> Callable[[Asked], Reply]:
+    """One reply after the other; the last for good."""
+    left = list(replies)
+    return lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+NO_FUNCTION = (503, {"message": "Service Unavailable"})
+EMPTY = (200, {"items": [], "nextCursor": None})
 
 
 def words(text: str) -> list[Sequence[str]]:
@@ -125,7 +217,7 @@ def test_a_person_backs_up_loses_data_and_restores(product: Product, client: Cli
     restored = client("restore", "start", product.instance, "before", "--keep-previous-hours", "2")
     assert ["status", "COMPLETED"] in words(restored) and "RESTORED" in restored
     assert rows_of("items") == before
-    restore = json.loads(client("--json", "restore", "list", product.instance))[0]["restoreId"]
+    restore = json.loads(client("--json", "restore", "list", product.instance))["items"][0]["restoreId"]
     assert restore in client("restore", "list", product.instance)
 
     # What can't be undone isn't done by mistake.
@@ -167,6 +259,7 @@ def test_what_snapshots_cost_is_shown_and_written_as_a_file(product: Product, cl
     until = (datetime.now(timezone.utc) + timedelta(hours=4)).strftime("%Y-%m-%dT%H:00:00Z")
     of_it = ("--instance", product.instance, "--to", until)
     lines = [line for line in words(client("usage", "--by", "hour", *of_it)) if backup["backupId"] in line]
+    assert REGION in json.loads(client("--json", "usage", *of_it))["completeUntil"]
     assert len(lines) >= 2 and all("EUR" in line and str(backup["sizeBytes"]) in line for line in lines)
     file = client("usage", "--by", "hour", "--focus", *of_it)
     assert len(file.splitlines()) == len(lines) + 1 and file.startswith("AvailabilityZone,")
@@ -184,25 +277,226 @@ def test_what_goes_wrong_is_said_in_words_and_by_the_exit_code(product: Product,
     assert "credentials" in client("instance", "list", code=UNREACHABLE, **no_keys)
 
 
-def test_with_a_token_calls_carry_it_instead_of_a_signature(client: Client) -> None:
-    came: list[str] = []
+def test_with_a_token_calls_carry_it_instead_of_a_signature_and_no_region_is_needed(client: Client) -> None:
+    with impostor(in_turn(EMPTY)) as api:
+        client("instance", "list", **api.environment)
+        assert [asked.headers["authorization"] for asked in api.asked] == ["Bearer of-an-issuer"]
+        register = ("instance", "register", "orders", "--endpoint", "http://127.0.0.1:9", "--bucket", "milvus-data")
+        assert "--data-region" in client(*register, code=USAGE, **api.environment)
+        without_token = dict(api.environment) | {"MILVAULT_TOKEN": ""}
+        assert "which region" in client("instance", "list", code=USAGE, **without_token)
 
-    class Api(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            came.append(self.headers["authorization"])
-            body = b'{"items": [], "nextCursor": null}'
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
+def test_a_session_token_is_sent_and_signed(client: Client) -> None:
+    with impostor(in_turn(EMPTY)) as api:
+        signing = {"MILVAULT_TOKEN": "", "AWS_REGION": REGION, "AWS_SESSION_TOKEN": "of-a-session"}
+        client("instance", "list", **dict(api.environment) | signing)
+    assert api.asked[0].headers["x-amz-security-token"] == "of-a-session"
+    signed = api.asked[0].headers["authorization"].split("SignedHeaders=")[1].split(",")[0]
+    assert "x-amz-security-token" in signed.split(";")
 
-    with HTTPServer(("127.0.0.1", 0), Api) as server:
-        Thread(target=server.handle_request, daemon=True).start()
-        client("instance", "list", MILVAULT_URL=f"http://127.0.0.1:{server.server_port}", MILVAULT_TOKEN="of-an-issuer")
-    assert came == ["Bearer of-an-issuer"]
+
+def test_a_profiles_program_for_credentials_is_run_once_for_a_whole_wait(
+    product: Product, client: Client, tmp_path: Path
+) -> None:
+    fill("items", 100)
+    runs = tmp_path / "runs"
+    expiration = (datetime.now(timezone.utc) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    keys = {"AccessKeyId": ACCESS_KEY_ID, "SecretAccessKey": SECRET_ACCESS_KEY, "Expiration": expiration}
+    program = tmp_path / "credentials"
+    program.write_text(f"#!/bin/sh\necho run >> '{runs}'\necho '{json.dumps({'Version': 1, **keys})}'\n")
+    program.chmod(0o700)
+    configuration = tmp_path / "config"
+    configuration.write_text(f"[profile work]\nregion = {REGION}\ncredential_process = {program}\n")
+    by_profile = {
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+        "AWS_REGION": "",
+        "AWS_CONFIG_FILE": str(configuration),
+        "AWS_PROFILE": "work",
+        "PATH": os.environ["PATH"],
+    }
+    create = ("backup", "create", product.instance, "by-a-profile", "--collection", f"{product.database}.*")
+    assert ["status", "AVAILABLE"] in words(client(*create, **by_profile))
+    assert runs.read_text() == "run\n"
+    program.write_text("#!/bin/sh\necho 'the safe is shut' >&2\nexit 3\n")
+    assert "the safe is shut" in client("instance", "list", code=UNREACHABLE, **by_profile)
+    configuration.write_text("[profile work]\nsso_session = x\nsso_account_id = 123456789012\nsso_role_name = R\n"
+                             f"[sso-session x]\nsso_region = {REGION}\nsso_start_url = http://127.0.0.1:9/start\n")
+    said = client("--region", REGION, "instance", "list", code=UNREACHABLE, **by_profile)
+    assert "aws sso login --profile work" in said
+
+
+def test_a_call_that_no_function_answers_is_made_again_with_the_same_key(client: Client) -> None:
+    accepted = (202, {"backupId": "bk-1", "status": "PENDING"})
+    with impostor(in_turn(NO_FUNCTION, CLOSED, accepted)) as api:
+        client("backup", "create", "orders", "before", "--no-wait", **api.environment)
+    assert [asked.method for asked in api.asked] == ["POST"] * 3
+    assert len({asked.headers["idempotency-key"] for asked in api.asked}) == 1
+
+
+def test_a_call_that_is_throttled_is_made_again_when_the_api_says(client: Client) -> None:
+    with impostor(in_turn((429, {"message": "Too Many Requests"}, {"retry-after": "1"}), EMPTY)) as api:
+        client("instance", "list", **api.environment)
+    first, second = api.asked
+    assert second.at - first.at >= 0.99
+
+
+def test_what_a_function_answers_is_not_asked_for_again(client: Client) -> None:
+    problem = {"title": "Internal error", "status": 500, "detail": "see the log", "code": "INTERNAL"}
+    with impostor(in_turn((500, problem))) as api:
+        assert "see the log (INTERNAL)" in client("instance", "list", code=REFUSED, **api.environment)
+    assert len(api.asked) == 1
+
+
+def test_an_api_that_stays_away_is_given_up(client: Client) -> None:
+    with impostor(in_turn(NO_FUNCTION)) as api:
+        assert "503" in client("instance", "list", code=UNREACHABLE, **api.environment)
+    assert 1 < len(api.asked) < 10
+
+
+def test_a_wait_outlasts_an_api_that_is_away_for_longer_than_a_call_is_made_again(client: Client) -> None:
+    running = {"backupId": "bk-1", "status": "RUNNING", "phase": "COPY"}
+    available = (200, {"backupId": "bk-1", "status": "AVAILABLE", "databases": [], "nextCursor": None})
+    with impostor(in_turn((202, running), (200, running), *[NO_FUNCTION] * 6, available)) as api:
+        ran = client.run("backup", "create", "orders", "before", **api.environment)
+    assert ran.returncode == DONE and ["status", "AVAILABLE"] in words(ran.stdout), ran.stderr
+    assert "COPY 0 %" in ran.stderr and "trying again" in ran.stderr
+    polls = api.asked[1:-1]
+    assert {asked.query["limit"] for asked in polls} == {"1"} and api.asked[-1].query["limit"] == "1000"
+
+
+def test_a_wait_that_is_refused_says_that_the_job_goes_on(client: Client) -> None:
+    with impostor(in_turn((202, {"restoreId": "rs-1", "status": "PENDING"}), (403, {"message": "Forbidden"}))) as api:
+        said = client("restore", "rollback", "orders", "rs-1", "--yes", code=REFUSED, **api.environment)
+    assert said.splitlines()[-1] == "rollback of restore rs-1 goes on; see how with: milvault restore show orders rs-1"
+
+
+def test_who_interrupts_a_wait_is_told_how_to_look_and_the_job_goes_on(product: Product, client: Client) -> None:
+    fill("items", 1_000)
+    create = ("backup", "create", product.instance, "left", "--collection", f"{product.database}.*")
+    with client.start("--json", *create) as running:
+        assert running.stderr is not None and running.stdout is not None
+        backup = running.stderr.readline().split()[1].rstrip(";")
+        running.send_signal(signal.SIGINT)
+        said, printed = running.stderr.read(), running.stdout.read()
+        assert running.wait(60) == INTERRUPTED, said
+    assert f"milvault backup show {product.instance} {backup}" in said.splitlines()[-1] and printed == ""
+    product.ended(f"/backups/{backup}", "AVAILABLE")
+
+
+def test_every_page_is_shown(client: Client) -> None:
+    def page(asked: Asked) -> Reply:
+        first = "cursor" not in asked.query
+        names = ["a", "b"] if first else ["c"]
+        cursor = {"nextCursor": "the-second" if first else None}
+        collections = [{"name": name} for name in names]
+        if asked.path == "/usage":
+            lines = [{"backupId": f"bk-{name}"} for name in names]
+            return 200, {"items": lines, "completeUntil": {REGION: "2026-11-24T05:00:00.000Z"}} | cursor
+        if "/restores/" in asked.path:
+            return 200, {"restoreId": "rs-1", "status": "COMPLETED", "collections": collections} | cursor
+        if "/backups/" in asked.path:
+            databases = [{"name": "default", "collections": collections}]
+            return 200, {"backupId": "bk-1", "status": "AVAILABLE", "databases": databases} | cursor
+        return 200, {"items": [{"instanceId": name} for name in names]} | cursor
+
+    with impostor(page) as api:
+
+        def shown(*arguments: str) -> Any:
+            return json.loads(client("--json", *arguments, **api.environment))
+
+        listed = shown("instance", "list")
+        assert listed == {"items": [{"instanceId": name} for name in "abc"], "nextCursor": None}
+        assert [words(client("instance", "list", **api.environment))[row][0] for row in (1, 2, 3)] == ["a", "b", "c"]
+        (database,) = shown("backup", "show", "orders", "bk-1")["databases"]
+        assert [collection["name"] for collection in database["collections"]] == ["a", "b", "c"]
+        assert len(shown("restore", "show", "orders", "rs-1")["collections"]) == 3
+        assert "default.c" in client("backup", "show", "orders", "bk-1", **api.environment)
+        used = shown("usage")
+        assert len(used["items"]) == 3 and used["completeUntil"] == {REGION: "2026-11-24T05:00:00.000Z"}
+        ran = client.run("usage", **api.environment)
+        assert f"{REGION}: complete until 2026-11-24 05:00:00Z" in ran.stderr and "bk-c" in ran.stdout
+
+
+def test_names_come_back_as_they_were_given(product: Product, client: Client) -> None:
+    fill("items", 100)
+    for name in ("2026-11-23T05:39:01.079Z", "移行前 — données ñ", "bk-before"):
+        client("backup", "create", product.instance, name, "--collection", f"{product.database}.*")
+        assert json.loads(client("--json", "backup", "show", product.instance, name))["name"] == name
+        assert name in client("backup", "list", product.instance)
+        assert name in client("backup", "delete", product.instance, name, "--yes")
+        assert "BACKUP_NOT_FOUND" in client("backup", "show", product.instance, name, code=REFUSED)
+
+
+def test_of_backups_that_had_a_name_the_living_one_is_meant(product: Product, client: Client) -> None:
+    fill("items", 100)
+    first = product.backup("nightly")["backupId"]
+    client("backup", "delete", product.instance, first, "--yes")
+    second = product.backup("nightly")["backupId"]
+    assert json.loads(client("--json", "backup", "show", product.instance, "nightly"))["backupId"] == second
+
+
+def test_a_reader_that_has_seen_enough_ends_the_program_quietly(client: Client) -> None:
+    many = [{"instanceId": "orders", "name": "x" * 100} for _ in range(5_000)]
+    with impostor(in_turn((200, {"items": many, "nextCursor": None}))) as api:
+        for arguments in (("instance", "list"), ("--json", "instance", "list")):
+            with client.start(*arguments, **api.environment) as running:
+                assert running.stdout is not None and running.stderr is not None
+                running.stdout.read(1)
+                running.stdout.close()
+                assert running.stderr.read() == ""
+                assert running.wait(60) == READER_GONE
+
+
+def test_in_json_a_refusal_is_the_apis_problem_document(client: Client) -> None:
+    refused = client("--json", "backup", "list", "no-such-instance", code=REFUSED)
+    assert json.loads(refused)["code"] == "INSTANCE_NOT_FOUND" and len(refused.splitlines()) == 1
+    assert "--focus" in client("--json", "usage", "--focus", code=USAGE)
+    assert "--focus" in client("usage", "--focus", "--json", code=USAGE)
+
+
+def test_a_replacement_whose_answer_was_lost_is_not_taken_for_somebody_elses(client: Client) -> None:
+    plan = {"enabled": True, "time": "04:30:00", "timezone": "UTC", "retentionDays": 3, "keepAtLeast": 0}
+    before, after = (plan | {"time": "03:00:00"}, {"etag": '"a"'}), (plan, {"etag": '"b"'})
+    changed_since = (412, {"detail": "read it again", "code": "PRECONDITION_FAILED"})
+    on = ("auto", "on", "orders", "--time", "04:30")
+    with impostor(in_turn((200, *before), CLOSED, changed_since, (200, *after))) as api:
+        assert ["time", "04:30:00"] in words(client(*on, **api.environment))
+        assert [asked.headers.get("if-match") for asked in api.asked] == [None, '"a"', '"a"', None]
+    # It was somebody else's after all; and where nothing was made again, it can't have been ours.
+    with impostor(in_turn((200, *before), CLOSED, changed_since, (200, *before))) as api:
+        assert "PRECONDITION_FAILED" in client(*on, code=REFUSED, **api.environment)
+    with impostor(in_turn((200, *before), changed_since)) as api:
+        assert "PRECONDITION_FAILED" in client(*on, code=REFUSED, **api.environment)
+        assert len(api.asked) == 2
+
+
+def test_a_registration_says_what_it_drops_and_replaces_only_what_it_has_seen(
+    product: Product, client: Client
+) -> None:
+    secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:milvault/orders-AbCdEf"
+    register = ("--endpoint", product.stack.milvus.uri, "--bucket", product.stack.milvus_bucket)
+    client("instance", "register", product.instance, *register, "--secret", secret, "--copy-workers", "4")
+    ran = client.run("instance", "register", product.instance, *register)
+    assert ran.returncode == DONE
+    dropped = [line for line in ran.stderr.splitlines() if line.startswith("warning:")]
+    assert len(dropped) == 2 and secret in dropped[0] and "--copy-workers" in dropped[1]
+    with impostor(in_turn((404, {"code": "INSTANCE_NOT_FOUND", "detail": "no"}), (201, {"instanceId": "new"}))) as api:
+        in_a_region = ("--data-region", REGION)
+        client("instance", "register", "new", *register, *in_a_region, **api.environment)
+    assert api.asked[1].headers["if-none-match"] == "*"
+
+
+def test_a_restore_that_keeps_nothing_names_what_it_replaces(product: Product, client: Client) -> None:
+    fill("items", 100)
+    backup = product.backup("before")
+    start = ("restore", "start", product.instance, "before", "--keep-previous-hours", "0")
+    refused = client(*start, code=NOT_CONFIRMED)
+    assert product.instance in refused and backup["backupId"] in refused and backup["pointInTime"][:10] in refused
+    ran = client.run(*start, "--yes", "--no-wait")
+    assert ran.returncode == DONE and "until the swap" in ran.stderr and "milvault restore show" in ran.stderr
+    product.ended(f"/restores/{words(ran.stdout)[0][1]}", "COMPLETED")
 
 
 def test_shells_complete_commands(client: Client) -> None:

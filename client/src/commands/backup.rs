@@ -1,0 +1,174 @@
+//! Backups.
+
+use serde_json::{Value, json};
+
+use super::{Form, confirm, ended, find, items, listed, said, succeeded, warn};
+use crate::{
+    Error,
+    api::Api,
+    arguments::BackupCommand,
+    output::say,
+    show::{facts, field, size, table, time},
+    wait::{Job, Kind},
+};
+
+pub(super) async fn run(api: &Api, form: Form, command: BackupCommand) -> Result<(), Error> {
+    match command {
+        BackupCommand::Create { instance, name, collections, expires_in_days, waiting } => {
+            let body = said(vec![
+                ("name", Some(json!(name))),
+                ("collections", listed(&collections)),
+                ("expiresInDays", expires_in_days.map(|days| json!(days))),
+            ]);
+            let accepted = api.post(&["instances", &instance, "backups"], Some(&body)).await?;
+            let id = field(&accepted, "backupId");
+            let job = Job { kind: Kind::Backup, instance: &instance, id: &id };
+            let found = ended(api, job, waiting, accepted).await?;
+            form.print(&found, show)?;
+            left_out(&found);
+            succeeded(&found, waiting, "AVAILABLE")
+        }
+        BackupCommand::List { instance, status, kind, deleted } => {
+            let mut query: Vec<(&str, String)> = Vec::new();
+            query.extend(status.map(|status| ("status", status.to_uppercase())));
+            query.extend(kind.map(|kind| ("type", kind.to_uppercase())));
+            query.extend(deleted.then(|| ("includeDeleted", "true".to_owned())));
+            form.print(&api.whole(&["instances", &instance, "backups"], &query).await?, list)
+        }
+        BackupCommand::Show { instance, backup } => {
+            let id = field(&find::backup(api, &instance, &backup).await?, "backupId");
+            let found = api.whole(&["instances", &instance, "backups", &id], &[]).await?;
+            form.print(&found, show)?;
+            left_out(&found);
+            Ok(())
+        }
+        BackupCommand::Verify { instance, backup } => {
+            let id = field(&find::backup(api, &instance, &backup).await?, "backupId");
+            let begun = api.post(&["instances", &instance, "backups", &id, "verify"], None).await?;
+            let found = match field(&begun, "verification.status").as_str() {
+                // What is damaged may not be described any more.
+                "COMPLETED" => begun,
+                _ => Job { kind: Kind::Verification, instance: &instance, id: &id }.ended(api).await?,
+            };
+            form.print(&found, |found| {
+                let [missing, changed] = ["missing", "changed"].map(|kind| objects(found, kind));
+                format!("{}{missing}{changed}", facts(&verification(found)))
+            })?;
+            match field(&found, "status").as_str() {
+                "DAMAGED" => Err(Error::Ended("the backup is damaged".to_owned())),
+                _ => Ok(()),
+            }
+        }
+        BackupCommand::Delete { instance, backup, confirmation } => {
+            let found = find::backup(api, &instance, &backup).await?;
+            let (id, name) = (field(&found, "backupId"), field(&found, "name"));
+            let created = time(&found, "createdAt");
+            let what = format!("The backup '{name}' ({id}) of {instance}, created {created}, will be gone for good.");
+            confirm(confirmation, &what)?;
+            let answer = api.delete(&["instances", &instance, "backups", &id]).await?;
+            form.print(&answer, |answer| match field(answer, "status").as_str() {
+                "RUNNING" | "PENDING" => format!("{name} ({id}) is being stopped\n"),
+                status => format!("{name} ({id}) is {status}\n"),
+            })?;
+            warn(&answer);
+            Ok(())
+        }
+    }
+}
+
+fn list(found: &Value) -> String {
+    let row = |backup: &Value| {
+        let [id, name, kind, status] = ["backupId", "name", "type", "status"].map(|name| field(backup, name));
+        let [size, added] = ["sizeBytes", "addedBytes"].map(|name| size(backup, name));
+        let [created, expires] = ["createdAt", "expiresAt"].map(|name| time(backup, name));
+        vec![id, name, kind, status, size, added, created, expires]
+    };
+    let headings = ["backup", "name", "type", "status", "size", "added", "created", "expires"];
+    table(&headings, &items(found, "items").map(row).collect::<Vec<_>>())
+}
+
+fn show(found: &Value) -> String {
+    let mut text = facts(&[
+        ("backup", field(found, "backupId")),
+        ("name", field(found, "name")),
+        ("type", field(found, "type")),
+        ("status", field(found, "status")),
+        ("phase", field(found, "phase")),
+        ("percent", field(found, "progress.percent")),
+        ("size", size(found, "sizeBytes")),
+        ("added", size(found, "addedBytes")),
+        ("rows", field(found, "entityCount")),
+        ("engine", field(found, "engineVersion")),
+        ("created", time(found, "createdAt")),
+        ("point in time", time(found, "pointInTime")),
+        ("expires", time(found, "expiresAt")),
+        ("failure", field(found, "failure.message")),
+        ("verification", field(found, "verification.status")),
+        ("verified", time(found, "verification.completedAt")),
+    ]);
+    let mut rows = Vec::new();
+    for database in items(found, "databases") {
+        for collection in items(database, "collections") {
+            let name = format!("{}.{}", field(database, "name"), field(collection, "name"));
+            let [entities, partitions] = ["entityCount", "partitions"].map(|name| field(collection, name));
+            rows.push(vec![name, entities, size(collection, "sizeBytes"), partitions]);
+        }
+    }
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&["collection", "rows", "size", "partitions"], &rows));
+    }
+    text
+}
+
+/// Says what was there and isn't in it.
+fn left_out(found: &Value) {
+    for left in items(found, "leftOut") {
+        say(format!("left out: {}: {}", field(left, "collection"), field(left, "reason")));
+    }
+}
+
+fn verification(found: &Value) -> [(&'static str, String); 6] {
+    let count = |name: &str| items(&found["verification"], name).count().to_string();
+    [
+        ("backup", field(found, "name")),
+        ("status", field(found, "status")),
+        ("verification", field(found, "verification.status")),
+        ("objects checked", field(found, "verification.objectsChecked")),
+        ("missing", count("missing")),
+        ("changed", count("changed")),
+    ]
+}
+
+/// The objects that aren't as they were, of which the API tells the first hundred.
+fn objects(found: &Value, kind: &str) -> String {
+    items(&found["verification"], kind).filter_map(Value::as_str).map(|key| format!("{kind}: {key}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_shown_with_its_collections() {
+        let found = json!({
+            "backupId": "bk-1", "name": "2026-11-23T05:39:01.079Z", "status": "AVAILABLE", "sizeBytes": 906_478,
+            "createdAt": "2026-11-23T05:39:01.079Z", "verification": null,
+            "databases": [
+                { "name": "default", "collections": [{ "name": "items", "entityCount": 5, "sizeBytes": 99, "partitions": 1 }] }
+            ]
+        });
+        assert_eq!(
+            show(&found),
+            "backup   bk-1\nname     2026-11-23T05:39:01.079Z\nstatus   AVAILABLE\nsize     906.4 kB\n\
+             created  2026-11-23 05:39:01Z\n\nCOLLECTION     ROWS  SIZE  PARTITIONS\ndefault.items  5     99 B  1\n"
+        );
+    }
+
+    #[test]
+    fn a_verification_names_each_object_that_isnt_as_it_was() {
+        let found = json!({ "verification": { "missing": ["a/b"], "changed": [] } });
+        assert_eq!(verification(&found)[4..], [("missing", "1".to_owned()), ("changed", "0".to_owned())]);
+        assert_eq!(objects(&found, "missing"), "missing: a/b\n");
+    }
+}

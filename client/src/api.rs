@@ -19,6 +19,8 @@ use crate::{
 
 /// API Gateway answers within 30 seconds.
 const TIMEOUT: Duration = Duration::from_secs(40);
+/// An address that nothing answers at is told in half a minute, all attempts together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that a page has.
 const PAGE: &str = "1000";
 
@@ -71,7 +73,7 @@ impl Api {
         let url: Url = url.parse().map_err(|error| Error::Usage(format!("'{url}' is no address: {error}")))?;
         let host = url.host_str().ok_or_else(|| Error::Usage(format!("'{url}' has no host")))?.to_owned();
         let region = region.or_else(|| region::of_host(&host));
-        let mut client = reqwest::Client::builder().timeout(TIMEOUT);
+        let mut client = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
         // These names are the machine itself (RFC 6761), which not every resolver knows.
         if host == "localhost" || host.ends_with(".localhost") {
             let port = url.port_or_known_default().unwrap_or_default();

@@ -45,8 +45,8 @@ pub(crate) enum Error {
     /// No credentials to sign with.
     #[error("no AWS credentials: {0}")]
     Credentials(String),
-    /// The user didn't say yes to this.
-    #[error("nothing was done, it isn't confirmed (--yes does that): {0}")]
+    /// The user didn't say yes.
+    #[error("not confirmed: nothing was done{0}")]
     NotConfirmed(String),
     /// The waiting for a job is over, and the job isn't.
     #[error("{why}")]

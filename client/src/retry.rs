@@ -62,8 +62,8 @@ impl Patience {
     /// It was asked for in vain. How long to pause before asking again; `None` if there is no more patience.
     pub(crate) fn in_vain(&mut self, now: Instant, random: u32) -> Option<Duration> {
         self.in_vain += 1;
-        // A call has paused for as long as this itself, before it gave up.
-        let pause = backoff(ATTEMPTS + self.in_vain, random);
+        // From a second on: the call that was in vain has had shorter ones.
+        let pause = backoff(self.in_vain + 2, random);
         (now.duration_since(self.heard) < PATIENCE).then_some(pause)
     }
 }

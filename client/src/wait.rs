@@ -126,7 +126,7 @@ impl Job<'_> {
 struct Step {
     /// Its phase, or its status where it has none.
     name: String,
-    percent: u64,
+    percent: Option<u64>,
     details: String,
 }
 
@@ -141,14 +141,15 @@ impl Step {
         details.extend(number("etaSeconds").map(|seconds| format!("{seconds} s left")));
         Self {
             name: if phase.is_empty() { status } else { phase },
-            percent: number("percent").unwrap_or_default(),
+            percent: number("percent"),
             details: details.join(", "),
         }
     }
 
     /// Whether a log should have it: another phase, or a tenth more of it.
     fn is_news(&self, last: Option<&Self>) -> bool {
-        last.is_none_or(|last| (&last.name, last.percent / 10) != (&self.name, self.percent / 10))
+        let tenth = |step: &Self| step.percent.map(|percent| percent / 10);
+        last.is_none_or(|last| (&last.name, tenth(last)) != (&self.name, tenth(self)))
     }
 }
 
@@ -157,7 +158,7 @@ struct Progress(ProgressBar);
 
 impl Progress {
     fn new() -> Self {
-        let bar = ProgressBar::new(100);
+        let bar = ProgressBar::new(100).with_message("PENDING");
         if let Ok(style) = ProgressStyle::with_template("{msg:<10} [{bar:30}] {percent:>3} % {prefix}") {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -172,12 +173,15 @@ impl Progress {
     fn show(&self, step: &Step, last: Option<&Step>) {
         if self.0.is_hidden() {
             if step.is_news(last) {
-                say(format!("{} {} %", step.name, step.percent));
+                say(match step.percent {
+                    Some(percent) => format!("{} {percent} %", step.name),
+                    None => step.name.clone(),
+                });
             }
             return;
         }
         self.0.set_message(step.name.clone());
-        self.0.set_position(step.percent);
+        self.0.set_position(step.percent.unwrap_or_default());
         self.0.set_prefix(step.details.clone());
         self.0.tick();
     }
@@ -208,7 +212,7 @@ mod tests {
     #[test]
     fn a_job_without_a_phase_shows_its_status() {
         let step = Step::of("PENDING".to_owned(), &json!({ "status": "PENDING" }));
-        assert_eq!(step, Step { name: "PENDING".to_owned(), percent: 0, details: String::new() });
+        assert_eq!(step, Step { name: "PENDING".to_owned(), percent: None, details: String::new() });
     }
 
     #[test]

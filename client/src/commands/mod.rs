@@ -63,17 +63,15 @@ fn confirm(confirmation: Confirmation, what: &str) -> Result<(), Error> {
     if confirmation.yes {
         return Ok(());
     }
-    let refused = || Error::NotConfirmed(what.to_owned());
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(refused());
+        return Err(Error::NotConfirmed(format!(". {what} Say --yes if that is what you want.")));
     }
     output::ask(&format!("{what} Go on? [y/N]"));
     let mut answer = String::new();
-    stdin.lock().read_line(&mut answer).map_err(|_| refused())?;
-    match answer.trim().to_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(refused()),
+    match stdin.lock().read_line(&mut answer) {
+        Ok(_) if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") => Ok(()),
+        _ => Err(Error::NotConfirmed(String::new())),
     }
 }
 

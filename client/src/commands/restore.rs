@@ -53,7 +53,7 @@ async fn begin(api: &Api, form: Form, start: Start) -> Result<(), Error> {
     let backup = find::backup(api, source, &start.backup).await?;
     // What is kept can be brought back by a rollback, so that only this can't be undone.
     if matches!(start.mode, Mode::Replace) && start.keep_previous_hours == 0 {
-        confirm(start.confirmation, &replaced(&backup, source, instance))?;
+        confirm(start.confirmation, &replaced(&backup, source, &start))?;
     }
     let body = said(vec![
         ("backupId", backup.get("backupId").cloned()),
@@ -79,15 +79,20 @@ async fn begin(api: &Api, form: Form, start: Start) -> Result<(), Error> {
 }
 
 /// What a restore that keeps nothing does.
-fn replaced(backup: &Value, source: &str, instance: &str) -> String {
+fn replaced(backup: &Value, source: &str, start: &Start) -> String {
     let [name, id] = ["name", "backupId"].map(|name| field(backup, name));
     let of = match time(backup, "pointInTime") {
         unknown if unknown.is_empty() => time(backup, "createdAt"),
         known => known,
     };
+    let only = match start.collections.join(", ") {
+        all if all.is_empty() => String::new(),
+        some => format!(" of {some}"),
+    };
+    let instance = &start.instance;
     format!(
-        "The backup '{name}' ({id}) of {source}, as it was at {of}, replaces what is live in {instance}, and nothing of \
-         that is kept."
+        "The backup '{name}' ({id}) of {source}, as it was at {of}, replaces what is live{only} in {instance}, and \
+         nothing of that is kept."
     )
 }
 
@@ -131,15 +136,26 @@ fn show(found: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::arguments::{Arguments, Command};
 
     #[test]
     fn what_keeps_nothing_is_asked_by_instance_backup_and_time() {
         let backup = json!({ "backupId": "bk-1", "name": "before", "pointInTime": "2026-11-23T05:39:01.079Z" });
+        let started = |more: &[&str]| {
+            let said = ["milvault", "restore", "start", "copy", "before", "--from", "orders"];
+            match Arguments::try_parse_from(said.iter().chain(more)).unwrap().command {
+                Command::Restore(RestoreCommand::Start(start)) => replaced(&backup, "orders", &start),
+                other => panic!("{other:?}"),
+            }
+        };
         assert_eq!(
-            replaced(&backup, "orders", "copy"),
+            started(&[]),
             "The backup 'before' (bk-1) of orders, as it was at 2026-11-23 05:39:01Z, replaces what is live in copy, and \
              nothing of that is kept."
         );
+        assert!(started(&["--collection", "default.*"]).contains("what is live of default.* in copy"));
     }
 }

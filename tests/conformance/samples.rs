@@ -46,6 +46,8 @@ pub(super) fn backup(instance: &InstanceId, id: &BackupId, name: &BackupName, at
         expires_at: None,
         kept_until: None,
         locked_until: None,
+        free_from: None,
+        deletion_requested_at: None,
         cancel_requested_at: None,
         pins: BTreeSet::new(),
         verification: Some(Verification {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
@@ -52,9 +52,23 @@ def test_nothing_of_a_backup_can_be_destroyed_before_it_may_go(locking: Product)
         retention = s3.get_object_retention(Bucket=bucket, Key=key)["Retention"]
         assert retention["Mode"] == "GOVERNANCE" and retention["RetainUntilDate"] >= time(kept["expiresAt"]), key
 
-    # Whoever deletes the backups hides what they named, and destroys nothing of it.
+    # Whoever deletes the backups is told until when they stay, and can still restore them.
+    there = set(stored())
     for backup in (short, kept):
-        product.call("DELETE", f"/backups/{backup['backupId']}").expect(200, 202)
+        deleted = product.call("DELETE", f"/backups/{backup['backupId']}").expect(202)
+        locked_until = deleted["lockedUntil"]
+        assert time(locked_until) > time(backup["createdAt"]) + timedelta(days=DAYS)
+        assert (deleted["status"], deleted["expiresAt"]) == ("AVAILABLE", locked_until)
+        assert locked_until[:16] in deleted["warning"]
+    assert product.sweep()["errors"] == [] and set(stored()) == there
+    product.restore(backupId=kept["backupId"], mode="CREATE", rename={f"{product.database}.items": f"{product.database}.back"})
+
+    # When the locks have ended they go; a lock that is there all the same, since only the sweep's clock is ahead, destroys
+    # nothing that it may not.
+    sweep = product.deployment.functions["retention-sweep"]
+    product.stack.set_clock_ahead(sweep, timedelta(days=91))
+    product.sweep()
+    for backup in (short, kept):
         product.until(f"/backups/{backup['backupId']}", lambda found: found["status"] == "DELETED")
     listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"{product.instance}/")
     assert listed["KeyCount"] == 0

@@ -6,7 +6,10 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use milvault_jobs::ports::{Bucket, Catalog, Lease, LeasePurpose, Objects, PageRequest, Write};
+use milvault_jobs::{
+    Error,
+    ports::{Bucket, Catalog, Lease, LeasePurpose, Objects, PageRequest, Write},
+};
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, BackupStatus, CollectionName, CollectionPattern, FailureCode,
@@ -226,6 +229,15 @@ impl Audit {
         let first = locked(&self.seen).answers.entry(key.to_owned()).or_insert_with(|| backup.clone()).clone();
         if first != *backup {
             self.world.violate(Rule::Once, format!("one request made two backups: {first} and {backup}"));
+        }
+    }
+
+    /// A request for a backup was refused.
+    pub(crate) fn refused(&self, instance: &InstanceId, key: &str, error: &Error) {
+        let (Error::NameTaken(_, in_the_way) | Error::BackupInProgress(in_the_way)) = error else { return };
+        let known = at_once(self.catalog.idempotency(&format!("create-backup#{instance}"), key));
+        if known.is_ok_and(|known| known.is_some_and(|known| known.resource == in_the_way.to_string())) {
+            self.world.violate(Rule::Once, format!("a request was refused because of what it made itself: {error}"));
         }
     }
 

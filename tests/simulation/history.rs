@@ -369,7 +369,9 @@ impl History {
         // The same request again, at once or later, has one effect if it has a key.
         if request.idempotency.is_some() && self.world.draw(|random| random.permille(400)) {
             let (world, again) = (self.world.clone(), request.clone());
-            let delay = self.world.draw(|random| random.below(60_000)).cast_signed();
+            // Half of them while the first may still be under way.
+            let latest = if self.world.draw(|random| random.permille(500)) { 500 } else { 60_000 };
+            let delay = self.world.draw(|random| random.below(latest)).cast_signed();
             let deliver = Box::new(move || world.invoke(Invocation::Create(again)));
             self.world.after(TimeDelta::milliseconds(delay), deliver);
         }
@@ -575,7 +577,7 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
             follow_up(&jobs, created).await
         }
         Invocation::Rollback(instance, id) => {
-            let accepted = restore::rollback(&jobs, instance, id).await;
+            let accepted = restore::rollback(&jobs, instance, id, None).await;
             follow_up(&jobs, accepted).await
         }
         Invocation::Cancel(instance, id) => {
@@ -599,7 +601,7 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
             deleted.map(|backup| format!("{:?}", backup.state.status()))
         }
         Invocation::SetAutoBackup(instance, plan, wanted) => {
-            let changed = auto_backup::change(&jobs, instance, plan, *wanted, &Precondition::None).await;
+            let changed = auto_backup::change(&jobs, instance, &|_| plan.clone(), *wanted, &Precondition::None).await;
             changed.map(|(record, told)| format!("{:?}, {told:?}", record.switch))
         }
         Invocation::Scheduled(instance, time) => match auto_backup::run(&jobs, instance, *time).await {
@@ -635,10 +637,14 @@ async fn create(
     request: &CreateBackup,
     deadline: Deadline,
 ) -> Result<String, milvault_jobs::Error> {
-    let backup = backup::create(jobs, request.clone()).await?;
+    let created = backup::create(jobs, request.clone()).await;
     if let Some(key) = &request.idempotency {
-        port.audit.answered(&key.key, &backup.id);
+        match &created {
+            Ok(backup) => port.audit.answered(&key.key, &backup.id),
+            Err(error) => port.audit.refused(&request.instance_id, &key.key, error),
+        }
     }
+    let backup = created?;
     let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
     // An HTTP caller's job begins in an invocation of its own, a direct caller's in this one.
     if port.network.world.draw(|random| random.permille(700)) {

@@ -6,7 +6,7 @@ use milvault_jobs::{
     Error, FieldError, Jobs, Precondition, Tag,
     auto_backup::{self, Told},
 };
-use milvault_model::{AutoBackup, InstanceId, Plan, Wanted};
+use milvault_model::{AutoBackup, InstanceId, KeepAtLeast, Plan, RetentionDays, RunTime, Wanted, Zone};
 use milvault_runtime::{Invocation, RuntimeError};
 use serde::Deserialize;
 use serde_json::Value;
@@ -85,12 +85,10 @@ async fn put(
     request: Request,
     precondition: &Precondition,
 ) -> Result<Answer, Error> {
-    let otherwise = match request.enabled {
-        true => Plan::default(),
-        false => auto_backup::find(jobs, instance).await?.plan,
-    };
-    let (plan, wanted) = request.check(otherwise)?;
-    let (record, told) = auto_backup::change(jobs, instance, &plan, wanted, precondition).await?;
+    let asked = request.check()?;
+    let wanted = asked.wanted;
+    let (record, told) =
+        auto_backup::change(jobs, instance, &|present| asked.plan(present), wanted, precondition).await?;
     let mut warnings = Vec::new();
     if wanted == Wanted::Off {
         warnings.push(SWITCHED_OFF);
@@ -101,9 +99,34 @@ async fn put(
     answer(jobs, &record, warnings).await
 }
 
+/// A request that is right.
+#[derive(Debug)]
+struct Asked {
+    wanted: Wanted,
+    time: Option<RunTime>,
+    timezone: Option<Zone>,
+    retention_days: Option<RetentionDays>,
+    keep_at_least: Option<KeepAtLeast>,
+}
+
+impl Asked {
+    /// The plan that it means where this one is in force.
+    fn plan(&self, present: &Plan) -> Plan {
+        let otherwise = match self.wanted {
+            Wanted::On => Plan::default(),
+            Wanted::Off => present.clone(),
+        };
+        Plan {
+            time: self.time.unwrap_or(otherwise.time),
+            timezone: self.timezone.unwrap_or(otherwise.timezone),
+            retention_days: self.retention_days.unwrap_or(otherwise.retention_days),
+            keep_at_least: self.keep_at_least.unwrap_or(otherwise.keep_at_least),
+        }
+    }
+}
+
 impl Request {
-    /// The plan that it means, with `otherwise` for what it doesn't say.
-    fn check(self, otherwise: Plan) -> Result<(Plan, Wanted), Error> {
+    fn check(self) -> Result<Asked, Error> {
         fn field<T, E: ToString>(pointer: &str, checked: Option<Result<T, E>>) -> Result<Option<T>, FieldError> {
             checked.transpose().map_err(|reason| FieldError::new(pointer, reason.to_string()))
         }
@@ -113,13 +136,8 @@ impl Request {
         let retention_days = findings.keep(field("/retentionDays", self.retention_days.map(TryInto::try_into)));
         let keep_at_least = findings.keep(field("/keepAtLeast", self.keep_at_least.map(TryInto::try_into)));
         findings.report()?;
-        let plan = Plan {
-            time: time.unwrap_or(otherwise.time),
-            timezone: timezone.unwrap_or(otherwise.timezone),
-            retention_days: retention_days.unwrap_or(otherwise.retention_days),
-            keep_at_least: keep_at_least.unwrap_or(otherwise.keep_at_least),
-        };
-        Ok((plan, if self.enabled { Wanted::On } else { Wanted::Off }))
+        let wanted = if self.enabled { Wanted::On } else { Wanted::Off };
+        Ok(Asked { wanted, time, timezone, retention_days, keep_at_least })
     }
 }
 
@@ -131,7 +149,7 @@ mod tests {
 
     fn check(request: Value) -> Result<(Plan, Wanted), Vec<String>> {
         let request: Request = serde_json::from_value(request).unwrap();
-        request.check(Plan::default()).map_err(|error| match error {
+        request.check().map(|asked| (asked.plan(&Plan::default()), asked.wanted)).map_err(|error| match error {
             Error::Invalid(found) => found.into_iter().map(|found| found.pointer).collect(),
             other => panic!("{other}"),
         })

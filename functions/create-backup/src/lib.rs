@@ -133,12 +133,16 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let deadline = invocation.deadline_for(call.caller, jobs.ports.clock.now());
     let key = call.key().of(&id)?;
     call.nothing_more()?;
-    find::backup(jobs, &instance, &id).await?;
-    if let Some(key) = key {
-        // A verification under way is gone on with, so that asking twice makes no second one.
-        key.remember(jobs, format!("verify#{instance}"), id.to_string()).await?;
+    let mut backup = find::backup(jobs, &instance, &id).await?;
+    let asked_at = match key {
+        Some(key) => Some(key.remember(jobs, format!("verify#{instance}"), id.to_string()).await?),
+        None => None,
+    };
+    // One under way is gone on with, and one that has ended since is what the same request is answered with.
+    let ended_at = backup.verification.as_ref().and_then(|last| last.completed_at);
+    if asked_at.is_none_or(|asked_at| ended_at.is_none_or(|ended_at| ended_at < asked_at)) {
+        backup = backup::verify(jobs, &instance, &id, deadline).await?;
     }
-    let backup = backup::verify(jobs, &instance, &id, deadline).await?;
     let is_over = backup.verification.as_ref().is_none_or(|last| last.completed_at.is_some());
     let view = VerifiedView::of(&backup, jobs.ports.clock.now());
     Ok(if is_over { Answer::ok(view) } else { Answer::new(Status::Accepted, view).retry_after(10) })

@@ -49,7 +49,8 @@ async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Erro
         call.filters(&["limit", "cursor"])?.paging::<usize>(PageSize::COLLECTIONS, &jobs.settings.cursor_key)?;
     let backup = find::backup(jobs, &instance, &id).await?;
     match show::backup(jobs, &backup, &paging).await {
-        Err(error @ Error::Document { .. }) => {
+        // A page that goes on can't be left out: its reader would take the listing for complete.
+        Err(error @ Error::Document { .. }) if paging.after.is_none() => {
             // Deleted between the record and the manifest? Then there is nothing more to show than that.
             let now = find::backup(jobs, &instance, &id).await?;
             if now.is_living() {

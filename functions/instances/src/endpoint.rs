@@ -7,8 +7,8 @@ pub(crate) fn check(text: &str) -> Result<(), &'static str> {
     const WANTED: &str = "is not 'http://host:port' or 'https://host:port'";
     let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or(WANTED)?;
     let (host, port) = authority.rsplit_once(':').ok_or(WANTED)?;
-    let is_port =
-        port.len() <= 5 && port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    // Written in one way only: no sign, no leading zeros.
+    let is_port = port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port);
     if is_port && is_host(host) { Ok(()) } else { Err(WANTED) }
 }
 
@@ -45,6 +45,7 @@ mod tests {
             "http://host:0",
             "http://host:65536",
             "http://host:+80",
+            "http://host:080",
             "http://host:80/",
             "http://host:80/path",
             "http://user:password@host:80",

@@ -10,10 +10,7 @@ use milvault_gateway::{
     Answer, Call, Caller, Direct, Event, PageSize, Route, find, show,
     wire::{InstanceView, PageView},
 };
-use milvault_jobs::{
-    Error, Jobs, Tag,
-    ports::{CatalogError, PageRequest},
-};
+use milvault_jobs::{Error, Jobs, Tag, ports::PageRequest};
 use milvault_model::{BackupState, InstanceId};
 use milvault_runtime::{Invocation, RuntimeError};
 use serde_json::Value;
@@ -107,20 +104,6 @@ async fn list(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let last = page.items.last().filter(|_| page.more);
     let next_cursor = last.map(|last| paging.cursor(last.id.as_str()));
     Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::of).collect(), next_cursor }))
-}
-
-/// How often a change is decided anew because its record changed at the same moment.
-const ATTEMPTS: u32 = 8;
-
-/// Decides on a change and commits it, and decides anew when something changed meanwhile.
-async fn decided<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
-    for _ in 1..ATTEMPTS {
-        match attempt().await {
-            Err(Error::Catalog(CatalogError::Conflict(_))) => {}
-            outcome => return outcome,
-        }
-    }
-    attempt().await
 }
 
 /// Refuses while a job of the instance is under way.

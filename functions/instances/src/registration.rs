@@ -2,14 +2,14 @@
 
 use milvault_gateway::{Answer, Findings, Status, wire::InstanceView};
 use milvault_jobs::{
-    Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag,
+    Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag, decided,
     ports::{Expect, Write},
 };
 use milvault_model::{AllowedEndpoints, Auth, Instance, InstanceId, Region, Storage};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Check, decided, endpoint,
+    Check, endpoint,
     preflight::{self, Report},
     refuse_while_occupied, refuse_with_backups,
 };

@@ -4,11 +4,12 @@ use milvault_gateway::{Answer, find, wire::InstanceView};
 use milvault_jobs::{
     Error, Jobs,
     auto_backup::{self, Told},
+    decided,
     ports::Write,
 };
 use milvault_model::InstanceId;
 
-use crate::{decided, refuse_while_occupied, refuse_with_backups};
+use crate::{refuse_while_occupied, refuse_with_backups};
 
 /// Removes an instance that has no job and no backups, and shows it as it was.
 pub(crate) async fn remove(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error> {

@@ -85,7 +85,8 @@ async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Ans
 async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance_id = call.instance()?;
     let (caller, key) = (call.caller, call.key());
-    let request: Request = call.body()?;
+    let mut request: Request = call.body()?;
+    request.source_instance_id = request.source_instance_id.filter(|source| *source != instance_id);
     let idempotency = key.of(&request)?;
     let mut findings = Findings::default();
     let selection = findings.keep(patterns(request.collections));
@@ -138,11 +139,7 @@ async fn roll_back(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> 
     let (caller, key) = (call.caller, call.key().of(&id)?);
     call.nothing_more()?;
     find::restore(jobs, &instance, &id).await?;
-    if let Some(key) = key {
-        // A restore is rolled back once, however often that is asked for.
-        key.remember(jobs, format!("rollback#{instance}"), id.to_string()).await?;
-    }
-    let restore = restore::rollback(jobs, &instance, &id).await?;
+    let restore = restore::rollback(jobs, &instance, &id, key.as_ref()).await?;
     begin(jobs, restore, caller, invocation).await
 }
 

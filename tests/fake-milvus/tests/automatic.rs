@@ -145,7 +145,8 @@ async fn the_sweep_tells_the_scheduler_what_it_did_not_hear() {
     let instance = &world.instance.id;
     let plan = plan_at(this_minute() + TimeDelta::hours(6));
     world.schedules.fail(1);
-    let (changed, heard) = auto_backup::change(&jobs, instance, &plan, Wanted::On, &Precondition::None).await.unwrap();
+    let (changed, heard) =
+        auto_backup::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (Told::BySweep, None));
 
     // As it is when no request can be under way any more.
@@ -161,7 +162,8 @@ async fn the_sweep_tells_the_scheduler_what_it_did_not_hear() {
     assert_eq!(world.schedules.plan(instance), Some(plan.clone()));
     assert!(sweep(&jobs, SweepMode::Act, deadline).await.unwrap().automatic.is_empty());
 
-    let (_, heard) = auto_backup::change(&jobs, instance, &plan, Wanted::Off, &Precondition::None).await.unwrap();
+    let (_, heard) =
+        auto_backup::change(&jobs, instance, &|_| plan.clone(), Wanted::Off, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (Told::Yes, None));
 }
 
@@ -174,8 +176,8 @@ async fn of_two_changes_of_the_same_plan_that_say_so_only_one_is_made() {
     let unchanged = Precondition::Matches(vec![seen.as_str().to_owned()]);
     let first = plan_at(this_minute() + TimeDelta::hours(6));
     let second = plan_at(this_minute() + TimeDelta::hours(7));
-    auto_backup::change(&jobs, instance, &first, Wanted::On, &unchanged).await.unwrap();
-    let refused = auto_backup::change(&jobs, instance, &second, Wanted::On, &unchanged).await;
+    auto_backup::change(&jobs, instance, &|_| first.clone(), Wanted::On, &unchanged).await.unwrap();
+    let refused = auto_backup::change(&jobs, instance, &|_| second.clone(), Wanted::On, &unchanged).await;
     assert!(matches!(refused, Err(Error::PreconditionFailed)), "{:?}", refused.err());
     assert_eq!(auto_backup::find(&jobs, instance).await.unwrap().plan, first);
 }

@@ -13,11 +13,12 @@ use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use milvault_fake_milvus::Line;
 use milvault_jobs::{
-    Jobs, backup,
+    Jobs, backup, deletion,
     ports::{Clock, Deadline, LockMode, Locking},
+    sweep::{SweepMode, sweep},
 };
 use milvault_memory::TestClock;
-use milvault_model::{Backup, Time};
+use milvault_model::{Backup, BackupStatus, Time};
 use world::{World, back_up_for};
 
 const PERIOD: TimeDelta = TimeDelta::days(30);
@@ -100,6 +101,43 @@ async fn a_backup_that_is_kept_for_longer_than_the_period_is_locked_until_its_ex
     back_up_for(&jobs, &world, "first", Some(TimeDelta::days(3))).await;
     let backup = back_up_for(&jobs, &world, "second", Some(TimeDelta::days(400))).await;
     assert_locked(&world, &backup, backup.expires_at.unwrap());
+}
+
+#[tokio::test]
+async fn what_has_expired_or_is_deleted_goes_when_its_locks_end_and_not_before() {
+    let (world, jobs, clock) = locking_world().await;
+    let expired = back_up_for(&jobs, &world, "expired", Some(TimeDelta::days(3))).await;
+    let unwanted = back_up_for(&jobs, &world, "unwanted", None).await;
+    let deadline = || Deadline::at(clock.now() + TimeDelta::minutes(5));
+    let status = async |of: &Backup| {
+        jobs.ports.catalog.backup(&of.instance_id, &of.id).await.unwrap().unwrap().value.state.status()
+    };
+    let asked = deletion::delete(&jobs, &unwanted.instance_id, &unwanted.id, deadline()).await.unwrap();
+    assert_eq!((asked.state.status(), asked.free_from), (BackupStatus::Available, unwanted.free_from));
+
+    let mut before = world.objects.locks(&world.snapshots);
+    for day in 0..32 {
+        sweep(&jobs, SweepMode::Act, deadline()).await.unwrap();
+        let now = world.objects.locks(&world.snapshots);
+        for (key, until) in before.iter().filter(|(key, _)| !now.contains_key(*key)) {
+            assert!(until.unwrap() <= clock.now(), "day {day}: {key} is locked until {until:?}");
+        }
+        before = now;
+        // A verification renews nothing of what is to go, which would stay for ever then.
+        if day % 7 == 6 && day < 28 {
+            for of in [&expired, &unwanted] {
+                let verified = backup::verify(&jobs, &of.instance_id, &of.id, deadline()).await;
+                assert_eq!(verified.unwrap().free_from, of.free_from, "day {day}");
+            }
+        }
+        if clock.now() < expired.free_from.unwrap().min(unwanted.free_from.unwrap()) {
+            assert_eq!(status(&expired).await, BackupStatus::Available, "day {day}");
+            assert_eq!(status(&unwanted).await, BackupStatus::Available, "day {day}");
+        }
+        clock.advance(TimeDelta::days(1));
+    }
+    assert_eq!((status(&expired).await, status(&unwanted).await), (BackupStatus::Deleted, BackupStatus::Deleted));
+    assert!(before.keys().all(|key| !key.starts_with(&format!("{}/", world.instance.id))), "{before:?}");
 }
 
 #[tokio::test]

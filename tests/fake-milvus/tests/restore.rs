@@ -113,7 +113,7 @@ async fn a_restore_of_every_line_brings_back_exactly_the_rows_and_a_rollback_und
         assert!(matches!(deleted.state, BackupState::Deleted { .. }), "{line:?}: {:?}", deleted.state);
         // An alias that a user gives to what a rollback drops: from 2.4 on, that would keep it.
         fake.point_alias("latest", "items").await;
-        restore::rollback(&jobs, &world.instance.id, &restored.id).await.unwrap();
+        restore::rollback(&jobs, &world.instance.id, &restored.id, None).await.unwrap();
         let back = drive(&jobs, &world.instance, &restored.id).await;
         assert!(matches!(back.state, RestoreState::RolledBack { .. }), "{line:?}: {:?}", back.state);
         assert_eq!([fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()], before, "{line:?}");

@@ -187,6 +187,8 @@ pub fn available(instance: &InstanceId, id: BackupId, region: &Region, made: Tim
         expires_at: None,
         kept_until: None,
         locked_until: None,
+        free_from: None,
+        deletion_requested_at: None,
         cancel_requested_at: None,
         pins: BTreeSet::new(),
         verification: None,

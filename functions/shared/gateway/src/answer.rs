@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use milvault_jobs::{Error, Tag};
+use milvault_model::BackupStatus;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -110,7 +111,7 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
     match caller {
         Caller::Http => {
             let mut headers = BTreeMap::from([("content-type", "application/problem+json".to_owned())]);
-            if matches!(code, Code::BackupInProgress | Code::RestoreInProgress) {
+            if ends_by_itself(&error) {
                 headers.insert("retry-after", JOB_RETRY_SECONDS.to_string());
             }
             Ok(response(problem.status(), headers, &json!(problem).to_string()))
@@ -119,6 +120,16 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
         Caller::Background if code.status() >= 500 => Err(error),
         Caller::Direct | Caller::Background => Ok(json!(problem)),
     }
+}
+
+/// Whether what is in the way is a job, which ends without anyone doing anything.
+fn ends_by_itself(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::BackupInProgress(_)
+            | Error::RestoreInProgress(_)
+            | Error::NotAvailable(_, BackupStatus::Pending | BackupStatus::Running)
+    )
 }
 
 /// Whoever waits for another's job to be over asks again after so long: jobs take seconds to hours.

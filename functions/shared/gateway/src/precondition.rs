@@ -20,21 +20,29 @@ pub(crate) fn read(headers: &Headers) -> Result<Precondition, Error> {
         (None, Some(_)) => Err(invalid(IF_NONE_MATCH, "is '*', which lets a PUT only make something new")),
         (Some("*"), None) => Ok(Precondition::Exists),
         (Some(tags), None) => {
-            let tags: Vec<String> = tags.split(',').map(|tag| tag.trim().to_owned()).collect();
-            if tags.iter().all(|tag| is_tag(tag)) {
-                Ok(Precondition::Matches(tags))
-            } else {
-                Err(invalid(IF_MATCH, "is '*' or the ETag that GET answered, with its quotes"))
-            }
+            let wrong = || invalid(IF_MATCH, "is '*' or the ETag that GET answered, with its quotes");
+            Ok(Precondition::Matches(listed(tags).ok_or_else(wrong)?))
         }
     }
 }
 
-/// A tag in quotes. Ours have no commas; a weak one, `W/"..."`, never matches here and is let through to do so.
-fn is_tag(text: &str) -> bool {
-    let quoted = text.strip_prefix("W/").unwrap_or(text);
-    let inside = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    inside.is_some_and(|inside| inside.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"'))
+/// Tags with commas between them, which tags may hold too. A weak one, `W/"..."`, never matches here and is let through to
+/// do so.
+fn listed(mut text: &str) -> Option<Vec<String>> {
+    let mut tags = Vec::new();
+    loop {
+        let weak = if text.starts_with("W/") { "W/" } else { "" };
+        let (inside, rest) = text[weak.len()..].strip_prefix('"')?.split_once('"')?;
+        if !inside.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        tags.push(format!("{weak}\"{inside}\""));
+        let rest = rest.trim_start();
+        if rest.is_empty() {
+            return Some(tags);
+        }
+        text = rest.strip_prefix(',')?.trim_start();
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +60,10 @@ mod tests {
         assert_eq!(of(&[("If-Match", " * ")]).unwrap(), Precondition::Exists);
         let two = Precondition::Matches(vec!["\"a\"".into(), "W/\"b\"".into()]);
         assert_eq!(of(&[("If-Match", "\"a\", W/\"b\"")]).unwrap(), two);
-        for (name, value) in [("If-Match", "a"), ("If-Match", ""), ("If-Match", "\"a"), ("If-None-Match", "\"a\"")] {
+        let with_comma = Precondition::Matches(vec!["\"a,b\"".into(), "\"c\"".into()]);
+        assert_eq!(of(&[("If-Match", "\"a,b\",\"c\"")]).unwrap(), with_comma);
+        let wrong = ["a", "", "\"a", "\"a\" \"b\"", "\"a\",", "\"a\nb\""];
+        for (name, value) in wrong.map(|value| ("If-Match", value)).into_iter().chain([("If-None-Match", "\"a\"")]) {
             let refused = matches!(of(&[(name, value)]), Err(Error::Invalid(found)) if found[0].pointer == name);
             assert!(refused, "{name}: {value}");
         }

@@ -119,8 +119,9 @@ impl Code {
             Error::BackupInProgress(_) => Self::BackupInProgress,
             Error::RestoreInProgress(_) => Self::RestoreInProgress,
             // A restore that can't be rolled back or cancelled has no code of its own. It isn't in progress, so a
-            // caller must not be told to wait; what it asks for is not available.
-            Error::NotAvailable(..) | Error::RestoreState(_) => Self::BackupNotAvailable,
+            // caller must not be told to wait; what it asks for is not available. Nor is a backup of which a document is
+            // gone or changed.
+            Error::NotAvailable(..) | Error::RestoreState(_) | Error::Document { .. } => Self::BackupNotAvailable,
             Error::HasBackups(_) => Self::InstanceHasBackups,
             Error::EngineUnsupported(_) => Self::EngineVersionUnsupported,
             Error::CollectionExists(_) => Self::CollectionExists,
@@ -128,12 +129,9 @@ impl Code {
             Error::PreconditionFailed => Self::PreconditionFailed,
             Error::Milvus(_) => Self::MilvusUnreachable,
             Error::Objects(_) | Error::NoSnapshotBucket(_) => Self::StorageUnreachable,
-            Error::Catalog(_)
-            | Error::Invocation(_)
-            | Error::Schedules(_)
-            | Error::Events(_)
-            | Error::Document { .. }
-            | Error::LeaseLost => Self::Internal,
+            Error::Catalog(_) | Error::Invocation(_) | Error::Schedules(_) | Error::Events(_) | Error::LeaseLost => {
+                Self::Internal
+            }
         }
     }
 }
@@ -265,7 +263,7 @@ mod tests {
             (ObjectsError::Unavailable("503".into()).into(), "STORAGE_UNREACHABLE", 502),
             (Error::NoSnapshotBucket("eu-west-1".parse().unwrap()), "STORAGE_UNREACHABLE", 502),
             (CatalogError::Unavailable("table gone".into()).into(), "INTERNAL", 500),
-            (Error::Document { key: "k".into(), reason: "r".into() }, "INTERNAL", 500),
+            (Error::Document { key: "k".into(), reason: "r".into() }, "BACKUP_NOT_AVAILABLE", 409),
             (Error::LeaseLost, "INTERNAL", 500),
         ];
         for (error, code, status) in cases {

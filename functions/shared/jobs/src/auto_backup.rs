@@ -8,12 +8,12 @@ use milvault_model::{
 use crate::{
     Error, Jobs, Precondition, Tag,
     backup::{self, CreateBackup},
-    notices,
+    decided, notices,
     ports::{CatalogError, Expect, MilvusError, ObjectsError, Versioned, Write},
 };
 
-/// How often a change is decided anew because its record changed at the same moment.
-const ATTEMPTS: u32 = 8;
+/// How often a run is looked at anew because its record changed at the same moment; then it is delivered again.
+const LOOKS: u32 = 8;
 
 /// How many names are tried for a backup: others may have taken the run's.
 const NAMES: u32 = 9;
@@ -49,15 +49,16 @@ pub async fn find(jobs: &Jobs, instance: &InstanceId) -> Result<AutoBackup, Erro
     Ok(found.map_or_else(|| AutoBackup::off(instance.clone()), |found| found.value))
 }
 
-/// Changes an instance's automatic backups: writes down what is wanted, tells the scheduler, and writes down that it
-/// knows. Whatever goes wrong in between, the sweep tells the scheduler what the catalog says.
+/// Changes an instance's automatic backups: writes down what is wanted, as `plan` makes it of the present plan, tells the
+/// scheduler, and writes down that it knows. Whatever goes wrong in between, the sweep tells the scheduler what the
+/// catalog says.
 ///
 /// # Errors
 /// [`Error::InstanceNotFound`], [`Error::PreconditionFailed`]; when the catalog fails.
 pub async fn change(
     jobs: &Jobs,
     instance: &InstanceId,
-    plan: &Plan,
+    plan: &(dyn Fn(&Plan) -> Plan + Send + Sync),
     wanted: Wanted,
     precondition: &Precondition,
 ) -> Result<(AutoBackup, Told), Error> {
@@ -91,13 +92,12 @@ struct Change {
 async fn write_down(
     jobs: &Jobs,
     instance: &InstanceId,
-    plan: &Plan,
+    plan: &(dyn Fn(&Plan) -> Plan + Send + Sync),
     wanted: Wanted,
     precondition: &Precondition,
 ) -> Result<Change, Error> {
     let catalog = jobs.ports.catalog.as_ref();
-    let mut attempt = 1;
-    loop {
+    decided(async || {
         let registered = catalog.instance(instance).await?;
         let registered = registered.ok_or_else(|| Error::InstanceNotFound(instance.clone()))?;
         let (before, expect, version) = match catalog.auto_backup(instance).await? {
@@ -107,7 +107,7 @@ async fn write_down(
         // There always is something: that nothing was ever asked for is shown as switched off.
         precondition.check(Some(&Tag::of_auto_backup(&before)))?;
         let now = jobs.ports.clock.now();
-        let changed = before.clone().changed(plan.clone(), wanted, now);
+        let changed = before.clone().changed(plan(&before.plan), wanted, now);
         let mut writes = vec![
             Write::AutoBackup(Box::new(changed.clone()), expect),
             // So that nothing is left behind of an instance that is being removed at this moment.
@@ -115,14 +115,10 @@ async fn write_down(
         ];
         let missed = missed_by(&changed).filter(|_| missed_by(&before).is_none());
         writes.extend(missed.map(|missed| Write::Notice(Box::new(Notice::runs_missed(instance, &missed, now)))));
-        match catalog.commit(writes).await {
-            Ok(()) => {
-                return Ok(Change { record: Versioned { value: changed, version }, before: before.schedule });
-            }
-            Err(CatalogError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
-            Err(error) => return Err(error.into()),
-        }
-    }
+        catalog.commit(writes).await?;
+        Ok(Change { record: Versioned { value: changed, version }, before: before.schedule })
+    })
+    .await
 }
 
 /// The run that a change of the record has ended.
@@ -225,7 +221,7 @@ pub(crate) async fn begin_waiting(jobs: &Jobs, instance: &InstanceId) {
 /// When the catalog fails; the run is delivered again, or found by the sweep.
 pub async fn run(jobs: &Jobs, instance: &InstanceId, scheduled_for: Option<Time>) -> Result<RunEnd, Error> {
     let mut again = 0;
-    for _ in 0..ATTEMPTS + NAMES {
+    for _ in 0..LOOKS + NAMES {
         let Some(found) = jobs.ports.catalog.auto_backup(instance).await? else {
             return Ok(RunEnd::Nothing("no automatic backups were asked for"));
         };

@@ -24,6 +24,8 @@ pub(crate) enum Cause {
 
 /// Deletes a finished backup, or stops one that isn't.
 ///
+/// One that is locked stays as it is until that is over, and is deleted then.
+///
 /// A finished backup is DELETING from here on, and DELETED if its objects could be removed before the deadline; a job
 /// of the instance or the deadline leave that to the sweep. A pending or running one is asked to stop, and a worker
 /// started that sees to it. Deleting twice is deleting once.
@@ -36,7 +38,15 @@ pub async fn delete(
     backup: &BackupId,
     deadline: Deadline,
 ) -> Result<Backup, Error> {
-    delete_because(jobs, instance, backup, Cause::Request, deadline).await
+    match delete_because(jobs, instance, backup, Cause::Request, deadline).await {
+        // What other backups need can't be told while one of them is damaged. It is DELETING by now: the sweep goes on
+        // with it, and says so for as long as it can't.
+        Err(error @ Error::Document { .. }) => {
+            tracing::error!(%error, %backup, "the sweep will go on with the deletion");
+            crate::backup::find(jobs, instance, backup).await
+        }
+        outcome => outcome,
+    }
 }
 
 pub(crate) async fn delete_because(
@@ -88,6 +98,15 @@ async fn mark(jobs: &Jobs, found: Versioned<Backup>, cause: Cause) -> Result<Bac
         return Err(Error::RestoreInProgress(restore.clone()));
     }
     let now = jobs.ports.clock.now();
+    if backup.free_from.is_some_and(|free_from| free_from > now) {
+        // S3 would only hide it, and go on charging for what nobody sees: it stays what it is until it can be removed.
+        if backup.deletion_requested_at.is_none() {
+            backup.deletion_requested_at = Some(now);
+            let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
+            jobs.ports.catalog.commit(vec![put]).await?;
+        }
+        return Ok(backup);
+    }
     if let Some(snapshot) = backup.state.snapshot().cloned() {
         backup.state = BackupState::Deleting { snapshot, since: now, after: None };
     }

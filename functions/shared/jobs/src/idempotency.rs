@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 use milvault_model::Time;
 
 use crate::{
-    Error, Jobs,
-    ports::{Catalog, CatalogError, Idempotency, Write},
+    Error, Jobs, decided,
+    ports::{Catalog, Idempotency, Write},
 };
 
 /// How long a key is remembered.
@@ -32,22 +32,23 @@ impl IdempotencyKey {
         }
     }
 
-    /// Remembers the key for a request that makes nothing new when it comes again, so that all there is to see to is that
-    /// the key doesn't come with another one.
+    /// Remembers the key of a request that has no record of its own to be committed with; answers since when the key is
+    /// known, to the second.
     ///
     /// # Errors
-    /// [`Error::KeyReused`] if it did; when the catalog fails.
-    pub async fn remember(&self, jobs: &Jobs, scope: String, resource: String) -> Result<(), Error> {
+    /// [`Error::KeyReused`] if it came with another request before; when the catalog fails.
+    pub async fn remember(&self, jobs: &Jobs, scope: String, resource: String) -> Result<Time, Error> {
         let catalog = jobs.ports.catalog.as_ref();
-        if self.earlier(catalog, &scope).await?.is_some() {
-            return Ok(());
-        }
-        let record = self.record(scope.clone(), resource, jobs.ports.clock.now());
-        match catalog.commit(vec![Write::Idempotency(record)]).await {
-            // The same key at the same moment: with the same request that is fine.
-            Err(CatalogError::Conflict(_)) => self.earlier(catalog, &scope).await.map(drop),
-            committed => Ok(committed?),
-        }
+        decided(async || {
+            if let Some(record) = self.known(catalog, &scope).await? {
+                return Ok(record.expires_at - REMEMBERED);
+            }
+            let now = jobs.ports.clock.now();
+            // The same key at the same moment: it is known then.
+            catalog.commit(vec![Write::Idempotency(self.record(scope.clone(), resource.clone(), now))]).await?;
+            Ok(now)
+        })
+        .await
     }
 
     /// What the same request made before, if it did.
@@ -55,10 +56,13 @@ impl IdempotencyKey {
     /// # Errors
     /// [`Error::KeyReused`] if the key came with another request.
     pub(crate) async fn earlier(&self, catalog: &dyn Catalog, scope: &str) -> Result<Option<String>, Error> {
+        Ok(self.known(catalog, scope).await?.map(|record| record.resource))
+    }
+
+    async fn known(&self, catalog: &dyn Catalog, scope: &str) -> Result<Option<Idempotency>, Error> {
         match catalog.idempotency(scope, &self.key).await? {
-            None => Ok(None),
-            Some(record) if record.request_hash == self.request_hash => Ok(Some(record.resource)),
-            Some(_) => Err(Error::KeyReused),
+            Some(record) if record.request_hash != self.request_hash => Err(Error::KeyReused),
+            known => Ok(known),
         }
     }
 }

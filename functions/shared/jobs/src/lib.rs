@@ -8,8 +8,10 @@
 mod attribution;
 pub mod auto_backup;
 pub mod backup;
+mod decisions;
 pub mod deletion;
 mod error;
+mod expiry;
 mod garbage;
 mod idempotency;
 mod layout;
@@ -26,6 +28,7 @@ mod throttle;
 pub mod usage;
 mod watched;
 
+pub use decisions::decided;
 pub use error::{Error, FieldError};
 pub use idempotency::IdempotencyKey;
 pub use layout::{STAGING_PREFIX, probe_key};

@@ -2,13 +2,13 @@
 //! still.
 
 use milvault_model::{
-    Backup, BackupId, DueKind, InstanceId, JobRef, KeepAtLeast, RestoreId, Time,
-    retention::{self, Decision, Standing},
+    Backup, BackupId, DueKind, InstanceId, JobRef, RestoreId, Time,
+    retention::{self, Decision},
 };
 use serde::Serialize;
 
 use crate::{
-    Error, Jobs, auto_backup, deletion, notices,
+    Error, Jobs, auto_backup, deletion, expiry, notices,
     ports::{CatalogError, Deadline, DueEntry, DueItem, Expect, PageRequest, Versioned, Write},
 };
 
@@ -153,10 +153,9 @@ async fn look_at(
         DueItem::Backup(instance, backup) if matches!(kind, DueKind::Expiry | DueKind::Verification) => {
             let found = jobs.ports.catalog.backup(instance, backup).await?;
             let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
-            let standing = standing(jobs, &found.value).await?;
-            let decision = retention::decide(&found.value, standing, jobs.ports.clock.now());
-            let is_expired = matches!(decision, Decision::Delete { .. });
-            if !is_expired && kind == DueKind::Verification {
+            let decision = expiry::decide(jobs, &found.value).await?;
+            let goes = matches!(decision, Decision::Delete { .. } | Decision::DeleteAsAsked { .. });
+            if !goes && kind == DueKind::Verification {
                 verify(jobs, mode, instance, backup, report).await?;
             } else {
                 let outcome = match mode {
@@ -198,32 +197,6 @@ async fn look_at(
     Ok(())
 }
 
-/// How a backup that may have expired stands among the instance's automatic ones.
-async fn standing(jobs: &Jobs, backup: &Backup) -> Result<Standing, Error> {
-    let mut standing = Standing { keep_at_least: KeepAtLeast::NONE, newer: 0 };
-    let is_expired = backup.expires_at.is_some_and(|at| at <= jobs.ports.clock.now());
-    if !is_expired || !retention::counts(backup) {
-        return Ok(standing);
-    }
-    let catalog = jobs.ports.catalog.as_ref();
-    if let Some(found) = catalog.auto_backup(&backup.instance_id).await? {
-        standing.keep_at_least = found.value.plan.keep_at_least;
-    }
-    let mut after = None;
-    while standing.newer < standing.keep_at_least.count() {
-        let page = catalog.backups(&backup.instance_id, PageRequest { after, limit: 100 }).await?;
-        for newer in page.items.iter().map(|found| &found.value).take_while(|newer| newer.id > backup.id) {
-            standing.newer += usize::from(retention::counts(newer));
-        }
-        let last = page.items.last().map(|found| &found.value.id);
-        if !page.more || last.is_none_or(|last| *last <= backup.id) {
-            break;
-        }
-        after = last.map(ToString::to_string);
-    }
-    Ok(standing)
-}
-
 /// Does what was decided about a backup whose expiry is due; answers what came of it.
 async fn carry_out(
     jobs: &Jobs,
@@ -233,9 +206,12 @@ async fn carry_out(
 ) -> Result<String, Error> {
     let Versioned { value: backup, version } = found;
     match decision {
-        Decision::Delete { .. } => {
-            let (instance, id) = (&backup.instance_id, &backup.id);
-            let deleted = deletion::delete_because(jobs, instance, id, deletion::Cause::Expiry, deadline).await?;
+        Decision::Delete { .. } | Decision::DeleteAsAsked { .. } => {
+            let cause = match decision {
+                Decision::DeleteAsAsked { .. } => deletion::Cause::Request,
+                _ => deletion::Cause::Expiry,
+            };
+            let deleted = deletion::delete_because(jobs, &backup.instance_id, &backup.id, cause, deadline).await?;
             Ok(format!("{:?}", deleted.state.status()))
         }
         Decision::KeptAtLeast { .. } => {
@@ -248,9 +224,11 @@ async fn carry_out(
                 Err(error) => Err(error.into()),
             }
         }
-        Decision::NotExpired { .. } | Decision::Unlimited | Decision::InUse(_) | Decision::NotFinished => {
-            Ok(decision.name().to_owned())
-        }
+        Decision::NotExpired { .. }
+        | Decision::Unlimited
+        | Decision::Locked { .. }
+        | Decision::InUse(_)
+        | Decision::NotFinished => Ok(decision.name().to_owned()),
     }
 }
 

@@ -58,6 +58,12 @@ pub struct Backup {
     /// Until when everything of it is locked at least, in a bucket with Object Lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<Time>,
+    /// From when on nothing of it is locked any more, in such a bucket: until then nothing of it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_from: Option<Time>,
+    /// When the caller asked to delete it, if it was locked then: it is deleted when that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_requested_at: Option<Time>,
     /// When the caller asked to stop it, if they did while it was pending or running.
     pub cancel_requested_at: Option<Time>,
     /// The restores that are reading it: it can't be deleted before they end.
@@ -421,8 +427,9 @@ impl Backup {
                     Some(Verification { completed_at: Some(completed_at), .. }) => *completed_at + VERIFY_EVERY,
                     Some(under_way) => under_way.advanced_at + VERIFICATION_LOST,
                 };
-                let expiry = self.expires_at.map(|at| self.kept_until.map_or(at, |kept| kept.max(at)));
-                let expiry = expiry.filter(|at| *at <= verify_at);
+                let expiry = self.deletion_requested_at.or(self.expires_at);
+                let kept = |at| [Some(at), self.kept_until, self.free_from].into_iter().flatten().max();
+                let expiry = expiry.and_then(kept).filter(|at| *at <= verify_at);
                 Some(match expiry {
                     Some(at) => Due { kind: DueKind::Expiry, at },
                     None => Due { kind: DueKind::Verification, at: verify_at },

@@ -98,3 +98,12 @@ pub struct Instance {
     /// The version that the server reported when it was last asked.
     pub reported_engine_version: Option<String>,
 }
+
+impl Instance {
+    /// Whether what was found out about the one holds for the other: they are the same server, with the same storage,
+    /// reached in the same way.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        (&self.endpoint, &self.region, &self.storage, &self.auth)
+            == (&other.endpoint, &other.region, &other.storage, &other.auth)
+    }
+}

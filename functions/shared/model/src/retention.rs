@@ -26,6 +26,11 @@ pub enum Decision {
         /// Since when.
         expired_at: Time,
     },
+    /// Delete it: a caller asked for that while it was locked.
+    DeleteAsAsked {
+        /// When.
+        asked_at: Time,
+    },
     /// Keep it: its expiry is still to come.
     NotExpired {
         /// When it will be over.
@@ -38,6 +43,11 @@ pub enum Decision {
         /// How many are kept.
         keep_at_least: KeepAtLeast,
     },
+    /// Not yet: what it has stored is locked.
+    Locked {
+        /// Until when.
+        until: Time,
+    },
     /// Keep it: a restore is reading it; the next sweep asks again.
     InUse(RestoreId),
     /// Keep it: it isn't a finished backup.
@@ -48,11 +58,13 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Delete { expired_at } => write!(f, "it expired at {}", expired_at.to_rfc3339()),
+            Self::DeleteAsAsked { asked_at } => write!(f, "its deletion was asked for at {}", asked_at.to_rfc3339()),
             Self::NotExpired { expires_at } => write!(f, "it expires at {}", expires_at.to_rfc3339()),
             Self::Unlimited => f.write_str("it has no expiry"),
             Self::KeptAtLeast { keep_at_least } => {
                 write!(f, "it is one of the newest {} automatic backups", keep_at_least.count())
             }
+            Self::Locked { until } => write!(f, "it is locked until {}", until.to_rfc3339()),
             Self::InUse(restore) => write!(f, "restore {restore} is reading it"),
             Self::NotFinished => f.write_str("it isn't a finished backup"),
         }
@@ -60,13 +72,20 @@ impl fmt::Display for Decision {
 }
 
 impl Decision {
+    /// Whether the backup is on its way out, and only waits for what is in the way of that.
+    pub fn is_going(&self) -> bool {
+        matches!(self, Self::Delete { .. } | Self::DeleteAsAsked { .. } | Self::Locked { .. })
+    }
+
     /// The decision in one word.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Delete { .. } => "Delete",
+            Self::DeleteAsAsked { .. } => "DeleteAsAsked",
             Self::NotExpired { .. } => "NotExpired",
             Self::Unlimited => "Unlimited",
             Self::KeptAtLeast { .. } => "KeptAtLeast",
+            Self::Locked { .. } => "Locked",
             Self::InUse(_) => "InUse",
             Self::NotFinished => "NotFinished",
         }
@@ -75,7 +94,9 @@ impl Decision {
 
 /// Whether a backup is one of those of which the newest may outlive their expiry.
 pub fn counts(backup: &Backup) -> bool {
-    backup.kind == BackupKind::Auto && matches!(backup.state, BackupState::Available(_))
+    backup.kind == BackupKind::Auto
+        && matches!(backup.state, BackupState::Available(_))
+        && backup.deletion_requested_at.is_none()
 }
 
 /// Decides about one backup.
@@ -83,15 +104,18 @@ pub fn decide(backup: &Backup, standing: Standing, now: Time) -> Decision {
     if !backup.is_living() {
         return Decision::NotFinished;
     }
-    let Some(expiry) = backup.expires_at else { return Decision::Unlimited };
-    if expiry > now {
-        return Decision::NotExpired { expires_at: expiry };
-    }
+    let delete = match (backup.deletion_requested_at, backup.expires_at) {
+        (Some(asked_at), _) => Decision::DeleteAsAsked { asked_at },
+        (None, None) => return Decision::Unlimited,
+        (None, Some(expires_at)) if expires_at > now => return Decision::NotExpired { expires_at },
+        (None, Some(expired_at)) => Decision::Delete { expired_at },
+    };
     if counts(backup) && standing.newer < standing.keep_at_least.count() {
         return Decision::KeptAtLeast { keep_at_least: standing.keep_at_least };
     }
-    match backup.pins.first() {
-        Some(restore) => Decision::InUse(restore.clone()),
-        None => Decision::Delete { expired_at: expiry },
+    match (backup.pins.first(), backup.free_from.filter(|free_from| *free_from > now)) {
+        (Some(restore), _) => Decision::InUse(restore.clone()),
+        (None, Some(until)) => Decision::Locked { until },
+        (None, None) => delete,
     }
 }

@@ -54,6 +54,8 @@ fn backup(number: usize, made: &Made) -> Backup {
         expires_at: made.expires.map(at),
         kept_until: None,
         locked_until: None,
+        free_from: None,
+        deletion_requested_at: None,
         cancel_requested_at: None,
         pins: made.is_pinned.then(|| "rs-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap()).into_iter().collect(),
         verification: None,

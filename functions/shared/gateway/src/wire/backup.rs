@@ -34,6 +34,9 @@ pub struct BackupView<'a> {
     completed_at: Option<Timestamp>,
     point_in_time: Option<Timestamp>,
     expires_at: Option<Timestamp>,
+    /// In a bucket with Object Lock: it isn't deleted before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locked_until: Option<Timestamp>,
     failure: Option<&'a Failure>,
 }
 
@@ -61,7 +64,9 @@ impl<'a> BackupView<'a> {
             started_at: snapshot.map(|snapshot| snapshot.started_at.into()),
             completed_at: snapshot.map(|snapshot| snapshot.completed_at.into()),
             point_in_time: snapshot.map(|snapshot| snapshot.point_in_time.into()),
-            expires_at: backup.expires_at.map(Timestamp::from),
+            // What was to be deleted while it was locked goes when that is over.
+            expires_at: backup.deletion_requested_at.and(backup.free_from).or(backup.expires_at).map(Timestamp::from),
+            locked_until: backup.free_from.filter(|_| backup.is_living()).map(Timestamp::from),
             failure: None,
         };
         match &backup.state {
@@ -230,6 +235,8 @@ mod tests {
             expires_at: None,
             kept_until: None,
             locked_until: None,
+            free_from: None,
+            deletion_requested_at: None,
             cancel_requested_at: None,
             pins: Default::default(),
             verification: None,

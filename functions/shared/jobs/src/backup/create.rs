@@ -8,6 +8,7 @@ use milvault_model::{
 
 use crate::{
     Error, FieldError, IdempotencyKey, Jobs,
+    decisions::ATTEMPTS,
     ports::{Bucket, CatalogError, Expect, Write},
     slice,
 };
@@ -29,9 +30,6 @@ pub struct CreateBackup {
     pub idempotency: Option<IdempotencyKey>,
 }
 
-/// How often a commit is tried again because a record was changed at the same moment.
-const ATTEMPTS: u32 = 5;
-
 /// Accepts a backup: checks that the server is there, supported, and its bucket readable, then writes the record and
 /// makes it the instance's job. Does not start it.
 ///
@@ -50,31 +48,51 @@ pub(crate) async fn create_with(
     request: CreateBackup,
     along: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
 ) -> Result<Backup, Error> {
+    let scope = format!("create-backup#{}", request.instance_id);
+    if let Some(earlier) = earlier(jobs, &request, &scope).await? {
+        return Ok(earlier);
+    }
+    let mut checked = None;
     for _ in 0..ATTEMPTS {
-        if let Some(created) = attempt(jobs, &request, along).await? {
-            return Ok(created);
+        match attempt(jobs, &request, &scope, along, &mut checked).await {
+            Ok(Some(created)) => return Ok(created),
+            Ok(None) => {}
+            // What is in the way may be what the same request, at the same moment, has made.
+            Err(error) => return earlier(jobs, &request, &scope).await?.ok_or(error),
         }
     }
     Err(CatalogError::Unavailable(format!("instance '{}' keeps changing", request.instance_id)).into())
 }
 
-/// One attempt; `None` if a record that it read was changed by someone else meanwhile, and nothing is in the way.
+/// A server that was found fit to be backed up, and the version that it reported.
+struct Checked {
+    instance: Instance,
+    engine_version: String,
+}
+
+/// One attempt; `None` if a record that it read was changed by someone else meanwhile, and nothing is in the way. What
+/// it found out about the server is kept for the next one.
 async fn attempt(
     jobs: &Jobs,
     request: &CreateBackup,
+    scope: &str,
     along: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
+    checked: &mut Option<Checked>,
 ) -> Result<Option<Backup>, Error> {
     let catalog = jobs.ports.catalog.as_ref();
     let instance_id = &request.instance_id;
-    let scope = format!("create-backup#{instance_id}");
-    if let Some(earlier) = earlier(jobs, request, &scope).await? {
-        return Ok(Some(earlier));
-    }
     let instance = catalog.instance(instance_id).await?;
     let instance = instance.ok_or_else(|| Error::InstanceNotFound(instance_id.clone()))?;
     refuse_if_taken(jobs, request).await?;
-    let engine_version = gate(jobs, &instance.value).await?;
-    check_source(jobs, &instance.value).await?;
+    let engine_version = match checked {
+        Some(checked) if checked.instance.is_same_server(&instance.value) => checked.engine_version.clone(),
+        _ => {
+            let engine_version = gate(jobs, &instance.value).await?;
+            check_source(jobs, &instance.value).await?;
+            *checked = Some(Checked { instance: instance.value.clone(), engine_version: engine_version.clone() });
+            engine_version
+        }
+    };
 
     let now = jobs.ports.clock.now();
     let backup = Backup {
@@ -90,6 +108,8 @@ async fn attempt(
         expires_at: request.expires_in.map(|after| now + after),
         kept_until: None,
         locked_until: None,
+        free_from: None,
+        deletion_requested_at: None,
         cancel_requested_at: None,
         pins: Default::default(),
         verification: None,
@@ -105,21 +125,15 @@ async fn attempt(
         Write::Instance(Box::new(seen), Expect::Version(instance.version)),
     ];
     if let Some(key) = &request.idempotency {
-        writes.push(Write::Idempotency(key.record(scope.clone(), backup.id.to_string(), now)));
+        writes.push(Write::Idempotency(key.record(scope.to_owned(), backup.id.to_string(), now)));
     }
     let own = writes.len();
     writes.extend(along(&backup));
     match catalog.commit(writes).await {
         Ok(()) => Ok(Some(backup)),
         Err(CatalogError::Conflict(place)) if place >= own => Err(CatalogError::Conflict(place).into()),
-        Err(CatalogError::Conflict(_)) => {
-            // Someone else was faster: say who, or give the answer that the same request got.
-            if let Some(earlier) = earlier(jobs, request, &scope).await? {
-                return Ok(Some(earlier));
-            }
-            refuse_if_taken(jobs, request).await?;
-            Ok(None)
-        }
+        // Someone else was faster: the next attempt says who, or what has changed.
+        Err(CatalogError::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

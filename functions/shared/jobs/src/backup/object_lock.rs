@@ -54,6 +54,11 @@ impl ObjectLock {
         known.filter(|_| !self.is_short(known)).unwrap_or(self.wanted)
     }
 
+    /// From when on nothing is locked any more of what was stored by now, or renewed.
+    pub(crate) fn free_from(&self, now: Time) -> Time {
+        self.wanted.max(now + self.period)
+    }
+
     /// Renews the locks of these.
     ///
     /// # Errors

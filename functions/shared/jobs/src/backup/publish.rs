@@ -15,7 +15,7 @@ use super::{
     clean::remove_own,
     flush::Found,
     inspection::{Finding, Inspection},
-    object_lock::Locks,
+    object_lock::{Locks, ObjectLock},
     work::Work,
 };
 use crate::{
@@ -200,6 +200,9 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
     for kind in [PageKind::Plan, PageKind::Capture] {
         work.folder().remove_all(kind.prefix()).await?;
     }
+    // Nothing is stored after this.
+    let lock = ObjectLock::of(work.jobs, work.bucket, &work.backup, work.run.started_at).await?;
+    work.backup.free_from = lock.map(|lock| lock.free_from(work.jobs.ports.clock.now()));
     let snapshot = Snapshot {
         started_at: work.run.started_at,
         completed_at: work.jobs.ports.clock.now(),

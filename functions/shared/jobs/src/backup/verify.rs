@@ -10,7 +10,7 @@ use super::{
     object_lock::ObjectLock,
 };
 use crate::{
-    Error, Jobs, layout, notices,
+    Error, Jobs, expiry, layout, notices,
     ports::{CatalogError, Deadline, Expect, Versioned, Write},
     snapshot,
 };
@@ -46,13 +46,20 @@ pub async fn verify(
     });
     let bucket = jobs.settings.snapshots.in_region(&found.value.region)?;
     let lock = ObjectLock::of(jobs, bucket, &found.value, verification.started_at).await?;
-    // Only what would run out is renewed.
+    // Only what would run out is renewed, and nothing of what is to go.
     let lock = lock.filter(|lock| lock.is_short(found.value.locked_until));
+    let lock = match lock {
+        Some(_) if expiry::decide(jobs, &found.value).await?.is_going() => None,
+        lock => lock,
+    };
     compare(jobs, &found.value, &mut verification, lock.as_ref(), deadline).await?;
     let is_whole =
         verification.completed_at.is_some() && verification.missing.is_empty() && verification.changed.is_empty();
-    let locked_until = lock.filter(|_| is_whole).map(|lock| lock.renewed(None));
-    let backup = save(jobs, found, verification, locked_until).await?;
+    let renewed = lock.map(|lock| Renewed {
+        all_until: is_whole.then(|| lock.renewed(None)),
+        free_from: lock.free_from(verification.started_at),
+    });
+    let backup = save(jobs, found, verification, renewed).await?;
     if backup.is_living() && backup.verification.as_ref().is_some_and(|last| last.completed_at.is_none()) {
         // A lost invocation only costs time: the sweep goes on with what stands still.
         if let Err(error) = jobs.ports.continuation.verify(instance, &backup.id).await {
@@ -71,12 +78,20 @@ async fn living(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result
     }
 }
 
+/// The locks that a verification has renewed.
+struct Renewed {
+    /// Until when everything is locked, once all of them are.
+    all_until: Option<Time>,
+    /// From when on nothing is.
+    free_from: Time,
+}
+
 /// Writes down how far the verification is, whatever else happens to the record meanwhile.
 async fn save(
     jobs: &Jobs,
     mut found: Versioned<Backup>,
     mut verification: Verification,
-    locked_until: Option<Time>,
+    renewed: Option<Renewed>,
 ) -> Result<Backup, Error> {
     verification.advanced_at = jobs.ports.clock.now();
     loop {
@@ -86,7 +101,10 @@ async fn save(
             backup.state = judged(backup.state, &verification);
         }
         backup.verification = Some(verification.clone());
-        backup.locked_until = backup.locked_until.max(locked_until);
+        if let Some(renewed) = &renewed {
+            backup.locked_until = backup.locked_until.max(renewed.all_until);
+            backup.free_from = backup.free_from.max(Some(renewed.free_from));
+        }
         let mut writes = vec![Write::Backup(Box::new(backup.clone()), Expect::Version(found.version))];
         let is_news = matches!(backup.state, BackupState::Damaged { .. }) && backup.state.status() != before;
         if is_news {

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
-    Backup, BackupId, BackupName, BackupState, CollectionName, CollectionPattern, EngineVersion, InstanceId, JobRef,
-    Reload, Restore, RestoreId, RestoreMode, RestoreState,
+    Backup, BackupId, BackupName, BackupState, CollectionName, CollectionPattern, EngineVersion, Instance, InstanceId,
+    JobRef, Reload, Restore, RestoreId, RestoreMode, RestoreState,
 };
 
 use crate::{
     Error, FieldError, IdempotencyKey, Jobs, backup,
+    decisions::ATTEMPTS,
     ports::{CatalogError, Expect, Versioned, Write},
     slice, snapshot,
 };
@@ -74,31 +75,44 @@ const LOOKED_UP: usize = 100;
 /// Calls at once: Milvus answers each within milliseconds, or is busy enough.
 const LOOKED_UP_AT_ONCE: usize = 10;
 
-/// How often a commit is tried again because a record was changed at the same moment.
-const ATTEMPTS: u32 = 5;
-
 /// Accepts a restore: checks the backup, the server and the names, then writes the record, makes it the instance's job
 /// and pins the backup. Does not start it.
 ///
 /// # Errors
 /// Whatever stands in its way; then nothing is written.
 pub async fn create(jobs: &Jobs, request: CreateRestore) -> Result<Restore, Error> {
+    let scope = format!("create-restore#{}", request.instance_id);
+    if let Some(earlier) = earlier(jobs, &request, &scope).await? {
+        return Ok(earlier);
+    }
+    let mut checked = None;
     for _ in 0..ATTEMPTS {
-        if let Some(created) = attempt(jobs, &request).await? {
-            return Ok(created);
+        match attempt(jobs, &request, &scope, &mut checked).await {
+            Ok(Some(created)) => return Ok(created),
+            Ok(None) => {}
+            // What is in the way may be what the same request, at the same moment, has made.
+            Err(error) => return earlier(jobs, &request, &scope).await?.ok_or(error),
         }
     }
     Err(CatalogError::Unavailable(format!("instance '{}' keeps changing", request.instance_id)).into())
 }
 
-/// One attempt; `None` if a record that it read was changed by someone else meanwhile, and nothing is in the way.
-async fn attempt(jobs: &Jobs, request: &CreateRestore) -> Result<Option<Restore>, Error> {
+/// A server that was found fit for a restore from this backup.
+struct Checked {
+    instance: Instance,
+    backup: BackupId,
+}
+
+/// One attempt; `None` if a record that it read was changed by someone else meanwhile, and nothing is in the way. What
+/// it found out about the server is kept for the next one.
+async fn attempt(
+    jobs: &Jobs,
+    request: &CreateRestore,
+    scope: &str,
+    checked: &mut Option<Checked>,
+) -> Result<Option<Restore>, Error> {
     let catalog = jobs.ports.catalog.as_ref();
     let instance_id = &request.instance_id;
-    let scope = format!("create-restore#{instance_id}");
-    if let Some(earlier) = earlier(jobs, request, &scope).await? {
-        return Ok(Some(earlier));
-    }
     let not_found = |id: &InstanceId| Error::InstanceNotFound(id.clone());
     let instance = catalog.instance(instance_id).await?.ok_or_else(|| not_found(instance_id))?;
     if catalog.instance(&request.source_instance_id).await?.is_none() {
@@ -108,18 +122,13 @@ async fn attempt(jobs: &Jobs, request: &CreateRestore) -> Result<Option<Restore>
     if let Some(job) = catalog.job(instance_id).await? {
         return Err(Error::occupied(job));
     }
-    let reported = backup::gate(jobs, &instance.value).await?;
-    if let (Some(target), Some(source)) =
-        (EngineVersion::parse(&reported), EngineVersion::parse(&backup.value.engine_version))
-        && !target.can_import_from(&source)
-    {
-        return Err(Error::EngineUnsupported(format!(
-            "the backup was taken from engine version {source}, which can't be restored into the older {target}: \
-             upgrade the instance to {source} or later first"
-        )));
+    let is_checked = checked
+        .as_ref()
+        .is_some_and(|checked| checked.instance.is_same_server(&instance.value) && checked.backup == backup.value.id);
+    if !is_checked {
+        check(jobs, request, &backup.value, &instance.value).await?;
+        *checked = Some(Checked { instance: instance.value.clone(), backup: backup.value.id.clone() });
     }
-    backup::check_source(jobs, &instance.value).await?;
-    check_names(jobs, request, &backup.value, &instance.value).await?;
 
     let now = jobs.ports.clock.now();
     let restore = Restore {
@@ -151,21 +160,12 @@ async fn attempt(jobs: &Jobs, request: &CreateRestore) -> Result<Option<Restore>
         Write::Instance(Box::new(instance.value), Expect::Version(instance.version)),
     ];
     if let Some(key) = &request.idempotency {
-        writes.push(Write::Idempotency(key.record(scope.clone(), restore.id.to_string(), now)));
+        writes.push(Write::Idempotency(key.record(scope.to_owned(), restore.id.to_string(), now)));
     }
     match catalog.commit(writes).await {
         Ok(()) => Ok(Some(restore)),
-        Err(CatalogError::Conflict(_)) => {
-            // Someone else was faster: say who, or give the answer that the same request got.
-            if let Some(earlier) = earlier(jobs, request, &scope).await? {
-                return Ok(Some(earlier));
-            }
-            if let Some(job) = catalog.job(instance_id).await? {
-                return Err(Error::occupied(job));
-            }
-            select(jobs, request).await?;
-            Ok(None)
-        }
+        // Someone else was faster: the next attempt says who, or what has changed.
+        Err(CatalogError::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -197,13 +197,28 @@ async fn select(jobs: &Jobs, request: &CreateRestore) -> Result<Versioned<Backup
     }
 }
 
+/// Whether the server can take the backup, and its names mean something there.
+async fn check(jobs: &Jobs, request: &CreateRestore, backup: &Backup, instance: &Instance) -> Result<(), Error> {
+    let reported = backup::gate(jobs, instance).await?;
+    if let (Some(target), Some(source)) =
+        (EngineVersion::parse(&reported), EngineVersion::parse(&backup.engine_version))
+        && !target.can_import_from(&source)
+    {
+        return Err(Error::EngineUnsupported(format!(
+            "the backup was taken from engine version {source}, which can't be restored into the older {target}: \
+             upgrade the instance to {source} or later first"
+        )));
+    }
+    backup::check_source(jobs, instance).await?;
+    match check_names(jobs, request, backup, instance).await {
+        // Deleted since it was looked at? Then that is the answer.
+        Err(error @ Error::Document { .. }) => select(jobs, request).await.and(Err(error)),
+        checked => checked,
+    }
+}
+
 /// Whether every pattern and rename means something, no two collections get one name, and none is in the way.
-async fn check_names(
-    jobs: &Jobs,
-    request: &CreateRestore,
-    backup: &Backup,
-    instance: &milvault_model::Instance,
-) -> Result<(), Error> {
+async fn check_names(jobs: &Jobs, request: &CreateRestore, backup: &Backup, instance: &Instance) -> Result<(), Error> {
     let objects = jobs.ports.objects.as_ref();
     let bucket = jobs.settings.snapshots.in_region(&backup.region)?;
     let manifest = snapshot::manifest(objects, bucket, &backup.instance_id, &backup.id).await?;

@@ -5,7 +5,7 @@ use milvault_model::{
 };
 
 use crate::{
-    Error, Jobs,
+    Error, IdempotencyKey, Jobs,
     ports::{CatalogError, Expect, Versioned, Write},
     slice,
 };
@@ -53,18 +53,39 @@ pub async fn cancel(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> 
     }
 }
 
-/// Makes a completed restore the instance's job again, to put the previous collections back. Does not start it.
+/// Makes a completed restore the instance's job again, to put the previous collections back. Does not start it. The same
+/// request again answers the restore as it is by then, also if it couldn't be rolled back.
 ///
 /// # Errors
-/// [`Error::RestoreState`] if there is nothing to roll back to; the in-progress errors while a job runs.
-pub async fn rollback(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> Result<Restore, Error> {
+/// [`Error::RestoreState`] if there is nothing to roll back to; the in-progress errors while a job runs;
+/// [`Error::InstanceNotFound`] if the instance was removed since.
+pub async fn rollback(
+    jobs: &Jobs,
+    instance: &InstanceId,
+    restore: &RestoreId,
+    idempotency: Option<&IdempotencyKey>,
+) -> Result<Restore, Error> {
+    let catalog = jobs.ports.catalog.as_ref();
+    let scope = format!("rollback#{instance}");
     loop {
         let Versioned { value: mut record, version } = super::find(jobs, instance, restore).await?;
+        if let Some(key) = idempotency
+            && key.earlier(catalog, &scope).await?.is_some()
+        {
+            return Ok(record);
+        }
+        let registered = catalog.instance(instance).await?;
+        let registered = registered.ok_or_else(|| Error::InstanceNotFound(instance.clone()))?;
         let now = jobs.ports.clock.now();
         let (started_at, completed_at, until) = match &record.state {
             // Asked for twice.
             RestoreState::Running(RestoreRun { phase: RestorePhase::Rollback { .. }, .. })
-            | RestoreState::RolledBack { .. } => return Ok(record),
+            | RestoreState::RolledBack { .. } => {
+                if let Some(key) = idempotency {
+                    key.remember(jobs, scope, restore.to_string()).await?;
+                }
+                return Ok(record);
+            }
             RestoreState::Pending | RestoreState::Running(_) => return Err(Error::RestoreInProgress(restore.clone())),
             RestoreState::Completed { started_at, completed_at, previous: Previous::Kept { until }, .. }
                 if *until > now =>
@@ -85,17 +106,22 @@ pub async fn rollback(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -
         run.started_at = started_at;
         record.state = RestoreState::Running(run);
         let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
-        let writes = vec![
-            Write::ClaimJob(job, now + slice::HAND_OVER),
+        let mut writes = vec![
+            Write::ClaimJob(job.clone(), now + slice::HAND_OVER),
             Write::Restore(Box::new(record.clone()), Expect::Version(version)),
+            // Also refuses to work on an instance that is being removed or moved at this moment.
+            Write::Instance(Box::new(registered.value), Expect::Version(registered.version)),
         ];
-        match jobs.ports.catalog.commit(writes).await {
+        if let Some(key) = idempotency {
+            writes.push(Write::Idempotency(key.record(scope.clone(), restore.to_string(), now)));
+        }
+        match catalog.commit(writes).await {
             Ok(()) => return Ok(record),
-            Err(CatalogError::Conflict(_)) => {
-                if let Some(job) = jobs.ports.catalog.job(instance).await? {
-                    return Err(Error::occupied(job));
-                }
-            }
+            Err(CatalogError::Conflict(_)) => match catalog.job(instance).await? {
+                // The same was asked for at the same moment.
+                Some(other) if other != job => return Err(Error::occupied(other)),
+                _ => {}
+            },
             Err(error) => return Err(error.into()),
         }
     }

@@ -148,6 +148,20 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn who_waits_for_a_job_is_told_when_to_ask_again() {
+        let backup = || "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        for (error, waits) in [
+            (Error::BackupInProgress(backup()), true),
+            (Error::NotAvailable(backup(), BackupStatus::Running), true),
+            (Error::NotAvailable(backup(), BackupStatus::Failed), false),
+            (Error::KeyReused, false),
+        ] {
+            let answer = reply(Caller::Http, Err(error), "req").unwrap();
+            assert_eq!(answer["headers"].get("retry-after").is_some(), waits, "{answer}");
+        }
+    }
+
     fn fault() -> Error {
         CatalogError::Unavailable("table-7".into()).into()
     }

@@ -22,18 +22,27 @@ struct Made {
     /// In minutes from now; `None` for never.
     expires: Option<i64>,
     is_pinned: bool,
+    /// In minutes from now; `None` in a bucket without Object Lock.
+    free: Option<i64>,
+    /// Whether someone asked to delete it, which only what was locked then remembers.
+    is_unwanted: bool,
 }
 
 fn made() -> impl Strategy<Value = Made> {
     let kind = prop_oneof![Just(BackupKind::Manual), Just(BackupKind::Auto)];
     let expires = prop::option::weighted(0.8, -3_i64..3);
-    (kind, 0_u8..8, expires, prop::bool::weighted(0.1)).prop_map(|(kind, state, expires, is_pinned)| Made {
-        kind,
-        // Most of them are AVAILABLE.
-        state: state.saturating_sub(3),
-        expires,
-        is_pinned,
-    })
+    let locked = (prop::option::weighted(0.3, -3_i64..3), prop::bool::weighted(0.3));
+    (kind, 0_u8..8, expires, prop::bool::weighted(0.1), locked).prop_map(
+        |(kind, state, expires, is_pinned, (free, is_unwanted))| Made {
+            kind,
+            // Most of them are AVAILABLE.
+            state: state.saturating_sub(3),
+            expires,
+            is_pinned,
+            free,
+            is_unwanted: free.is_some() && is_unwanted,
+        },
+    )
 }
 
 /// The `number`th backup of an instance; later ones are newer.
@@ -54,8 +63,8 @@ fn backup(number: usize, made: &Made) -> Backup {
         expires_at: made.expires.map(at),
         kept_until: None,
         locked_until: None,
-        free_from: None,
-        deletion_requested_at: None,
+        free_from: made.free.map(at),
+        deletion_requested_at: made.is_unwanted.then(|| at(-10)),
         cancel_requested_at: None,
         pins: made.is_pinned.then(|| "rs-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap()).into_iter().collect(),
         verification: None,
@@ -86,17 +95,21 @@ proptest! {
             .iter()
             .rev()
             .filter(|backup| backup.kind == BackupKind::Auto && matches!(backup.state, BackupState::Available(_)))
+            .filter(|backup| backup.deletion_requested_at.is_none())
             .take(keep as usize)
             .map(|backup| &backup.id)
             .collect();
         for backup in &backups {
             let decision = decide(&backups, backup, keep_at_least);
             prop_assert!(!decision.to_string().is_empty());
-            let is_deleted = matches!(decision, Decision::Delete { .. });
-            let is_expired = backup.is_living() && backup.expires_at.is_some_and(|expiry| expiry <= at(0));
-            let may_go = !newest.contains(&backup.id) && backup.pins.is_empty();
-            prop_assert_eq!(is_deleted, is_expired && may_go, "{:?}: {:?}", backup, decision);
-            if backup.kind == BackupKind::Manual && backup.expires_at.is_none() {
+            let is_deleted = matches!(decision, Decision::Delete { .. } | Decision::DeleteAsAsked { .. });
+            let is_expired = backup.expires_at.is_some_and(|expiry| expiry <= at(0));
+            let is_to_go = backup.is_living() && (is_expired || backup.deletion_requested_at.is_some());
+            let stays = newest.contains(&backup.id) || !backup.pins.is_empty();
+            let is_locked = backup.free_from.is_some_and(|free_from| free_from > at(0));
+            prop_assert_eq!(is_deleted, is_to_go && !stays && !is_locked, "{:?}: {:?}", backup, decision);
+            prop_assert_eq!(decision.is_going(), is_to_go && !stays, "{:?}: {:?}", backup, decision);
+            if backup.expires_at.is_none() && backup.deletion_requested_at.is_none() {
                 prop_assert!(!is_deleted);
             }
         }
@@ -114,10 +127,14 @@ proptest! {
     }
 
     #[test]
-    fn what_is_kept_past_its_expiry_is_due_again_only_when_that_is_over(expires in -3_i64..3, kept in 0_i64..100) {
-        let made = Made { kind: BackupKind::Auto, state: 0, expires: Some(expires), is_pinned: false };
+    fn what_is_kept_or_locked_past_its_expiry_is_due_only_when_that_is_over(
+        expires in -3_i64..3, kept in 0_i64..100, free in prop::option::of(0_i64..100), is_unwanted: bool,
+    ) {
+        let made =
+            Made { kind: BackupKind::Auto, state: 0, expires: Some(expires), is_pinned: false, free, is_unwanted };
         let kept_on = Backup { kept_until: Some(at(kept)), ..backup(1, &made) };
         let due = kept_on.due().unwrap();
-        prop_assert_eq!((due.kind, due.at), (DueKind::Expiry, at(kept.max(expires))));
+        let expires = if is_unwanted { -10 } else { expires };
+        prop_assert_eq!((due.kind, due.at), (DueKind::Expiry, at(kept.max(expires).max(free.unwrap_or(0)))));
     }
 }

@@ -102,6 +102,7 @@ fn show(found: &Value) -> String {
         ("created", time(found, "createdAt")),
         ("point in time", time(found, "pointInTime")),
         ("expires", time(found, "expiresAt")),
+        ("locked until", time(found, "lockedUntil")),
         ("failure", field(found, "failure.message")),
         ("verification", field(found, "verification.status")),
         ("verified", time(found, "verification.completedAt")),

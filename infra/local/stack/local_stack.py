@@ -79,7 +79,7 @@ class LocalStack:
             self.emulator.start()
             self._report(f"AWS emulator on {self.emulator.endpoint_url}")
             milvus = self.start_milvus(self.milvus_bucket)  # comes up while the functions compile
-            self.binaries = build(self.directory / "build.log")
+            self.binaries = build(self.directory / "build.log", "--examples")
             self._report(f"{len(self.binaries)} programs built")
             self._deployment = deploy(
                 self.emulator, self.binaries, parameters=self._parameters, environment=self._environment

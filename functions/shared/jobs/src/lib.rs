@@ -10,6 +10,7 @@ pub mod auto_backup;
 pub mod backup;
 pub mod deletion;
 mod error;
+pub mod freshness;
 mod garbage;
 mod idempotency;
 mod layout;

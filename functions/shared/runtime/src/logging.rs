@@ -1,6 +1,6 @@
 //! The log: one JSON object a line, a panic's too.
 
-use std::{backtrace::Backtrace, io::Write, panic::PanicHookInfo, pin::Pin};
+use std::{io::Write, panic::PanicHookInfo, pin::Pin};
 
 use chrono::Utc;
 use milvault_gateway::{Event, Subject};
@@ -77,13 +77,12 @@ pub(crate) fn start() {
 fn tell_of_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("of no text");
-    let backtrace = Backtrace::capture().to_string();
-    let line = panic_line(Utc::now(), message, &location, request_id().as_deref(), &backtrace);
+    let line = panic_line(Utc::now(), message, &location, request_id().as_deref());
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// With the fields of any other line, and the request id in a span as there.
-fn panic_line(at: Time, message: &str, location: &str, request_id: Option<&str>, backtrace: &str) -> Value {
+fn panic_line(at: Time, message: &str, location: &str, request_id: Option<&str>) -> Value {
     let spans: Vec<Value> = request_id.map(|id| json!({ "name": "call", "requestId": id })).into_iter().collect();
     json!({
         "timestamp": at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
@@ -91,7 +90,6 @@ fn panic_line(at: Time, message: &str, location: &str, request_id: Option<&str>,
         "message": "the function panicked",
         "panic": message,
         "location": location,
-        "backtrace": backtrace,
         "target": module_path!(),
         "spans": spans,
     })
@@ -137,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_panic_outside_of_an_invocation_has_none() {
-        assert_eq!(panic_line(Utc::now(), "m", "l", None, "")["spans"], json!([]));
+        assert_eq!(panic_line(Utc::now(), "m", "l", None)["spans"], json!([]));
         assert_eq!(request_id(), None);
     }
 }

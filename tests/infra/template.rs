@@ -281,6 +281,27 @@ fn what_has_to_be_said_has_no_default() {
 }
 
 #[test]
+fn conditions_compare_texts_which_is_what_parameters_are() {
+    for file in ["template.yaml", "snapshot-bucket.yaml"] {
+        for (name, condition) in Template::of(file).0["Conditions"].as_mapping().unwrap() {
+            let mut value = condition;
+            while let Value::Tagged(tagged) = value {
+                if tagged.tag == "Equals" {
+                    assert!(tagged.value[1].is_string(), "{file}: {name:?}");
+                }
+                value = if tagged.value.is_sequence() { &tagged.value[0] } else { &tagged.value };
+            }
+        }
+    }
+}
+
+#[test]
+fn lambdas_own_lines_of_the_log_are_json_too() {
+    let logging = &Template::read().0["Globals"]["Function"]["LoggingConfig"];
+    assert_eq!((text(&logging["LogGroup"]), text(&logging["LogFormat"])), ("Logs", "JSON"));
+}
+
+#[test]
 fn what_versions_hide_goes_also_once_there_are_no_versions_any_more() {
     for file in ["template.yaml", "snapshot-bucket.yaml"] {
         let template = Template::of(file);

@@ -91,7 +91,7 @@ impl Engine {
         };
         let settings = Settings {
             snapshots: SnapshotBuckets::new(Bucket { region, name: SNAPSHOTS.to_owned() }, []),
-            endpoints: AllowedEndpoints::default(),
+            endpoints: AllowedEndpoints::any(),
             prices: Prices::default(),
             cursor_key: milvault_jobs::CursorKey::new("of a test"),
             billing_account: String::new(),

@@ -33,6 +33,7 @@ SETTINGS = {
     "AWS_LAMBDA_LOG_STREAM_NAME": "none",
     "CATALOG_TABLE": "catalog",
     "SNAPSHOT_BUCKET": "snapshots",
+    "ALLOWED_ENDPOINTS": "127.0.0.0/8",
     "CURSOR_KEY": "measured",
     "CREATE_BACKUP_FUNCTION": "create-backup",
     "RESTORE_FUNCTION": "restore",

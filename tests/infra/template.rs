@@ -86,64 +86,261 @@ fn statements(role: &Value) -> Vec<&Value> {
     stated.collect()
 }
 
-fn actions(role: &Value) -> BTreeSet<&str> {
-    let stated = statements(role).into_iter().flat_map(|statement| match &statement["Action"] {
-        Value::Sequence(actions) => actions.iter().collect(),
-        action => vec![action],
-    });
-    stated.map(text).collect()
+/// Everything that a value names, behind its intrinsic functions: of a choice, what either branch does.
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        // What is put into the text is the same resources in other buckets.
+        Value::Tagged(tagged) if tagged.tag == "Sub" && tagged.value.is_sequence() => texts(&tagged.value[0]),
+        Value::Tagged(tagged) if tagged.tag == "GetAtt" => vec![format!("${{{}}}", text(&tagged.value))],
+        Value::Tagged(tagged) if tagged.tag == "Ref" => vec![format!("${{{}}}", text(&tagged.value))],
+        Value::Tagged(tagged) if tagged.tag == "If" => {
+            let branches = tagged.value.as_sequence().unwrap();
+            branches[1..].iter().flat_map(texts).collect()
+        }
+        // The separator first.
+        Value::Tagged(tagged) if tagged.tag == "Split" || tagged.tag == "Join" => texts(&tagged.value[1]),
+        Value::Tagged(tagged) => texts(&tagged.value),
+        Value::Sequence(values) => values.iter().flat_map(texts).collect(),
+        other => other.as_str().unwrap_or_default().split(',').map(str::to_owned).collect(),
+    }
+}
+
+const TABLE: &str = "${CatalogTable.Arn}";
+/// The stack's snapshot bucket, and after it those in other regions.
+const BUCKETS: &[&str] = &["${SnapshotBucket.Arn}", "${SnapshotBucketArns}"];
+const DATA: &[&str] = &["${SnapshotBucket.Arn}/*/objects/*", "${others}/*/objects/*"];
+const DOCUMENTS: &[&str] = &["${SnapshotBucket.Arn}/*/snapshots/*", "${others}/*/snapshots/*"];
+const PROBES: &[&str] = &["${SnapshotBucket.Arn}/*/preflight/*", "${others}/*/preflight/*"];
+const CREATE_BACKUP: &str =
+    "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-create-backup";
+const RESTORE: &str =
+    "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${AWS::StackName}-restore";
+const SCHEDULES: &str = "arn:${AWS::Partition}:scheduler:${AWS::Region}:${AWS::AccountId}:schedule/${AWS::StackName}/*";
+const BUS: &str = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default";
+
+const EVERYONE: &[&str] =
+    &["AutoBackup", "CreateBackup", "Delete", "Describe", "Instances", "List", "Restore", "RetentionSweep", "Usage"];
+/// Who meets S3, where other keys than the stack's are used.
+const STORES: &[&str] = &["CreateBackup", "Delete", "Describe", "Instances", "Restore", "RetentionSweep"];
+const JOBS: &[&str] = &["CreateBackup", "Delete", "Restore", "RetentionSweep"];
+const IN_NETWORK: &[&str] = &["CreateBackup", "Instances", "Restore"];
+
+/// Who may do what to which resources: all that the functions' code uses.
+const GRANTS: &[(&[&str], &[&str], &[&str])] = &[
+    (EVERYONE, &["logs:CreateLogStream", "logs:PutLogEvents"], &["${Logs.Arn}"]),
+    (EVERYONE, &["xray:PutTraceSegments", "xray:PutTelemetryRecords"], &["*"]),
+    (EVERYONE, &["kms:Decrypt"], &["${KmsKeyArn}"]),
+    // A key for what is written; who only reads needs none.
+    (
+        &["AutoBackup", "CreateBackup", "Delete", "Instances", "Restore", "RetentionSweep", "Usage"],
+        &["kms:GenerateDataKey"],
+        &["${KmsKeyArn}"],
+    ),
+    (STORES, &["kms:Decrypt"], &["${OtherKeyArns}"]),
+    (
+        &["CreateBackup", "Delete", "Instances", "Restore", "RetentionSweep"],
+        &["kms:GenerateDataKey"],
+        &["${OtherKeyArns}"],
+    ),
+    (
+        IN_NETWORK,
+        &[
+            "ec2:AssignPrivateIpAddresses",
+            "ec2:CreateNetworkInterface",
+            "ec2:DeleteNetworkInterface",
+            "ec2:DescribeNetworkInterfaces",
+            "ec2:DescribeSubnets",
+            "ec2:UnassignPrivateIpAddresses",
+        ],
+        &["*"],
+    ),
+    (IN_NETWORK, &["secretsmanager:GetSecretValue"], &["${SecretArns}"]),
+    (EVERYONE, &["dynamodb:GetItem", "dynamodb:Query"], &[TABLE]),
+    (
+        &["AutoBackup", "CreateBackup", "Delete", "Instances", "Restore", "RetentionSweep", "Usage"],
+        &["dynamodb:DeleteItem", "dynamodb:PutItem"],
+        &[TABLE],
+    ),
+    // Leases.
+    (JOBS, &["dynamodb:ConditionCheckItem", "dynamodb:UpdateItem"], &[TABLE]),
+    (&["RetentionSweep"], &["dynamodb:Query"], &["${CatalogTable.Arn}/index/due"]),
+    (&["CreateBackup", "Delete", "Describe", "Restore", "RetentionSweep"], &["s3:ListBucket"], BUCKETS),
+    (&["CreateBackup", "Delete", "Describe", "Restore", "RetentionSweep"], &["s3:GetObject"], DOCUMENTS),
+    (&["CreateBackup", "Delete", "RetentionSweep"], &["s3:DeleteObject"], DOCUMENTS),
+    (&["CreateBackup", "Delete", "RetentionSweep"], &["s3:DeleteObject"], DATA),
+    (&["CreateBackup"], &["s3:PutObject"], DOCUMENTS),
+    (&["CreateBackup"], &["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject", "s3:PutObjectTagging"], DATA),
+    (&["CreateBackup"], &["s3:GetObjectRetention", "s3:PutObjectRetention"], DATA),
+    (&["CreateBackup"], &["s3:GetObjectRetention", "s3:PutObjectRetention"], DOCUMENTS),
+    (&["CreateBackup"], &["s3:GetBucketObjectLockConfiguration"], BUCKETS),
+    (&["Restore"], &["s3:GetObject", "s3:GetObjectTagging"], DATA),
+    (IN_NETWORK, &["s3:ListBucket"], &["${DataBucketArns}"]),
+    (&["CreateBackup"], &["s3:GetObject", "s3:GetObjectTagging"], &["${buckets}/*"]),
+    (
+        &["Restore"],
+        &["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject", "s3:PutObjectTagging"],
+        &["${buckets}/milvault-staging/*"],
+    ),
+    (&["Instances"], &["s3:DeleteObject", "s3:PutObject"], PROBES),
+    (&["Instances"], &["s3:DeleteObject", "s3:PutObject"], &["${buckets}/milvault-staging/preflight/*"]),
+    (&["Usage"], &["s3:ListBucket"], &["${SnapshotBucket.Arn}"]),
+    (&["Usage"], &["s3:DeleteObject", "s3:PutObject"], &["${SnapshotBucket.Arn}/usage/region=*"]),
+    (&["AutoBackup", "CreateBackup", "Restore", "RetentionSweep"], &["events:PutEvents"], &[BUS]),
+    (&["AutoBackup"], &["lambda:InvokeFunction"], &[CREATE_BACKUP]),
+    (&["CreateBackup"], &["lambda:InvokeFunction"], &[CREATE_BACKUP]),
+    (&["Delete", "Restore", "RetentionSweep"], &["lambda:InvokeFunction"], &[CREATE_BACKUP, RESTORE]),
+    (&["AutoBackup", "RetentionSweep"], &["scheduler:CreateSchedule", "scheduler:UpdateSchedule"], &[SCHEDULES]),
+    (&["AutoBackup", "Instances", "RetentionSweep"], &["scheduler:DeleteSchedule"], &[SCHEDULES]),
+    (&["AutoBackup", "RetentionSweep"], &["iam:PassRole"], &["${ScheduleRole.Arn}"]),
+];
+
+#[test]
+fn every_function_may_do_what_it_is_for_to_what_it_is_for_and_nothing_more() {
+    let template = Template::read();
+    let roles = roles(&template);
+    assert_eq!(roles.values().map(|role| std::ptr::from_ref::<Value>(role)).collect::<BTreeSet<_>>().len(), 9);
+    let mut granted = BTreeSet::new();
+    for (name, role) in &roles {
+        let name = name.trim_end_matches("Function");
+        for statement in statements(role).into_iter().filter(|statement| statement["Effect"] == "Allow") {
+            let actions = texts(&statement["Action"]);
+            for resource in texts(&statement["Resource"]) {
+                granted.extend(actions.iter().map(|action| (name.to_owned(), action.clone(), resource.clone())));
+            }
+        }
+    }
+    let mut used = BTreeSet::new();
+    for (names, actions, resources) in GRANTS {
+        for (name, action) in names.iter().flat_map(|name| actions.iter().map(move |action| (*name, *action))) {
+            used.extend(resources.iter().map(|resource| (name.to_owned(), action.to_owned(), (*resource).to_owned())));
+        }
+    }
+    assert_eq!(granted.difference(&used).collect::<Vec<_>>(), Vec::<&_>::new(), "granted, and not used");
+    assert_eq!(used.difference(&granted).collect::<Vec<_>>(), Vec::<&_>::new(), "used, and not granted");
+
+    let functions = template.resources("AWS::Serverless::Function");
+    let in_network = functions.iter().filter(|(_, function)| !function["Properties"]["VpcConfig"].is_null());
+    let in_network: Vec<_> = in_network.map(|(name, _)| name.trim_end_matches("Function")).collect();
+    assert_eq!(in_network, IN_NETWORK, "only who talks to Milvus reaches its network");
 }
 
 #[test]
-fn every_function_may_do_what_it_is_for_and_nothing_more() {
+fn data_buckets_of_strangers_are_neither_read_nor_written() {
     let template = Template::read();
-    let functions = template.resources("AWS::Serverless::Function");
-    let roles = roles(&template);
-    assert_eq!(roles.values().map(|role| std::ptr::from_ref::<Value>(role)).collect::<BTreeSet<_>>().len(), 9);
-    let who = |action: &str| -> BTreeSet<&str> {
-        let may = roles.iter().filter(|(_, role)| actions(role).contains(action));
-        may.map(|(name, _)| name.trim_end_matches("Function")).collect()
-    };
-    let writers = ["AutoBackup", "CreateBackup", "Delete", "Instances", "Restore", "RetentionSweep", "Usage"];
-    assert_eq!(who("dynamodb:PutItem"), writers.into());
-    // The jobs remove what they made when they are cancelled, preflight its probe, the meter what a day has no more.
-    let removers = ["CreateBackup", "Delete", "Instances", "Restore", "RetentionSweep", "Usage"];
-    assert_eq!(who("s3:DeleteObject"), removers.into());
-    assert_eq!(who("s3:PutObjectRetention"), ["CreateBackup"].into());
-    for destructive in ["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion", "s3:PutBucketObjectLockConfiguration"]
-    {
-        assert_eq!(who(destructive), BTreeSet::new(), "{destructive}");
-    }
-    assert_eq!(who("secretsmanager:GetSecretValue"), ["CreateBackup", "Instances", "Restore"].into());
-    assert_eq!(who("scheduler:CreateSchedule"), ["AutoBackup", "RetentionSweep"].into());
-    let in_network = functions.iter().filter(|(_, function)| !function["Properties"]["VpcConfig"].is_null());
-    let in_network: Vec<_> = in_network.map(|(name, _)| name.trim_end_matches("Function")).collect();
-    assert_eq!(in_network, ["CreateBackup", "Instances", "Restore"], "only who talks to Milvus reaches its network");
-
-    for (name, role) in &roles {
-        for action in actions(role) {
-            assert!(!action.contains('*'), "{name} may {action}");
-        }
+    let mut guarded = 0;
+    for (name, role) in roles(&template) {
         for statement in statements(role) {
-            let is_anything = statement["Resource"] == "*";
-            let has_reason = ["Traces", "Network"].contains(&text(&statement["Sid"]));
-            assert!(!is_anything || has_reason, "{name}: {}", text(&statement["Sid"]));
-        }
-        let delete = statements(role).into_iter().filter(|statement| {
-            let actions = format!("{:?}", statement["Action"]);
-            actions.contains("s3:DeleteObject")
-        });
-        for statement in delete {
-            let resource = format!("{:?}", statement["Resource"]);
-            match *name {
-                "InstancesFunction" => assert!(!resource.contains(".Arn}/*\"") && resource.contains("/preflight/*")),
-                "RestoreFunction" => {
-                    assert!(resource.contains("/milvault-staging/*") && !resource.contains("Snapshot"))
-                }
-                "UsageFunction" => assert!(resource.contains("/usage/region=*")),
-                _ => {}
+            let is_data = |resource: &String| resource == "${DataBucketArns}" || resource.starts_with("${buckets}/");
+            if texts(&statement["Resource"]).iter().any(is_data) {
+                let whose = &statement["Condition"]["StringEquals"]["aws:ResourceAccount"];
+                let whose: BTreeSet<_> = texts(whose).into_iter().collect();
+                assert_eq!(whose, ["${AWS::AccountId}".to_owned(), "${DataAccountIds}".to_owned()].into(), "{name}");
+                guarded += 1;
             }
         }
+    }
+    assert_eq!(guarded, 3 + 3, "three list; one reads, one stages, one probes");
+    assert_eq!(template.0["Parameters"]["DataAccountIds"]["Default"], "");
+}
+
+#[test]
+fn the_meter_writes_nothing_of_the_catalog_but_accounts_and_usage() {
+    let template = Template::read();
+    let writes = statements(roles(&template)["UsageFunction"])
+        .into_iter()
+        .filter(|statement| texts(&statement["Action"]).contains(&"dynamodb:PutItem".to_owned()));
+    let [ledger] = writes.collect::<Vec<_>>()[..] else { panic!("one statement") };
+    let keys = texts(&ledger["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]);
+    assert_eq!(keys, ["ACCOUNT#*", "USAGE#*"], "as in functions/shared/catalog/src/keys.rs");
+}
+
+#[test]
+fn code_can_not_use_what_lambda_needs_to_reach_the_network() {
+    let template = Template::read();
+    for name in IN_NETWORK {
+        let roles = roles(&template);
+        let function = &template.resources("AWS::Serverless::Function")[format!("{name}Function").as_str()];
+        let of =
+            |sid: &str| statements(roles[format!("{name}Function").as_str()]).into_iter().find(|s| s["Sid"] == sid);
+        let (allowed, denied) = (of("Network").unwrap(), of("NetworkNotByCode").unwrap());
+        assert_eq!((&denied["Effect"], &denied["Action"]), (&Value::from("Deny"), &allowed["Action"]));
+        let functions = texts(&denied["Condition"]["ArnEquals"]["lambda:SourceFunctionArn"]);
+        let own = text(&function["Properties"]["FunctionName"]);
+        assert!(functions.iter().any(|arn| arn.ends_with(&format!(":function:{own}"))), "{own}: {functions:?}");
+    }
+}
+
+#[test]
+fn what_has_to_be_said_has_no_default() {
+    let template = Template::read();
+    let endpoints = &template.0["Parameters"]["AllowedEndpoints"];
+    assert!(endpoints["Default"].is_null() && endpoints["MinLength"] == 1, "{endpoints:?}");
+    let rule = &template.0["Rules"]["TokensAreForSomeone"];
+    assert_eq!(texts(&rule["RuleCondition"]), ["${JwtIssuer}", ""]);
+    assert_eq!(texts(&rule["Assertions"][0]["Assert"]), ["${JwtAudience}", ""]);
+}
+
+#[test]
+fn conditions_compare_texts_which_is_what_parameters_are() {
+    for file in ["template.yaml", "snapshot-bucket.yaml"] {
+        for (name, condition) in Template::of(file).0["Conditions"].as_mapping().unwrap() {
+            let mut value = condition;
+            while let Value::Tagged(tagged) = value {
+                if tagged.tag == "Equals" {
+                    assert!(tagged.value[1].is_string(), "{file}: {name:?}");
+                }
+                value = if tagged.value.is_sequence() { &tagged.value[0] } else { &tagged.value };
+            }
+        }
+    }
+}
+
+#[test]
+fn lambdas_own_lines_of_the_log_are_json_too() {
+    let logging = &Template::read().0["Globals"]["Function"]["LoggingConfig"];
+    assert_eq!((text(&logging["LogGroup"]), text(&logging["LogFormat"])), ("Logs", "JSON"));
+}
+
+#[test]
+fn what_versions_hide_goes_also_once_there_are_no_versions_any_more() {
+    for file in ["template.yaml", "snapshot-bucket.yaml"] {
+        let template = Template::of(file);
+        let rules =
+            &template.resources("AWS::S3::Bucket")["SnapshotBucket"]["Properties"]["LifecycleConfiguration"]["Rules"];
+        let rules = rules.as_sequence().unwrap();
+        assert!(rules.iter().all(|rule| rule["Status"] == "Enabled"), "{file}: none depends on a condition");
+        let hidden = rules.iter().find(|rule| rule["Id"] == "noncurrent-versions").unwrap();
+        assert!(!hidden["NoncurrentVersionExpiration"]["NoncurrentDays"].is_null(), "{file}");
+    }
+}
+
+#[test]
+fn the_dashboard_and_the_alarms_see_what_callers_and_the_scheduler_do() {
+    let template = Template::read();
+    let dashboard = &template.resources("AWS::CloudWatch::Dashboard")["Dashboard"]["Properties"]["DashboardBody"];
+    let dashboard: serde_json::Value = serde_json::from_str(text(dashboard)).unwrap();
+    let mut shown = BTreeSet::new();
+    for widget in dashboard["widgets"].as_array().unwrap() {
+        for metric in widget["properties"]["metrics"].as_array().unwrap() {
+            let part = |index: usize| metric[index].as_str().unwrap_or_default().to_owned();
+            shown.insert((part(0), part(1)));
+            if let Some(search) = metric[0]["expression"].as_str() {
+                // With a stroke in it, only a name in quotes is one.
+                assert!(search.starts_with("SEARCH('{\"Milvault/${AWS::StackName}\",InstanceId} "), "{search}");
+            }
+        }
+    }
+    let alarms = template.resources("AWS::CloudWatch::Alarm");
+    for (alarm, namespace, metric, dimension) in [
+        ("ApiErrorsAlarm", "AWS/ApiGateway", "5xx", "Api"),
+        ("DeadLettersAlarm", "AWS/SQS", "NumberOfMessagesSent", "ScheduleDeadLetters.QueueName"),
+        ("ThrottledReadsAlarm", "AWS/DynamoDB", "ReadThrottleEvents", "CatalogTable"),
+        ("ThrottledWritesAlarm", "AWS/DynamoDB", "WriteThrottleEvents", "CatalogTable"),
+    ] {
+        let found = &alarms[alarm]["Properties"];
+        assert_eq!((text(&found["Namespace"]), text(&found["MetricName"])), (namespace, metric), "{alarm}");
+        assert_eq!(text(&found["Dimensions"][0]["Value"]), dimension, "{alarm}");
+        assert!(shown.contains(&(namespace.to_owned(), metric.to_owned())), "{metric} isn't on the dashboard");
     }
 }
 

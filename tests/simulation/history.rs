@@ -189,7 +189,7 @@ impl History {
         };
         let settings = Settings {
             snapshots: SnapshotBuckets::new(snapshots.clone(), []),
-            endpoints: AllowedEndpoints::default(),
+            endpoints: AllowedEndpoints::any(),
             prices: tariff.prices(),
             cursor_key: milvault_jobs::CursorKey::new("of a test"),
             billing_account: String::new(),

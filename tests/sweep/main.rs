@@ -132,3 +132,21 @@ async fn a_dry_run_shows_a_decision_and_its_reason_for_each_and_changes_nothing(
     assert_eq!(world.catalog.backup(&backup.instance_id, &backup.id).await.unwrap(), before);
     assert!(world.events.published().is_empty());
 }
+
+#[tokio::test]
+async fn verifications_that_are_due_for_more_than_a_day_are_counted_until_one_comes_through() {
+    let world = world();
+    let kept = async |number: u64, hours: u64| {
+        let made = world.put_backup(&instance(number), hours).await;
+        let kept = Backup { expires_at: None, ..made };
+        world.catalog.commit(vec![Write::Backup(Box::new(kept), Expect::Version(1))]).await.unwrap();
+    };
+    // A week after it was made it is due.
+    kept(1, 7 * 24 + 23).await;
+    kept(2, 8 * 24 + 1).await;
+    let report = world.sweep(SweepMode::Act).await;
+    assert_eq!((report.verifications.len(), report.verifications_overdue), (2, 1));
+    // Here nobody ever carries one out.
+    world.clock.advance(TimeDelta::hours(2));
+    assert_eq!(world.sweep(SweepMode::Act).await.verifications_overdue, 2);
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test: what fails here is what it is for")]
 
+mod freshness;
 mod ledger;
 mod lines;
 #[path = "../simulation/random.rs"]

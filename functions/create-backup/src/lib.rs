@@ -103,9 +103,7 @@ async fn go_on(
     backup_id: BackupId,
     invocation: &Invocation,
 ) -> Result<Answer, Error> {
-    let work = backup::run(jobs, &instance_id, &backup_id, invocation.deadline);
-    let job = JobRef::Backup { instance_id: instance_id.clone(), backup_id: backup_id.clone() };
-    slice(&job, work).await
+    slice(backup::run(jobs, &instance_id, &backup_id, invocation.deadline)).await
 }
 
 /// Begins an automatic backup, and works on it at once.

@@ -72,8 +72,8 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 }
 
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
-    if let Event::Resume(job @ JobRef::Restore { instance_id, restore_id }) = &event {
-        return slice(job, restore::run(jobs, instance_id, restore_id, invocation.deadline)).await;
+    if let Event::Resume(JobRef::Restore { instance_id, restore_id }) = &event {
+        return slice(restore::run(jobs, instance_id, restore_id, invocation.deadline)).await;
     }
     let call = Call::read(event, &ROUTES)?;
     match call.action {

@@ -9,7 +9,7 @@ use milvault_jobs::{
 use milvault_model::Time;
 use milvault_runtime::{
     Invocation, RuntimeError,
-    metrics::{self, Metric, Unit},
+    metrics::{self, About, Metric, Unit},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -36,13 +36,13 @@ async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Ans
     let began = jobs.ports.clock.now();
     let report = sweep(jobs, mode, invocation.deadline).await?;
     if mode == SweepMode::Act {
-        metrics::tell(jobs.ports.clock.now(), None, &of_sweep(&report, began));
+        metrics::tell(jobs.ports.clock.now(), &About::deployment(), &of_sweep(&report, began));
     }
     Ok(Answer::ok(report))
 }
 
 /// What there is to tell of a sweep. It lags by how long the oldest thing had been due when the sweep began.
-fn of_sweep(report: &SweepReport, began: Time) -> [Metric; 4] {
+fn of_sweep(report: &SweepReport, began: Time) -> [Metric; 5] {
     let count = |listed: usize| listed as f64;
     let lag = report.oldest.map_or(0.0, |oldest| (began - oldest).as_seconds_f64().max(0.0));
     [
@@ -50,6 +50,7 @@ fn of_sweep(report: &SweepReport, began: Time) -> [Metric; 4] {
         ("JobsStalled", Unit::Count, count(report.resumed.len())),
         ("SweepErrors", Unit::Count, count(report.errors.len())),
         ("SweepsUnfinished", Unit::Count, if report.is_whole { 0.0 } else { 1.0 }),
+        ("VerificationsOverdue", Unit::Count, count(report.verifications_overdue)),
     ]
 }
 

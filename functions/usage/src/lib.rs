@@ -6,14 +6,13 @@ mod query;
 
 use std::collections::BTreeMap;
 
-use chrono::TimeDelta;
 use milvault_gateway::{
     Answer, Call, Caller, Direct, Event, Findings, Route, invalid, object,
     wire::{Timestamp, UsageLineView},
 };
 use milvault_jobs::{
-    Error, FieldError, Jobs, auto_backup,
-    ports::PageRequest,
+    Error, FieldError, Jobs,
+    freshness::{Freshness, freshness},
     usage::{
         correction::{CorrectionRequest, correct},
         export::{export, export_again},
@@ -21,10 +20,10 @@ use milvault_jobs::{
         meter::{MeterReport, meter},
     },
 };
-use milvault_model::{BackupId, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, Switch, Time};
+use milvault_model::{BackupId, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, Time};
 use milvault_runtime::{
     Invocation, RuntimeError,
-    metrics::{self, Unit},
+    metrics::{self, About, Unit},
 };
 use query::{Format, UsageQuery};
 use serde::{Deserialize, Serialize};
@@ -113,12 +112,9 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
     }
     if let Some(since) = metered.regions.iter().map(|report| report.unmetered_since).min() {
         let now = jobs.ports.clock.now();
-        metrics::tell(now, None, &[("UsageLag", Unit::Seconds, (now - since).as_seconds_f64())]);
+        metrics::tell(now, &About::deployment(), &[("UsageLag", Unit::Seconds, (now - since).as_seconds_f64())]);
     }
-    // Of a run that wasn't done, an instance may lack its newest backup only because it wasn't come to.
-    if metered.regions.iter().all(|report| report.is_whole) {
-        tell_of_age(jobs, &metered.regions).await?;
-    }
+    tell_of_age(jobs, invocation).await?;
     // Everything else is done; this is for the one who looks at the function's errors.
     if let Some(report) = metered.regions.iter().find(|report| report.failed > 0) {
         let what = format!("{} accounts of {} couldn't be metered", report.failed, report.region);
@@ -127,47 +123,34 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
     Ok(Answer::ok(metered))
 }
 
-/// How old every instance's newest backup is, and how many are older than twice the interval of automatic ones.
-async fn tell_of_age(jobs: &Jobs, regions: &[MeterReport]) -> Result<(), Error> {
-    let mut newest: BTreeMap<&InstanceId, Time> = BTreeMap::new();
-    for (instance, made) in regions.iter().flat_map(|report| &report.newest) {
-        newest.entry(instance).and_modify(|newest| *newest = (*newest).max(*made)).or_insert(*made);
-    }
+/// How old every instance's newest backup is, and how many are older than automatic ones let them become. Of a run that
+/// isn't done in its time, the number isn't told: it would be too low.
+async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> {
     let now = jobs.ports.clock.now();
     let mut overdue = 0;
     let mut after = None;
     loop {
-        let page = jobs.ports.catalog.instances(PageRequest { after, limit: 1000 }).await?;
-        for instance in page.items.iter().map(|instance| &instance.id) {
-            let made = newest.get(instance).copied();
-            if let Some(made) = made {
-                let age = (now - made).as_seconds_f64();
-                metrics::tell(now, Some(instance), &[("NewestBackupAge", Unit::Seconds, age)]);
+        if invocation.deadline.is_over(jobs.ports.clock.now()) {
+            return Ok(());
+        }
+        let page = freshness(jobs, after, now).await?;
+        for Freshness { instance_id, newest, is_overdue } in &page.items {
+            if let Some(newest) = newest {
+                let age = (now - *newest).as_seconds_f64();
+                metrics::tell(now, &About::instance(instance_id), &[("NewestBackupAge", Unit::Seconds, age)]);
             }
-            // Most have a new one, and needn't be asked for more.
-            let is_old = made.is_none_or(|made| is_overdue(made, now));
-            if is_old && is_overdue_since(auto_backup::find(jobs, instance).await?.switch, now) {
-                tracing::warn!(%instance, newest = ?made, "automatic backups are on, and there is none of the last two days");
+            if *is_overdue {
+                tracing::warn!(instance = %instance_id, ?newest, "automatic backups are on, and there is none of the last two days");
                 overdue += 1;
             }
         }
-        after = page.items.last().filter(|_| page.more).map(|last| last.id.to_string());
+        after = page.items.last().filter(|_| page.more).map(|last| last.instance_id.to_string());
         if after.is_none() {
             break;
         }
     }
-    metrics::tell(now, None, &[("BackupsOverdue", Unit::Count, f64::from(overdue))]);
+    metrics::tell(now, &About::deployment(), &[("BackupsOverdue", Unit::Count, f64::from(overdue))]);
     Ok(())
-}
-
-/// Whether it is longer ago than twice the interval of automatic backups.
-fn is_overdue(since: Time, now: Time) -> bool {
-    now - since > TimeDelta::days(2)
-}
-
-/// Whether automatic backups have been on for so long that there would be a newer one.
-fn is_overdue_since(switch: Switch, now: Time) -> bool {
-    matches!(switch, Switch::On { since } if is_overdue(since, now))
 }
 
 async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
@@ -249,7 +232,7 @@ async fn correct_one(jobs: &Jobs, fields: Map<String, Value>, invocation: &Invoc
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
+    use chrono::{DateTime, TimeDelta};
     use milvault_jobs::ports::{Bucket, Catalog, Write};
     use milvault_memory::MemoryWorld;
     use milvault_model::{BackupKind, Charge, UsageRecord};

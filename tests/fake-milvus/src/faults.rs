@@ -30,6 +30,8 @@ pub struct Faults {
     pub storage_version: Option<i64>,
     /// What the management endpoint offers, if not what its line does.
     pub garbage: Option<Garbage>,
+    /// Every import fails, for this reason.
+    pub imports_fail: Option<String>,
     /// The management endpoint wants the root's password.
     pub management_is_locked: Option<RootPassword>,
 }

@@ -65,7 +65,11 @@ impl State {
         if partition < 0 {
             return Err(format!("there is no partition {}", request.partition_name));
         }
-        let outcome = match self.read(&request.files, &Options::of(&request.options)).await {
+        let read = match self.faults.imports_fail.clone() {
+            None => self.read(&request.files, &Options::of(&request.options)).await,
+            Some(reason) => Err(reason),
+        };
+        let outcome = match read {
             Ok(segments) => {
                 let mut rows = 0;
                 for segment in segments.into_iter().filter(|rows| !rows.is_empty()) {

@@ -222,6 +222,12 @@ async fn a_management_endpoint_that_wants_a_password_gets_it() {
     lock(&world.fake).await;
     let hold = world.milvus().await.hold_garbage(Duration::from_secs(60)).await.unwrap();
     assert!(matches!(hold, GarbageHold::Held { .. }));
+    // The same server by another name, which could be another server's.
+    let mut elsewhere = World::with(Line::V2_6, Access::Open, Some(ROOT_SECRET)).await;
+    lock(&elsewhere.fake).await;
+    elsewhere.instance.management_endpoint = Some(elsewhere.fake.management().replace("127.0.0.1", "localhost"));
+    let refused = elsewhere.milvus().await.hold_garbage(Duration::from_secs(60)).await;
+    assert!(matches!(refused, Err(MilvusError::Unauthenticated(_))), "{refused:?}");
     let stranger = World::of(Line::V2_6).await;
     lock(&stranger.fake).await;
     let refused = stranger.milvus().await.hold_garbage(Duration::from_secs(60)).await;

@@ -3,7 +3,10 @@
 
 mod world;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use chrono::{TimeDelta, Utc};
 use futures::future::join_all;
@@ -13,7 +16,10 @@ use milvault_jobs::{
     ports::{Deadline, ImportTasks, Objects},
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
 };
-use milvault_model::{Backup, BackupState, Instance, Reload, Restore, RestoreId, RestoreMode, RestoreState};
+use milvault_model::{
+    Backup, BackupState, FailureCode, Instance, Reload, Restore, RestoreId, RestoreMode, RestoreState,
+};
+use tracing_subscriber::fmt::MakeWriter;
 use world::{World, back_up, name, register};
 
 fn request(backup: &Backup, into: &Instance) -> CreateRestore {
@@ -196,4 +202,48 @@ async fn a_server_that_does_not_name_import_jobs_is_not_believed_to_have_none() 
         }
     });
     join_all(lines).await;
+}
+
+#[tokio::test]
+async fn why_an_import_fails_is_for_the_restores_caller_and_not_for_the_log() {
+    let world = World::of(Line::V2_5_4).await;
+    fill(&world.fake).await;
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    let reason = "row 7: the value 'ann@example.com' isn't a number";
+    world.fake.set(|faults| faults.imports_fail = Some(reason.to_owned())).await;
+    let log = Log::default();
+    let lines = tracing_subscriber::fmt().json().with_writer(log.clone()).finish();
+    let logging = tracing::subscriber::set_default(lines);
+    let restored = restore(&jobs, &backup, &world.instance).await;
+    drop(logging);
+    let RestoreState::Failed { failure, .. } = &restored.state else { panic!("{:?}", restored.state) };
+    assert_eq!(failure.code, FailureCode::ImportFailed);
+    assert!(failure.message.contains(reason), "{}", failure.message);
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("an import failed") && logged.contains("ImportFailed"), "{logged}");
+    assert!(!logged.contains("ann@example.com"), "{logged}");
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
 }

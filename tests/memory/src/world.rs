@@ -156,7 +156,7 @@ impl MemoryWorld {
         };
         let settings = Settings {
             snapshots: SnapshotBuckets::new(snapshots[0].clone(), snapshots[1..].iter().cloned()),
-            endpoints: AllowedEndpoints::default(),
+            endpoints: AllowedEndpoints::any(),
             prices: Prices::default(),
             cursor_key: milvault_jobs::CursorKey::new("of a test"),
             billing_account: String::new(),

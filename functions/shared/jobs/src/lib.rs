@@ -12,6 +12,7 @@ mod decisions;
 pub mod deletion;
 mod error;
 mod expiry;
+pub mod freshness;
 mod garbage;
 mod idempotency;
 mod layout;

@@ -146,3 +146,15 @@ pub enum SliceEnd {
     /// Another worker has the lease.
     Busy,
 }
+
+impl SliceEnd {
+    /// Its name in answers and in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ended => "ENDED",
+            Self::Continued => "CONTINUED",
+            Self::Waiting => "WAITING",
+            Self::Busy => "BUSY",
+        }
+    }
+}

@@ -150,33 +150,37 @@ pub(crate) async fn run<W>(jobs: &Jobs, job: &JobRef, work: W) -> Result<SliceEn
 where
     W: AsyncFnOnce(&Held) -> Result<WorkEnd, Error>,
 {
-    let Some(held) = Held::take(jobs, job.instance_id(), &LeasePurpose::Job(job.clone())).await? else {
-        return Ok(SliceEnd::Busy);
-    };
-    match keep(&held, work(&held)).await {
-        Ok(WorkEnd::Over) => {
-            auto_backup::begin_waiting(jobs, job.instance_id()).await;
-            notices::publish_or_leave_to_sweep(jobs, job.instance_id()).await;
-            Ok(SliceEnd::Ended)
-        }
-        Ok(WorkEnd::OutOfTime) => {
-            held.release(jobs.ports.clock.now() + HAND_OVER).await?;
-            // A lost hand-over only costs time: the sweep finds the job.
-            if let Err(error) = jobs.ports.continuation.resume(job).await {
-                tracing::warn!(%error, instance = %job.instance_id(), "the sweep will drive the job on");
+    let held = Held::take(jobs, job.instance_id(), &LeasePurpose::Job(job.clone())).await?;
+    let end = match &held {
+        None => SliceEnd::Busy,
+        Some(held) => match keep(held, work(held)).await {
+            Ok(WorkEnd::Over) => {
+                auto_backup::begin_waiting(jobs, job.instance_id()).await;
+                notices::publish_or_leave_to_sweep(jobs, job.instance_id()).await;
+                SliceEnd::Ended
             }
-            Ok(SliceEnd::Continued)
-        }
-        Ok(WorkEnd::LeaveToSweep) => {
-            held.release(jobs.ports.clock.now()).await?;
-            Ok(SliceEnd::Waiting)
-        }
-        Err(Error::LeaseLost) => Err(Error::LeaseLost),
-        Err(error) => {
-            held.release(jobs.ports.clock.now() + HAND_OVER).await?;
-            Err(error)
-        }
-    }
+            Ok(WorkEnd::OutOfTime) => {
+                held.release(jobs.ports.clock.now() + HAND_OVER).await?;
+                // A lost hand-over only costs time: the sweep finds the job.
+                if let Err(error) = jobs.ports.continuation.resume(job).await {
+                    tracing::warn!(%error, "the sweep will drive the job on");
+                }
+                SliceEnd::Continued
+            }
+            Ok(WorkEnd::LeaveToSweep) => {
+                held.release(jobs.ports.clock.now()).await?;
+                SliceEnd::Waiting
+            }
+            Err(Error::LeaseLost) => return Err(Error::LeaseLost),
+            Err(error) => {
+                held.release(jobs.ports.clock.now() + HAND_OVER).await?;
+                return Err(error);
+            }
+        },
+    };
+    // The job's span has its ids and its phase.
+    tracing::info!(end = end.name(), "the slice is over");
+    Ok(end)
 }
 
 /// Runs `work` under the instance's lease while it has no job; `None` if that can't be had.

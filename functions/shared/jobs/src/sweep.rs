@@ -1,11 +1,16 @@
 //! The sweep: what nobody else would do. Deletes what has expired, finishes what was interrupted, drives on what stands
 //! still.
 
+use chrono::TimeDelta;
 use milvault_model::{
     Backup, BackupId, DueKind, InstanceId, JobRef, RestoreId, Time,
     retention::{self, Decision},
 };
 use serde::Serialize;
+use tracing::{
+    Instrument, Span,
+    field::{Empty, display},
+};
 
 use crate::{
     Error, Jobs, auto_backup, deletion, expiry, notices,
@@ -15,6 +20,9 @@ use crate::{
 /// The most verifications that one sweep starts, each an invocation of its own; with a sweep every fifteen minutes, that
 /// is enough for more than ten thousand backups a week.
 const VERIFICATIONS: usize = 20;
+
+/// A verification that is due for longer than this fails each time that it is begun, or is never come to.
+const VERIFICATION_OVERDUE: TimeDelta = TimeDelta::days(1);
 
 /// Whether the sweep acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +45,9 @@ pub struct SweepReport {
     pub deletions: Vec<SweptBackup>,
     /// Backups whose weekly verification began, or goes on.
     pub verifications: Vec<SweptBackup>,
+    /// How many have been due for longer than a day: they fail, or there are too many of them.
+    #[serde(skip)]
+    pub verifications_overdue: usize,
     /// Restores whose previous collections or leftovers are due to be dropped.
     pub restores: Vec<SweptRestore>,
     /// Automatic backups whose schedule or run was seen to.
@@ -57,8 +68,7 @@ const LISTED: usize = 1_000;
 
 impl SweepReport {
     /// Names something in a list, if there is room.
-    fn list<T: std::fmt::Debug>(&mut self, item: T, list: impl Fn(&mut Self) -> &mut Vec<T>) {
-        tracing::info!(?item, "swept");
+    fn list<T>(&mut self, item: T, list: impl Fn(&mut Self) -> &mut Vec<T>) {
         match list(self) {
             full if full.len() >= LISTED => self.unlisted += 1,
             list => list.push(item),
@@ -112,15 +122,18 @@ pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<S
         let mut after = None;
         loop {
             let page = jobs.ports.catalog.due(kind, now, PageRequest { after, limit: 100 }).await?;
-            for DueEntry { at, item, .. } in &page.items {
-                report.oldest = report.oldest.into_iter().chain([*at]).min();
+            for entry in &page.items {
+                report.oldest = report.oldest.into_iter().chain([entry.at]).min();
                 if deadline.is_over(jobs.ports.clock.now()) {
                     return Ok(report);
                 }
-                if let Err(error) = look_at(jobs, mode, kind, item, deadline, &mut report).await {
-                    tracing::error!(%error, ?item, "the sweep goes on without");
-                    report.list(format!("{item:?}: {error}"), |report| &mut report.errors);
-                }
+                let looked_at = async {
+                    if let Err(error) = look_at(jobs, mode, kind, entry, deadline, &mut report).await {
+                        tracing::error!(%error, "the sweep goes on without");
+                        report.list(format!("{:?}: {error}", entry.item), |report| &mut report.errors);
+                    }
+                };
+                looked_at.instrument(span_of(kind, &entry.item)).await;
             }
             after = page.items.last().map(|last| last.cursor.clone());
             if !page.more {
@@ -132,17 +145,34 @@ pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<S
     Ok(report)
 }
 
+/// What is logged while an item is looked at says which.
+fn span_of(due: DueKind, item: &DueItem) -> Span {
+    let due = due.as_str();
+    match item {
+        DueItem::Job(instance) => tracing::error_span!("sweep", due, %instance, backup = Empty, restore = Empty),
+        DueItem::AutoBackup(instance) => tracing::error_span!("sweep", due, %instance),
+        DueItem::Notice(instance, notice) => tracing::error_span!("sweep", due, %instance, notice),
+        DueItem::Backup(instance, backup) => tracing::error_span!("sweep", due, %instance, %backup),
+        DueItem::Restore(instance, restore) => tracing::error_span!("sweep", due, %instance, %restore),
+    }
+}
+
 async fn look_at(
     jobs: &Jobs,
     mode: SweepMode,
     kind: DueKind,
-    item: &DueItem,
+    entry: &DueEntry,
     deadline: Deadline,
     report: &mut SweepReport,
 ) -> Result<(), Error> {
-    match item {
+    match &entry.item {
         DueItem::Job(instance) => {
             if let Some(job) = jobs.ports.catalog.job(instance).await? {
+                match &job {
+                    JobRef::Backup { backup_id, .. } => Span::current().record("backup", display(backup_id)),
+                    JobRef::Restore { restore_id, .. } => Span::current().record("restore", display(restore_id)),
+                };
+                tracing::info!("a job stands still");
                 if mode == SweepMode::Act {
                     resume(jobs, &job).await;
                 }
@@ -156,12 +186,17 @@ async fn look_at(
             let decision = expiry::decide(jobs, &found.value).await?;
             let goes = matches!(decision, Decision::Delete { .. } | Decision::DeleteAsAsked { .. });
             if !goes && kind == DueKind::Verification {
+                if jobs.ports.clock.now() - entry.at > VERIFICATION_OVERDUE {
+                    tracing::warn!(since = %entry.at, "a verification is overdue");
+                    report.verifications_overdue += 1;
+                }
                 verify(jobs, mode, instance, backup, report).await?;
             } else {
                 let outcome = match mode {
                     SweepMode::DryRun => decision.name().to_owned(),
                     SweepMode::Act => carry_out(jobs, found, &decision, deadline).await?,
                 };
+                tracing::info!(outcome, reason = %decision, "swept");
                 let expired = SweptBackup { reason: Some(decision.to_string()), ..swept(instance, backup, outcome) };
                 report.list(expired, |report| &mut report.expired);
             }
@@ -171,11 +206,14 @@ async fn look_at(
                 SweepMode::Act => deletion::finish(jobs, instance, backup, deadline).await?,
                 SweepMode::DryRun => crate::backup::find(jobs, instance, backup).await?,
             };
-            let deleted = swept(instance, backup, format!("{:?}", record.state.status()));
+            let outcome = format!("{:?}", record.state.status());
+            tracing::info!(outcome, "swept");
+            let deleted = swept(instance, backup, outcome);
             report.list(deleted, |report| &mut report.deletions);
         }
         DueItem::AutoBackup(instance) => {
             for seen_to in see_to(jobs, mode, instance).await? {
+                tracing::info!(outcome = seen_to.outcome, "swept");
                 report.list(seen_to, |report| &mut report.automatic);
             }
         }
@@ -190,6 +228,7 @@ async fn look_at(
                 let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
                 resume(jobs, &job).await;
             }
+            tracing::info!("swept");
             let restore = SweptRestore { instance_id: instance.clone(), restore_id: restore.clone() };
             report.list(restore, |report| &mut report.restores);
         }
@@ -244,6 +283,7 @@ async fn verify(
         if mode == SweepMode::Act {
             jobs.ports.continuation.verify(instance, backup).await?;
         }
+        tracing::info!("a verification begins");
         report.verifications.push(swept(instance, backup, "Verify".to_owned()));
     }
     Ok(())
@@ -258,7 +298,7 @@ async fn see_to(jobs: &Jobs, mode: SweepMode, instance: &InstanceId) -> Result<V
     if record.is_unsettled(now) {
         if mode == SweepMode::Act {
             auto_backup::settle(jobs, instance).await?;
-            tracing::warn!(%instance, switch = ?record.switch, "the schedule was made what the catalog says");
+            tracing::warn!(switch = ?record.switch, "the schedule was made what the catalog says");
         }
         done("Reconcile".to_owned());
     }
@@ -277,6 +317,6 @@ fn swept(instance: &InstanceId, backup: &BackupId, outcome: String) -> SweptBack
 
 async fn resume(jobs: &Jobs, job: &JobRef) {
     if let Err(error) = jobs.ports.continuation.resume(job).await {
-        tracing::error!(%error, ?job, "the next sweep tries again");
+        tracing::error!(%error, "the next sweep tries again");
     }
 }

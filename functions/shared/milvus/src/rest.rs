@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use milvault_jobs::ports::{GarbageHold, InsertLog, MilvusError, SegmentFiles};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect::Policy};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 
@@ -20,7 +20,7 @@ const SEGMENTS_PER_CALL: usize = 100;
 const LARGEST_ANSWER: usize = 64 << 20;
 
 /// Who we are to the server.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Credentials {
     Password { username: String, password: String },
@@ -41,9 +41,16 @@ pub(crate) struct Rest {
     /// Made when it is first used: reading the trusted certificates takes a while.
     client: OnceCell<Client>,
     endpoint: String,
-    management: Option<String>,
+    management: Option<Management>,
     credentials: Option<Credentials>,
     resolver: Resolver,
+}
+
+/// The management endpoint.
+struct Management {
+    base: String,
+    /// What it may be told of the credentials: they are the endpoint's.
+    credentials: Option<Credentials>,
 }
 
 impl Rest {
@@ -56,13 +63,11 @@ impl Rest {
         resolver: Resolver,
     ) -> Self {
         let base = |url: &str| url.trim_end_matches('/').to_owned();
-        Self {
-            client: OnceCell::new(),
-            endpoint: base(endpoint),
-            management: management.map(base),
-            credentials,
-            resolver,
-        }
+        let management = management.map(|url| Management {
+            base: base(url),
+            credentials: credentials.clone().filter(|_| is_as_safe(url, endpoint)),
+        });
+        Self { client: OnceCell::new(), endpoint: base(endpoint), management, credentials, resolver }
     }
 
     async fn client(&self) -> Result<&Client, MilvusError> {
@@ -134,11 +139,11 @@ impl Rest {
             ticket: Option<String>,
         }
         let Some(management) = &self.management else { return Ok(GarbageHold::NotOffered) };
-        let url = format!("{management}/management/datacoord/garbage_collection/pause");
+        let url = format!("{}/management/datacoord/garbage_collection/pause", management.base);
         // Collection 0 is all of them. It is what a ticket without it lacks when it is given back: the server then can't
         // read it (pull request 53592 tells how); milvus-backup names it always.
         let query = [("pause_seconds", duration.as_secs().to_string()), ("collection_id", "0".to_owned())];
-        match self.manage(self.client().await?.get(url).query(&query)).await? {
+        match management.ask(self.client().await?.get(url).query(&query)).await? {
             Some(response) => {
                 let held: Held = read(response).await?;
                 Ok(GarbageHold::Held { ticket: held.ticket.filter(|ticket| !ticket.is_empty()) })
@@ -149,19 +154,21 @@ impl Rest {
 
     pub(crate) async fn release_garbage(&self, hold: &GarbageHold) -> Result<(), MilvusError> {
         let (GarbageHold::Held { ticket }, Some(management)) = (hold, &self.management) else { return Ok(()) };
-        let mut request =
-            self.client().await?.get(format!("{management}/management/datacoord/garbage_collection/resume"));
+        let url = format!("{}/management/datacoord/garbage_collection/resume", management.base);
+        let mut request = self.client().await?.get(url);
         if let Some(ticket) = ticket {
             request = request.query(&[("ticket", ticket)]);
         }
-        self.manage(request).await.map(drop)
+        management.ask(request).await.map(drop)
     }
+}
 
-    /// An answer of the management endpoint; `None` if it doesn't know the address.
+impl Management {
+    /// What it answers; `None` if it doesn't know the address.
     ///
     /// Newer servers can be set to want the root's password here (`internal/http`, "admin auth"): only those that ask
     /// for one get one.
-    async fn manage(&self, request: RequestBuilder) -> Result<Option<Response>, MilvusError> {
+    async fn ask(&self, request: RequestBuilder) -> Result<Option<Response>, MilvusError> {
         let again = request.try_clone();
         let mut response = request.send().await.map_err(|error| unreachable(&error))?;
         if let (StatusCode::UNAUTHORIZED, Some(again), Some(Credentials::Password { username, password })) =
@@ -176,6 +183,13 @@ impl Rest {
             _ => Err(refusal(response).await),
         }
     }
+}
+
+/// Whether what may be sent to `endpoint` may be sent to `other` too: the same host, and not in clear what is encrypted to
+/// the endpoint.
+fn is_as_safe(other: &str, endpoint: &str) -> bool {
+    let (Ok(other), Ok(endpoint)) = (Url::parse(other), Url::parse(endpoint)) else { return false };
+    other.host() == endpoint.host() && (other.scheme() == "https" || endpoint.scheme() == other.scheme())
 }
 
 /// How a call for segments' files went.
@@ -309,6 +323,27 @@ mod tests {
     use tonic::codegen::http;
 
     use super::*;
+
+    #[test]
+    fn credentials_go_to_the_endpoints_own_host_only_and_never_less_encrypted() {
+        for (management, endpoint) in [
+            ("http://milvus:9091", "http://milvus:19530"),
+            ("http://MILVUS:9091", "http://milvus:19530"),
+            ("https://milvus:9091", "http://milvus:19530"),
+            ("https://10.0.3.17:9091", "https://10.0.3.17:19530"),
+            ("http://[fd12::0:5]:9091", "http://[fd12::5]:19530"),
+        ] {
+            assert!(is_as_safe(management, endpoint), "{management} {endpoint}");
+        }
+        for (management, endpoint) in [
+            ("http://milvus:9091", "https://milvus:19530"),
+            ("https://other:9091", "https://milvus:19530"),
+            ("http://milvus.example.com:9091", "http://milvus:19530"),
+            ("http://10.0.3.18:9091", "http://10.0.3.17:19530"),
+        ] {
+            assert!(!is_as_safe(management, endpoint), "{management} {endpoint}");
+        }
+    }
 
     #[tokio::test]
     async fn an_answer_that_is_too_large_is_not_read_to_its_end() {

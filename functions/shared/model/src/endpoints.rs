@@ -6,9 +6,11 @@ use ipnet::{IpNet, Ipv6Net};
 
 use crate::Invalid;
 
-/// The servers that a deployment connects to. Unless said otherwise all but this machine, on which Lambda's own interface
-/// is. Addresses that only ever are one host's own affair, of which the metadata services are some, are never among them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The servers that a deployment connects to. Addresses that only ever are one host's own affair, of which the metadata
+/// services are some, are never among them.
+///
+/// There is no default: who deploys has to say so where any server is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedEndpoints(Option<Vec<Rule>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,11 @@ enum Rule {
 const METADATA: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32);
 
 impl AllowedEndpoints {
+    /// All servers but this machine, on which Lambda's own interface is.
+    pub fn any() -> Self {
+        Self(None)
+    }
+
     /// Whether an endpoint, `http://host:port`, may be connected to as far as its text tells: a name in a list of
     /// networks is looked at when it is resolved.
     pub fn may_be(&self, endpoint: &str) -> bool {
@@ -85,13 +92,13 @@ fn host(endpoint: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// Names, `*.names` and networks such as `10.0.0.0/8`, separated by commas; nothing for all.
+/// Names, `*.names` and networks such as `10.0.0.0/8`, separated by commas; `*` alone for any.
 impl FromStr for AllowedEndpoints {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text.trim().is_empty() {
-            return Ok(Self::default());
+        if text.trim() == "*" {
+            return Ok(Self::any());
         }
         let rule = |part: &str| {
             let part = part.trim().to_ascii_lowercase();
@@ -124,8 +131,8 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list_everything_is_allowed_but_this_machine_and_what_is_one_hosts_own() {
-        let all = allowed("");
+    fn a_star_allows_everything_but_this_machine_and_what_is_one_hosts_own() {
+        let all = allowed("*");
         for endpoint in ["http://10.0.3.17:19530", "https://milvus.example.com:443", "http://[2001:db8::1]:19530"] {
             assert!(all.may_be(endpoint), "{endpoint}");
         }
@@ -193,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_no_rule_is_refused() {
-        for bad in [",", "a,,b", "*", "a*.b", "*.", "http://a", "a:80", "10.0.0.0/33", "a b"] {
+        for bad in ["", " ", ",", "a,,b", "*,a", "**", "a*.b", "*.", "http://a", "a:80", "10.0.0.0/33", "a b"] {
             assert!(bad.parse::<AllowedEndpoints>().is_err(), "{bad}");
         }
     }

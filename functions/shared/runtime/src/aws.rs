@@ -49,7 +49,8 @@ pub(crate) fn jobs(environment: Environment) -> Jobs {
     let catalog = DynamoCatalog::new(aws_sdk_dynamodb::Client::new(&config), environment.catalog_table);
     let schedules =
         SchedulerSchedules { client: aws_sdk_scheduler::Client::new(&config), target: environment.schedules };
-    let events = EventBridgeEvents { client: aws_sdk_eventbridge::Client::new(&config) };
+    let clock = SystemClock::ahead(environment.clock_ahead);
+    let events = EventBridgeEvents { client: aws_sdk_eventbridge::Client::new(&config), clock };
     let ports = Ports {
         catalog: Arc::new(catalog),
         objects: Arc::new(S3Objects::new(move |region: &Region| s3_client(&s3, region))),
@@ -61,7 +62,7 @@ pub(crate) fn jobs(environment: Environment) -> Jobs {
         copy_workers: Arc::new(copy_workers),
         schedules: Arc::new(schedules),
         events: Arc::new(events),
-        clock: Arc::new(SystemClock::ahead(environment.clock_ahead)),
+        clock: Arc::new(clock),
         ids: Arc::new(RandomIds),
     };
     Jobs { ports, settings: environment.settings }

@@ -88,7 +88,7 @@ impl Environment {
                     Bucket { region: region.clone(), name: text("SNAPSHOT_BUCKET")? },
                     text("SNAPSHOT_BUCKETS").map_or(Ok(Vec::new()), buckets)?,
                 ),
-                endpoints: text("ALLOWED_ENDPOINTS").map_or(Ok(AllowedEndpoints::default()), endpoints)?,
+                endpoints: endpoints(text("ALLOWED_ENDPOINTS")?)?,
                 cursor_key: CursorKey::new(text("CURSOR_KEY")?),
                 billing_account: text("BILLING_ACCOUNT").unwrap_or_default(),
                 prices: text("PRICES").map_or(Ok(Prices::default()), prices)?,
@@ -126,7 +126,7 @@ fn endpoints(text: String) -> Result<AllowedEndpoints, StartError> {
     text.parse().map_err(|error: milvault_model::Invalid| StartError::Unusable {
         name: "ALLOWED_ENDPOINTS",
         value: text,
-        wanted: format!("a list of hosts and networks: {error}"),
+        wanted: format!("a list of hosts and networks, or *: {error}"),
     })
 }
 
@@ -143,8 +143,9 @@ fn prices(text: String) -> Result<Prices, StartError> {
 mod tests {
     use super::*;
 
-    const WHOLE: [(&str, &str); 10] = [
+    const WHOLE: [(&str, &str); 11] = [
         ("AWS_REGION", "eu-west-1"),
+        ("ALLOWED_ENDPOINTS", "10.0.0.0/8"),
         ("CATALOG_TABLE", "catalog"),
         ("SNAPSHOT_BUCKET", "snapshots"),
         ("CURSOR_KEY", "7d9c1fe0"),

@@ -2,16 +2,17 @@
 
 use async_trait::async_trait;
 use aws_sdk_eventbridge::{Client, error::DisplayErrorContext, primitives::DateTime, types::PutEventsRequestEntry};
-use milvault_jobs::ports::{Events, EventsError};
+use milvault_jobs::ports::{Clock, Events, EventsError};
 use milvault_model::Notice;
 
-use crate::metrics;
+use crate::{SystemClock, metrics};
 
 /// What the events' `source` is.
 const SOURCE: &str = "milvault";
 
 pub(crate) struct EventBridgeEvents {
     pub(crate) client: Client,
+    pub(crate) clock: SystemClock,
 }
 
 #[async_trait]
@@ -24,7 +25,7 @@ impl Events for EventBridgeEvents {
             Some((code, message)) => Err(EventsError(format!("{code}: {message}"))),
             None if answer.failed_entry_count() > 0 => Err(EventsError("some weren't, without a reason".to_owned())),
             None => {
-                metrics::tell_of(notices);
+                metrics::tell_of(notices, self.clock.now());
                 Ok(())
             }
         }

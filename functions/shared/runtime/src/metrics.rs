@@ -4,6 +4,8 @@
 use milvault_model::{InstanceId, Notice, NoticeKind, Time};
 use serde_json::{Map, Value, json};
 
+use crate::logging;
+
 /// What a metric is counted in; CloudWatch's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -31,28 +33,57 @@ impl Unit {
 /// A metric's name, its unit, and what it is now.
 pub type Metric = (&'static str, Unit, f64);
 
-/// Tells metrics, of one instance or of the deployment, if the deployment wants any (`METRICS_NAMESPACE`).
-pub fn tell(at: Time, instance: Option<&InstanceId>, metrics: &[Metric]) {
+/// What metrics are about: the deployment, or an instance, and of it a backup or a restore.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct About<'a> {
+    instance: Option<&'a InstanceId>,
+    backup: Option<&'a str>,
+    restore: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    /// The deployment.
+    pub fn deployment() -> Self {
+        Self::default()
+    }
+
+    /// An instance.
+    pub fn instance(instance: &'a InstanceId) -> Self {
+        Self { instance: Some(instance), ..Self::default() }
+    }
+
+    fn notice(notice: &'a Notice) -> Self {
+        let id = |name: &str| notice.detail.get(name).and_then(Value::as_str);
+        let (restore, backup) = (id("restoreId"), id("backupId"));
+        // A restore names the backup that it is of, too.
+        Self { restore, backup: backup.filter(|_| restore.is_none()), ..Self::instance(&notice.instance_id) }
+    }
+}
+
+/// Tells metrics, if the deployment wants any (`METRICS_NAMESPACE`).
+pub fn tell(at: Time, about: &About<'_>, metrics: &[Metric]) {
     let namespace = std::env::var("METRICS_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
     if let Some(namespace) = namespace
         && !metrics.is_empty()
     {
-        println!("{}", line(&namespace, at, instance, metrics));
+        println!("{}", line(&namespace, at, about, logging::request_id().as_deref(), metrics));
     }
 }
 
-/// Tells what can be counted and measured of what users are told.
-pub(crate) fn tell_of(notices: &[Notice]) {
+/// Tells what can be counted and measured of what users are told: as of now, when they are told. An alarm has looked at
+/// the time in which it happened by then, if the event bus was out of reach for a while.
+pub(crate) fn tell_of(notices: &[Notice], now: Time) {
     for notice in notices {
-        tell(notice.at, Some(&notice.instance_id), &of_notice(notice));
+        tell(now, &About::notice(notice), &of_notice(notice));
     }
 }
 
-/// Of an instance, each metric is the deployment's, too: alarms are hung on the sum.
-fn line(namespace: &str, at: Time, instance: Option<&InstanceId>, metrics: &[Metric]) -> Value {
+/// Of an instance, each metric is the deployment's, too: alarms are hung on the sum. What else it is about is a property and
+/// no dimension, by the names that other lines' spans have for it: each value of a dimension is a metric that costs.
+fn line(namespace: &str, at: Time, about: &About<'_>, request_id: Option<&str>, metrics: &[Metric]) -> Value {
     let definitions: Vec<Value> =
         metrics.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit.word() })).collect();
-    let dimensions = if instance.is_some() { json!([[], ["InstanceId"]]) } else { json!([[]]) };
+    let dimensions = if about.instance.is_some() { json!([[], ["InstanceId"]]) } else { json!([[]]) };
     let mut line = Map::from_iter([(
         "_aws".to_owned(),
         json!({
@@ -60,7 +91,10 @@ fn line(namespace: &str, at: Time, instance: Option<&InstanceId>, metrics: &[Met
             "CloudWatchMetrics": [{ "Namespace": namespace, "Dimensions": dimensions, "Metrics": definitions }],
         }),
     )]);
-    line.extend(instance.map(|instance| ("InstanceId".to_owned(), json!(instance))));
+    line.extend(about.instance.map(|instance| ("InstanceId".to_owned(), json!(instance))));
+    for (name, property) in [("requestId", request_id), ("backup", about.backup), ("restore", about.restore)] {
+        line.extend(property.map(|property| (name.to_owned(), json!(property))));
+    }
     line.extend(metrics.iter().map(|(name, _, value)| ((*name).to_owned(), json!(value))));
     Value::Object(line)
 }
@@ -110,7 +144,7 @@ mod tests {
     fn completed() -> Notice {
         serde_json::from_value(json!({
             "instanceId": "orders", "id": "bk-1.BackupCompleted", "kind": "BackupCompleted", "at": "2026-11-23T03:00:30Z",
-            "detail": { "startedAt": "2026-11-23T03:00:10Z", "sizeBytes": 1000, "addedBytes": 40, "objects": 500 }
+            "detail": { "backupId": "bk-1", "startedAt": "2026-11-23T03:00:10Z", "sizeBytes": 1000, "addedBytes": 40, "objects": 500 }
         }))
         .unwrap()
     }
@@ -118,7 +152,7 @@ mod tests {
     #[test]
     fn a_line_is_as_the_format_specifies() {
         let notice = completed();
-        let line = line("Milvault/x", notice.at, Some(&notice.instance_id), &of_notice(&notice));
+        let line = line("Milvault/x", notice.at, &About::notice(&notice), Some("request-7"), &of_notice(&notice));
         let expected = json!({
             "_aws": {
                 "Timestamp": 1_795_402_830_000_i64,
@@ -135,6 +169,8 @@ mod tests {
                 }],
             },
             "InstanceId": "orders",
+            "requestId": "request-7",
+            "backup": "bk-1",
             "BackupsCompleted": 1.0,
             "BackupDuration": 20.0,
             "BackupSize": 1000.0,
@@ -146,9 +182,17 @@ mod tests {
 
     #[test]
     fn what_is_of_the_deployment_has_no_instance() {
-        let line = line("Milvault/x", completed().at, None, &[("JobsStalled", Unit::Count, 2.0)]);
+        let line = line("Milvault/x", completed().at, &About::deployment(), None, &[("JobsStalled", Unit::Count, 2.0)]);
         assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([[]]));
         assert_eq!((&line["JobsStalled"], line.get("InstanceId")), (&json!(2.0), None));
+    }
+
+    #[test]
+    fn a_restores_line_names_the_restore_and_not_the_backup_that_it_is_of() {
+        let mut notice = completed();
+        notice.detail.insert("restoreId".to_owned(), json!("rs-1"));
+        let line = line("Milvault/x", notice.at, &About::notice(&notice), None, &of_notice(&notice));
+        assert_eq!((&line["restore"], line.get("backup"), line.get("requestId")), (&json!("rs-1"), None, None));
     }
 
     #[test]

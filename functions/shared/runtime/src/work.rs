@@ -9,15 +9,8 @@ use serde_json::json;
 ///
 /// # Errors
 /// What isn't the job's own fault; the job goes on later.
-pub async fn slice(job: &JobRef, work: impl Future<Output = Result<SliceEnd, Error>>) -> Result<Answer, Error> {
-    let end = match work.await? {
-        SliceEnd::Ended => "ENDED",
-        SliceEnd::Continued => "CONTINUED",
-        SliceEnd::Waiting => "WAITING",
-        SliceEnd::Busy => "BUSY",
-    };
-    tracing::info!(?job, end, "the slice is over");
-    Ok(Answer::ok(json!({ "slice": end })))
+pub async fn slice(work: impl Future<Output = Result<SliceEnd, Error>>) -> Result<Answer, Error> {
+    Ok(Answer::ok(json!({ "slice": work.await?.name() })))
 }
 
 /// Begins the work on a job that was just accepted: a direct caller waits for it, an HTTP caller can't.
@@ -27,13 +20,25 @@ pub async fn slice(job: &JobRef, work: impl Future<Output = Result<SliceEnd, Err
 pub async fn take_up(jobs: &Jobs, job: &JobRef, caller: Caller, work: impl Future<Output = Result<SliceEnd, Error>>) {
     match caller {
         Caller::Direct => match work.await {
-            Ok(end) => tracing::info!(?job, ?end, "the slice is over"),
-            Err(error) => tracing::error!(%error, ?job, "the sweep will drive the job on"),
+            Ok(_) => {}
+            Err(error) => about(job).in_scope(|| tracing::error!(%error, "the sweep will drive the job on")),
         },
         Caller::Http | Caller::Background => {
             if let Err(error) = jobs.ports.continuation.resume(job).await {
-                tracing::error!(%error, ?job, "the sweep will start the job");
+                about(job).in_scope(|| tracing::error!(%error, "the sweep will start the job"));
             }
+        }
+    }
+}
+
+/// What is logged of a job that the event didn't know of yet says which it is.
+fn about(job: &JobRef) -> tracing::Span {
+    match job {
+        JobRef::Backup { instance_id, backup_id } => {
+            tracing::error_span!("job", instance = %instance_id, backup = %backup_id)
+        }
+        JobRef::Restore { instance_id, restore_id } => {
+            tracing::error_span!("job", instance = %instance_id, restore = %restore_id)
         }
     }
 }

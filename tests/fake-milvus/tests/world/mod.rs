@@ -105,7 +105,7 @@ impl World {
             },
             settings: Settings {
                 snapshots: SnapshotBuckets::new(self.snapshots.clone(), []),
-                endpoints: AllowedEndpoints::default(),
+                endpoints: AllowedEndpoints::any(),
                 prices: Prices::default(),
                 cursor_key: milvault_jobs::CursorKey::new("of a test"),
                 billing_account: String::new(),

@@ -110,7 +110,7 @@ impl Job for Work<'_> {
         let is_over = match self.run.phase.clone() {
             // The collections are in their places: what is left to tidy up is the sweep's.
             RestorePhase::Clean => {
-                tracing::error!(?ending, %restore, "completed, but not tidied up");
+                tracing::error!(why = why(&ending), %restore, "completed, but not tidied up");
                 if let Ending::Failed(failure) = &ending {
                     self.warn(format!("the collections are in place, but not all is tidied up: {}", failure.message));
                 }
@@ -118,7 +118,7 @@ impl Job for Work<'_> {
                 true
             }
             RestorePhase::Rollback { completed_at, until, step } => {
-                tracing::error!(?ending, %restore, "the rollback stops");
+                tracing::error!(why = why(&ending), %restore, "the rollback stops");
                 let stuck = match ending {
                     Ending::Failed(failure) => failure,
                     Ending::Cancelled => Failure::new(FailureCode::Stalled, "it was to stop"),
@@ -132,16 +132,25 @@ impl Job for Work<'_> {
                 is_over
             }
             RestorePhase::Undo(first) => {
-                tracing::error!(?ending, %restore, "the undoing waits for the next sweep");
+                tracing::error!(why = why(&ending), %restore, "the undoing waits for the next sweep");
                 undo::give_up(self, first, ending).await?
             }
             phase => {
-                tracing::warn!(?ending, %restore, phase = phase.name(), "the restore is undone");
+                tracing::warn!(why = why(&ending), %restore, phase = phase.name(), "the restore is undone");
                 self.enter(RestorePhase::Undo(ending)).await?;
                 return Ok(None);
             }
         };
         Ok(Some(if is_over { WorkEnd::Over } else { WorkEnd::LeaveToSweep }))
+    }
+}
+
+/// What is logged of why a restore ends: its message is in the record, for its caller, because what the server says of an
+/// import may quote rows.
+fn why(ending: &Ending) -> String {
+    match ending {
+        Ending::Cancelled => "Cancelled".to_owned(),
+        Ending::Failed(failure) => format!("{:?}", failure.code),
     }
 }
 

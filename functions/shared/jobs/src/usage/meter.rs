@@ -1,10 +1,8 @@
 //! The meter: for every finished hour, what each backup owned, as records that never change.
 
-use std::collections::BTreeMap;
-
 use chrono::TimeDelta;
 use futures::{StreamExt, stream};
-use milvault_model::{Account, BackupStatus, Hour, InstanceId, Region, Time, UsageExport, UsageRecord};
+use milvault_model::{Account, BackupStatus, Hour, Region, Time, UsageExport, UsageRecord};
 use serde::Serialize;
 
 use crate::{
@@ -39,9 +37,6 @@ pub struct MeterReport {
     pub is_whole: bool,
     /// When the oldest hour began that isn't metered, as far as this run came to see; `until` if there is none.
     pub unmetered_since: Time,
-    /// When each instance's newest backup in the region was asked for.
-    #[serde(skip)]
-    pub newest: BTreeMap<InstanceId, Time>,
 }
 
 /// Meters every finished hour of a region that isn't metered. Late, repeated and overlapping runs make no difference: an
@@ -60,7 +55,6 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
         failed: 0,
         is_whole: false,
         unmetered_since: until.start(),
-        newest: BTreeMap::new(),
     };
     begin_export(jobs, region).await?;
     let mut after = None;
@@ -76,10 +70,6 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
             return Ok(report);
         }
         report.accounts += page.items.len() as u64;
-        for Account { instance_id, backup_id, .. } in page.items.iter().map(|found| &found.value) {
-            let newest = report.newest.get(instance_id).copied().max(backup_id.created_at());
-            report.newest.extend(newest.map(|newest| (instance_id.clone(), newest)));
-        }
         let metered = page.items.into_iter().map(async |found| {
             let (key, since) = (account_key(&found.value), found.value.unmetered());
             let outcome = meter_account(jobs, found, until).await.inspect_err(|error| {

@@ -1,0 +1,141 @@
+//! The log: one JSON object a line, a panic's too.
+
+use std::{io::Write, panic::PanicHookInfo, pin::Pin};
+
+use chrono::Utc;
+use milvault_gateway::{Event, Subject};
+use milvault_model::Time;
+use serde_json::{Value, json};
+use tracing_subscriber::{
+    Layer,
+    filter::{FilterExt, LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use crate::Invocation;
+
+/// At finer levels these log headers and payloads, credentials among them.
+const NEVER_FINER: [&str; 10] = [
+    "aws_config",
+    "aws_runtime",
+    "aws_sdk_secretsmanager",
+    "aws_sigv4",
+    "aws_smithy_runtime",
+    "aws_smithy_runtime_api",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "tonic",
+];
+
+tokio::task_local! {
+    /// Of the invocation under way: a span keeps its fields to itself, and these lines aren't a span's.
+    static REQUEST_ID: String;
+}
+
+/// The id of the invocation under way, if there is one.
+pub(crate) fn request_id() -> Option<String> {
+    REQUEST_ID.try_with(Clone::clone).ok()
+}
+
+/// Does an invocation's work so that whatever is logged says which one it was.
+pub(crate) async fn of<T>(invocation: &Invocation, work: impl Future<Output = T>) -> T {
+    // Without its type: the compiler follows futures in futures only so deep.
+    let work: Pin<Box<dyn Future<Output = T> + '_>> = Box::pin(work);
+    REQUEST_ID.scope(invocation.request_id.clone(), work).await
+}
+
+/// What every line of an invocation's log carries, whatever the level: so this is an error's span.
+pub(crate) fn span_of(invocation: &Invocation, event: &Event) -> tracing::Span {
+    let Subject { instance, backup, restore } = event.subject();
+    tracing::error_span!("call", requestId = invocation.request_id, instance, backup, restore)
+}
+
+/// One JSON object a line; its spans add the invocation's request id, and the job's instance, id and phase.
+pub(crate) fn start() {
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let (asked_for, bad) = match wanted.parse::<Targets>() {
+        Ok(targets) if !wanted.is_empty() => (targets, None),
+        Ok(_) => (Targets::new().with_default(LevelFilter::INFO), None),
+        Err(error) => (Targets::new().with_default(LevelFilter::INFO), Some(error)),
+    };
+    let never_finer = Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_targets(NEVER_FINER.into_iter().map(|target| (target, LevelFilter::WARN)));
+    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+    // Only a second call could fail, and then logging is there already.
+    let _ = tracing_subscriber::registry().with(lines.with_filter(asked_for.and(never_finer))).try_init();
+    std::panic::set_hook(Box::new(tell_of_panic));
+    if let Some(error) = bad {
+        tracing::warn!(%error, wanted, "the log level isn't one, so it is info");
+    }
+}
+
+/// The process ends with the panic: this is all that there will be of it. It may have come out of the subscriber itself,
+/// which is why the line goes past it.
+fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let message = panic.payload_as_str().unwrap_or("of no text");
+    let line = panic_line(Utc::now(), message, &location, request_id().as_deref());
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// With the fields of any other line, and the request id in a span as there.
+fn panic_line(at: Time, message: &str, location: &str, request_id: Option<&str>) -> Value {
+    let spans: Vec<Value> = request_id.map(|id| json!({ "name": "call", "requestId": id })).into_iter().collect();
+    json!({
+        "timestamp": at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+        "level": "ERROR",
+        "message": "the function panicked",
+        "panic": message,
+        "location": location,
+        "target": module_path!(),
+        "spans": spans,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const PANICS: &str = "MILVAULT_TEST_PANICS";
+
+    /// Run by the test below in a process of its own.
+    #[tokio::test]
+    async fn panics_when_it_is_told_to() {
+        if std::env::var_os(PANICS).is_some() {
+            start();
+            let invocation = Invocation::new("request-7".to_owned(), 0, Utc::now());
+            of(&invocation, async { panic!("of\ntwo lines") }).await
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_line_that_says_where_and_of_which_invocation() {
+        let test = "logging::tests::panics_when_it_is_told_to";
+        let panicking = Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture"])
+            .env(PANICS, "1")
+            .output()
+            .unwrap();
+        assert!(!panicking.status.success());
+        let output = String::from_utf8(panicking.stdout).unwrap();
+        // The test's own frame is printed before it, without the end of its line.
+        let lines: Vec<Value> =
+            output.lines().filter_map(|line| serde_json::from_str(&line[line.find('{')?..]).ok()).collect();
+        let [line] = lines.as_slice() else { panic!("{output}") };
+        assert_eq!((&line["level"], &line["panic"]), (&json!("ERROR"), &json!("of\ntwo lines")));
+        assert!(line["location"].as_str().unwrap().contains("logging.rs:"), "{line}");
+        assert_eq!(line["spans"], json!([{ "name": "call", "requestId": "request-7" }]));
+        assert!(line["timestamp"].as_str().unwrap().parse::<Time>().is_ok());
+    }
+
+    #[test]
+    fn a_panic_outside_of_an_invocation_has_none() {
+        assert_eq!(panic_line(Utc::now(), "m", "l", None)["spans"], json!([]));
+        assert_eq!(request_id(), None);
+    }
+}

@@ -60,6 +60,15 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Whether it may be otherwise in a while, without anyone doing anything about the request.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Credentials(_) => true,
+            Self::Refused(refusal) => refusal.is_a_fault(),
+            _ => false,
+        }
+    }
+
     /// The exit code. Where a signal would have ended a program, it is the one that shells show for that.
     fn code(&self) -> u8 {
         match self {

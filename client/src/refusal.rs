@@ -30,6 +30,11 @@ impl Refusal {
         self.part("code")
     }
 
+    /// Whether it isn't about the request: a server behind the API doesn't answer, or the API has a fault.
+    pub(crate) fn is_a_fault(&self) -> bool {
+        self.status.is_server_error()
+    }
+
     /// Whether an earlier attempt of the same call may be what is in its way.
     pub(crate) fn may_be_our_own_doing(&self) -> bool {
         self.attempts > 1

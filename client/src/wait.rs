@@ -64,6 +64,10 @@ impl Job<'_> {
 
     fn status(&self, found: &Value) -> String {
         match self.kind {
+            // Of a backup that is deleted meanwhile, the verification stays what it was.
+            Kind::Verification if !matches!(field(found, "status").as_str(), "AVAILABLE" | "DAMAGED") => {
+                field(found, "status")
+            }
             Kind::Verification => field(found, "verification.status"),
             Kind::Backup | Kind::Restore | Kind::Rollback => field(found, "status"),
         }
@@ -108,7 +112,7 @@ impl Job<'_> {
                     POLL
                 }
                 // Credentials too may be there again: somebody signs on, or a service has started anew.
-                Err(why @ (Error::Unreachable(_) | Error::Credentials(_))) => {
+                Err(why) if why.passes() => {
                     let Some(pause) = patience.in_vain(Instant::now(), random()) else { return Err(why) };
                     progress.line(&format!("{why}; trying again"));
                     pause
@@ -213,6 +217,13 @@ mod tests {
     fn a_job_without_a_phase_shows_its_status() {
         let step = Step::of("PENDING".to_owned(), &json!({ "status": "PENDING" }));
         assert_eq!(step, Step { name: "PENDING".to_owned(), percent: None, details: String::new() });
+    }
+
+    #[test]
+    fn a_verification_is_over_when_its_backup_is() {
+        let job = Job { kind: Kind::Verification, instance: "orders", id: "bk-1" };
+        let of = |status: &str| job.status(&json!({ "status": status, "verification": { "status": "RUNNING" } }));
+        assert_eq!([of("AVAILABLE"), of("DAMAGED"), of("DELETED")], ["RUNNING", "RUNNING", "DELETED"]);
     }
 
     #[test]

@@ -460,20 +460,6 @@ def test_of_backups_that_had_a_name_the_living_one_is_meant(product: Product, cl
     assert json.loads(client("--json", "backup", "show", product.instance, "nightly"))["backupId"] == second
 
 
-def test_a_backup_that_cannot_be_described_can_be_deleted_by_its_id(client: Client) -> None:
-    backup = {"backupId": "bk-1", "name": "before", "status": "DAMAGED"}
-
-    def reply(asked: Asked) -> Reply:
-        if asked.method == "DELETE":
-            return 200, {**backup, "status": "DELETED"}
-        if asked.path.endswith("/bk-1"):
-            return 409, {"code": "BACKUP_NOT_AVAILABLE", "detail": "a stored document is missing"}
-        return 200, {"items": [backup], "nextCursor": None}
-
-    with impostor(reply) as api:
-        assert "before (bk-1) is DELETED" in client("backup", "delete", "orders", "bk-1", "--yes", **api.environment)
-
-
 def test_a_removal_whose_answer_was_lost_is_done(client: Client) -> None:
     gone = (404, {"code": "INSTANCE_NOT_FOUND", "detail": "no such instance"})
     with impostor(in_turn(CLOSED, gone)) as api:

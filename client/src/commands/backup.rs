@@ -55,8 +55,8 @@ pub(super) async fn run(api: &Api, form: Form, command: BackupCommand) -> Result
                 format!("{}{missing}{changed}", facts(&verification(found)))
             })?;
             match field(&found, "status").as_str() {
-                "DAMAGED" => Err(Error::Ended("the backup is damaged".to_owned())),
-                _ => Ok(()),
+                "AVAILABLE" => Ok(()),
+                status => Err(Error::Ended(format!("the backup is {status}"))),
             }
         }
         BackupCommand::Delete { instance, backup, confirmation } => {

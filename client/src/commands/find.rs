@@ -12,12 +12,8 @@ use crate::{Error, api::Api, pages};
 pub(super) async fn backup(api: &Api, instance: &str, given: &str) -> Result<Value, Error> {
     let refused = if given.starts_with("bk-") {
         match by_id(api, instance, given).await {
-            // A name may begin as ids do; and one whose documents are damaged can't be described, but deleted.
-            Err(Error::Refused(refusal))
-                if matches!(refusal.code(), Some("BACKUP_NOT_FOUND" | "BACKUP_NOT_AVAILABLE")) =>
-            {
-                Some(refusal)
-            }
+            // A name may begin as ids do.
+            Err(Error::Refused(refusal)) if refusal.code() == Some("BACKUP_NOT_FOUND") => Some(refusal),
             found => return found,
         }
     } else {

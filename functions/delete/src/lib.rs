@@ -1,12 +1,9 @@
 //! Deletes backups, and cancels what is still running.
 #![forbid(unsafe_code)]
 
-use std::borrow::Cow;
-
-use chrono::SecondsFormat;
 use milvault_gateway::{Answer, Call, Caller, Direct, Event, Route, Status, find, show, wire::BackupView};
 use milvault_jobs::{Error, Jobs, deletion, restore};
-use milvault_model::{Backup, BackupStatus};
+use milvault_model::BackupStatus;
 use milvault_runtime::{Invocation, RuntimeError};
 use serde::Serialize;
 use serde_json::Value;
@@ -52,7 +49,7 @@ async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Ans
 struct Deleted<'a> {
     #[serde(flatten)]
     backup: BackupView<'a>,
-    warning: Cow<'static, str>,
+    warning: &'static str,
 }
 
 async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
@@ -63,14 +60,7 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
     find::backup(jobs, &instance, &id).await?;
     let backup = deletion::delete(jobs, &instance, &id, deadline).await?;
     let (status, warning) = match backup.state.status() {
-        BackupStatus::Available | BackupStatus::Damaged => {
-            let until = backup.free_from.unwrap_or(backup.created_at).to_rfc3339_opts(SecondsFormat::Secs, true);
-            let warning = format!(
-                "Object Lock keeps the backup until {until}: it is deleted then, and can be restored until then. This is \
-                 irreversible."
-            );
-            return Ok(shown(jobs, &backup, Status::Accepted, warning.into()));
-        }
+        BackupStatus::Available | BackupStatus::Damaged => (Status::Accepted, LOCKED),
         BackupStatus::Pending | BackupStatus::Running => {
             (Status::Accepted, "The backup is being cancelled and what it has stored removed. This is irreversible.")
         }
@@ -84,14 +74,14 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
             (Status::Ok, "The backup was over without a result; nothing of it was stored.")
         }
     };
-    Ok(shown(jobs, &backup, status, warning.into()))
+    let view = BackupView::of(&backup, jobs.ports.clock.now());
+    let answer = Answer::new(status, Deleted { backup: view, warning });
+    // Of a locked one there is nothing to wait for.
+    Ok(if status == Status::Accepted && warning != LOCKED { answer.retry_after(2) } else { answer })
 }
 
-fn shown(jobs: &Jobs, backup: &Backup, status: Status, warning: Cow<'static, str>) -> Answer {
-    let view = BackupView::of(backup, jobs.ports.clock.now());
-    let answer = Answer::new(status, Deleted { backup: view, warning });
-    if status == Status::Accepted { answer.retry_after(2) } else { answer }
-}
+const LOCKED: &str = "Object Lock keeps the backup until 'lockedUntil': it is deleted then, and can be restored until then. \
+     This is irreversible.";
 
 async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let instance = call.instance()?;

@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use milvault_fake_milvus::Line;
 use milvault_jobs::{
-    Jobs, backup, deletion,
-    ports::{Clock, Deadline, LockMode, Locking},
+    Jobs, Precondition, auto_backup, backup, deletion,
+    ports::{Clock, Continuation, ContinuationError, Deadline, Expect, LockMode, Locking, Write},
     sweep::{SweepMode, sweep},
 };
 use milvault_memory::TestClock;
-use milvault_model::{Backup, BackupStatus, Time};
-use world::{World, back_up_for};
+use milvault_model::{Backup, BackupId, BackupKind, BackupStatus, InstanceId, JobRef, Plan, Time, Wanted};
+use world::{World, back_up_for, back_up_of};
 
 const PERIOD: TimeDelta = TimeDelta::days(30);
 
@@ -45,6 +45,26 @@ impl Clock for ClockAhead {
 
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
+    }
+}
+
+/// Hands nothing over, and remembers whose verification was asked for.
+#[derive(Default)]
+struct Verifications(Mutex<Vec<BackupId>>);
+
+#[async_trait]
+impl Continuation for Verifications {
+    async fn resume(&self, _: &JobRef) -> Result<(), ContinuationError> {
+        Ok(())
+    }
+
+    async fn verify(&self, _: &InstanceId, backup: &BackupId) -> Result<(), ContinuationError> {
+        self.0.lock().unwrap().push(backup.clone());
+        Ok(())
+    }
+
+    async fn begin_run(&self, _: &InstanceId, _: Time) -> Result<(), ContinuationError> {
+        Ok(())
     }
 }
 
@@ -74,7 +94,7 @@ fn locks(world: &World, of: &Backup) -> BTreeMap<String, Time> {
 /// Everything of a backup is locked until that time, and as long as its record says.
 fn assert_locked(world: &World, backup: &Backup, until: Time) {
     let least = locks(world, backup).into_values().min().unwrap();
-    let promised = backup.locked_until.unwrap();
+    let promised = backup.all_locked_until.unwrap();
     assert!(until <= promised && promised <= least, "{until} {promised} {least}");
 }
 
@@ -91,8 +111,8 @@ async fn what_backups_share_is_locked_for_each_of_them_and_seldom_renewed() {
         before = now;
         clock.advance(TimeDelta::days(1));
     }
-    // Every 22 nights: eight days are always left.
-    assert_eq!(renewals, 2);
+    // One night in 27: three days are always left.
+    assert_eq!(renewals, 1);
 }
 
 #[tokio::test]
@@ -101,6 +121,71 @@ async fn a_backup_that_is_kept_for_longer_than_the_period_is_locked_until_its_ex
     back_up_for(&jobs, &world, "first", Some(TimeDelta::days(3))).await;
     let backup = back_up_for(&jobs, &world, "second", Some(TimeDelta::days(400))).await;
     assert_locked(&world, &backup, backup.expires_at.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_to_expire_is_locked_until_then_and_its_verifications_keep_it_no_longer() {
+    for days in [10, 30, 45] {
+        let (world, jobs, clock) = locking_world().await;
+        back_up_for(&jobs, &world, "first", Some(TimeDelta::days(3))).await;
+        clock.advance(TimeDelta::days(5));
+        let made = back_up_for(&jobs, &world, "second", Some(TimeDelta::days(days))).await;
+        let may_go = made.expires_at.unwrap().max(made.created_at + PERIOD);
+        assert!(made.locked_until.unwrap() - may_go < TimeDelta::minutes(5), "{days} days");
+        for _ in 0..days / 7 {
+            clock.advance(TimeDelta::days(7));
+            let deadline = Deadline::at(clock.now() + TimeDelta::minutes(5));
+            let found = backup::verify(&jobs, &made.instance_id, &made.id, deadline).await.unwrap();
+            assert_eq!(found.locked_until, made.locked_until, "{days} days");
+            assert_locked(&world, &found, made.expires_at.unwrap());
+        }
+        assert!(locks(&world, &made).into_values().all(|until| until <= made.locked_until.unwrap()), "{days} days");
+    }
+}
+
+#[tokio::test]
+async fn an_automatic_backup_that_is_kept_past_its_expiry_is_locked_anew() {
+    let (world, mut jobs, clock) = locking_world().await;
+    let asked = Arc::new(Verifications::default());
+    jobs.ports.continuation = asked.clone();
+    let instance = &world.instance.id;
+    let plan = Plan { keep_at_least: 1.try_into().unwrap(), ..Plan::default() };
+    auto_backup::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
+    let made = back_up_of(BackupKind::Auto, &jobs, &world, "nightly", Some(PERIOD)).await;
+    let verify = async || {
+        let deadline = Deadline::at(clock.now() + TimeDelta::minutes(5));
+        backup::verify(&jobs, instance, &made.id, deadline).await.unwrap()
+    };
+    clock.advance(TimeDelta::days(28));
+    assert_eq!(verify().await.all_locked_until, made.all_locked_until, "it is to expire");
+
+    clock.advance(TimeDelta::days(2) + TimeDelta::hours(1));
+    let sweeps =
+        async || sweep(&jobs, SweepMode::Act, Deadline::at(clock.now() + TimeDelta::minutes(5))).await.unwrap();
+    sweeps().await;
+    assert_eq!(std::mem::take(&mut *asked.0.lock().unwrap()), std::slice::from_ref(&made.id));
+    let verified = verify().await;
+    assert_eq!(verified.state.status(), BackupStatus::Available);
+    assert_locked(&world, &verified, clock.now() + TimeDelta::days(8));
+    // Which is enough for now.
+    clock.advance(TimeDelta::hours(2));
+    sweeps().await;
+    assert!(asked.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_asked_for_is_not_put_off_by_a_restore_that_reads_the_backup() {
+    let (world, jobs, clock) = locking_world().await;
+    let made = back_up_for(&jobs, &world, "read", None).await;
+    clock.advance(TimeDelta::days(25));
+    let deadline = Deadline::at(clock.now() + TimeDelta::minutes(5));
+    deletion::delete(&jobs, &made.instance_id, &made.id, deadline).await.unwrap();
+    let mut found = jobs.ports.catalog.backup(&made.instance_id, &made.id).await.unwrap().unwrap();
+    found.value.pins.insert("rs-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap());
+    let pinned = Write::Backup(Box::new(found.value), Expect::Version(found.version));
+    jobs.ports.catalog.commit(vec![pinned]).await.unwrap();
+    let verified = backup::verify(&jobs, &made.instance_id, &made.id, deadline).await.unwrap();
+    assert_eq!(verified.locked_until, made.locked_until);
 }
 
 #[tokio::test]
@@ -113,7 +198,7 @@ async fn what_has_expired_or_is_deleted_goes_when_its_locks_end_and_not_before()
         jobs.ports.catalog.backup(&of.instance_id, &of.id).await.unwrap().unwrap().value.state.status()
     };
     let asked = deletion::delete(&jobs, &unwanted.instance_id, &unwanted.id, deadline()).await.unwrap();
-    assert_eq!((asked.state.status(), asked.free_from), (BackupStatus::Available, unwanted.free_from));
+    assert_eq!((asked.state.status(), asked.locked_until), (BackupStatus::Available, unwanted.locked_until));
 
     let mut before = world.objects.locks(&world.snapshots);
     for day in 0..32 {
@@ -127,10 +212,10 @@ async fn what_has_expired_or_is_deleted_goes_when_its_locks_end_and_not_before()
         if day % 7 == 6 && day < 28 {
             for of in [&expired, &unwanted] {
                 let verified = backup::verify(&jobs, &of.instance_id, &of.id, deadline()).await;
-                assert_eq!(verified.unwrap().free_from, of.free_from, "day {day}");
+                assert_eq!(verified.unwrap().locked_until, of.locked_until, "day {day}");
             }
         }
-        if clock.now() < expired.free_from.unwrap().min(unwanted.free_from.unwrap()) {
+        if clock.now() < expired.locked_until.unwrap().min(unwanted.locked_until.unwrap()) {
             assert_eq!(status(&expired).await, BackupStatus::Available, "day {day}");
             assert_eq!(status(&unwanted).await, BackupStatus::Available, "day {day}");
         }
@@ -153,7 +238,7 @@ async fn verifying_a_backup_without_an_expiry_renews_its_locks_before_they_end()
         let found = verified().await;
         // Until the next verification, and a day more.
         assert_locked(&world, &found, now + TimeDelta::days(8));
-        let renewed = found.locked_until.unwrap() >= now + PERIOD;
+        let renewed = found.all_locked_until.unwrap() >= now + PERIOD;
         assert_eq!(renewed, week > 0 && week % 4 == 0, "week {week}");
         clock.advance(TimeDelta::days(7));
     }

@@ -117,7 +117,8 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
             Ok(response(problem.status(), headers, &json!(problem).to_string()))
         }
         Caller::Direct if code == Code::Internal => Err(error),
-        Caller::Background if code.status() >= 500 => Err(error),
+        // Nobody reads an answer there, and a damaged document isn't one.
+        Caller::Background if code.status() >= 500 || matches!(error, Error::Document { .. }) => Err(error),
         Caller::Direct | Caller::Background => Ok(json!(problem)),
     }
 }

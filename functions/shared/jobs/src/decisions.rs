@@ -3,7 +3,7 @@
 use crate::{Error, ports::CatalogError};
 
 /// How often. Each time, someone else's change was made: only so many at the same moment keep one from being made.
-pub(crate) const ATTEMPTS: u32 = 100;
+const ATTEMPTS: u32 = 100;
 
 /// Decides on a change and commits it, and decides anew when something changed meanwhile.
 ///
@@ -17,4 +17,30 @@ pub async fn decided<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> R
         }
     }
     attempt().await
+}
+
+/// What a request makes: what it has made already, or what an attempt makes. An attempt answers `None` if something changed
+/// meanwhile, and is made anew.
+///
+/// # Errors
+/// Whatever stands in its way, and isn't its own.
+pub(crate) async fn made_once<T>(
+    earlier: impl AsyncFn() -> Result<Option<T>, Error>,
+    mut attempt: impl AsyncFnMut() -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
+    if let Some(earlier) = earlier().await? {
+        return Ok(earlier);
+    }
+    for _ in 0..ATTEMPTS {
+        let outcome = attempt().await;
+        if let Ok(Some(made)) = outcome {
+            return Ok(made);
+        }
+        // What is in the way, or has changed, may be what the same request has made at the same moment.
+        if let Some(earlier) = earlier().await? {
+            return Ok(earlier);
+        }
+        outcome?;
+    }
+    Err(CatalogError::Unavailable("what the request needs keeps changing".to_owned()).into())
 }

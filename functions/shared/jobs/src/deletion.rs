@@ -98,9 +98,9 @@ async fn mark(jobs: &Jobs, found: Versioned<Backup>, cause: Cause) -> Result<Bac
         return Err(Error::RestoreInProgress(restore.clone()));
     }
     let now = jobs.ports.clock.now();
-    if backup.free_from.is_some_and(|free_from| free_from > now) {
+    if backup.locked_until.is_some_and(|locked_until| locked_until > now) {
         // S3 would only hide it, and go on charging for what nobody sees: it stays what it is until it can be removed.
-        if backup.deletion_requested_at.is_none() {
+        if cause == Cause::Request && backup.deletion_requested_at.is_none() {
             backup.deletion_requested_at = Some(now);
             let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
             jobs.ports.catalog.commit(vec![put]).await?;

@@ -20,7 +20,8 @@ impl FieldError {
     }
 }
 
-/// Why an operation wasn't done. Each variant but the last three is an answer to the caller.
+/// Why an operation wasn't done. Most variants are an answer to the caller; which, and which are faults of ours, is for
+/// whoever answers to say.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request isn't right.

@@ -4,7 +4,7 @@
 use chrono::TimeDelta;
 use milvault_model::{
     Backup, BackupId, DueKind, InstanceId, JobRef, RestoreId, Time,
-    retention::{self, Decision},
+    retention::{self, Decision, Reason},
 };
 use serde::Serialize;
 use tracing::{
@@ -13,7 +13,9 @@ use tracing::{
 };
 
 use crate::{
-    Error, Jobs, auto_backup, deletion, expiry, notices,
+    Error, Jobs, auto_backup,
+    backup::object_lock,
+    deletion, expiry, notices,
     ports::{CatalogError, Deadline, DueEntry, DueItem, Expect, PageRequest, Versioned, Write},
 };
 
@@ -184,8 +186,7 @@ async fn look_at(
             let found = jobs.ports.catalog.backup(instance, backup).await?;
             let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
             let decision = expiry::decide(jobs, &found.value).await?;
-            let goes = matches!(decision, Decision::Delete { .. } | Decision::DeleteAsAsked { .. });
-            if !goes && kind == DueKind::Verification {
+            if !matches!(decision, Decision::Delete(_)) && kind == DueKind::Verification {
                 if jobs.ports.clock.now() - entry.at > VERIFICATION_OVERDUE {
                     tracing::warn!(since = %entry.at, "a verification is overdue");
                     report.verifications_overdue += 1;
@@ -245,10 +246,10 @@ async fn carry_out(
 ) -> Result<String, Error> {
     let Versioned { value: backup, version } = found;
     match decision {
-        Decision::Delete { .. } | Decision::DeleteAsAsked { .. } => {
-            let cause = match decision {
-                Decision::DeleteAsAsked { .. } => deletion::Cause::Request,
-                _ => deletion::Cause::Expiry,
+        Decision::Delete(reason) => {
+            let cause = match reason {
+                Reason::Expired(_) => deletion::Cause::Expiry,
+                Reason::Asked(_) => deletion::Cause::Request,
             };
             let deleted = deletion::delete_because(jobs, &backup.instance_id, &backup.id, cause, deadline).await?;
             Ok(format!("{:?}", deleted.state.status()))
@@ -256,7 +257,11 @@ async fn carry_out(
         Decision::KeptAtLeast { .. } => {
             // Or every sweep would read it, as long as it is kept.
             let kept_until = Some(jobs.ports.clock.now() + retention::LOOK_AGAIN);
-            let put = Write::Backup(Box::new(Backup { kept_until, ..backup }), Expect::Version(version));
+            let put = Write::Backup(Box::new(Backup { kept_until, ..backup.clone() }), Expect::Version(version));
+            if object_lock::ends_soon(&backup, jobs.ports.clock.now()) {
+                // Which renews its locks: they were to end with it.
+                jobs.ports.continuation.verify(&backup.instance_id, &backup.id).await?;
+            }
             match jobs.ports.catalog.commit(vec![put]).await {
                 // It was deleted, pinned or verified meanwhile: the next sweep looks again.
                 Ok(()) | Err(CatalogError::Conflict(_)) => Ok(decision.name().to_owned()),

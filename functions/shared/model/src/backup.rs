@@ -57,10 +57,10 @@ pub struct Backup {
     pub kept_until: Option<Time>,
     /// Until when everything of it is locked at least, in a bucket with Object Lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub locked_until: Option<Time>,
-    /// From when on nothing of it is locked any more, in such a bucket: until then nothing of it is removed.
+    pub all_locked_until: Option<Time>,
+    /// Until when something of it may be locked, in such a bucket: before that nothing of it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub free_from: Option<Time>,
+    pub locked_until: Option<Time>,
     /// When the caller asked to delete it, if it was locked then: it is deleted when that is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_requested_at: Option<Time>,
@@ -428,8 +428,9 @@ impl Backup {
                     Some(under_way) => under_way.advanced_at + VERIFICATION_LOST,
                 };
                 let expiry = self.deletion_requested_at.or(self.expires_at);
-                let kept = |at| [Some(at), self.kept_until, self.free_from].into_iter().flatten().max();
-                let expiry = expiry.and_then(kept).filter(|at| *at <= verify_at);
+                let kept_until = self.kept_until.filter(|_| self.deletion_requested_at.is_none());
+                let free = |at| [Some(at), kept_until, self.locked_until].into_iter().flatten().max();
+                let expiry = expiry.and_then(free).filter(|at| *at <= verify_at);
                 Some(match expiry {
                     Some(at) => Due { kind: DueKind::Expiry, at },
                     None => Due { kind: DueKind::Verification, at: verify_at },

@@ -18,19 +18,20 @@ pub struct Standing {
     pub newer: usize,
 }
 
+/// Why a backup goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It is past its expiry, since this time.
+    Expired(Time),
+    /// A caller asked for it at this time, while it was locked.
+    Asked(Time),
+}
+
 /// What the sweep does with a backup whose expiry is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Delete it: it is past its expiry.
-    Delete {
-        /// Since when.
-        expired_at: Time,
-    },
-    /// Delete it: a caller asked for that while it was locked.
-    DeleteAsAsked {
-        /// When.
-        asked_at: Time,
-    },
+    /// Delete it.
+    Delete(Reason),
     /// Keep it: its expiry is still to come.
     NotExpired {
         /// When it will be over.
@@ -57,8 +58,8 @@ pub enum Decision {
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Delete { expired_at } => write!(f, "it expired at {}", expired_at.to_rfc3339()),
-            Self::DeleteAsAsked { asked_at } => write!(f, "its deletion was asked for at {}", asked_at.to_rfc3339()),
+            Self::Delete(Reason::Expired(at)) => write!(f, "it expired at {}", at.to_rfc3339()),
+            Self::Delete(Reason::Asked(at)) => write!(f, "its deletion was asked for at {}", at.to_rfc3339()),
             Self::NotExpired { expires_at } => write!(f, "it expires at {}", expires_at.to_rfc3339()),
             Self::Unlimited => f.write_str("it has no expiry"),
             Self::KeptAtLeast { keep_at_least } => {
@@ -74,14 +75,13 @@ impl fmt::Display for Decision {
 impl Decision {
     /// Whether the backup is on its way out, and only waits for what is in the way of that.
     pub fn is_going(&self) -> bool {
-        matches!(self, Self::Delete { .. } | Self::DeleteAsAsked { .. } | Self::Locked { .. })
+        matches!(self, Self::Delete(_) | Self::Locked { .. } | Self::InUse(_))
     }
 
     /// The decision in one word.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Delete { .. } => "Delete",
-            Self::DeleteAsAsked { .. } => "DeleteAsAsked",
+            Self::Delete(_) => "Delete",
             Self::NotExpired { .. } => "NotExpired",
             Self::Unlimited => "Unlimited",
             Self::KeptAtLeast { .. } => "KeptAtLeast",
@@ -104,18 +104,18 @@ pub fn decide(backup: &Backup, standing: Standing, now: Time) -> Decision {
     if !backup.is_living() {
         return Decision::NotFinished;
     }
-    let delete = match (backup.deletion_requested_at, backup.expires_at) {
-        (Some(asked_at), _) => Decision::DeleteAsAsked { asked_at },
+    let reason = match (backup.deletion_requested_at, backup.expires_at) {
+        (Some(at), _) => Reason::Asked(at),
         (None, None) => return Decision::Unlimited,
         (None, Some(expires_at)) if expires_at > now => return Decision::NotExpired { expires_at },
-        (None, Some(expired_at)) => Decision::Delete { expired_at },
+        (None, Some(at)) => Reason::Expired(at),
     };
     if counts(backup) && standing.newer < standing.keep_at_least.count() {
         return Decision::KeptAtLeast { keep_at_least: standing.keep_at_least };
     }
-    match (backup.pins.first(), backup.free_from.filter(|free_from| *free_from > now)) {
+    match (backup.pins.first(), backup.locked_until.filter(|until| *until > now)) {
         (Some(restore), _) => Decision::InUse(restore.clone()),
         (None, Some(until)) => Decision::Locked { until },
-        (None, None) => delete,
+        (None, None) => Decision::Delete(reason),
     }
 }

@@ -62,8 +62,8 @@ fn backup(number: usize, made: &Made) -> Backup {
         created_at: at(0),
         expires_at: made.expires.map(at),
         kept_until: None,
-        locked_until: None,
-        free_from: made.free.map(at),
+        all_locked_until: None,
+        locked_until: made.free.map(at),
         deletion_requested_at: made.is_unwanted.then(|| at(-10)),
         cancel_requested_at: None,
         pins: made.is_pinned.then(|| "rs-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap()).into_iter().collect(),
@@ -102,13 +102,13 @@ proptest! {
         for backup in &backups {
             let decision = decide(&backups, backup, keep_at_least);
             prop_assert!(!decision.to_string().is_empty());
-            let is_deleted = matches!(decision, Decision::Delete { .. } | Decision::DeleteAsAsked { .. });
+            let is_deleted = matches!(decision, Decision::Delete(_));
             let is_expired = backup.expires_at.is_some_and(|expiry| expiry <= at(0));
             let is_to_go = backup.is_living() && (is_expired || backup.deletion_requested_at.is_some());
             let stays = newest.contains(&backup.id) || !backup.pins.is_empty();
-            let is_locked = backup.free_from.is_some_and(|free_from| free_from > at(0));
+            let is_locked = backup.locked_until.is_some_and(|locked_until| locked_until > at(0));
             prop_assert_eq!(is_deleted, is_to_go && !stays && !is_locked, "{:?}: {:?}", backup, decision);
-            prop_assert_eq!(decision.is_going(), is_to_go && !stays, "{:?}: {:?}", backup, decision);
+            prop_assert_eq!(decision.is_going(), is_to_go && !newest.contains(&backup.id), "{:?}: {:?}", backup, decision);
             if backup.expires_at.is_none() && backup.deletion_requested_at.is_none() {
                 prop_assert!(!is_deleted);
             }
@@ -134,7 +134,7 @@ proptest! {
             Made { kind: BackupKind::Auto, state: 0, expires: Some(expires), is_pinned: false, free, is_unwanted };
         let kept_on = Backup { kept_until: Some(at(kept)), ..backup(1, &made) };
         let due = kept_on.due().unwrap();
-        let expires = if is_unwanted { -10 } else { expires };
-        prop_assert_eq!((due.kind, due.at), (DueKind::Expiry, at(kept.max(expires).max(free.unwrap_or(0)))));
+        let wanted = if is_unwanted { -10 } else { kept.max(expires) };
+        prop_assert_eq!((due.kind, due.at), (DueKind::Expiry, at(free.map_or(wanted, |free| free.max(wanted)))));
     }
 }

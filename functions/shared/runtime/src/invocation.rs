@@ -55,6 +55,9 @@ impl Invocation {
     pub fn reply(&self, caller: Caller, outcome: Result<Answer, Error>) -> Result<Value, RuntimeError> {
         if let Err(error) = &outcome {
             match Code::of(error) {
+                _ if matches!(error, Error::Document { .. }) => {
+                    tracing::error!(%error, ?caller, "something stored is damaged")
+                }
                 Code::Internal => tracing::error!(%error, ?caller, "the invocation failed"),
                 code if code.status() >= 500 => tracing::warn!(%error, ?code, ?caller, "something doesn't answer"),
                 code => tracing::info!(%error, ?code, ?caller, "refused"),

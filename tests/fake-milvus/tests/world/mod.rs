@@ -170,10 +170,21 @@ pub async fn back_up_as(jobs: &Jobs, world: &World, name: &str) -> Backup {
 
 /// Takes a backup of everything that is kept for so long, until it is over.
 pub async fn back_up_for(jobs: &Jobs, world: &World, name: &str, expires_in: Option<TimeDelta>) -> Backup {
+    back_up_of(BackupKind::Manual, jobs, world, name, expires_in).await
+}
+
+/// Likewise, for who asks.
+pub async fn back_up_of(
+    kind: BackupKind,
+    jobs: &Jobs,
+    world: &World,
+    name: &str,
+    expires_in: Option<TimeDelta>,
+) -> Backup {
     let request = CreateBackup {
         instance_id: world.instance.id.clone(),
         name: name.parse().unwrap(),
-        kind: BackupKind::Manual,
+        kind,
         selection: Vec::new(),
         expires_in,
         idempotency: None,

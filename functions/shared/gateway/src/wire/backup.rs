@@ -65,8 +65,12 @@ impl<'a> BackupView<'a> {
             completed_at: snapshot.map(|snapshot| snapshot.completed_at.into()),
             point_in_time: snapshot.map(|snapshot| snapshot.point_in_time.into()),
             // What was to be deleted while it was locked goes when that is over.
-            expires_at: backup.deletion_requested_at.and(backup.free_from).or(backup.expires_at).map(Timestamp::from),
-            locked_until: backup.free_from.filter(|_| backup.is_living()).map(Timestamp::from),
+            expires_at: backup
+                .deletion_requested_at
+                .and(backup.locked_until)
+                .or(backup.expires_at)
+                .map(Timestamp::from),
+            locked_until: backup.locked_until.filter(|_| backup.is_living()).map(Timestamp::from),
             failure: None,
         };
         match &backup.state {
@@ -234,8 +238,8 @@ mod tests {
             created_at: at(0),
             expires_at: None,
             kept_until: None,
+            all_locked_until: None,
             locked_until: None,
-            free_from: None,
             deletion_requested_at: None,
             cancel_requested_at: None,
             pins: Default::default(),

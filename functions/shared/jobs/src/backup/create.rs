@@ -8,7 +8,7 @@ use milvault_model::{
 
 use crate::{
     Error, FieldError, IdempotencyKey, Jobs,
-    decisions::ATTEMPTS,
+    decisions::made_once,
     ports::{Bucket, CatalogError, Expect, Write},
     slice,
 };
@@ -49,19 +49,12 @@ pub(crate) async fn create_with(
     along: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
 ) -> Result<Backup, Error> {
     let scope = format!("create-backup#{}", request.instance_id);
-    if let Some(earlier) = earlier(jobs, &request, &scope).await? {
-        return Ok(earlier);
-    }
     let mut checked = None;
-    for _ in 0..ATTEMPTS {
-        match attempt(jobs, &request, &scope, along, &mut checked).await {
-            Ok(Some(created)) => return Ok(created),
-            Ok(None) => {}
-            // What is in the way may be what the same request, at the same moment, has made.
-            Err(error) => return earlier(jobs, &request, &scope).await?.ok_or(error),
-        }
-    }
-    Err(CatalogError::Unavailable(format!("instance '{}' keeps changing", request.instance_id)).into())
+    made_once(
+        async || earlier(jobs, &request, &scope).await,
+        async || attempt(jobs, &request, &scope, along, &mut checked).await,
+    )
+    .await
 }
 
 /// A server that was found fit to be backed up, and the version that it reported.
@@ -107,8 +100,8 @@ async fn attempt(
         created_at: now,
         expires_at: request.expires_in.map(|after| now + after),
         kept_until: None,
+        all_locked_until: None,
         locked_until: None,
-        free_from: None,
         deletion_requested_at: None,
         cancel_requested_at: None,
         pins: Default::default(),

@@ -7,7 +7,7 @@ mod create;
 mod flush;
 mod inspection;
 mod metadata;
-mod object_lock;
+pub(crate) mod object_lock;
 mod page_copy;
 mod plan;
 mod publish;

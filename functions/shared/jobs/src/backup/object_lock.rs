@@ -2,7 +2,7 @@
 //!
 //! A bucket locks each new object for a period. What a backup takes over from earlier ones was locked when they stored it,
 //! and may have to be locked for longer. So that this isn't done with every backup, it is done for the whole period at
-//! once: of backups every night, one in `period` less [`AHEAD`] does it.
+//! once: of backups every night, one in `period` less what they are kept for does it.
 
 use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -14,8 +14,14 @@ use crate::{
     ports::{Bucket, LockMode},
 };
 
-/// A backup without an expiry, or kept on past it, is locked for so long ahead: its weekly verification renews that.
+/// A backup without an expiry, or kept on past it, is locked for so long ahead: its weekly verification renews that. One
+/// that is to expire isn't: what is locked for longer stays for longer.
 const AHEAD: TimeDelta = TimeDelta::days(8);
+
+/// Whether a finished backup is locked, but no longer than until its next verification at the latest.
+pub(crate) fn ends_soon(backup: &Backup, now: Time) -> bool {
+    backup.all_locked_until.is_some_and(|until| until < now + AHEAD)
+}
 
 /// How a backup has to be locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +46,8 @@ impl ObjectLock {
     }
 
     fn new(mode: LockMode, period: TimeDelta, expires_at: Option<Time>, began: Time) -> Self {
-        let at_least = |ahead: TimeDelta| expires_at.into_iter().chain([began + ahead]).max().unwrap_or(began);
-        Self { mode, period, needed: at_least(AHEAD), wanted: at_least(period.max(AHEAD)) }
+        let needed = expires_at.filter(|expires_at| *expires_at > began).unwrap_or(began + AHEAD);
+        Self { mode, period, needed, wanted: needed.max(began + period) }
     }
 
     /// Whether what is known to be locked until then has to be renewed.
@@ -54,8 +60,8 @@ impl ObjectLock {
         known.filter(|_| !self.is_short(known)).unwrap_or(self.wanted)
     }
 
-    /// From when on nothing is locked any more of what was stored by now, or renewed.
-    pub(crate) fn free_from(&self, now: Time) -> Time {
+    /// Until when something may be locked of what was stored by now, or is renewed.
+    pub(crate) fn locked_until(&self, now: Time) -> Time {
         self.wanted.max(now + self.period)
     }
 
@@ -113,7 +119,7 @@ impl Locks {
             Reuse::From(base) => work.jobs.ports.catalog.backup(&work.instance.id, base).await?,
             Reuse::Newest | Reuse::Nothing => None,
         };
-        let earlier = base.and_then(|base| base.value.locked_until);
+        let earlier = base.and_then(|base| base.value.all_locked_until);
         Ok(Some(Self { lock, own: began + lock.period, earlier }))
     }
 
@@ -167,16 +173,17 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_reaches_the_expiry_and_a_week_ahead_and_is_renewed_for_the_whole_period() {
+    fn a_lock_reaches_the_expiry_or_a_week_ahead_and_is_renewed_for_the_whole_period() {
         for (period, expires, needed, wanted) in [
-            (30, Some(103), 108, 130),
+            (30, Some(103), 103, 130),
             (30, Some(120), 120, 130),
             (30, Some(400), 400, 400),
             (30, None, 108, 130),
             // Kept on past its expiry.
             (30, Some(90), 108, 130),
             // Shorter than from one verification to the next.
-            (1, Some(103), 108, 108),
+            (1, Some(103), 103, 103),
+            (1, None, 108, 108),
         ] {
             let lock = lock(period, expires);
             assert_eq!((lock.needed, lock.wanted), (at(needed), at(wanted)), "{period} {expires:?}");

@@ -38,7 +38,7 @@ pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Ste
     let locks = Locks::of(work).await?;
     if let Some(locks) = &locks {
         // The least of what its invocations find, should the base's lock be renewed meanwhile.
-        work.backup.locked_until = work.backup.locked_until.into_iter().chain([locks.until()]).min();
+        work.backup.all_locked_until = work.backup.all_locked_until.into_iter().chain([locks.until()]).min();
     }
     let keys: Vec<String> =
         (verifying.next..verifying.plan.count).map(|number| PageKind::Objects.key(&verifying.plan, number)).collect();
@@ -202,7 +202,7 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
     }
     // Nothing is stored after this.
     let lock = ObjectLock::of(work.jobs, work.bucket, &work.backup, work.run.started_at).await?;
-    work.backup.free_from = lock.map(|lock| lock.free_from(work.jobs.ports.clock.now()));
+    work.backup.locked_until = lock.map(|lock| lock.locked_until(work.jobs.ports.clock.now()));
     let snapshot = Snapshot {
         started_at: work.run.started_at,
         completed_at: work.jobs.ports.clock.now(),

@@ -10,7 +10,7 @@ use super::{
     object_lock::ObjectLock,
 };
 use crate::{
-    Error, Jobs, expiry, layout, notices,
+    Error, Jobs, decided, expiry, layout, notices,
     ports::{CatalogError, Deadline, Expect, Versioned, Write},
     snapshot,
 };
@@ -32,34 +32,14 @@ pub async fn verify(
     backup: &BackupId,
     deadline: Deadline,
 ) -> Result<Backup, Error> {
-    let mut found = living(jobs, instance, backup).await?;
-    let now = jobs.ports.clock.now();
-    let under_way = found.value.verification.take().filter(|last| last.completed_at.is_none());
-    let mut verification = under_way.unwrap_or_else(|| Verification {
-        started_at: now,
-        advanced_at: now,
-        completed_at: None,
-        next: 0,
-        objects_checked: 0,
-        missing: Vec::new(),
-        changed: Vec::new(),
-    });
-    let bucket = jobs.settings.snapshots.in_region(&found.value.region)?;
-    let lock = ObjectLock::of(jobs, bucket, &found.value, verification.started_at).await?;
-    // Only what would run out is renewed, and nothing of what is to go.
-    let lock = lock.filter(|lock| lock.is_short(found.value.locked_until));
-    let lock = match lock {
-        Some(_) if expiry::decide(jobs, &found.value).await?.is_going() => None,
-        lock => lock,
-    };
-    compare(jobs, &found.value, &mut verification, lock.as_ref(), deadline).await?;
+    let Begun { found, mut verification, renewing } = begin(jobs, instance, backup).await?;
+    let lock = renewing.as_ref().map(|renewing| &renewing.lock);
+    compare(jobs, &found.value, &mut verification, lock, deadline).await?;
     let is_whole =
         verification.completed_at.is_some() && verification.missing.is_empty() && verification.changed.is_empty();
-    let renewed = lock.map(|lock| Renewed {
-        all_until: is_whole.then(|| lock.renewed(None)),
-        free_from: lock.free_from(verification.started_at),
-    });
-    let backup = save(jobs, found, verification, renewed).await?;
+    let renewed = renewing.filter(|renewing| is_whole && renewing.since_the_first);
+    let all_locked_until = renewed.map(|renewing| renewing.lock.renewed(None));
+    let backup = save(jobs, found, verification, all_locked_until).await?;
     if backup.is_living() && backup.verification.as_ref().is_some_and(|last| last.completed_at.is_none()) {
         // A lost invocation only costs time: the sweep goes on with what stands still.
         if let Err(error) = jobs.ports.continuation.verify(instance, &backup.id).await {
@@ -78,12 +58,55 @@ async fn living(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result
     }
 }
 
-/// The locks that a verification has renewed.
-struct Renewed {
-    /// Until when everything is locked, once all of them are.
-    all_until: Option<Time>,
-    /// From when on nothing is.
-    free_from: Time,
+/// A verification that begins, or goes on.
+struct Begun {
+    found: Versioned<Backup>,
+    verification: Verification,
+    /// The locks that it renews, if they have to be.
+    renewing: Option<Renewing>,
+}
+
+struct Renewing {
+    lock: ObjectLock,
+    /// Whether all of the verification's invocations do, from the first on.
+    since_the_first: bool,
+}
+
+async fn begin(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Begun, Error> {
+    decided(async || {
+        let mut found = living(jobs, instance, backup).await?;
+        let now = jobs.ports.clock.now();
+        let under_way = found.value.verification.clone().filter(|last| last.completed_at.is_none());
+        let verification = under_way.unwrap_or_else(|| Verification {
+            started_at: now,
+            advanced_at: now,
+            completed_at: None,
+            next: 0,
+            objects_checked: 0,
+            missing: Vec::new(),
+            changed: Vec::new(),
+        });
+        let bucket = jobs.settings.snapshots.in_region(&found.value.region)?;
+        let lock = ObjectLock::of(jobs, bucket, &found.value, verification.started_at).await?;
+        // Only what would run out is renewed, and nothing of what is to go.
+        let lock = lock.filter(|lock| lock.is_short(found.value.all_locked_until));
+        let lock = match lock {
+            Some(lock) if !expiry::decide(jobs, &found.value).await?.is_going() => lock,
+            _ => return Ok(Begun { found, verification, renewing: None }),
+        };
+        let until = lock.locked_until(verification.started_at);
+        let is_known = found.value.locked_until >= Some(until);
+        if !is_known {
+            // Before anything is locked for longer, so that whoever deletes the backup from here on waits for it.
+            found.value.locked_until = Some(until);
+            let put = Write::Backup(Box::new(found.value.clone()), Expect::Version(found.version));
+            jobs.ports.catalog.commit(vec![put]).await?;
+            found.version += 1;
+        }
+        let renewing = Renewing { lock, since_the_first: verification.next == 0 || is_known };
+        Ok(Begun { found, verification, renewing: Some(renewing) })
+    })
+    .await
 }
 
 /// Writes down how far the verification is, whatever else happens to the record meanwhile.
@@ -91,7 +114,7 @@ async fn save(
     jobs: &Jobs,
     mut found: Versioned<Backup>,
     mut verification: Verification,
-    renewed: Option<Renewed>,
+    all_locked_until: Option<Time>,
 ) -> Result<Backup, Error> {
     verification.advanced_at = jobs.ports.clock.now();
     loop {
@@ -101,10 +124,7 @@ async fn save(
             backup.state = judged(backup.state, &verification);
         }
         backup.verification = Some(verification.clone());
-        if let Some(renewed) = &renewed {
-            backup.locked_until = backup.locked_until.max(renewed.all_until);
-            backup.free_from = backup.free_from.max(Some(renewed.free_from));
-        }
+        backup.all_locked_until = backup.all_locked_until.max(all_locked_until);
         let mut writes = vec![Write::Backup(Box::new(backup.clone()), Expect::Version(found.version))];
         let is_news = matches!(backup.state, BackupState::Damaged { .. }) && backup.state.status() != before;
         if is_news {

@@ -10,7 +10,7 @@ use milvault_model::{
 
 use crate::{
     Error, FieldError, IdempotencyKey, Jobs, backup,
-    decisions::ATTEMPTS,
+    decisions::made_once,
     ports::{CatalogError, Expect, Versioned, Write},
     slice, snapshot,
 };
@@ -82,19 +82,12 @@ const LOOKED_UP_AT_ONCE: usize = 10;
 /// Whatever stands in its way; then nothing is written.
 pub async fn create(jobs: &Jobs, request: CreateRestore) -> Result<Restore, Error> {
     let scope = format!("create-restore#{}", request.instance_id);
-    if let Some(earlier) = earlier(jobs, &request, &scope).await? {
-        return Ok(earlier);
-    }
     let mut checked = None;
-    for _ in 0..ATTEMPTS {
-        match attempt(jobs, &request, &scope, &mut checked).await {
-            Ok(Some(created)) => return Ok(created),
-            Ok(None) => {}
-            // What is in the way may be what the same request, at the same moment, has made.
-            Err(error) => return earlier(jobs, &request, &scope).await?.ok_or(error),
-        }
-    }
-    Err(CatalogError::Unavailable(format!("instance '{}' keeps changing", request.instance_id)).into())
+    made_once(
+        async || earlier(jobs, &request, &scope).await,
+        async || attempt(jobs, &request, &scope, &mut checked).await,
+    )
+    .await
 }
 
 /// A server that was found fit for a restore from this backup.

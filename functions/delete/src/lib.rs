@@ -60,7 +60,11 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
     find::backup(jobs, &instance, &id).await?;
     let backup = deletion::delete(jobs, &instance, &id, deadline).await?;
     let (status, warning) = match backup.state.status() {
-        BackupStatus::Available | BackupStatus::Damaged => (Status::Accepted, LOCKED),
+        BackupStatus::Available | BackupStatus::Damaged => (
+            Status::Accepted,
+            "Object Lock keeps the backup until 'lockedUntil': it is deleted then, and can be restored until then. This is \
+             irreversible.",
+        ),
         BackupStatus::Pending | BackupStatus::Running => {
             (Status::Accepted, "The backup is being cancelled and what it has stored removed. This is irreversible.")
         }
@@ -76,12 +80,11 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
     };
     let view = BackupView::of(&backup, jobs.ports.clock.now());
     let answer = Answer::new(status, Deleted { backup: view, warning });
-    // Of a locked one there is nothing to wait for.
-    Ok(if status == Status::Accepted && warning != LOCKED { answer.retry_after(2) } else { answer })
+    // For a lock to end, nobody waits.
+    let is_under_way =
+        matches!(backup.state.status(), BackupStatus::Pending | BackupStatus::Running | BackupStatus::Deleting);
+    Ok(if is_under_way { answer.retry_after(2) } else { answer })
 }
-
-const LOCKED: &str = "Object Lock keeps the backup until 'lockedUntil': it is deleted then, and can be restored until then. \
-     This is irreversible.";
 
 async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let instance = call.instance()?;

@@ -167,7 +167,7 @@ async fn an_automatic_backup_that_is_kept_past_its_expiry_is_locked_anew() {
     let verified = verify().await;
     assert_eq!(verified.state.status(), BackupStatus::Available);
     assert_locked(&world, &verified, clock.now() + TimeDelta::days(8));
-    // Which is enough for now.
+    // Which lasts for weeks.
     clock.advance(TimeDelta::hours(2));
     sweeps().await;
     assert!(asked.0.lock().unwrap().is_empty());

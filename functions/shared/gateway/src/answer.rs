@@ -7,7 +7,7 @@ use milvault_model::BackupStatus;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{Caller, Code, Problem};
+use crate::{Caller, Code, Problem, is_fault};
 
 /// The HTTP status of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,8 +117,7 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
             Ok(response(problem.status(), headers, &json!(problem).to_string()))
         }
         Caller::Direct if code == Code::Internal => Err(error),
-        // Nobody reads an answer there, and a damaged document isn't one.
-        Caller::Background if code.status() >= 500 || matches!(error, Error::Document { .. }) => Err(error),
+        Caller::Background if code.status() >= 500 || is_fault(&error) => Err(error),
         Caller::Direct | Caller::Background => Ok(json!(problem)),
     }
 }

@@ -25,5 +25,5 @@ pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest, SCHEDULED
 pub use filters::{Filters, PageSize, Paging};
 pub use findings::Findings;
 pub use parse::{invalid, object};
-pub use problem::{Code, Problem};
+pub use problem::{Code, Problem, is_fault};
 pub use selection::{patterns, renames};

@@ -136,6 +136,11 @@ impl Code {
     }
 }
 
+/// Whether something of ours is broken, whatever a caller is told of it: for the log, and for events that nobody waits for.
+pub fn is_fault(error: &Error) -> bool {
+    Code::of(error) == Code::Internal || matches!(error, Error::Document { .. })
+}
+
 /// An error as callers see it.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -257,11 +257,11 @@ async fn carry_out(
         Decision::KeptAtLeast { .. } => {
             // Or every sweep would read it, as long as it is kept.
             let kept_until = Some(jobs.ports.clock.now() + retention::LOOK_AGAIN);
-            let put = Write::Backup(Box::new(Backup { kept_until, ..backup.clone() }), Expect::Version(version));
             if object_lock::ends_soon(&backup, jobs.ports.clock.now()) {
                 // Which renews its locks: they were to end with it.
                 jobs.ports.continuation.verify(&backup.instance_id, &backup.id).await?;
             }
+            let put = Write::Backup(Box::new(Backup { kept_until, ..backup }), Expect::Version(version));
             match jobs.ports.catalog.commit(vec![put]).await {
                 // It was deleted, pinned or verified meanwhile: the next sweep looks again.
                 Ok(()) | Err(CatalogError::Conflict(_)) => Ok(decision.name().to_owned()),

@@ -1,7 +1,7 @@
 //! One invocation: its id, how long it may take, and how it is answered.
 
 use chrono::{DateTime, TimeDelta};
-use milvault_gateway::{Answer, Caller, Code, reply};
+use milvault_gateway::{Answer, Caller, Code, is_fault, reply};
 use milvault_jobs::{Error, ports::Deadline};
 use milvault_model::Time;
 use serde_json::Value;
@@ -55,10 +55,7 @@ impl Invocation {
     pub fn reply(&self, caller: Caller, outcome: Result<Answer, Error>) -> Result<Value, RuntimeError> {
         if let Err(error) = &outcome {
             match Code::of(error) {
-                _ if matches!(error, Error::Document { .. }) => {
-                    tracing::error!(%error, ?caller, "something stored is damaged")
-                }
-                Code::Internal => tracing::error!(%error, ?caller, "the invocation failed"),
+                _ if is_fault(error) => tracing::error!(%error, ?caller, "the invocation failed"),
                 code if code.status() >= 500 => tracing::warn!(%error, ?code, ?caller, "something doesn't answer"),
                 code => tracing::info!(%error, ?code, ?caller, "refused"),
             }

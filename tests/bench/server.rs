@@ -9,8 +9,8 @@ use milvault_jobs::ports::{
     MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
-    CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, SegmentLevel,
-    StorageVersion,
+    CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, Principal,
+    SegmentLevel, StorageVersion, Visibility,
 };
 
 use crate::source::Source;
@@ -54,6 +54,10 @@ impl Milvus for Server {
         Ok("2.5.4".to_owned())
     }
 
+    async fn principal(&self) -> Result<Principal, MilvusError> {
+        Ok(Principal { user: None, visibility: Visibility::Everything })
+    }
+
     async fn databases(&self) -> Result<Vec<String>, MilvusError> {
         Ok(vec!["default".to_owned()])
     }
@@ -68,6 +72,7 @@ impl Milvus for Server {
             name: name.clone(),
             schema: vec![1; 200],
             primary_key: "id".to_owned(),
+            fields: Vec::new(),
             shards: 1,
             consistency_level: 2,
             properties: Vec::new(),
@@ -83,9 +88,11 @@ impl Milvus for Server {
         Ok(FlushResult { timestamp: 1 << 58, segments: self.source().segment_ids().collect() })
     }
 
-    async fn segments(&self, _: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
+    async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
+        let collection_id = Source::collection_id(Self::number(name) as u64);
         let segment = |id| Segment {
             id,
+            collection_id,
             partition_id: Source::partition_id(),
             rows: 1000,
             is_flushed: true,
@@ -95,7 +102,7 @@ impl Milvus for Server {
         Ok(self.source().segment_ids().map(segment).collect())
     }
 
-    async fn segment_files(&self, _: &CollectionName, _: &[i64]) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
+    async fn segment_files(&self, _: &str, _: i64, _: &[i64]) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
         Ok(None)
     }
 
@@ -123,8 +130,8 @@ impl Milvus for Server {
         not_here()
     }
 
-    async fn collection_id(&self, _: &CollectionName) -> Result<Option<i64>, MilvusError> {
-        not_here()
+    async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError> {
+        Ok(Some(Source::collection_id(Self::number(name) as u64)))
     }
 
     async fn count(&self, _: &CollectionName) -> Result<u64, MilvusError> {

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta};
 use milvault_model::{
     Account, Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupKind, BackupName, BackupPhase,
-    BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Copied, Copying,
-    Correction, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports, Instance, InstanceId, Loaded,
-    Notice, ObjectKey, PageSet, Planning, Previous, Progress, Region, Reload, Restore, RestoreId, RestoreMode,
-    RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals,
-    UsageRecord, Verification, Verifying, Wanted,
+    BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness,
+    Copied, Copying, Correction, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports, Instance,
+    InstanceId, Loaded, Notice, ObjectKey, PageSet, Planning, Previous, Principal, Progress, Region, Reload, Restore,
+    RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage,
+    Swap, Time, Totals, Troubled, Unexplained, UsageRecord, Verification, Verifying, Visibility, Wanted,
 };
 
 /// A time whose every digit counts.
@@ -75,7 +75,13 @@ pub(super) fn snapshot(at: Time) -> Snapshot {
             collections: 16_000,
             entities: 0,
             found_bytes: 5,
+            counted_exactly: 15_999,
         },
+        completeness: Completeness::Incomplete { reasons: vec!["default.items: why".to_owned()] },
+        captured_as: Some(Principal {
+            user: Some("backup".to_owned()),
+            visibility: Visibility::Unsure { reason: "why".to_owned() },
+        }),
     }
 }
 
@@ -98,7 +104,10 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
                 capture: pages(),
                 plan: pages(),
                 collections: BTreeSet::from([i64::MIN, 0, i64::MAX]),
+                unexplained: vec![Unexplained { collection: i64::MAX, reason: "why".to_owned() }],
             }),
+            survey: Some(pages()),
+            troubled: vec![Troubled { collection: i64::MIN, since: odd(at) }],
             ..Flushing::default()
         }),
         BackupPhase::Plan(Planning {

@@ -1,6 +1,9 @@
 //! Ports with a defect that each undoes one of the system's guarantees: a simulation that doesn't notice is worth nothing.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -70,7 +73,14 @@ impl BrokenCatalog {
             && matches!(run.phase, BackupPhase::Copy(_))
         {
             let at = run.started_at;
-            let snapshot = Snapshot { started_at: at, completed_at: at, point_in_time: at, totals: Totals::default() };
+            let snapshot = Snapshot {
+                started_at: at,
+                completed_at: at,
+                point_in_time: at,
+                totals: Totals::default(),
+                completeness: Default::default(),
+                captured_as: None,
+            };
             backup.state = BackupState::Available(snapshot);
         }
         backup
@@ -291,6 +301,10 @@ impl Objects for BelievingObjects {
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
         self.sound.get(bucket, key).await
+    }
+
+    async fn get_range(&self, bucket: &Bucket, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, ObjectsError> {
+        self.sound.get_range(bucket, key, range).await
     }
 
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {

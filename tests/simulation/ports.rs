@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,8 +19,8 @@ use milvault_jobs::ports::{
 };
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
-    Hour, IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Region, Restore, RestoreId,
-    RestorePhase, Time, UsageExport, UsageRecord,
+    Hour, IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Principal, Region, Restore,
+    RestoreId, RestorePhase, Time, UsageExport, UsageRecord, Visibility,
 };
 
 use crate::{
@@ -323,6 +324,13 @@ impl Objects for Port {
         self.network.call(self.worker, Nature::Read, name, effect, no_objects).await
     }
 
+    async fn get_range(&self, bucket: &Bucket, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, ObjectsError> {
+        let (objects, bucket, key) = (self.objects.clone(), bucket.clone(), key.to_owned());
+        let name = format!("get {range:?} of {key}");
+        let effect = move || at_once(objects.get_range(&bucket, &key, range));
+        self.network.call(self.worker, Nature::Read, name, effect, no_objects).await
+    }
+
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {
         let (objects, audit) = (self.objects.clone(), self.audit.clone());
         let (bucket, keys) = (bucket.clone(), keys.to_vec());
@@ -480,6 +488,11 @@ impl Milvus for Connection {
             .await
     }
 
+    async fn principal(&self) -> Result<Principal, MilvusError> {
+        let everything = Principal { user: None, visibility: Visibility::Everything };
+        self.port.ask(&self.instance, Nature::Guarded, "principal".to_owned(), |_, _| Ok(everything)).await
+    }
+
     async fn databases(&self) -> Result<Vec<String>, MilvusError> {
         self.port
             .ask(&self.instance, Nature::Guarded, "databases".to_owned(), |_, _| Ok(vec!["default".to_owned()]))
@@ -513,11 +526,13 @@ impl Milvus for Connection {
 
     async fn segment_files(
         &self,
-        name: &CollectionName,
+        _: &str,
+        collection: i64,
         segments: &[i64],
     ) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
         let segments = segments.to_vec();
-        self.about("files of", name, move |server, name, _| server.segment_files(name, &segments)).await
+        let ask = move |server: &mut Server, _| server.segment_files(collection, &segments);
+        self.port.ask(&self.instance, Nature::Guarded, format!("files of {collection}"), ask).await
     }
 
     async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError> {

@@ -16,8 +16,8 @@ use milvault_jobs::ports::{
 };
 use milvault_memory::MemoryObjects;
 use milvault_model::{
-    CollectionCapture, CollectionName, IndexCapture, Loaded, PartitionCapture, PrimaryKey, SegmentLevel,
-    StorageVersion, Time,
+    CollectionCapture, CollectionName, FieldCapture, FieldPresence, IndexCapture, Loaded, PartitionCapture, PrimaryKey,
+    SegmentLevel, StorageVersion, Time,
 };
 
 use crate::random::Random;
@@ -406,6 +406,10 @@ impl Server {
             name: name.clone(),
             schema: format!("schema of {name}, made at {}", collection.created_at).into_bytes(),
             primary_key: "id".to_owned(),
+            fields: FIELDS[2..]
+                .iter()
+                .map(|id| FieldCapture { id: *id, name: format!("field {id}"), presence: FieldPresence::Always })
+                .collect(),
             shards: 1,
             consistency_level: 2,
             properties: Vec::new(),
@@ -430,10 +434,14 @@ impl Server {
     }
 
     pub(crate) fn segments(&mut self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
-        let segments = self.found(name)?.stored.iter();
-        Ok(segments
+        let collection = self.found(name)?;
+        let collection_id = collection.id;
+        Ok(collection
+            .stored
+            .iter()
             .map(|segment| Segment {
                 id: segment.id,
+                collection_id,
                 partition_id: segment.partition,
                 rows: segment.rows.len() as u64,
                 is_flushed: true,
@@ -446,13 +454,14 @@ impl Server {
     /// The logs of segments that aren't dropped, if the server tells.
     pub(crate) fn segment_files(
         &mut self,
-        name: &CollectionName,
+        collection: i64,
         wanted: &[i64],
     ) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
         if !self.habits.tells_files {
             return Ok(None);
         }
-        let stored = self.found(name)?.stored.iter().filter(|segment| wanted.contains(&segment.id));
+        let Some(name) = self.name_of(collection) else { return Ok(Some(Vec::new())) };
+        let stored = self.found(&name)?.stored.iter().filter(|segment| wanted.contains(&segment.id));
         Ok(Some(stored.map(Stored::files).collect()))
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
-    ops::Bound,
+    ops::{Bound, Range},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -176,6 +176,14 @@ impl Objects for MemoryObjects {
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
         let mut stores = self.stores();
         Ok(opened(&mut stores, bucket)?.objects.get(key).map(|object| object.body.clone()))
+    }
+
+    async fn get_range(&self, bucket: &Bucket, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, ObjectsError> {
+        let body = self.get(bucket, key).await?;
+        Ok(body.map(|body| {
+            let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(body.len());
+            body[place(range.start)..place(range.end).max(place(range.start))].to_vec()
+        }))
     }
 
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {

@@ -172,8 +172,15 @@ impl MemoryWorld {
 
 /// A finished backup of this size, which stored all of it.
 pub fn available(instance: &InstanceId, id: BackupId, region: &Region, made: Time, size_bytes: u64) -> Backup {
-    let totals =
-        Totals { size_bytes, added_bytes: size_bytes, found_bytes: 0, objects: 1, collections: 1, entities: 1 };
+    let totals = Totals {
+        size_bytes,
+        added_bytes: size_bytes,
+        found_bytes: 0,
+        objects: 1,
+        collections: 1,
+        entities: 1,
+        counted_exactly: 1,
+    };
     Backup {
         name: format!("of {}", made.format("%Y-%m-%d %H %M %S")).parse().unwrap_or_else(|_| unreachable!("a name")),
         id,
@@ -192,6 +199,13 @@ pub fn available(instance: &InstanceId, id: BackupId, region: &Region, made: Tim
         cancel_requested_at: None,
         pins: BTreeSet::new(),
         verification: None,
-        state: BackupState::Available(Snapshot { started_at: made, completed_at: made, point_in_time: made, totals }),
+        state: BackupState::Available(Snapshot {
+            started_at: made,
+            completed_at: made,
+            point_in_time: made,
+            totals,
+            completeness: Default::default(),
+            captured_as: None,
+        }),
     }
 }

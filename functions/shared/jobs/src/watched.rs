@@ -1,6 +1,9 @@
 //! Object storage whose failures are remembered: what failed may have been done, or be done in a moment.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_trait::async_trait;
 use milvault_model::Time;
@@ -67,6 +70,10 @@ impl Objects for Watched {
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
         self.objects.get(bucket, key).await
+    }
+
+    async fn get_range(&self, bucket: &Bucket, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, ObjectsError> {
+        self.objects.get_range(bucket, key, range).await
     }
 
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {

@@ -10,8 +10,8 @@ use milvault_jobs::ports::{
     OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
-    Capabilities, Capability, CollectionCapture, CollectionName, IndexCapture, Loaded, PartitionCapture, PrimaryKey,
-    SegmentLevel, StorageVersion, Time,
+    Capabilities, Capability, CollectionCapture, CollectionName, FieldCapture, FieldPresence, IndexCapture, Loaded,
+    PartitionCapture, PrimaryKey, Principal, SegmentLevel, StorageVersion, Time, Visibility,
 };
 use milvus::proto::{
     common::{self, ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState, Status},
@@ -42,6 +42,8 @@ const LARGEST_ANSWER: usize = 256 << 20;
 /// A flush that takes longer is tried again as a whole.
 const FLUSH_LIMIT: Duration = Duration::from_secs(120);
 const FLUSH_POLL: Duration = Duration::from_millis(200);
+/// How often a flush that takes long is checked to be of the same collection.
+const SAME_COLLECTION: Duration = Duration::from_secs(2);
 /// The first pause before a flush that came too early is tried again; it doubles up to the longest. By default, a
 /// collection may be flushed once in ten seconds, from 2.3.9 on (`pkg/util/paramtable/quota_param.go`).
 const RATE_PAUSE: Duration = Duration::from_secs(1);
@@ -50,6 +52,9 @@ const LONGEST_RATE_PAUSE: Duration = Duration::from_secs(8);
 /// How often segments are asked for again because one was dropped while the answer was put together.
 const SEGMENT_TRIES: u32 = 20;
 const SEGMENT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The field that takes what the schema has no field for.
+const DYNAMIC_FIELD: &str = "$meta";
 
 /// The partition that every collection has.
 const DEFAULT_PARTITION: &str = "_default";
@@ -278,8 +283,9 @@ impl Server {
 
     /// Waits until a flush is over: its segments are in object storage, and every channel has been read and stored up
     /// to its timestamp, so that L0 segments with earlier deletes are there too.
-    async fn flushed(&self, name: &CollectionName, flush: &FlushResult) -> Result<(), MilvusError> {
+    async fn flushed(&self, name: &CollectionName, id: i64, flush: &FlushResult) -> Result<(), MilvusError> {
         let began = Instant::now();
+        let mut looked = began;
         loop {
             let message = api::GetFlushStateRequest {
                 segment_i_ds: flush.segments.clone(),
@@ -297,7 +303,20 @@ impl Server {
                 let limit = FLUSH_LIMIT.as_secs();
                 return Err(MilvusError::Unreachable(format!("the flush of {name} isn't over after {limit} s")));
             }
+            // A collection that was dropped or renamed meanwhile is never flushed under this name.
+            if looked.elapsed() > SAME_COLLECTION {
+                self.require_same(name, id).await?;
+                looked = Instant::now();
+            }
             sleep(FLUSH_POLL).await;
+        }
+    }
+
+    /// Whether the name stands for the collection with this id, as it did before.
+    async fn require_same(&self, name: &CollectionName, id: i64) -> Result<(), MilvusError> {
+        match self.describe_raw(name).await?.collection_id {
+            now if now == id => Ok(()),
+            _ => Err(MilvusError::NoCollection(name.clone())),
         }
     }
 }
@@ -313,6 +332,40 @@ fn from_pairs(pairs: Vec<KeyValuePair>) -> Vec<(String, String)> {
 fn primary_key(schema: Option<&CollectionSchema>) -> Result<String, MilvusError> {
     let field = schema.and_then(|schema| schema.fields.iter().find(|field| field.is_primary_key));
     field.map(|field| field.name.clone()).ok_or_else(|| unexpected("primary key"))
+}
+
+/// The fields that have logs, but for the row id and the timestamp.
+///
+/// The dynamic field is left out of descriptions (`internal/proxy/task.go`, `describeCollectionTask`). It has the first
+/// id that no other field has: it was given an id after the fields that the collection was created with, and before any
+/// that were added since (`internal/rootcoord/create_collection_task.go`, `assignFieldAndFunctionID`).
+fn stored_fields(schema: &CollectionSchema, capabilities: Capabilities) -> Vec<FieldCapture> {
+    /// Below are the row id and the timestamp.
+    const FIRST: i64 = 100;
+    let presence = |may_be_added| match may_be_added && capabilities.has(Capability::AddedFields) {
+        true => FieldPresence::SinceAdded,
+        false => FieldPresence::Always,
+    };
+    let of_structs = schema.struct_array_fields.iter().flat_map(|of| &of.fields);
+    let mut fields: Vec<FieldCapture> = schema
+        .fields
+        .iter()
+        .chain(of_structs)
+        .map(|field| FieldCapture {
+            id: field.field_id,
+            name: field.name.clone(),
+            // Only what may be null, or has a default, can be added to a collection that has rows.
+            presence: presence(field.nullable || field.default_value.is_some()),
+        })
+        .collect();
+    if schema.enable_dynamic_field && !schema.fields.iter().any(|field| field.is_dynamic) {
+        let structs = schema.struct_array_fields.iter().map(|of| of.field_id);
+        let taken: HashSet<i64> = fields.iter().map(|field| field.id).chain(structs).collect();
+        let id = (FIRST..).find(|id| !taken.contains(id)).unwrap_or(FIRST);
+        fields.push(FieldCapture { id, name: DYNAMIC_FIELD.to_owned(), presence: presence(true) });
+    }
+    fields.sort_by_key(|field| field.id);
+    fields
 }
 
 fn keys(found: Option<scalar_field::Data>) -> Vec<PrimaryKey> {
@@ -334,6 +387,7 @@ fn unexpected(what: &str) -> MilvusError {
 fn segment(info: &api::PersistentSegmentInfo) -> Segment {
     Segment {
         id: info.segment_id,
+        collection_id: info.collection_id,
         partition_id: info.partition_id,
         rows: u64::try_from(info.num_rows).unwrap_or_default(),
         is_flushed: matches!(info.state(), SegmentState::Flushed | SegmentState::Flushing),
@@ -377,6 +431,14 @@ impl Milvus for Server {
         check(answer.status.as_ref(), None)?;
         let milliseconds = i64::try_from(answer.timestamp >> 18).unwrap_or_default();
         Ok(DateTime::from_timestamp_millis(milliseconds))
+    }
+
+    async fn principal(&self) -> Result<Principal, MilvusError> {
+        let visibility = match &self.authorization {
+            None => Visibility::Everything,
+            Some(_) => Visibility::Unsure { reason: "what the user may see isn't known".to_owned() },
+        };
+        Ok(Principal { user: None, visibility })
     }
 
     async fn databases(&self) -> Result<Vec<String>, MilvusError> {
@@ -486,10 +548,14 @@ impl Milvus for Server {
             .collect();
         let mut aliases = answer.aliases;
         aliases.sort();
+        let loaded = self.loaded(&name, answer.collection_id, &partitions).await?;
+        // Each of these calls goes by the name: all were answered of one collection if it is still the same.
+        self.require_same(&name, answer.collection_id).await?;
         Ok(CollectionDescription {
             id: answer.collection_id,
-            loaded: self.loaded(&name, answer.collection_id, &partitions).await?,
+            loaded,
             name,
+            fields: stored_fields(&schema, self.capabilities().await?),
             primary_key,
             has_partition_key: schema.fields.iter().any(|field| field.is_partition_key),
             schema: schema.encode_to_vec(),
@@ -503,6 +569,7 @@ impl Milvus for Server {
     }
 
     async fn flush(&self, name: &CollectionName, on_limit: OnRateLimit) -> Result<FlushResult, MilvusError> {
+        let id = self.describe_raw(name).await?.collection_id;
         let began = Instant::now();
         let mut pause = RATE_PAUSE;
         let flush = loop {
@@ -514,7 +581,8 @@ impl Milvus for Server {
                 result => break result?,
             }
         };
-        self.flushed(name, &flush).await?;
+        self.flushed(name, id, &flush).await?;
+        self.require_same(name, id).await?;
         Ok(flush)
     }
 
@@ -536,14 +604,14 @@ impl Milvus for Server {
 
     async fn segment_files(
         &self,
-        name: &CollectionName,
+        database: &str,
+        collection_id: i64,
         segments: &[i64],
     ) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
         if !self.capabilities().await?.has(Capability::SegmentFiles) {
             return Ok(None);
         }
-        let collection = self.describe_raw(name).await?.collection_id;
-        self.rest.segment_files(&name.database, collection, segments).await
+        self.rest.segment_files(database, collection_id, segments).await
     }
 
     async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError> {

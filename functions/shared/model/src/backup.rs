@@ -168,6 +168,9 @@ pub struct BackupRun {
     pub slices: u32,
     /// How often some of it had to be planned again because its source changed.
     pub replans: u32,
+    /// When that was first so.
+    #[serde(default)]
+    pub unsettled_since: Option<Time>,
     /// Whether it takes objects over from an earlier backup.
     pub reuse: Reuse,
     /// When it last got further.
@@ -203,24 +206,54 @@ pub enum BackupPhase {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Flushing {
-    /// Pages of what was found so far.
+    /// Pages of the survey: which collections there are to capture. `None` until it is written.
+    #[serde(default)]
+    pub survey: Option<PageSet>,
+    /// Pages of what was captured so far.
     pub capture: PageSet,
     /// The last collection that is done, by id; they are flushed in the order of [`crate::ObjectKey::collection`].
     pub after: Option<String>,
+    /// Collections that can't be captured for now.
+    #[serde(default)]
+    pub troubled: Vec<Troubled>,
+    /// How often the captures were compared with the server's names, once all were done.
+    #[serde(default)]
+    pub reconciled: u32,
     /// What to do again, if this isn't the first time.
     pub again: Option<Again>,
 }
 
-/// Some collections are captured and planned again: their source changed before all of it was copied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Some collections are captured and planned again, or left out after all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Again {
     /// What was captured before.
     pub capture: PageSet,
-    /// What was planned before.
+    /// What was planned before; nothing yet if there are no pages.
     pub plan: PageSet,
-    /// The collections to do again, by id.
+    /// The collections to capture again, by id. Those that weren't captured before are added.
     pub collections: BTreeSet<i64>,
+    /// The collections to leave out.
+    #[serde(default)]
+    pub unexplained: Vec<Unexplained>,
+}
+
+/// A collection that can't be captured for now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Troubled {
+    /// Its id.
+    pub collection: i64,
+    /// Since when.
+    pub since: Time,
+}
+
+/// A collection whose files don't explain its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unexplained {
+    /// Its id.
+    pub collection: i64,
+    /// What is odd, for people.
+    pub reason: String,
 }
 
 /// How far the planning is.
@@ -241,6 +274,9 @@ pub struct Planning {
     pub bytes: u64,
     /// Collections of which something wasn't there any more.
     pub gone: BTreeSet<i64>,
+    /// Collections whose files don't explain their rows.
+    #[serde(default)]
+    pub unexplained: Vec<Unexplained>,
     /// What is planned again, if this isn't the first time.
     pub again: Option<Again>,
 }
@@ -261,6 +297,9 @@ pub struct Copying {
     pub done: Copied,
     /// Collections of which something wasn't there any more.
     pub gone: BTreeSet<i64>,
+    /// See [`Planning::unexplained`].
+    #[serde(default)]
+    pub unexplained: Vec<Unexplained>,
 }
 
 /// Sums over copied pages.
@@ -449,6 +488,7 @@ impl BackupRun {
             started_at: now,
             slices: 0,
             replans: 0,
+            unsettled_since: None,
             reuse: Reuse::Newest,
             advanced_at: now,
             advanced_in: 0,

@@ -36,6 +36,10 @@ pub enum Capability {
     /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
     /// has one storage version).
     StorageV2,
+    /// Fields are added to collections that have rows: segments of before have no logs of them.
+    ///
+    /// `internal/rootcoord/add_field_task.go`.
+    AddedFields,
 }
 
 impl Capability {
@@ -46,7 +50,7 @@ impl Capability {
             Self::DescribeDatabase => [2, 4, 3],
             Self::Rbac => [2, 4, 10],
             Self::SegmentFiles => [2, 5, 8],
-            Self::StorageV2 => [2, 6, 0],
+            Self::StorageV2 | Self::AddedFields => [2, 6, 0],
         }
     }
 }
@@ -92,7 +96,7 @@ impl Capabilities {
 mod tests {
     use super::{Capability::*, *};
 
-    const ALL: [Capability; 5] = [HybridImportEnd, DescribeDatabase, Rbac, SegmentFiles, StorageV2];
+    const ALL: [Capability; 6] = [HybridImportEnd, DescribeDatabase, Rbac, SegmentFiles, StorageV2, AddedFields];
 
     fn capabilities(version: &str) -> Vec<Capability> {
         let capabilities = Capabilities::of_reported(version);
@@ -110,8 +114,8 @@ mod tests {
             ("2.5.4", 3),
             ("2.5.7", 3),
             ("2.5.8", 4),
-            ("2.6.0", 5),
-            ("3.0.0", 5),
+            ("2.6.0", 6),
+            ("3.0.0", 6),
         ] {
             assert_eq!(capabilities(version), ALL[..count], "{version}");
         }

@@ -66,8 +66,10 @@ pub enum FailureCode {
     EngineVersionUnsupported,
     /// The data changed faster than it could be captured consistently.
     SourceChanged,
-    /// A collection was dropped after its point in time, while it was being captured.
+    /// A collection that was asked for by name was dropped while the backup ran.
     CollectionDropped,
+    /// The files of a collection don't explain its rows.
+    SourceInconsistent,
     /// Something stored isn't what was recorded when it was stored.
     SnapshotDamaged,
     /// A rebuilt collection doesn't have the rows that it must have.

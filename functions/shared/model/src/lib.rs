@@ -26,7 +26,7 @@ pub use auto_backup::{
 };
 pub use backup::{
     Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
-    Flushing, PageSet, Planning, Reuse, Verification, Verifying,
+    Flushing, PageSet, Planning, Reuse, Troubled, Unexplained, Verification, Verifying,
 };
 pub use capabilities::{Capabilities, Capability};
 pub use decimal::Decimal;
@@ -42,9 +42,9 @@ pub use restore::{
     RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name, rebuilt_name, restore_owns,
 };
 pub use snapshot::{
-    CollectionCapture, DatabaseCapture, IndexCapture, LeftOut, Loaded, Manifest, ObjectEntry, ObjectKey, Origin,
-    PageRef, PartitionCapture, PrimaryKey, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage,
-    StorageVersion, TIME_TO_LIVE, Totals,
+    CollectionCapture, Completeness, DatabaseCapture, FieldCapture, FieldPresence, IndexCapture, LeftOut, LeftOutCause,
+    Loaded, Manifest, ObjectEntry, ObjectKey, Origin, PageRef, PartitionCapture, PrimaryKey, Principal, RowCount,
+    SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion, TIME_TO_LIVE, Totals, Visibility,
 };
 pub use usage::{
     Account, AccountError, Charge, Correction, CorrectionId, Currency, Hour, Metered, Month, Price, Prices,

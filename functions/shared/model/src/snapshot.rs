@@ -146,6 +146,9 @@ pub struct Manifest {
     pub databases: Vec<DatabaseCapture>,
     /// What was not captured, and why.
     pub left_out: Vec<LeftOut>,
+    /// As whom the server was asked; `None` in backups of before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captured_as: Option<Principal>,
     /// The server's users, roles, privilege groups and grants as Milvus's protocol encodes them (`milvus.RBACMeta`), in
     /// base64, where it tells them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -185,6 +188,16 @@ pub struct Totals {
     pub collections: u64,
     /// Their entities.
     pub entities: u64,
+    /// How many of the collections were counted exactly; the counts of the others are upper bounds.
+    #[serde(default)]
+    pub counted_exactly: u64,
+}
+
+impl Totals {
+    /// Whether `entities` is exact.
+    pub fn is_counted_exactly(&self) -> bool {
+        self.counted_exactly == self.collections
+    }
 }
 
 /// What the catalog knows of a finished snapshot.
@@ -199,6 +212,76 @@ pub struct Snapshot {
     pub point_in_time: Time,
     /// Sums over it.
     pub totals: Totals,
+    /// Whether it has everything that was asked for.
+    #[serde(default)]
+    pub completeness: Completeness,
+    /// See [`Manifest::captured_as`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captured_as: Option<Principal>,
+}
+
+/// Whether a backup has everything that was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase")]
+pub enum Completeness {
+    /// Everything that was there at its point in time.
+    #[default]
+    Complete,
+    /// Something is missing, or may be.
+    Incomplete {
+        /// Why, for people: the first few reasons.
+        reasons: Vec<String>,
+    },
+}
+
+impl Completeness {
+    /// How many reasons are kept beside a backup's record; the manifest has them all.
+    const SHOWN: usize = 5;
+
+    /// The completeness of a snapshot that left these out, captured as this principal.
+    pub fn of(left_out: &[LeftOut], principal: Option<&Principal>) -> Self {
+        let limited = principal.and_then(|principal| match &principal.visibility {
+            Visibility::Everything => None,
+            Visibility::Unsure { reason } => Some(reason.clone()),
+        });
+        let mut missed = left_out.iter().filter(|left_out| left_out.cause == LeftOutCause::Trouble);
+        let named =
+            missed.by_ref().take(Self::SHOWN).map(|left_out| format!("{}: {}", left_out.collection, left_out.reason));
+        let mut reasons: Vec<String> = limited.into_iter().chain(named).collect();
+        match missed.count() {
+            0 => {}
+            more => reasons.push(format!("and {more} more collections, which describing the backup names")),
+        }
+        if reasons.is_empty() { Self::Complete } else { Self::Incomplete { reasons } }
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_complete(&self) -> bool {
+        *self == Self::Complete
+    }
+}
+
+/// As whom a server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Principal {
+    /// The user's name; `None` where the server asks for no credentials, or they are a token without a name.
+    pub user: Option<String>,
+    /// Whether that user sees every collection.
+    pub visibility: Visibility,
+}
+
+/// What a principal sees: with authorization on, Milvus lists only what a user has privileges for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "sees", rename_all = "camelCase")]
+pub enum Visibility {
+    /// Every database and collection.
+    Everything,
+    /// Perhaps not everything.
+    Unsure {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// A database.
@@ -220,6 +303,22 @@ pub struct LeftOut {
     pub collection: CollectionName,
     /// Why, for people.
     pub reason: String,
+    /// Why, for us.
+    #[serde(default)]
+    pub cause: LeftOutCause,
+}
+
+/// Why a collection isn't in a snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LeftOutCause {
+    /// A restore made it, or keeps it for a rollback: it isn't the user's.
+    #[default]
+    Restores,
+    /// It was dropped before its point in time: nothing of it is missing.
+    Dropped,
+    /// It was there and couldn't be captured: the snapshot is incomplete.
+    Trouble,
 }
 
 /// The property of a collection whose rows are hidden from queries after so many seconds.
@@ -236,8 +335,11 @@ pub struct CollectionCapture {
     /// The schema as Milvus's protocol encodes it (`schema.CollectionSchema`), in base64, so that nothing of it that we
     /// have no word for is lost.
     pub schema: String,
-    /// Of the schema: what is needed to rebuild it.
+    /// Of the schema: the primary key's field.
     pub primary_key: String,
+    /// Of the schema: the fields that are stored, hidden ones included. Empty in backups of before they were recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldCapture>,
     /// Shards.
     pub shards: i32,
     /// As Milvus's protocol numbers it.
@@ -267,6 +369,30 @@ pub struct CollectionCapture {
     pub size_bytes: u64,
     /// The segments that hold its rows.
     pub segments: Vec<SegmentCapture>,
+}
+
+/// A field of a schema that has logs of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldCapture {
+    /// Its id, which its logs' keys carry in storage version 1.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Whether segments may have no logs of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub presence: FieldPresence,
+}
+
+/// Whether every segment has logs of a field.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FieldPresence {
+    /// Every segment has.
+    #[default]
+    Always,
+    /// Segments that were flushed before the field was added have none.
+    SinceAdded,
 }
 
 /// A partition.

@@ -47,8 +47,23 @@ fn made() -> impl Strategy<Value = Made> {
 
 /// The `number`th backup of an instance; later ones are newer.
 fn backup(number: usize, made: &Made) -> Backup {
-    let totals = Totals { size_bytes: 1, added_bytes: 1, found_bytes: 0, objects: 1, collections: 1, entities: 1 };
-    let snapshot = Snapshot { started_at: at(0), completed_at: at(0), point_in_time: at(0), totals };
+    let totals = Totals {
+        size_bytes: 1,
+        added_bytes: 1,
+        found_bytes: 0,
+        objects: 1,
+        collections: 1,
+        entities: 1,
+        counted_exactly: 1,
+    };
+    let snapshot = Snapshot {
+        started_at: at(0),
+        completed_at: at(0),
+        point_in_time: at(0),
+        totals,
+        completeness: Default::default(),
+        captured_as: None,
+    };
     let failure = Failure::new(FailureCode::SnapshotDamaged, "gone");
     Backup {
         id: format!("bk-{:026}", number).parse::<BackupId>().unwrap(),

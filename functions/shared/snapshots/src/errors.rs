@@ -16,6 +16,8 @@ pub(crate) enum Answer {
     ConditionFailed,
     /// Someone else was writing the same object at the same moment; who of the two wins isn't known.
     Contended,
+    /// A range that begins behind the object's end.
+    BeyondEnd,
     /// The bucket doesn't exist, is elsewhere, or isn't ours to use.
     Bucket,
     /// Anything else; retries are behind it.
@@ -36,6 +38,7 @@ pub(crate) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>)
         (Some(404), _) => Answer::NotFound,
         (Some(412), _) => Answer::ConditionFailed,
         (Some(409), _) => Answer::Contended,
+        (Some(416), _) => Answer::BeyondEnd,
         _ => Answer::Other,
     }
 }
@@ -70,7 +73,7 @@ where
         }
         // A listing answers 404 for its bucket only.
         Answer::NotFound => ObjectsError::Bucket { bucket: bucket.name.clone(), reason: "doesn't exist".to_owned() },
-        Answer::ConditionFailed | Answer::Contended | Answer::Other => {
+        Answer::ConditionFailed | Answer::Contended | Answer::BeyondEnd | Answer::Other => {
             ObjectsError::Unavailable(format!("bucket {}: {}", bucket.name, DisplayErrorContext(error)))
         }
     }

@@ -6,6 +6,7 @@ mod multipart;
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{Mutex, PoisonError},
 };
 
@@ -218,6 +219,26 @@ impl Objects for S3Objects {
             }
             Err(error) => match answer(&error) {
                 Answer::NotFound => Ok(None),
+                other => Err(plain(other, bucket, &error)),
+            },
+        }
+    }
+
+    async fn get_range(&self, bucket: &Bucket, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, ObjectsError> {
+        // S3 refuses an empty range.
+        if range.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let bytes = format!("bytes={}-{}", range.start, range.end - 1);
+        match self.client(bucket).get_object().bucket(&bucket.name).key(key).range(bytes).send().await {
+            Ok(object) => {
+                let body = object.body.collect().await;
+                let body = body.map_err(|error| ObjectsError::Unavailable(format!("reading {key}: {error}")))?;
+                Ok(Some(body.to_vec()))
+            }
+            Err(error) => match answer(&error) {
+                Answer::NotFound => Ok(None),
+                Answer::BeyondEnd => Ok(Some(Vec::new())),
                 other => Err(plain(other, bucket, &error)),
             },
         }

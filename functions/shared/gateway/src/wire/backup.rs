@@ -276,9 +276,23 @@ mod tests {
 
     #[test]
     fn a_finished_backup_shows_its_sums_and_no_progress() {
-        let totals =
-            Totals { size_bytes: 123, added_bytes: 45, found_bytes: 0, objects: 6, collections: 3, entities: 60_000 };
-        let snapshot = Snapshot { started_at: at(1), completed_at: at(9), point_in_time: at(5), totals };
+        let totals = Totals {
+            size_bytes: 123,
+            added_bytes: 45,
+            found_bytes: 0,
+            objects: 6,
+            collections: 3,
+            entities: 60_000,
+            counted_exactly: 3,
+        };
+        let snapshot = Snapshot {
+            started_at: at(1),
+            completed_at: at(9),
+            point_in_time: at(5),
+            totals,
+            completeness: Default::default(),
+            captured_as: None,
+        };
         let available = view(BackupState::Available(snapshot.clone()));
         assert_eq!(available["sizeBytes"], 123);
         assert_eq!(available["entityCount"], 60_000);

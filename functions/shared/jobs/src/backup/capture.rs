@@ -212,6 +212,7 @@ fn assemble(
         id: description.id,
         schema: BASE64_STANDARD.encode(description.schema),
         primary_key: description.primary_key,
+        fields: description.fields,
         shards: description.shards,
         consistency_level: description.consistency_level,
         properties: description.properties,

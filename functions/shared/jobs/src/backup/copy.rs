@@ -90,11 +90,11 @@ pub(crate) async fn copy(work: &mut Work<'_>, mut copying: Copying) -> Step {
         // What was copied of the pages in flight is marked in them; the rest is for the next slice.
         return Err(Halt::OutOfTime);
     }
-    let Copying { capture, plan, gone, .. } = copying;
-    if gone.is_empty() {
+    let Copying { capture, plan, gone, unexplained, .. } = copying;
+    if gone.is_empty() && unexplained.is_empty() {
         return Ok(work.enter(BackupPhase::Verify(Verifying { capture, plan, next: 0 })).await?);
     }
-    work.begin_again(Again { capture, plan, collections: gone }).await
+    work.begin_again(Again { capture, plan, collections: gone, unexplained }).await
 }
 
 async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared) -> Step {

@@ -8,7 +8,7 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, FailureCode, Flushing,
-    LeftOut, Planning, RestoreState, previous_name, rebuilt_name,
+    LeftOut, LeftOutCause, Planning, RestoreState, previous_name, rebuilt_name,
 };
 use serde::{Deserialize, Serialize};
 
@@ -189,7 +189,7 @@ async fn beside(work: &Work<'_>, milvus: &dyn Milvus, survey: &mut Survey) -> St
 }
 
 fn left_out(collection: CollectionName, reason: &str) -> Found {
-    Found::LeftOut(LeftOut { collection, reason: reason.to_owned() })
+    Found::LeftOut(LeftOut { collection, reason: reason.to_owned(), cause: LeftOutCause::Dropped })
 }
 
 /// Copies the next page of the earlier capture, with the collections captured anew whose source changed.

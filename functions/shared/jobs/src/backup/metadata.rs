@@ -24,6 +24,7 @@ const BATCH: usize = 100;
 pub(super) struct Metadata {
     milvus: Arc<dyn Milvus>,
     collection: CollectionName,
+    id: i64,
     /// In the order in which a listing shows them.
     segments: Vec<i64>,
     places: HashMap<i64, usize>,
@@ -55,7 +56,15 @@ impl Metadata {
         segments.sort();
         let segments: Vec<i64> = segments.into_iter().map(|(_, id)| id).collect();
         let places = segments.iter().enumerate().map(|(place, id)| (*id, place)).collect();
-        Self { milvus, collection: collection.name.clone(), segments, places, batch: None, is_offered: true }
+        Self {
+            milvus,
+            collection: collection.name.clone(),
+            id: collection.id,
+            segments,
+            places,
+            batch: None,
+            is_offered: true,
+        }
     }
 
     /// What it says of one of the collection's files.
@@ -91,7 +100,7 @@ impl Metadata {
         let first = place - place % BATCH;
         if self.is_offered && self.batch.as_ref().is_none_or(|(loaded, _)| *loaded != first) {
             let batch = &self.segments[first..(first + BATCH).min(self.segments.len())];
-            match self.milvus.segment_files(&self.collection, batch).await {
+            match self.milvus.segment_files(&self.collection.database, self.id, batch).await {
                 Ok(Some(files)) => {
                     let files = files.into_iter().map(|files| (files.segment, Files::from(files))).collect();
                     self.batch = Some((first, files));

@@ -250,9 +250,10 @@ impl<'w, 'a> Planner<'w, 'a> {
 
     async fn end(mut self) -> Step {
         self.write_page().await?;
-        let Planning { capture, plan, objects, bytes, gone, .. } = self.planning;
+        let Planning { capture, plan, objects, bytes, gone, unexplained, .. } = self.planning;
         let progress = Progress { objects_total: objects, bytes_total: bytes, ..Progress::default() };
-        let copying = Copying { capture, plan, next: 0, ahead: BTreeSet::new(), done: Copied::default(), gone };
+        let (ahead, done) = (BTreeSet::new(), Copied::default());
+        let copying = Copying { capture, plan, next: 0, ahead, done, gone, unexplained };
         Ok(self.work.advance_to(BackupPhase::Copy(copying), progress).await?)
     }
 }

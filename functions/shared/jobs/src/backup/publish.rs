@@ -7,8 +7,8 @@ use futures::{
     stream::{self, BoxStream},
 };
 use milvault_model::{
-    BackupPhase, BackupState, CollectionCapture, Manifest, ObjectEntry, Origin, PageRef, Planning, Reuse, Snapshot,
-    Time, Totals, Verifying,
+    BackupPhase, BackupState, CollectionCapture, Completeness, Manifest, ObjectEntry, Origin, PageRef, Planning, Reuse,
+    RowCount, Snapshot, Time, Totals, Verifying,
 };
 
 use super::{
@@ -93,6 +93,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
         totals: Totals::default(),
         databases: Vec::new(),
         left_out: Vec::new(),
+        captured_as: None,
         access_control: None,
         object_pages: Vec::new(),
         collection_pages: Vec::new(),
@@ -109,6 +110,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
                 Found::Collection(mut collection) => {
                     collection.size_bytes = sizes.of(&collection, &mut manifest).await?;
                     manifest.totals.entities += collection.rows.rows();
+                    manifest.totals.counted_exactly += u64::from(matches!(collection.rows, RowCount::Exactly { .. }));
                     earliest = earliest.into_iter().chain([collection.point_in_time]).min();
                     collections.push(*collection);
                 }
@@ -208,6 +210,8 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
         completed_at: work.jobs.ports.clock.now(),
         point_in_time: manifest.point_in_time,
         totals: manifest.totals,
+        completeness: Completeness::of(&manifest.left_out, manifest.captured_as.as_ref()),
+        captured_as: manifest.captured_as.clone(),
     };
     let stored = doubts(work, &manifest).await?;
     let owned = attribution::owned(work.jobs, &work.backup, &manifest, stored, work.deadline).await?;

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use milvault_model::{
-    CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, SegmentLevel,
-    StorageVersion, Time,
+    CollectionCapture, CollectionName, FieldCapture, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey,
+    Principal, SegmentLevel, StorageVersion, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,8 @@ pub struct CollectionDescription {
     pub schema: Vec<u8>,
     /// The primary key's field.
     pub primary_key: String,
+    /// The fields that are stored, hidden ones included, but for the row id and the timestamp.
+    pub fields: Vec<FieldCapture>,
     /// Shards.
     pub shards: i32,
     /// As the protocol numbers it.
@@ -43,6 +45,8 @@ pub struct CollectionDescription {
 pub struct Segment {
     /// Its id.
     pub id: i64,
+    /// Its collection's id.
+    pub collection_id: i64,
     /// Its partition's id; -1 for deletes in all partitions.
     pub partition_id: i64,
     /// Rows in it, deleted ones included.
@@ -104,8 +108,9 @@ pub enum GarbageHold {
 pub struct FlushResult {
     /// The hybrid timestamp: rows up to it are in `segments`.
     pub timestamp: u64,
-    /// The segments that hold the collection's rows up to then. One that isn't in [`Milvus::segments`] afterwards was
-    /// empty, or has been compacted into a newer one meanwhile.
+    /// The segments that it sealed, and on 2.3 those that were flushed before. One that isn't in [`Milvus::segments`]
+    /// afterwards was empty, or has been compacted into a newer one meanwhile; newer servers may also have sealed others,
+    /// which [`Milvus::segments`] has.
     pub segments: Vec<i64>,
 }
 
@@ -213,6 +218,9 @@ pub trait Milvus: Send + Sync {
         Ok(None)
     }
 
+    /// As whom the server answers, and whether that user sees every collection.
+    async fn principal(&self) -> Result<Principal, MilvusError>;
+
     /// The databases' names.
     async fn databases(&self) -> Result<Vec<String>, MilvusError>;
 
@@ -234,23 +242,25 @@ pub trait Milvus: Send + Sync {
     /// The id of the collection of this very name (not alias); `None` if there is none.
     async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError>;
 
-    /// Everything about a collection.
+    /// Everything about the collection that has this name now; all of it is of one collection.
     async fn describe(&self, name: &CollectionName) -> Result<CollectionDescription, MilvusError>;
 
-    /// Seals what is growing and waits until it is in object storage, deletes included.
+    /// Seals what is growing and waits until it is in object storage, deletes included. Once the name doesn't stand for
+    /// the collection any more that it stood for when the flush began, there is [`MilvusError::NoCollection`].
     async fn flush(&self, name: &CollectionName, on_limit: OnRateLimit) -> Result<FlushResult, MilvusError>;
 
     /// The persistent segments, L0 segments included, those of dropped rows excepted.
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError>;
 
-    /// The logs of these segments, as the metadata has them; `None` if the server can't say, or not to us (before
-    /// 2.5.8, or without its REST API).
+    /// The logs of these segments of the collection with this id, as the metadata has them; `None` if the server can't
+    /// say, or not to us (before 2.5.8, or without its REST API).
     ///
     /// A segment that the server no longer knows, because it was compacted since, isn't in the answer: its logs are in
     /// object storage until garbage is collected, and only a listing tells them.
     async fn segment_files(
         &self,
-        name: &CollectionName,
+        database: &str,
+        collection_id: i64,
         segments: &[i64],
     ) -> Result<Option<Vec<SegmentFiles>>, MilvusError>;
 

@@ -1,5 +1,7 @@
 //! Object storage: server-side copies, listings and small documents.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_model::{Region, Time};
@@ -139,6 +141,9 @@ pub trait Objects: Send + Sync {
 
     /// Reads a small document; `None` if there is none.
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError>;
+
+    /// Reads a part of an object; less than that where the object ends before, and `None` if there is no object.
+    async fn get_range(&self, bucket: &Bucket, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, ObjectsError>;
 
     /// Removes objects; those that don't exist count as removed. What is locked is only hidden: its version stays.
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError>;

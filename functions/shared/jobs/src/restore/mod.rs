@@ -181,6 +181,7 @@ pub(crate) mod tests {
             id: 1,
             schema: String::new(),
             primary_key: "id".to_owned(),
+            fields: Vec::new(),
             shards: 1,
             consistency_level: 0,
             properties: Vec::new(),

@@ -195,7 +195,7 @@ async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
         return vec![unregistered(CheckName::DataBucketReadable), unregistered(CheckName::StagingWritable), kept];
     };
     let data = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
-    let prefix = format!("{}/", storage.root_path);
+    let prefix = storage.root_path.prefix();
     let read = bounded(async { jobs.ports.objects.list(&data, &prefix, None).await.map(drop) });
     let staged = bounded(probe(jobs, &data, probe_key(STAGING_PREFIX, id)));
     let (read, staged, kept) = tokio::join!(read, staged, kept);

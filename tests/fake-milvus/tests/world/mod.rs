@@ -32,7 +32,7 @@ fn instance(id: &str, fake: &FakeMilvus, data: &Bucket, root: &str) -> Instance 
         name: id.to_owned(),
         endpoint: fake.endpoint().to_owned(),
         region: data.region.clone(),
-        storage: Some(Storage { bucket: data.name.clone(), root_path: root.to_owned() }),
+        storage: Some(Storage { bucket: data.name.clone(), root_path: root.parse().unwrap() }),
         auth: None,
         management_endpoint: Some(fake.management().to_owned()),
         created_at: DateTime::UNIX_EPOCH,

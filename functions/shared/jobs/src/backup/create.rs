@@ -175,6 +175,6 @@ pub(crate) async fn check_source(jobs: &Jobs, instance: &Instance) -> Result<Buc
         )]));
     };
     let bucket = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
-    jobs.ports.objects.list(&bucket, &format!("{}/", storage.root_path), None).await?;
+    jobs.ports.objects.list(&bucket, &storage.root_path.prefix(), None).await?;
     Ok(bucket)
 }

@@ -108,7 +108,7 @@ pub(crate) struct Register {
     /// The bucket that it keeps its data in (its minio.bucketName).
     #[arg(long)]
     pub(crate) bucket: String,
-    /// The prefix in it (its minio.rootPath); files if not given.
+    /// The prefix in it (its minio.rootPath), "" for none; files, Milvus's own, if not given.
     #[arg(long)]
     pub(crate) root_path: Option<String>,
     /// A name for people; the id if not given.

@@ -69,7 +69,7 @@ impl Engine {
             name: "bench".to_owned(),
             endpoint: "http://127.0.0.1:1".to_owned(),
             region: region.clone(),
-            storage: Some(Storage { bucket: DATA.to_owned(), root_path: ROOT.to_owned() }),
+            storage: Some(Storage { bucket: DATA.to_owned(), root_path: ROOT.parse().unwrap() }),
             auth: None,
             management_endpoint: None,
             copy_workers: 1,

@@ -72,9 +72,10 @@ impl Source {
         }
     }
 
-    /// The collection whose insert logs a prefix lists.
+    /// The collection whose insert logs a prefix lists, all of them or some.
     pub fn collection_of(&self, prefix: &str) -> Option<u64> {
-        let id: u64 = prefix.strip_prefix(ROOT)?.strip_prefix("/insert_log/")?.strip_suffix('/')?.parse().ok()?;
+        let (id, _) = prefix.strip_prefix(ROOT)?.strip_prefix("/insert_log/")?.split_once('/')?;
+        let id: u64 = id.parse().ok()?;
         Some(id - Self::collection_id(0) as u64).filter(|number| *number < self.collections)
     }
 
@@ -86,9 +87,16 @@ impl Source {
         self.collection_of(&prefix).zip(place).is_some_and(|(collection, place)| self.key(collection, place) == key)
     }
 
-    /// A page of the listing below a collection's prefix, and whether there is more.
+    /// A page of the listing below a collection's prefix, or a segment's, and whether there is more.
     pub fn list(&self, prefix: &str, after: Option<&str>, limit: u64) -> (Vec<ObjectMeta>, bool) {
         let Some(collection) = self.collection_of(prefix) else { return (Vec::new(), false) };
+        let whole = format!("{ROOT}/insert_log/{}/", Self::collection_id(collection));
+        if prefix != whole {
+            let first = self.place_after(&whole, Some(prefix));
+            let keys = (first..self.per_collection()).map(|place| self.key(collection, place));
+            let found = keys.take_while(|key| key.starts_with(prefix)).take(limit as usize).map(meta).collect();
+            return (found, false);
+        }
         let first = self.place_after(prefix, after);
         let end = self.per_collection().min(first + limit);
         let objects = (first..end).map(|place| meta(self.key(collection, place))).collect();

@@ -23,7 +23,7 @@ pub(super) fn instance(id: &InstanceId, at: Time) -> Instance {
         name: "Bestellungen — 注文 🛒".to_owned(),
         endpoint: "http://10.0.3.17:19530".to_owned(),
         region: "eu-west-1".parse().unwrap(),
-        storage: Some(Storage { bucket: "milvus-data".to_owned(), root_path: "files".to_owned() }),
+        storage: Some(Storage { bucket: "milvus-data".to_owned(), root_path: "files".parse().unwrap() }),
         auth: None,
         management_endpoint: None,
         copy_workers: 1,

@@ -159,7 +159,7 @@ impl History {
                 name: id.to_string(),
                 endpoint: format!("http://{id}:19530"),
                 region: source.region.clone(),
-                storage: Some(Storage { bucket: source.name.clone(), root_path: ROOT.to_owned() }),
+                storage: Some(Storage { bucket: source.name.clone(), root_path: ROOT.parse().unwrap() }),
                 auth: None,
                 management_endpoint: Some(format!("http://{id}:9091")),
                 copy_workers: world.draw(|random| u8::try_from(random.between(1, 3)).unwrap_or(1)),

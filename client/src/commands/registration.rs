@@ -10,7 +10,8 @@ use crate::{
     output::say,
 };
 
-/// What a registration has where nothing is said.
+/// What a registration has where nothing is said. The root path is that of Milvus's own configuration file; its Helm
+/// chart has others: `file` beside its MinIO, and none for an S3 of one's own.
 const ROOT_PATH: &str = "files";
 const COPY_WORKERS: u8 = 1;
 

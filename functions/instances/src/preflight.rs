@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use milvault_gateway::find;
 use milvault_jobs::{
     Error, Jobs, STAGING_PREFIX,
+    backup::{SourceData, find_data, missing},
     ports::{Bucket, CatalogError, Expect, GarbageHold, MilvusError, ObjectsError, PutMode, Versioned, Write},
     probe_key,
 };
@@ -39,6 +40,7 @@ enum CheckName {
     DataBucketReadable,
     StagingWritable,
     SnapshotBucketWritable,
+    DataFound,
     GarbageCollectionHold,
     Clocks,
 }
@@ -75,10 +77,15 @@ const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
 pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Report, Error> {
     let found = find::instance(jobs, id).await?;
     let instance = &found.value;
-    let ((mut checks, version), buckets, hold, clocks) =
-        tokio::join!(server(jobs, instance), buckets(jobs, instance), hold(jobs, instance), clocks(jobs, instance));
+    let ((mut checks, version), buckets, data, hold, clocks) = tokio::join!(
+        server(jobs, instance),
+        buckets(jobs, instance),
+        data(jobs, instance),
+        hold(jobs, instance),
+        clocks(jobs, instance)
+    );
     checks.extend(buckets);
-    checks.extend([hold, clocks]);
+    checks.extend([data, hold, clocks]);
     if let Some(version) = version {
         remember(jobs, found, version).await?;
     }
@@ -185,17 +192,19 @@ async fn within_patience<T>(asked: impl Future<Output = Result<T, MilvusError>>)
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(MilvusError::Unreachable(no_answer())))
 }
 
+const UNREGISTERED: &str = "the instance is registered without its object storage";
+
 async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
     let snapshots = jobs.settings.snapshots.for_instance_in(&instance.region);
     let id = jobs.ports.ids.ulid(jobs.ports.clock.now());
     let kept = bounded(probe(jobs, snapshots, probe_key(&format!("{}/", instance.id), id)));
     let Some(storage) = &instance.storage else {
-        let unregistered = |name: CheckName| name.skipped("the instance is registered without its object storage");
+        let unregistered = |name: CheckName| name.skipped(UNREGISTERED);
         let kept = outcome(CheckName::SnapshotBucketWritable, kept.await, snapshots);
         return vec![unregistered(CheckName::DataBucketReadable), unregistered(CheckName::StagingWritable), kept];
     };
     let data = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
-    let prefix = format!("{}/", storage.root_path);
+    let prefix = storage.root_path.prefix();
     let read = bounded(async { jobs.ports.objects.list(&data, &prefix, None).await.map(drop) });
     let staged = bounded(probe(jobs, &data, probe_key(STAGING_PREFIX, id)));
     let (read, staged, kept) = tokio::join!(read, staged, kept);
@@ -204,6 +213,20 @@ async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
         outcome(CheckName::StagingWritable, staged, &data),
         outcome(CheckName::SnapshotBucketWritable, kept, snapshots),
     ]
+}
+
+/// Whether the storage is the one that the server keeps its data in.
+async fn data(jobs: &Jobs, instance: &Instance) -> Check {
+    let name = CheckName::DataFound;
+    let Some(storage) = &instance.storage else { return name.skipped(UNREGISTERED) };
+    match tokio::time::timeout(PATIENCE, find_data(jobs, instance)).await {
+        Ok(Ok(SourceData::Found(found))) => name.passed(format!("segment {} of {}", found.segment, found.collection)),
+        Ok(Ok(SourceData::Untold)) => name.skipped("the server has no rows in its object storage yet to look for"),
+        Ok(Ok(SourceData::Missing(specimen))) => name.failed(missing(storage, &specimen).to_string()),
+        Ok(Err(Error::Objects(error))) => name.failed(error.to_string()),
+        Ok(Err(_)) => name.skipped("the server didn't tell"),
+        Err(_) => name.skipped(no_answer()),
+    }
 }
 
 /// Whether an object can be written and removed.

@@ -5,7 +5,7 @@ use milvault_jobs::{
     Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag, decided,
     ports::{Expect, Write},
 };
-use milvault_model::{AllowedEndpoints, Auth, Instance, InstanceId, Region, Storage};
+use milvault_model::{AllowedEndpoints, Auth, Instance, InstanceId, Region, RootPath, Storage};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -167,15 +167,10 @@ fn bucket<'a>(bucket: &str, snapshots: &SnapshotBuckets) -> Option<&'a str> {
     }
 }
 
-fn root_path(path: &str) -> Option<&'static str> {
-    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.chars().any(char::is_control);
-    if path.len() > 512 || !path.split('/').all(plain) {
-        Some("is Milvus's 'minio.rootPath', such as 'files', without slashes at its ends")
-    } else if format!("{path}/").starts_with(STAGING_PREFIX) {
-        Some("is where restores stage their data, which must not be among the live data")
-    } else {
-        None
-    }
+fn root_path(path: &RootPath) -> Option<&'static str> {
+    path.prefix()
+        .starts_with(STAGING_PREFIX)
+        .then_some("is where restores stage their data, which must not be among the live data")
 }
 
 fn secret_arn(arn: &str) -> Option<&'static str> {
@@ -239,9 +234,10 @@ mod tests {
     #[test]
     fn every_wrong_field_is_pointed_at_in_one_answer() {
         let mut wrong = whole();
-        for pointer in ["/name", "/endpoint", "/managementEndpoint", "/storage/bucket", "/storage/rootPath"] {
+        for pointer in ["/name", "/endpoint", "/managementEndpoint", "/storage/bucket"] {
             *wrong.pointer_mut(pointer).unwrap() = json!("");
         }
+        *wrong.pointer_mut("/storage/rootPath").unwrap() = json!("milvault-staging");
         assert_eq!(
             pointers(wrong),
             ["/name", "/endpoint", "/managementEndpoint", "/storage/bucket", "/storage/rootPath"]
@@ -254,10 +250,31 @@ mod tests {
         for bad in ["Milvus", "ab", "-ab", "a..b", "a/b", "a_b"] {
             assert_eq!(with("/storage/bucket", bad), ["/storage/bucket"], "{bad}");
         }
-        for bad in ["milvault-staging", "milvault-staging/x", "/files", "files/", "a//b", "..", "a/../b"] {
+        for bad in ["milvault-staging", "/milvault-staging/", "milvault-staging/x"] {
             assert_eq!(with("/storage/rootPath", bad), ["/storage/rootPath"], "{bad}");
         }
         assert!(with("/storage/rootPath", "milvault-staging-2").is_empty());
+    }
+
+    #[test]
+    fn a_root_path_is_taken_as_milvus_takes_it_and_kept_in_one_form() {
+        let kept = |storage: Value| {
+            let mut registration = whole();
+            registration["storage"] = storage;
+            let registration: Registration = serde_json::from_value(registration).unwrap();
+            let instance = registration.instance("orders".parse().unwrap(), chrono::DateTime::UNIX_EPOCH);
+            instance.storage.unwrap().root_path.to_string()
+        };
+        assert_eq!(kept(json!({ "bucket": "milvus-data" })), "");
+        for (given, stored) in [("", ""), ("/", ""), ("/files/", "files"), ("a/b/c", "a/b/c"), ("a/b/", "a/b")] {
+            assert_eq!(kept(json!({ "bucket": "milvus-data", "rootPath": given })), stored, "{given}");
+            assert!(with("/storage/rootPath", given).is_empty(), "{given}");
+        }
+        for bad in ["a//b", "..", "a/../b", "."] {
+            let mut registration = whole();
+            registration["storage"]["rootPath"] = json!(bad);
+            assert!(serde_json::from_value::<Registration>(registration).is_err(), "{bad}");
+        }
     }
 
     #[test]

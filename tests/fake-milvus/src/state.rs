@@ -23,8 +23,17 @@ pub struct DataBucket {
     pub objects: Arc<dyn Objects>,
     /// The bucket in it.
     pub bucket: Bucket,
-    /// The root path, without slashes at its ends.
+    /// The root path, as it is configured.
     pub root: String,
+}
+
+impl DataBucket {
+    /// The whole key of one below the root path: slashes in front are taken away (`NewRemoteChunkManager` in
+    /// `internal/storage/remote_chunk_manager.go`), then the two are joined as Go's `path.Join` does.
+    fn key(&self, below: &str) -> String {
+        let parts = self.root.split('/').chain(below.split('/')).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("/")
+    }
 }
 
 pub(crate) struct State {
@@ -243,15 +252,15 @@ impl State {
     }
 
     async fn store(&self, key: &str, events: &[Event]) {
-        let DataBucket { objects, bucket, root } = &self.data;
+        let DataBucket { objects, bucket, .. } = &self.data;
         let log = Log { storage_version: self.storage_version(), events: events.to_vec() };
-        let put = objects.put(bucket, &format!("{root}/{key}"), log.write(key), PutMode::Replace).await;
+        let put = objects.put(bucket, &self.data.key(key), log.write(key), PutMode::Replace).await;
         put.expect("the fake's own bucket is writable");
     }
 
     async fn remove(&self, keys: impl IntoIterator<Item = String>) {
-        let DataBucket { objects, bucket, root } = &self.data;
-        let keys: Vec<String> = keys.into_iter().map(|key| format!("{root}/{key}")).collect();
+        let DataBucket { objects, bucket, .. } = &self.data;
+        let keys: Vec<String> = keys.into_iter().map(|key| self.data.key(&key)).collect();
         objects.delete(bucket, &keys).await.expect("the fake's own bucket is writable");
     }
 

@@ -11,7 +11,13 @@
 
 use milvault_model::{BackupId, InstanceId, PageSet, RestoreId};
 
-/// Where restores stage their data in an instance's own bucket: outside Milvus's root path.
+/// Where restores stage their data in an instance's own bucket: outside Milvus's root path or, if that is empty, beside
+/// Milvus's own folders in it.
+///
+/// Milvus removes nothing there: it lists its own folders below the root path (`insert_log`, `stats_log`, `delta_log`,
+/// `bm25_stats`, `index_files/`, …), never all of it, and removes what it finds in them or what its metadata names
+/// (`recycleUnusedBinlogFiles` and `recycleUnusedIndexFiles` in `internal/datacoord/garbage_collector.go`). No folder's
+/// name is the beginning of this one.
 pub const STAGING_PREFIX: &str = "milvault-staging/";
 
 /// The key of an object that is written and removed to see whether a bucket can be written.

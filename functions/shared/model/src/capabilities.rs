@@ -57,8 +57,9 @@ impl Capability {
 
 /// What a server can do, from the version that it reports.
 ///
-/// A pre-release counts as its release, and a managed build such as `2.5.4-0.1.1_3.2` as the Milvus that it is made
-/// from: what it may have beyond that can't be known.
+/// A pre-release counts as its release, a managed build such as `2.5.4-0.1.1_3.2` as the Milvus that it is made from:
+/// what it may have beyond that can't be known. A build between releases has what the last release of its line has
+/// (milvus-backup does the same: `internal/client/milvus/grpc.go`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     milvus: [u32; 3],
@@ -128,8 +129,17 @@ mod tests {
     }
 
     #[test]
+    fn a_build_between_releases_counts_as_the_head_of_its_line() {
+        assert_eq!(capabilities("v2.5.4-3-gabc-dev"), capabilities("2.5.99"));
+        assert_eq!(capabilities("v2.4.0-12-gabc"), capabilities("2.4.10"));
+        assert_eq!(capabilities("2.6-20260404-31fb3fc"), capabilities("2.6.99"));
+        assert_eq!(capabilities("v2.3.4-1-gabc"), []);
+    }
+
+    #[test]
     fn a_build_without_a_version_counts_as_the_newest() {
         assert_eq!(capabilities("master-20260226-abcdef"), ALL);
+        assert_eq!(capabilities("main-1234"), ALL);
     }
 
     #[test]

@@ -13,6 +13,10 @@ enum Stage {
 ///
 /// `2.5.4-0.1.1_3.2` is a managed build: the Milvus version, a dash, and a minor build that orders the builds of one
 /// version. `v2.3.5-lite` and `2.6.1` are community builds.
+///
+/// A build between releases is as new as the last release of its line will be, for all that is known: `2.6-20260404-…`
+/// and `v2.2-testing-…` of that line, `v2.5.4-3-gabc-dev` (the third change after 2.5.4) of the 2.5 line, and
+/// `master-20260226-…` of the newest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineVersion {
     milvus: [u32; 3],
@@ -23,6 +27,9 @@ pub struct EngineVersion {
 
 /// `0.1.1_3.2`: numbers that compare from left to right.
 type MinorBuild = [u32; 5];
+
+/// In the place of a number: later than every release.
+const HEAD: u32 = u32::MAX;
 
 /// What the gate says of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,30 +45,26 @@ pub enum Support {
 /// The first managed builds that can be backed up, per line, and community's first version.
 const MANAGED_2_4: ([u32; 3], MinorBuild, &str) = ([2, 4, 22], [0, 1, 0, 3, 2], "2.4.22-0.1.0_3.2");
 const MANAGED_2_5: ([u32; 3], MinorBuild, &str) = ([2, 5, 4], [0, 1, 1, 3, 2], "2.5.4-0.1.1_3.2");
-const COMMUNITY: ([u32; 3], &str) = ([2, 3, 0], "2.3.0");
+///
+/// 2.3.0 to 2.3.3 were tried. 2.3.0, which reports `v2.2-testing-…`, doesn't tell the time of a flush, 2.3.1 imports no
+/// collection with a partition key, and 2.3.2 and 2.3.3 none with an array; what is deleted and inserted again gets lost
+/// (issue 29162).
+const COMMUNITY: ([u32; 3], &str) = ([2, 3, 4], "2.3.4");
 
 impl EngineVersion {
     /// Reads a reported version; `None` for what is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let bare = text.strip_prefix('v').unwrap_or(text);
-        let (milvus, suffix) = match bare.split_once('-') {
-            Some((milvus, suffix)) => (milvus, Some(suffix)),
-            None => (bare, None),
-        };
-        let milvus = numbers(milvus, &['.'])?;
-        let (stage, build) = match suffix {
-            None => (Stage::Release, None),
-            Some("") => return None,
-            Some(suffix) if suffix.starts_with(|c: char| c.is_ascii_digit()) => {
-                let (minor, patch) = suffix.split_once('_')?;
-                let [a, b, c] = numbers(minor, &['.'])?;
-                let [d, e] = numbers(patch, &['.'])?;
-                (Stage::Release, Some([a, b, c, d, e]))
-            }
-            Some(suffix) => {
-                let pre = ["alpha", "beta", "rc"].iter().any(|tag| suffix.starts_with(tag));
-                (if pre { Stage::PreRelease } else { Stage::Release }, None)
-            }
+        let (milvus, stage, build) = match bare.split_once('-') {
+            None => (numbers(bare, &['.'])?, Stage::Release, None),
+            Some((_, "")) => return None,
+            Some((version, suffix)) => match between_releases(version, suffix) {
+                Some(head) => (head, Stage::Release, None),
+                None => {
+                    let (stage, build) = of_release(suffix)?;
+                    (numbers(version, &['.'])?, stage, build)
+                }
+            },
         };
         Some(Self { milvus, stage, build, text: text.to_owned() })
     }
@@ -88,12 +91,13 @@ impl EngineVersion {
         }
     }
 
-    /// Whether data of `other` can be brought into this engine: Milvus imports from the same or an older version only.
+    /// Whether data of `other` can be brought into this engine: Milvus imports from the same or an older version only. A
+    /// build between releases takes what the last release of its line will take, and is refused by all that is there yet.
     pub fn can_import_from(&self, other: &Self) -> bool {
         self.milvus >= other.milvus
     }
 
-    /// The Milvus version as `[major, minor, patch]`.
+    /// The Milvus version as `[major, minor, patch]`. A build between releases is later than every patch of its line.
     pub fn milvus(&self) -> [u32; 3] {
         self.milvus
     }
@@ -103,6 +107,42 @@ impl fmt::Display for EngineVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// The head of the line that a build between releases belongs to; `None` if it is of a release.
+fn between_releases(version: &str, suffix: &str) -> Option<[u32; 3]> {
+    let day = suffix.split('-').next().unwrap_or_default();
+    let is_dated = day.len() == 8 && numbers::<1>(day, &[]).is_some();
+    if version == "master" {
+        return is_dated.then_some([HEAD; 3]);
+    }
+    if let Some([major, minor]) = numbers(version, &['.']) {
+        return (is_dated || suffix.starts_with(|c: char| c.is_ascii_alphabetic())).then_some([major, minor, HEAD]);
+    }
+    let [major, minor, _] = numbers::<3>(version, &['.'])?;
+    is_described(suffix).then_some([major, minor, HEAD])
+}
+
+/// Whether it has what `git describe` adds to the tag before: the number of changes since, and `g` with the last one's
+/// hash.
+fn is_described(suffix: &str) -> bool {
+    let parts: Vec<&str> = suffix.split('-').collect();
+    parts.windows(2).any(|pair| {
+        let hash = pair[1].strip_prefix('g').unwrap_or_default();
+        numbers::<1>(pair[0], &[]).is_some() && !hash.is_empty() && hash.chars().all(|c| c.is_ascii_hexdigit())
+    })
+}
+
+/// What follows a release's version: a minor build, or a word.
+fn of_release(suffix: &str) -> Option<(Stage, Option<MinorBuild>)> {
+    if suffix.starts_with(|c: char| c.is_ascii_digit()) {
+        let (minor, patch) = suffix.split_once('_')?;
+        let [a, b, c] = numbers(minor, &['.'])?;
+        let [d, e] = numbers(patch, &['.'])?;
+        return Some((Stage::Release, Some([a, b, c, d, e])));
+    }
+    let pre = ["alpha", "beta", "rc"].iter().any(|tag| suffix.starts_with(tag));
+    Some((if pre { Stage::PreRelease } else { Stage::Release }, None))
 }
 
 /// Exactly `N` plain decimal numbers with these separators between them.
@@ -151,12 +191,36 @@ mod tests {
     }
 
     #[test]
-    fn community_builds_are_supported_from_2_3_0() {
-        for supported in ["v2.3.5-lite", "2.6.1", "2.3.0", "v2.3.0-gpu", "v2.4.0-rc.1", "2.5.4", "v2.5.4-dev"] {
+    fn community_builds_are_supported_from_2_3_4() {
+        for supported in
+            ["v2.3.5-lite", "2.6.11", "v2.3.4", "v2.3.4-gpu", "v2.4.0-rc.1", "2.5.4", "v2.5.4-dev", "v2.6.1-gpu"]
+        {
             assert_eq!(gate(supported), Support::Supported, "{supported}");
         }
-        for old in ["2.2.16", "v2.2.16", "1.1.1", "v2.3.0-beta", "2.3.0-rc1"] {
-            assert_eq!(gate(old), Support::UpgradeTo("2.3.0"), "{old}");
+        for old in ["2.2.16", "v2.2.16", "1.1.1", "v2.3.0-beta", "2.3.0", "v2.3.3", "2.3.3-lite", "v2.3.4-rc1"] {
+            assert_eq!(gate(old), Support::UpgradeTo("2.3.4"), "{old}");
+        }
+    }
+
+    #[test]
+    fn a_build_between_releases_counts_as_the_head_of_its_line() {
+        for (build, head) in [
+            ("v2.5.4-3-gabc-dev", [2, 5, HEAD]),
+            ("v2.4.0-rc.1-100-g0123abc", [2, 4, HEAD]),
+            ("v2.3.1-12-gdeadbee", [2, 3, HEAD]),
+            ("2.6-20260404-31fb3fc", [2, 6, HEAD]),
+            ("v2.6-20260404-31fb3fc-gpu", [2, 6, HEAD]),
+            ("master-20260226-abcdef", [HEAD; 3]),
+        ] {
+            assert_eq!(EngineVersion::parse(build).unwrap().milvus(), head, "{build}");
+            assert_eq!(gate(build), Support::Supported, "{build}");
+        }
+        // 2.3.0 itself reports the second.
+        for old in ["2.2-20230809-abcdef0", "v2.2-testing-20230824-68-ga34a9d606", "v2.2.9-7-gabc"] {
+            assert_eq!(gate(old), Support::UpgradeTo("2.3.4"), "{old}");
+        }
+        for release in ["2.5.4-0.1.1_3.2", "v2.5.4-dev", "v2.5.4-gpu", "v2.5.4-gabc", "v2.5.4"] {
+            assert_eq!(EngineVersion::parse(release).unwrap().milvus(), [2, 5, 4], "{release}");
         }
     }
 
@@ -175,7 +239,13 @@ mod tests {
             "+2.4.1",
             "2.4.22.1",
             "2.4.99999999999",
-            "master-20240101-abc",
+            "master",
+            "master-",
+            "master-abc",
+            "main-20240101-abc",
+            "2.4-",
+            "2.4-0.1.0_3.2",
+            "2.5.4-3-xabc",
             "2.5.4-0.1.1_3.2_1",
             " 2.5.4",
         ] {
@@ -189,5 +259,10 @@ mod tests {
         assert!(version("2.4.0").can_import_from(&version("v2.3.5-lite")));
         assert!(version("2.4.0").can_import_from(&version("2.4.0")));
         assert!(!version("2.3.5").can_import_from(&version("2.4.0")));
+        assert!(version("v2.5.4-3-gabc").can_import_from(&version("2.5.27")));
+        assert!(version("v2.5.4-3-gabc").can_import_from(&version("2.5-20260404-31fb3fc")));
+        assert!(!version("2.5.4").can_import_from(&version("v2.5.4-3-gabc")));
+        assert!(!version("v2.5.4-3-gabc").can_import_from(&version("2.6.0")));
+        assert!(version("master-20260226-abcdef").can_import_from(&version("2.6-20260404-31fb3fc")));
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, Invalid, Time};
+use crate::{InstanceId, Invalid, RootPath, Time};
 
 /// An AWS region such as `eu-west-1`: where an instance's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,8 +61,9 @@ impl TryFrom<String> for Region {
 pub struct Storage {
     /// Milvus's `minio.bucketName`.
     pub bucket: String,
-    /// Milvus's `minio.rootPath`, without slashes at its ends.
-    pub root_path: String,
+    /// Milvus's `minio.rootPath`; one that isn't given is empty, as in Milvus.
+    #[serde(default)]
+    pub root_path: RootPath,
 }
 
 /// How to authenticate; never the credentials themselves.

@@ -17,6 +17,7 @@ mod names;
 mod notice;
 mod restore;
 pub mod retention;
+mod root_path;
 mod snapshot;
 mod usage;
 
@@ -41,6 +42,7 @@ pub use restore::{
     CollectionRestore, CollectionStage, ImportState, Imports, Previous, Reload, Restore, RestoreMode, RestorePhase,
     RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name, rebuilt_name, restore_owns,
 };
+pub use root_path::RootPath;
 pub use snapshot::{
     CollectionCapture, Completeness, DatabaseCapture, FieldCapture, FieldPresence, IndexCapture, LeftOut, LeftOutCause,
     Loaded, Manifest, ObjectEntry, ObjectKey, Origin, PageRef, PartitionCapture, PrimaryKey, Principal, RowCount,

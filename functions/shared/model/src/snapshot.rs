@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{BackupId, BackupName, CaptureMethod, CollectionName, InstanceId, Region, Time};
+use crate::{BackupId, BackupName, CaptureMethod, CollectionName, InstanceId, Region, RootPath, Time};
 
 /// Over how many prefixes an instance's data objects are spread.
 ///
@@ -168,7 +168,7 @@ pub struct SourceStorage {
     /// The bucket.
     pub bucket: String,
     /// Milvus's root path in it.
-    pub root_path: String,
+    pub root_path: RootPath,
 }
 
 /// Sums over a snapshot.

@@ -32,7 +32,7 @@ fn instance(id: &str, fake: &FakeMilvus, data: &Bucket, root: &str) -> Instance 
         name: id.to_owned(),
         endpoint: fake.endpoint().to_owned(),
         region: data.region.clone(),
-        storage: Some(Storage { bucket: data.name.clone(), root_path: root.to_owned() }),
+        storage: Some(Storage { bucket: data.name.clone(), root_path: root.parse().unwrap() }),
         auth: None,
         management_endpoint: Some(fake.management().to_owned()),
         created_at: DateTime::UNIX_EPOCH,
@@ -71,14 +71,23 @@ impl World {
         Self::with(line, Access::Open, None).await
     }
 
+    /// A server with this root path, registered with it too.
+    pub async fn rooted(line: Line, root: &str) -> Self {
+        Self::started(line, Access::Open, None, root).await
+    }
+
     /// A server for `access`, and a connector with this secret.
     pub async fn with(line: Line, access: Access, secret: Option<&str>) -> Self {
+        Self::started(line, access, secret, ROOT).await
+    }
+
+    async fn started(line: Line, access: Access, secret: Option<&str>, root: &str) -> Self {
         let [data, other, snapshots] = [DATA, OTHER, "snapshots"].map(bucket);
         let objects = Arc::new(MemoryObjects::new([&data, &other, &snapshots]));
-        let store = DataBucket { objects: objects.clone(), bucket: data.clone(), root: ROOT.to_owned() };
+        let store = DataBucket { objects: objects.clone(), bucket: data.clone(), root: root.to_owned() };
         let fake = FakeMilvus::start_for(line, store, access).await;
         let auth = secret.map(|_| Auth { secret_arn: "arn:aws:secretsmanager:eu-west-1:1:secret:milvus".to_owned() });
-        let instance = Instance { auth, ..instance("fake", &fake, &data, ROOT) };
+        let instance = Instance { auth, ..instance("fake", &fake, &data, root) };
         let connector = {
             let secret = Secret(secret.unwrap_or_default().to_owned());
             Arc::new(MilvusConnector::new(Arc::new(secret), "127.0.0.0/8".parse().unwrap()))

@@ -6,10 +6,11 @@ use milvault_model::{
     InstanceId, JobRef, Support,
 };
 
+use super::source::{check_data, check_source};
 use crate::{
-    Error, FieldError, IdempotencyKey, Jobs,
+    Error, IdempotencyKey, Jobs,
     decisions::made_once,
-    ports::{Bucket, CatalogError, Expect, Write},
+    ports::{CatalogError, Expect, Write},
     slice,
 };
 
@@ -30,8 +31,8 @@ pub struct CreateBackup {
     pub idempotency: Option<IdempotencyKey>,
 }
 
-/// Accepts a backup: checks that the server is there, supported, and its bucket readable, then writes the record and
-/// makes it the instance's job. Does not start it.
+/// Accepts a backup: checks that the server is there, supported, and its bucket readable and its own, then writes the
+/// record and makes it the instance's job. Does not start it.
 ///
 /// # Errors
 /// Whatever stands in its way; then nothing is written.
@@ -82,6 +83,7 @@ async fn attempt(
         _ => {
             let engine_version = gate(jobs, &instance.value).await?;
             check_source(jobs, &instance.value).await?;
+            check_data(jobs, &instance.value).await?;
             *checked = Some(Checked { instance: instance.value.clone(), engine_version: engine_version.clone() });
             engine_version
         }
@@ -163,18 +165,4 @@ pub(crate) async fn gate(jobs: &Jobs, instance: &Instance) -> Result<String, Err
             "the server reports '{reported}', which is not a version of Milvus that backup and restore know"
         ))),
     }
-}
-
-/// Whether the instance's bucket is there and may be listed.
-pub(crate) async fn check_source(jobs: &Jobs, instance: &Instance) -> Result<Bucket, Error> {
-    let Some(storage) = &instance.storage else {
-        return Err(Error::Invalid(vec![FieldError::new(
-            "/storage",
-            "the instance is registered without its object storage, which a backup copies from: register it with \
-             'storage'",
-        )]));
-    };
-    let bucket = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
-    jobs.ports.objects.list(&bucket, &format!("{}/", storage.root_path), None).await?;
-    Ok(bucket)
 }

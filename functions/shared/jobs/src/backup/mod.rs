@@ -11,6 +11,7 @@ pub(crate) mod object_lock;
 mod page_copy;
 mod plan;
 mod publish;
+mod source;
 mod verify;
 mod work;
 
@@ -19,9 +20,11 @@ use milvault_model::{
 };
 
 pub use create::{CreateBackup, create};
-pub(crate) use create::{check_source, create_with, gate};
+pub(crate) use create::{create_with, gate};
 pub use page_copy::{CopyEnd, CopyReport, CopyTask, copy_page};
 pub(crate) use plan::{DELTA, INSERT};
+pub(crate) use source::check_source;
+pub use source::{SourceData, Specimen, find_data, missing};
 pub use verify::verify;
 
 use crate::{

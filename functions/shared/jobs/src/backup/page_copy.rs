@@ -129,7 +129,7 @@ impl<'a> PageCopy<'a> {
     pub(super) fn new(jobs: &'a Jobs, instance: &Instance, task: CopyTask) -> Result<Self, Error> {
         let (source, storage) = super::source(instance)?;
         let target = jobs.settings.snapshots.in_region(&task.region)?;
-        Ok(Self { jobs, task, source, target, root: storage.root_path, data: layout::data(&instance.id) })
+        Ok(Self { jobs, task, source, target, root: storage.root_path.prefix(), data: layout::data(&instance.id) })
     }
 
     /// Copies what isn't stored yet, until all is or no copy may begin any more.
@@ -200,8 +200,8 @@ impl<'a> PageCopy<'a> {
     /// Copies one object; `None` if there is no time for it any more.
     async fn copy(&self, entry: &ObjectEntry, shared: &Shared) -> Result<Option<CopyOutcome>, ObjectsError> {
         let jobs = self.jobs;
-        let (from_key, to_key) =
-            (format!("{}/{}", self.root, entry.key.source()), self.data.clone() + &entry.key.stored());
+        let from_key = self.root.clone() + &entry.key.source();
+        let to_key = self.data.clone() + &entry.key.stored();
         let request = CopyRequest {
             from: &self.source,
             from_key: &from_key,

@@ -74,7 +74,7 @@ struct Planner<'w, 'a> {
 impl<'w, 'a> Planner<'w, 'a> {
     async fn plan(work: &'w mut Work<'a>, planning: Planning) -> Step {
         let (bucket, source) = work.source()?;
-        let root = format!("{}/", source.root_path);
+        let root = source.root_path.prefix();
         let base = match &work.run.reuse {
             Reuse::From(base) => {
                 let (objects, bucket) = (work.jobs.ports.objects.as_ref(), work.bucket);

@@ -1,0 +1,96 @@
+//! Milvus's root path: below which prefix of its bucket it keeps its data.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Invalid, names::serde_as_text};
+
+/// Milvus's `minio.rootPath` in its one form: without slashes at its ends, and empty if the data is at the top of the
+/// bucket.
+///
+/// Milvus takes away the slashes in front (`NewRemoteChunkManager` in `internal/storage/remote_chunk_manager.go`) and
+/// joins what is left with the names of its folders (`path.Join` in `pkg/util/metautil/binlog.go`), which takes away
+/// those at the end: so `a/b`, `/a/b` and `a/b/` are one place, and no key begins with a slash. It has no default of
+/// its own (`MinioConfig` in `pkg/util/paramtable/service_param.go`): one that isn't given is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RootPath(String);
+
+/// The most bytes of one. An object's key has at most 1,024.
+const LONGEST: usize = 512;
+
+impl RootPath {
+    /// The prefix of the keys below it, which the rest of a key follows: empty for the empty one, otherwise with a slash
+    /// at its end.
+    pub fn prefix(&self) -> String {
+        match self.0.as_str() {
+            "" => String::new(),
+            path => format!("{path}/"),
+        }
+    }
+
+    /// The root path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RootPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for RootPath {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.len() > LONGEST || text.chars().any(char::is_control) {
+            return Err(Invalid::new("a root path has at most 512 bytes and no control characters"));
+        }
+        let path = text.trim_matches('/');
+        // Milvus would resolve these; S3 takes them as they are.
+        let is_plain = |part: &str| !matches!(part, "" | "." | "..");
+        if path.is_empty() || path.split('/').all(is_plain) {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err(Invalid::new(
+                "a root path is Milvus's 'minio.rootPath', such as 'files', without '.', '..' and '//' in it",
+            ))
+        }
+    }
+}
+
+serde_as_text!(RootPath);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_path_is_stored_in_one_form() {
+        for (given, stored, prefix) in [
+            ("", "", ""),
+            ("/", "", ""),
+            ("///", "", ""),
+            ("files", "files", "files/"),
+            ("/files", "files", "files/"),
+            ("files/", "files", "files/"),
+            ("/a/b/c//", "a/b/c", "a/b/c/"),
+            ("a.b/..c", "a.b/..c", "a.b/..c/"),
+        ] {
+            let path: RootPath = given.parse().unwrap();
+            assert_eq!((path.as_str(), path.prefix().as_str()), (stored, prefix), "{given}");
+            assert_eq!(serde_json::to_string(&path).unwrap(), format!("\"{stored}\""));
+        }
+        assert_eq!(RootPath::default(), "/".parse().unwrap());
+    }
+
+    #[test]
+    fn what_milvus_would_resolve_is_refused() {
+        for bad in ["a//b", ".", "..", "/..", "a/../b", "./a", "a/.", "a\nb", &"x".repeat(513)] {
+            assert!(bad.parse::<RootPath>().is_err(), "{bad}");
+        }
+    }
+}

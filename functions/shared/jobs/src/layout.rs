@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! {instance}/objects/{shard}/{object key}              data, shared by the instance's backups
+//! {instance}/snapshots/{backup}/survey/{fence}-…       working pages: which collections to capture
 //! {instance}/snapshots/{backup}/capture/{fence}-…      working pages: collections as flushed
 //! {instance}/snapshots/{backup}/plan/{fence}-…         working pages: what to copy
 //! {instance}/snapshots/{backup}/collections/{fence}-…  pages of the manifest
@@ -46,6 +47,7 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// The kinds of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PageKind {
+    Survey,
     Capture,
     Plan,
     Collections,
@@ -56,6 +58,7 @@ impl PageKind {
     /// The prefix of a kind's pages, relative to the backup's.
     pub(crate) fn prefix(self) -> &'static str {
         match self {
+            Self::Survey => "survey/",
             Self::Capture => "capture/",
             Self::Plan => "plan/",
             Self::Collections => "collections/",

@@ -216,6 +216,9 @@ pub struct Flushing {
     /// Collections that can't be captured for now.
     #[serde(default)]
     pub troubled: Vec<Troubled>,
+    /// How many collections had another name when they were captured than when they were surveyed.
+    #[serde(default)]
+    pub renamed: u32,
     /// How often the captures were compared with the server's names, once all were done.
     #[serde(default)]
     pub reconciled: u32,

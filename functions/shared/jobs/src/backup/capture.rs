@@ -1,21 +1,43 @@
 //! A collection at its point in time, with everything needed to rebuild it.
+//!
+//! Milvus is asked by names, and a name may stand for another collection a moment later. So each answer is checked against
+//! the id that the survey found, and a collection is looked up by its id when its name doesn't lead to it any more.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use milvault_model::{
-    CollectionCapture, CollectionName, FailureCode, Loaded, PrimaryKey, RowCount, SegmentCapture, SegmentLevel,
-    StorageVersion, TIME_TO_LIVE, Time,
+    Capabilities, Capability, CollectionCapture, CollectionName, Failure, FailureCode, Loaded, PrimaryKey, RowCount,
+    SegmentCapture, SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled,
 };
 
+use super::{survey::Wanted, work::Work};
 use crate::{
+    Jobs,
     ports::{CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment},
-    slice::{Step, fatal},
+    slice::backoff,
 };
 
-/// How often a collection is flushed again because a compaction came between its flush and its segments.
-const MAX_FLUSHES: u32 = 5;
+/// How long a collection is tried that can't be captured though the server answers: one that is starting says of
+/// collections that it has that it doesn't, for some seconds.
+const PATIENCE: TimeDelta = TimeDelta::seconds(30);
+
+/// How long a collection is flushed again because what compactions did to its segments can't be told.
+const UNSETTLED: TimeDelta = TimeDelta::seconds(60);
+
+/// How long after a flush its segments can be compacted without deletes of later being applied, from Milvus 2.4 on.
+///
+/// For that, such deletes have to be flushed into segments of level L0, these be compacted into the rows' delta logs, and
+/// then the rows' segments be compacted, each a task that a timer of ten seconds or more begins
+/// (`dataCoord.compaction.levelzero.triggerInterval` and its like in `pkg/util/paramtable/component_param.go`).
+const QUIET: TimeDelta = TimeDelta::seconds(3);
+
+/// How many times in a row a collection is followed to another name.
+const RENAMES: u32 = 5;
 
 /// How many primary keys a sample has at most.
 const SAMPLE: usize = 64;
@@ -25,88 +47,244 @@ const SAMPLE_BYTES: usize = 4096;
 
 /// What became of a collection.
 pub(super) enum Captured {
+    /// It was captured, under the name that it had at its point in time.
     Whole(Box<CollectionCapture>),
-    DroppedBefore(CollectionName),
-}
-
-pub(super) async fn capture(milvus: &dyn Milvus, name: &CollectionName) -> Step<Captured> {
-    match describe_and_flush(milvus, name).await {
-        Ok(capture) => Ok(Captured::Whole(Box::new(capture))),
-        Err(Flushing::Dropped) => Ok(Captured::DroppedBefore(name.clone())),
-        Err(Flushing::Error(error)) => Err(error.into()),
-        Err(Flushing::Unsettled) => Err(fatal(
-            FailureCode::SourceChanged,
-            format!("{name}: its segments were compacted during each of {MAX_FLUSHES} flushes"),
-        )),
-        Err(Flushing::Storage(segment, version)) => Err(fatal(
-            FailureCode::EngineVersionUnsupported,
-            format!(
-                "{name}: segment {segment} is in Milvus's storage version {version}, whose logs can't be imported: \
-                 only versions 1 and 2 can be backed up"
-            ),
-        )),
-    }
-}
-
-enum Flushing {
+    /// It was dropped before its flush.
     Dropped,
-    Unsettled,
-    Storage(i64, i64),
-    Error(MilvusError),
+    /// It is there, and can't be captured, for this reason.
+    Trouble(Failure),
 }
 
-impl From<MilvusError> for Flushing {
-    fn from(error: MilvusError) -> Self {
-        match error {
-            MilvusError::NoCollection(_) => Self::Dropped,
-            error => Self::Error(error),
+/// Captures collections of one server, for one slice.
+pub(super) struct Capturing<'a> {
+    jobs: &'a Jobs,
+    milvus: &'a dyn Milvus,
+    capabilities: Capabilities,
+    /// Collections that can't be captured for now, by id, and since when.
+    troubled: Mutex<BTreeMap<i64, Time>>,
+}
+
+impl<'a> Capturing<'a> {
+    pub(super) fn new(work: &Work<'a>, milvus: &'a dyn Milvus, troubled: &[Troubled]) -> Self {
+        Self {
+            jobs: work.jobs,
+            milvus,
+            capabilities: Capabilities::of_reported(&work.backup.engine_version),
+            troubled: Mutex::new(troubled.iter().map(|of| (of.collection, of.since)).collect()),
         }
     }
-}
 
-async fn describe_and_flush(milvus: &dyn Milvus, name: &CollectionName) -> Result<CollectionCapture, Flushing> {
-    for _ in 0..MAX_FLUSHES {
-        let description = milvus.describe(name).await?;
-        let earlier = data_of(&milvus.segments(name).await?);
+    /// The collections that can't be captured for now: the next slice goes on waiting from there.
+    pub(super) fn troubled(&self) -> Vec<Troubled> {
+        self.troubles().iter().map(|(collection, since)| Troubled { collection: *collection, since: *since }).collect()
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<i64, Time>> {
+        self.troubled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Captures the collection with this id.
+    ///
+    /// # Errors
+    /// When the server doesn't answer at all.
+    pub(super) async fn capture(&self, wanted: &Wanted) -> Result<Captured, MilvusError> {
+        let mut attempt = 0;
+        loop {
+            let error = match self.capture_now(wanted).await {
+                Ok(captured) => {
+                    self.troubles().remove(&wanted.id);
+                    return Ok(captured);
+                }
+                Err(error) => error,
+            };
+            // A server that answers nobody says nothing about the collection.
+            if let Err(error) = self.milvus.databases().await {
+                self.troubles().clear();
+                return Err(error);
+            }
+            let now = self.jobs.ports.clock.now();
+            let since = *self.troubles().entry(wanted.id).or_insert(now);
+            let passes = matches!(error, MilvusError::Unreachable(_) | MilvusError::RateLimited(_));
+            if !passes || now - since > PATIENCE {
+                self.troubles().remove(&wanted.id);
+                let code = if passes { FailureCode::MilvusUnreachable } else { FailureCode::MilvusRefused };
+                return Ok(Captured::Trouble(Failure::new(code, error.to_string())));
+            }
+            tracing::warn!(%error, collection = %wanted.name, id = wanted.id, "a collection can't be captured for now");
+            self.jobs.ports.clock.sleep(backoff(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    /// Captures the collection under the name that it has.
+    async fn capture_now(&self, wanted: &Wanted) -> Result<Captured, MilvusError> {
+        let mut name = wanted.name.clone();
+        for _ in 0..RENAMES {
+            match self.capture_as(wanted.id, &name).await {
+                Ok(capture) => return Ok(Captured::Whole(Box::new(capture))),
+                Err(Short::Trouble(failure)) => return Ok(Captured::Trouble(failure)),
+                Err(Short::Error(error)) => return Err(error),
+                Err(Short::Elsewhere) => match self.name_of(wanted.id, &name.database).await? {
+                    Some(now) if now == name => {
+                        let reason = format!("{name} is listed, but isn't found under its name");
+                        return Err(MilvusError::Unreachable(reason));
+                    }
+                    Some(now) => name = now,
+                    None => return Ok(Captured::Dropped),
+                },
+            }
+        }
+        Err(MilvusError::Unreachable(format!("{} is renamed again and again", wanted.name)))
+    }
+
+    /// The name that a collection has, most likely in this database.
+    pub(super) async fn name_of(&self, id: i64, database: &str) -> Result<Option<CollectionName>, MilvusError> {
+        let mut databases = self.milvus.databases().await?;
+        databases.sort_by_key(|name| name != database);
+        for database in databases {
+            let listed = self.milvus.collections(&database).await?;
+            if let Some((name, _)) = listed.into_iter().find(|(_, listed)| *listed == id) {
+                return Ok(Some(CollectionName::new(database, name)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn capture_as(&self, id: i64, name: &CollectionName) -> Result<CollectionCapture, Short> {
+        let began = self.jobs.ports.clock.now();
+        let mut attempt = 0;
+        loop {
+            if let Some(capture) = self.describe_and_flush(id, name).await? {
+                return Ok(capture);
+            }
+            if self.jobs.ports.clock.now() - began > UNSETTLED {
+                return Err(Short::Trouble(Failure::new(
+                    FailureCode::SourceChanged,
+                    format!("its segments were compacted during each flush for {} seconds", UNSETTLED.num_seconds()),
+                )));
+            }
+            self.jobs.ports.clock.sleep(backoff(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    /// Captures the collection; `None` if its segments may lack rows of its point in time: then it has to be flushed
+    /// again.
+    async fn describe_and_flush(&self, id: i64, name: &CollectionName) -> Result<Option<CollectionCapture>, Short> {
+        let mut description = self.describe(id, name).await?;
+        let earlier = rows_of(&self.segments(id, name).await?);
         // Rows that end by themselves leave no trace when they do.
         let ends = description.properties.iter().any(|(key, _)| key == TIME_TO_LIVE);
         let countable = !ends && matches!(description.loaded, Loaded::Whole { .. });
-        let moment = flush(milvus, name, countable).await?;
-        let segments = milvus.segments(name).await?;
-        // A compaction writes a new segment, which may lack rows deleted after the point in time: only segments of
-        // before it hold the rows of its moment. These are those that the flush names, and, in case it doesn't name
-        // all (2.4.0 left out what isn't of level L1: milvus-io/milvus 33055), those that were flushed already.
-        let of_the_flush: HashSet<i64> = moment.flushed.segments.iter().copied().chain(earlier).collect();
-        if !of_the_flush.is_subset(&data_of(&segments)) || !are_described(&segments, &description) {
-            continue;
+        let moment = flush(self.milvus, name, countable).await?;
+        // What the flush named isn't all that belongs to it: newer servers leave out what they sealed by themselves, and
+        // compact what they named at once. The listing has all of it.
+        let segments = self.segments(id, name).await?;
+        if !self.is_of_the_moment(&earlier, &moment.flushed, &segments).await? {
+            return Ok(None);
+        }
+        if !are_described(&segments, &description) {
+            // A partition was made meanwhile.
+            description = self.describe(id, name).await?;
+            if !are_described(&segments, &description) {
+                return Ok(None);
+            }
         }
         let counted = match &moment.before {
-            Some(before) => count_rows(milvus, name, before, &moment.flushed).await?,
+            Some(before) => count_rows(self.milvus, name, before, &moment.flushed, &earlier, &segments).await?,
             None => None,
         };
+        // Each call went by the name: all were about this collection if it still has it.
+        if self.milvus.collection_id(name).await? != Some(id) {
+            return Err(Short::Elsewhere);
+        }
         let segments: Vec<Segment> = segments
             .into_iter()
             .filter(|segment| match segment.level {
-                SegmentLevel::Data => of_the_flush.contains(&segment.id) && segment.rows > 0,
-                // No flush names them: deletes after the point in time are cut off when they are imported, and deletes
-                // that are in the rows' own delta logs by now may well be applied twice.
+                SegmentLevel::Data => segment.is_flushed && segment.rows > 0,
+                // Deletes after the point in time are cut off when they are imported, and deletes that are in the rows'
+                // own delta logs by now may well be applied twice.
                 SegmentLevel::L0 => segment.is_flushed,
             })
             .collect();
         for segment in &segments {
             if let (SegmentLevel::Data, StorageVersion::Other(version)) = (segment.level, segment.storage) {
-                return Err(Flushing::Storage(segment.id, version));
+                return Err(Short::Trouble(Failure::new(
+                    FailureCode::EngineVersionUnsupported,
+                    format!(
+                        "segment {} is in Milvus's storage version {version}, whose logs can't be imported: only \
+                         versions 1 and 2 can be backed up",
+                        segment.id
+                    ),
+                )));
             }
         }
-        return Ok(assemble(description, moment.flushed.timestamp, segments, counted));
+        Ok(Some(assemble(description, moment.flushed.timestamp, segments, counted)))
     }
-    Err(Flushing::Unsettled)
+
+    async fn describe(&self, id: i64, name: &CollectionName) -> Result<CollectionDescription, Short> {
+        let description = self.milvus.describe(name).await?;
+        if description.id == id { Ok(description) } else { Err(Short::Elsewhere) }
+    }
+
+    async fn segments(&self, id: i64, name: &CollectionName) -> Result<Vec<Segment>, Short> {
+        let segments = self.milvus.segments(name).await?;
+        match segments.iter().all(|segment| segment.collection_id == id) {
+            true => Ok(segments),
+            false => Err(Short::Elsewhere),
+        }
+    }
+
+    /// Whether the listed segments surely have every row of the flush's moment.
+    ///
+    /// A compaction writes a new segment, without the rows whose deletes were flushed before it. So nothing is lost if
+    /// every segment of before is still there, or if the new ones have as many rows as those that they replaced; nor if
+    /// there was no time yet for later deletes to be flushed and applied.
+    async fn is_of_the_moment(
+        &self,
+        earlier: &HashMap<i64, u64>,
+        flushed: &FlushResult,
+        segments: &[Segment],
+    ) -> Result<bool, MilvusError> {
+        let listed = rows_of(segments);
+        let is_known = |id: &i64| earlier.contains_key(id) || flushed.segments.contains(id);
+        let lost: u64 = earlier.iter().filter(|(id, _)| !listed.contains_key(id)).map(|(_, rows)| rows).sum();
+        let gained: u64 = listed.iter().filter(|(id, _)| !is_known(id)).map(|(_, rows)| rows).sum();
+        // One that the flush sealed: nobody has said how many rows it had.
+        let is_unknown = flushed.segments.iter().any(|id| !listed.contains_key(id) && !earlier.contains_key(id));
+        if (lost == 0 && !is_unknown) || (lost == gained && !is_unknown) {
+            return Ok(true);
+        }
+        if !self.capabilities.has(Capability::LevelZero) {
+            return Ok(false);
+        }
+        let now = self.milvus.clock().await?.unwrap_or_else(|| self.jobs.ports.clock.now());
+        Ok(now - time_of(flushed.timestamp) <= QUIET)
+    }
 }
 
-/// The ids of the segments with rows that are in object storage.
-fn data_of(segments: &[Segment]) -> HashSet<i64> {
+/// Why a collection isn't captured under a name.
+enum Short {
+    /// The name doesn't stand for it, or doesn't any more.
+    Elsewhere,
+    /// It can't be captured at all.
+    Trouble(Failure),
+    Error(MilvusError),
+}
+
+impl From<MilvusError> for Short {
+    fn from(error: MilvusError) -> Self {
+        match error {
+            MilvusError::NoCollection(_) => Self::Elsewhere,
+            error => Self::Error(error),
+        }
+    }
+}
+
+/// The segments with rows that are in object storage, and how many rows each has.
+fn rows_of(segments: &[Segment]) -> HashMap<i64, u64> {
     let data = segments.iter().filter(|segment| segment.is_flushed && segment.level == SegmentLevel::Data);
-    data.map(|segment| segment.id).collect()
+    data.filter(|segment| segment.rows > 0).map(|segment| (segment.id, segment.rows)).collect()
 }
 
 /// Whether no partition was made since the description, with rows in it that couldn't be brought back.
@@ -121,7 +299,7 @@ struct Moment {
     before: Option<Observation>,
 }
 
-/// Rows that queries see, and the segments that held all of them just before.
+/// Rows that queries see, and the segments that the flush just before named.
 struct Observation {
     rows: u64,
     segments: HashSet<i64>,
@@ -155,24 +333,28 @@ struct Counted {
 
 /// The rows at the point in time, if that can be known: Milvus counts only the present.
 ///
-/// Of three flushes around the two counts, each names the same segments: so nothing was inserted from the first to the
-/// last, and equal counts mean that nothing was deleted between them, with the point in time in their middle. What is
-/// found by then was there at the point in time too. A flush that seals nothing costs a tenth of a second.
+/// Of three flushes around the two counts, the later ones name no segment that the first didn't, or that wasn't there
+/// before: so nothing was inserted from the first to the last, and equal counts mean that nothing was deleted between
+/// them, with the point in time in their middle. What is found by then was there at the point in time too. A flush that
+/// seals nothing costs a tenth of a second.
 async fn count_rows(
     milvus: &dyn Milvus,
     name: &CollectionName,
     before: &Observation,
     flushed: &FlushResult,
+    earlier: &HashMap<i64, u64>,
+    listed: &[Segment],
 ) -> Result<Option<Counted>, MilvusError> {
-    let of_the_flush: HashSet<i64> = flushed.segments.iter().copied().collect();
-    if before.segments != of_the_flush || milvus.count(name).await? != before.rows {
+    let known: HashSet<i64> = before.segments.iter().chain(earlier.keys()).copied().collect();
+    let names_no_more = |flush: &FlushResult| flush.segments.iter().all(|id| known.contains(id));
+    let lists_no_more = rows_of(listed).keys().all(|id| known.contains(id));
+    if !names_no_more(flushed) || !lists_no_more || milvus.count(name).await? != before.rows {
         return Ok(None);
     }
     let sample = milvus.some_keys(name, SAMPLE).await?;
     match milvus.flush(name, OnRateLimit::GiveUp).await {
         Ok(after) => {
-            let after: HashSet<i64> = after.segments.into_iter().collect();
-            Ok((after == of_the_flush).then(|| Counted { rows: before.rows, sample: within(SAMPLE_BYTES, sample) }))
+            Ok(names_no_more(&after).then(|| Counted { rows: before.rows, sample: within(SAMPLE_BYTES, sample) }))
         }
         Err(MilvusError::RateLimited(_)) => Ok(None),
         Err(error) => Err(error),

@@ -1,31 +1,42 @@
 //! FLUSH: every collection at a stated point in time, a page of them after the other.
+//!
+//! The survey says which collections, by id; it is durable, so that each slice goes on with the same list. Once all are
+//! captured, their names are compared with the server's: what was made anew meanwhile is added, and no two captures keep
+//! one name.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     pin::pin,
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
-    Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, FailureCode, Flushing,
-    LeftOut, LeftOutCause, Planning, RestoreState, previous_name, rebuilt_name,
+    Again, BackupPhase, CollectionCapture, CollectionName, DatabaseCapture, Failure, FailureCode, Flushing, LeftOut,
+    LeftOutCause, Planning, Principal, Unexplained, Visibility,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    capture::{Captured, capture},
+    capture::{Captured, Capturing},
+    survey::{self, Asked, Survey, Wanted},
     work::Work,
 };
 use crate::{
     Error,
     layout::PageKind,
     pages::{COLLECTIONS_PER_PAGE, Folder, SEGMENTS_PER_PAGE},
-    ports::{Milvus, MilvusError, PageRequest},
+    ports::{Milvus, MilvusError},
     slice::{Halt, Step, before, fatal},
 };
 
 /// Collections flushed at once: each flush waits seconds for the server, which works on them side by side.
 const FLUSHES_IN_FLIGHT: usize = 8;
+
+/// How often collections that were made while the backup ran are added to it.
+const ADDITIONS: u32 = 1;
+
+/// How often names are followed that go from one collection to another, before the collections that had them are left out.
+const NAME_ROUNDS: u32 = 5;
 
 /// The most collections that a message names.
 const NAMED: usize = 5;
@@ -34,10 +45,18 @@ const NAMED: usize = 5;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Found {
+    Principal(Principal),
     Database(DatabaseCapture),
     AccessControl(String),
-    Collection(Box<CollectionCapture>),
+    Collection(Box<Taken>),
     LeftOut(LeftOut),
+}
+
+/// A captured collection.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Taken {
+    pub(super) capture: CollectionCapture,
+    pub(super) asked: Asked,
 }
 
 /// Captures collections until all are or the time is over.
@@ -50,37 +69,89 @@ pub(crate) async fn flush(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
 
 async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     let milvus = work.milvus().await?;
-    let mut survey = survey(work, milvus.as_ref()).await?;
     let mut page = Page::default();
-    match &flushing.after {
-        None if flushing.capture.count == 0 => page.lines = beside(work, milvus.as_ref(), &mut survey).await?,
-        None => {}
-        Some(after) => survey.wanted.retain(|(id, _)| id > after),
+    let mut wanted = match &flushing.survey {
+        Some(pages) => survey::read(&work.folder(), pages).await?,
+        None => {
+            let survey = survey::take(work, milvus.as_ref()).await?;
+            survey::require_matches(work, &survey)?;
+            page.lines = beside(work, milvus.as_ref(), &survey).await?;
+            flushing.survey = Some(survey::write(&work.folder(), work.lease.fence, &survey.wanted).await?);
+            survey.wanted
+        }
+    };
+    if let Some(after) = &flushing.after {
+        wanted.retain(|wanted| wanted.id.to_string() > *after);
     }
     let (jobs, deadline) = (work.jobs, work.deadline);
-    let captures = stream::iter(survey.wanted).map(|(id, name)| {
-        let milvus = milvus.as_ref();
-        async move { (id, capture(milvus, &name).await) }
+    let capturing = Capturing::new(work, milvus.as_ref(), &flushing.troubled);
+    let captures = stream::iter(wanted).map(|wanted| async {
+        let captured = capturing.capture(&wanted).await;
+        (wanted, captured)
     });
     let mut captures = pin!(captures.buffered(FLUSHES_IN_FLIGHT));
     loop {
-        let Some(captured) = before(jobs, deadline, captures.next()).await else {
+        let Some(next) = before(jobs, deadline, captures.next()).await else {
+            flushing.troubled = capturing.troubled();
             page.write(work, &mut flushing).await?;
+            work.enter(BackupPhase::Flush(flushing)).await?;
             return Err(Halt::OutOfTime);
         };
-        let Some((id, captured)) = captured else { break };
-        page.add(match captured? {
-            Captured::Whole(collection) => Found::Collection(collection),
-            Captured::DroppedBefore(name) => left_out(name, "dropped before its flush"),
-        });
-        flushing.after = Some(id);
+        let Some((wanted, captured)) = next else { break };
+        let captured = match captured {
+            Ok(captured) => captured,
+            Err(error) => {
+                // What was captured needn't be captured again.
+                page.write(work, &mut flushing).await?;
+                return Err(error.into());
+            }
+        };
+        let found = found(milvus.as_ref(), &wanted, captured).await?;
+        if matches!(&found, Found::Collection(taken) if taken.capture.name != wanted.name) {
+            flushing.renamed += 1;
+        }
+        page.add(found);
+        flushing.after = Some(wanted.id.to_string());
         if page.is_full() {
+            flushing.troubled = capturing.troubled();
             page.write(work, &mut flushing).await?;
         }
     }
     page.write(work, &mut flushing).await?;
-    let planning = Planning { capture: flushing.capture, ..Planning::default() };
-    Ok(work.enter(BackupPhase::Plan(planning)).await?)
+    finish(work, milvus.as_ref(), flushing, None).await
+}
+
+/// What a capture means for the backup.
+async fn found(milvus: &dyn Milvus, wanted: &Wanted, captured: Captured) -> Step<Found> {
+    match (captured, wanted.asked) {
+        (Captured::Whole(capture), asked) => Ok(Found::Collection(Box::new(Taken { capture: *capture, asked }))),
+        (Captured::Dropped, Asked::ByPattern) => Ok(dropped(wanted, "dropped before its flush")),
+        // Another collection has the name that was asked for: it is added once all are captured.
+        (Captured::Dropped, Asked::ByName) if milvus.collection_id(&wanted.name).await?.is_some() => {
+            Ok(dropped(wanted, "dropped before its flush, and its name given to another collection"))
+        }
+        (Captured::Dropped, Asked::ByName) => {
+            let message = format!("{} was dropped before its flush", wanted.name);
+            Err(fatal(FailureCode::CollectionDropped, message))
+        }
+        (Captured::Trouble(failure), asked) => troubled(&wanted.name, asked, &failure),
+    }
+}
+
+fn dropped(wanted: &Wanted, reason: &str) -> Found {
+    left_out(wanted.name.clone(), reason.to_owned(), LeftOutCause::Dropped)
+}
+
+/// A collection that can't be captured is left out, unless it was asked for by name: then the backup fails.
+fn troubled(name: &CollectionName, asked: Asked, failure: &Failure) -> Step<Found> {
+    match asked {
+        Asked::ByPattern => Ok(left_out(name.clone(), failure.message.clone(), LeftOutCause::Trouble)),
+        Asked::ByName => Err(fatal(failure.code, format!("{name}: {}", failure.message))),
+    }
+}
+
+fn left_out(collection: CollectionName, reason: String, cause: LeftOutCause) -> Found {
+    Found::LeftOut(LeftOut { collection, reason, cause })
 }
 
 /// A page of what was found.
@@ -92,8 +163,8 @@ struct Page {
 
 impl Page {
     fn add(&mut self, found: Found) {
-        if let Found::Collection(collection) = &found {
-            self.segments += collection.segments.len();
+        if let Found::Collection(taken) = &found {
+            self.segments += taken.capture.segments.len();
         }
         self.lines.push(found);
     }
@@ -114,125 +185,252 @@ impl Page {
     }
 }
 
-/// What there is to capture.
-struct Survey {
-    /// By id, in the order of its text.
-    wanted: Vec<(String, CollectionName)>,
-    /// The databases that the selection looks into.
-    databases: Vec<String>,
-    left_out: Vec<Found>,
-}
-
-/// How the names end of collections that this instance's restores made, or keep for a rollback. What a restore that
-/// failed couldn't put back is the user's.
-async fn restores_suffixes(work: &Work<'_>) -> Result<HashSet<String>, Error> {
-    let mut suffixes = HashSet::new();
-    let mut after = None;
-    loop {
-        let page = work.jobs.ports.catalog.restores(&work.instance.id, PageRequest { after, limit: 100 }).await?;
-        for restore in &page.items {
-            let name = CollectionName::new("", "");
-            suffixes.insert(rebuilt_name(&name, &restore.id).collection);
-            if !matches!(restore.state, RestoreState::Failed { .. } | RestoreState::Cancelled { .. }) {
-                suffixes.insert(previous_name(&name, &restore.id).collection);
-            }
-        }
-        after = page.items.last().map(|restore| restore.id.to_string());
-        if !page.more {
-            return Ok(suffixes);
-        }
-    }
-}
-
-async fn survey(work: &Work<'_>, milvus: &dyn Milvus) -> Step<Survey> {
-    let owned = restores_suffixes(work).await?;
-    let mut databases = milvus.databases().await?;
-    databases.retain(|database| CollectionPattern::looks_into(&work.backup.selection, database));
-    let (mut wanted, mut left) = (Vec::new(), Vec::new());
-    let listings = databases.iter().map(|database| milvus.collections(database));
-    let listings: Vec<_> = stream::iter(listings).buffered(FLUSHES_IN_FLIGHT).try_collect().await?;
-    for (database, listing) in databases.iter().zip(listings) {
-        for (collection, id) in listing {
-            let name = CollectionName::new(database, collection);
-            if owned.iter().any(|suffix| name.collection.ends_with(suffix)) {
-                left.push(left_out(name, "made by a restore: being rebuilt, or kept for a rollback"));
-            } else if CollectionPattern::selects(&work.backup.selection, &name) {
-                wanted.push((id.to_string(), name));
-            }
-        }
-    }
-    for pattern in &work.backup.selection {
-        if !wanted.iter().any(|(_, name)| pattern.matches(name)) {
-            return Err(fatal(FailureCode::MilvusRefused, format!("nothing matches '{pattern}': no such collection")));
-        }
-    }
-    wanted.sort();
-    Ok(Survey { wanted, databases, left_out: left })
-}
-
 /// What is captured beside collections, once.
-async fn beside(work: &Work<'_>, milvus: &dyn Milvus, survey: &mut Survey) -> Step<Vec<Found>> {
-    let mut beside = std::mem::take(&mut survey.left_out);
+async fn beside(work: &Work<'_>, milvus: &dyn Milvus, survey: &Survey) -> Step<Vec<Found>> {
+    let mut principal = milvus.principal().await?;
+    let made_by_restore = "made by a restore: being rebuilt, or kept for a rollback";
+    let mut beside: Vec<Found> = survey
+        .restores
+        .iter()
+        .map(|name| left_out(name.clone(), made_by_restore.to_owned(), LeftOutCause::Restores))
+        .collect();
     for database in &survey.databases {
-        let properties = milvus.database_properties(database).await?;
+        let properties = match milvus.database_properties(database).await {
+            Ok(properties) => properties,
+            Err(error) => {
+                let reason = format!("the properties of database '{database}' can't be read: {}", refusal(error)?);
+                principal.visibility = Visibility::Unsure { reason };
+                Vec::new()
+            }
+        };
         beside.push(Found::Database(DatabaseCapture { name: database.clone(), properties }));
     }
     match milvus.access_control().await {
         Ok(found) => beside.extend(found.map(Found::AccessControl)),
         // The user that we are registered as may not ask for it, and need not for the collections.
-        Err(MilvusError::Refused(reason) | MilvusError::Unauthenticated(reason)) => {
+        Err(error) => {
+            let reason = refusal(error)?;
             tracing::warn!(reason, backup = %work.backup.id, "users, roles and grants aren't captured");
         }
-        Err(error) => return Err(error.into()),
     }
+    beside.push(Found::Principal(principal));
     Ok(beside)
 }
 
-fn left_out(collection: CollectionName, reason: &str) -> Found {
-    Found::LeftOut(LeftOut { collection, reason: reason.to_owned(), cause: LeftOutCause::Dropped })
+/// What a server says that doesn't do something for us, and never will.
+fn refusal(error: MilvusError) -> Step<String> {
+    match error {
+        MilvusError::Unreachable(_) | MilvusError::RateLimited(_) => Err(error.into()),
+        error => Ok(error.to_string()),
+    }
 }
 
-/// Copies the next page of the earlier capture, with the collections captured anew whose source changed.
+/// All are captured: goes on to PLAN, unless names went from one collection to another, or to a new one, meanwhile.
+async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing, earlier: Option<Again>) -> Step {
+    let changes = Changes::since(work, milvus, &flushing).await?;
+    flushing.reconciled += 1;
+    if !changes.is_none() {
+        let earlier = earlier.unwrap_or_default();
+        let again = Again {
+            capture: flushing.capture,
+            plan: earlier.plan,
+            collections: earlier.collections.into_iter().chain(changes.again).collect(),
+            unexplained: changes.homeless,
+        };
+        let Flushing { survey, reconciled, renamed, .. } = flushing;
+        let flushing = Flushing { survey, reconciled, renamed, again: Some(again), ..Flushing::default() };
+        let reason = "collections were made or renamed while others were captured".to_owned();
+        return work.another_round(BackupPhase::Flush(flushing), reason).await;
+    }
+    // Without an earlier plan all of it is planned.
+    let again = earlier.filter(|again| again.plan.count > 0);
+    let planning = Planning { capture: flushing.capture, again, ..Planning::default() };
+    Ok(work.enter(BackupPhase::Plan(planning)).await?)
+}
+
+/// What happened to names while collections were captured.
+#[derive(Default)]
+struct Changes {
+    /// Collections to capture, or to capture again.
+    again: BTreeSet<i64>,
+    /// Collections whose names others have, again and again.
+    homeless: Vec<Unexplained>,
+}
+
+impl Changes {
+    fn is_none(&self) -> bool {
+        self.again.is_empty() && self.homeless.is_empty()
+    }
+
+    async fn since(work: &Work<'_>, milvus: &dyn Milvus, flushing: &Flushing) -> Step<Self> {
+        let folder = work.folder();
+        let surveyed: BTreeMap<i64, CollectionName> = match &flushing.survey {
+            Some(pages) => survey::read(&folder, pages).await?.into_iter().map(|w| (w.id, w.name)).collect(),
+            None => BTreeMap::new(),
+        };
+        let survey = survey::take(work, milvus).await?;
+        let now = survey.names();
+        if flushing.renamed == 0 && flushing.reconciled == 0 && now.keys().all(|id| surveyed.contains_key(id)) {
+            // Each has the name that it was surveyed with, and nothing is new.
+            return Ok(Self::default());
+        }
+        let mut captured: BTreeMap<CollectionName, Vec<i64>> = BTreeMap::new();
+        let mut done: BTreeSet<i64> = surveyed.keys().copied().collect();
+        for number in 0..flushing.capture.count {
+            for line in folder.read(&PageKind::Capture.key(&flushing.capture, number)).await? {
+                if let Found::Collection(taken) = line {
+                    done.insert(taken.capture.id);
+                    captured.entry(taken.capture.name).or_default().push(taken.capture.id);
+                }
+            }
+        }
+        let mut changes = Self::default();
+        if flushing.reconciled < ADDITIONS {
+            changes.again.extend(now.keys().filter(|id| !done.contains(id)));
+        }
+        for (name, ids) in captured.into_iter().filter(|(_, ids)| ids.len() > 1) {
+            // The one that has the name keeps it; the others had it before.
+            let others = ids.into_iter().filter(|id| now.get(id) != Some(&&name));
+            match flushing.reconciled < NAME_ROUNDS {
+                true => changes.again.extend(others),
+                false => changes.homeless.extend(others.map(|collection| Unexplained {
+                    collection,
+                    reason: "its name went to other collections all the while it was captured".to_owned(),
+                })),
+            }
+        }
+        Ok(changes)
+    }
+}
+
+/// Copies the next page of the earlier capture, with the collections captured anew whose source changed, and those added
+/// that are new.
 async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) -> Step {
+    let milvus = work.milvus().await?;
     let number = flushing.capture.count;
     if number == again.capture.count {
-        let planning = Planning { capture: flushing.capture, again: Some(again), ..Planning::default() };
-        return Ok(work.enter(BackupPhase::Plan(planning)).await?);
+        return finish(work, milvus.as_ref(), flushing, Some(again)).await;
     }
     let mut lines: Vec<Found> = work.folder().read(&PageKind::Capture.key(&again.capture, number)).await?;
-    let flushes = recapture(work, &mut lines, &again.collections);
-    before(work.jobs, work.deadline, flushes).await.ok_or(Halt::OutOfTime)??;
+    let capturing = Capturing::new(work, milvus.as_ref(), &flushing.troubled);
+    let range = Range {
+        after: flushing.after.clone(),
+        // What sorts behind the last page is added to it; to one without collections, nothing.
+        until: match number + 1 == again.capture.count {
+            true => None,
+            false => Some(last_of(&lines).or_else(|| flushing.after.clone()).unwrap_or_default()),
+        },
+    };
+    let recaptured = recapture(work, &capturing, &mut lines, &again, &range);
+    match before(work.jobs, work.deadline, recaptured).await {
+        Some(done) => done?,
+        None => {
+            flushing.troubled = capturing.troubled();
+            flushing.again = Some(again);
+            work.enter(BackupPhase::Flush(flushing)).await?;
+            return Err(Halt::OutOfTime);
+        }
+    }
+    flushing.after = last_of(&lines).or(flushing.after);
     work.folder().write(&PageKind::Capture.key_of(work.lease.fence, number), &lines).await?;
     flushing.capture.push(work.lease.fence);
     flushing.again = Some(again);
     Ok(work.enter(BackupPhase::Flush(flushing)).await?)
 }
 
-async fn recapture(work: &Work<'_>, lines: &mut [Found], collections: &BTreeSet<i64>) -> Step {
-    for line in lines {
-        let Found::Collection(earlier) = line else { continue };
-        if !collections.contains(&earlier.id) {
+/// The last collection of a page, by id.
+fn last_of(lines: &[Found]) -> Option<String> {
+    lines.iter().rev().find_map(|line| match line {
+        Found::Collection(taken) => Some(taken.capture.id.to_string()),
+        _ => None,
+    })
+}
+
+/// Which ids belong to a page.
+struct Range {
+    after: Option<String>,
+    until: Option<String>,
+}
+
+impl Range {
+    fn has(&self, id: i64) -> bool {
+        let id = id.to_string();
+        self.after.as_ref().is_none_or(|after| id > *after) && self.until.as_ref().is_none_or(|until| id <= *until)
+    }
+}
+
+async fn recapture(
+    work: &Work<'_>,
+    capturing: &Capturing<'_>,
+    lines: &mut Vec<Found>,
+    again: &Again,
+    range: &Range,
+) -> Step {
+    let mut kept = Vec::new();
+    let mut wanted = Vec::new();
+    let mut added: BTreeSet<i64> = again.collections.iter().copied().filter(|id| range.has(*id)).collect();
+    for line in std::mem::take(lines) {
+        let Found::Collection(taken) = line else {
+            kept.push(line);
             continue;
-        }
-        let milvus = work.milvus().await?;
-        // Under the name that it has by now.
-        let names = milvus.collections(&earlier.name.database).await?;
-        let name = names.into_iter().find(|(_, id)| *id == earlier.id);
-        let name = name.map(|(name, _)| CollectionName::new(&earlier.name.database, name));
-        let captured = match &name {
-            Some(name) => Some(capture(milvus.as_ref(), name).await?),
-            None => None,
         };
-        match captured {
-            Some(Captured::Whole(again)) if again.id == earlier.id => *earlier = again,
-            _ => {
-                let message =
-                    format!("{} was dropped after its point in time, before all of it was copied", earlier.name);
-                return Err(fatal(FailureCode::CollectionDropped, message));
+        let CollectionCapture { id, name, .. } = &taken.capture;
+        added.remove(id);
+        if let Some(unexplained) = again.unexplained.iter().find(|unexplained| unexplained.collection == *id) {
+            let failure = Failure::new(FailureCode::SourceInconsistent, unexplained.reason.clone());
+            kept.push(troubled(name, taken.asked, &failure)?);
+        } else if again.collections.contains(id) {
+            wanted.push((Wanted { id: *id, name: name.clone(), asked: taken.asked }, Before::Captured));
+        } else {
+            kept.push(Found::Collection(taken));
+        }
+    }
+    for id in added {
+        // One that is gone again was never in the backup.
+        if let Some(name) = capturing.name_of(id, "").await? {
+            let asked = Asked::of(&work.backup.selection, &name);
+            wanted.push((Wanted { id, name, asked }, Before::Unknown));
+        }
+    }
+    let captures = stream::iter(wanted)
+        .map(|(wanted, before)| async move {
+            let captured = capturing.capture(&wanted).await?;
+            Ok::<_, MilvusError>((wanted, before, captured))
+        })
+        .buffered(FLUSHES_IN_FLIGHT);
+    for (wanted, before, captured) in captures.try_collect::<Vec<_>>().await? {
+        match (captured, before) {
+            (Captured::Whole(capture), _) => {
+                kept.push(Found::Collection(Box::new(Taken { capture: *capture, asked: wanted.asked })));
+            }
+            (Captured::Trouble(failure), _) => kept.push(troubled(&wanted.name, wanted.asked, &failure)?),
+            (Captured::Dropped, Before::Unknown) => {}
+            // Its name is another collection's, which the backup has.
+            (Captured::Dropped, Before::Captured) if again.plan.count == 0 => {
+                kept.push(dropped(
+                    &wanted,
+                    "dropped while others were captured, and its name given to another collection",
+                ));
+            }
+            (Captured::Dropped, Before::Captured) => {
+                let message = "it was dropped after its point in time, and its files were gone before they were copied";
+                let failure = Failure::new(FailureCode::CollectionDropped, message);
+                kept.push(troubled(&wanted.name, wanted.asked, &failure)?);
             }
         }
     }
+    kept.sort_by_cached_key(|line| match line {
+        Found::Collection(taken) => Some(taken.capture.id.to_string()),
+        _ => None,
+    });
+    *lines = kept;
     Ok(())
+}
+
+/// What the earlier capture has of a collection.
+enum Before {
+    Captured,
+    Unknown,
 }
 
 /// The names of some of the collections that are captured again, for people.
@@ -241,8 +439,8 @@ pub(super) async fn names(folder: &Folder<'_>, again: &Again) -> Result<Vec<Stri
     for number in 0..again.capture.count {
         for line in folder.read(&PageKind::Capture.key(&again.capture, number)).await? {
             match line {
-                Found::Collection(collection) if again.collections.contains(&collection.id) => {
-                    names.push(collection.name.to_string());
+                Found::Collection(taken) if again.collections.contains(&taken.capture.id) => {
+                    names.push(taken.capture.name.to_string());
                 }
                 _ => {}
             }

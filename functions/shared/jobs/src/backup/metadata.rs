@@ -9,9 +9,8 @@ use std::{
     sync::Arc,
 };
 
-use milvault_model::{CollectionCapture, CollectionName, ObjectKey};
+use milvault_model::{CollectionCapture, CollectionName};
 
-use super::plan::{DELTA, INSERT};
 use crate::{
     Error,
     ports::{InsertLog, Milvus, MilvusError, SegmentFiles},
@@ -67,30 +66,22 @@ impl Metadata {
         }
     }
 
-    /// What it says of one of the collection's files.
-    pub(super) async fn knows(&mut self, key: &ObjectKey, segment: i64) -> Result<Known, Error> {
+    /// What it says of one of the collection's delta logs.
+    pub(super) async fn knows_delta(&mut self, segment: i64, log: i64) -> Result<Known, Error> {
         let Some(files) = self.files(segment).await? else { return Ok(Known::Unknown) };
-        let parts: Vec<i64> = key.as_str().split('/').skip(2).filter_map(|part| part.parse().ok()).collect();
-        let is_listed = match parts.as_slice() {
-            [_, _, folder, log] if key.below(INSERT).is_some() => {
-                files.insert_logs.contains(&InsertLog { folder: *folder, log: *log })
-            }
-            [_, _, log] if key.below(DELTA).is_some() => files.delta_logs.contains(log),
-            _ => false,
-        };
-        Ok(if is_listed { Known::Listed } else { Known::Orphan })
+        Ok(if files.delta_logs.contains(&log) { Known::Listed } else { Known::Orphan })
     }
 
-    /// How many insert logs the segment has, if that is known. They don't change, while delta logs are added.
-    pub(super) async fn insert_logs(&mut self, segment: i64) -> Result<Option<usize>, Error> {
-        Ok(self.files(segment).await?.map(|files| files.insert_logs.len()))
+    /// The segment's insert logs, if they are known.
+    pub(super) async fn insert_logs(&mut self, segment: i64) -> Result<Option<&HashSet<InsertLog>>, Error> {
+        Ok(self.files(segment).await?.map(|files| &files.insert_logs))
     }
 
-    /// The segments that the server knows by now; none if the collection has another name by now, or is gone.
-    pub(super) async fn segments(&self) -> Result<HashSet<i64>, Error> {
+    /// Whether the server has the segment now; not if the collection has another name by now, or is gone.
+    pub(super) async fn has(&self, segment: i64) -> Result<bool, Error> {
         match self.milvus.segments(&self.collection).await {
-            Ok(segments) => Ok(segments.into_iter().map(|segment| segment.id).collect()),
-            Err(MilvusError::NoCollection(_)) => Ok(HashSet::new()),
+            Ok(segments) => Ok(segments.iter().any(|found| found.id == segment && found.collection_id == self.id)),
+            Err(MilvusError::NoCollection(_)) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -105,8 +96,8 @@ impl Metadata {
                     let files = files.into_iter().map(|files| (files.segment, Files::from(files))).collect();
                     self.batch = Some((first, files));
                 }
-                // Not this server; or the collection has another name by now, or is gone: its files are what they were.
-                Ok(None) | Err(MilvusError::NoCollection(_)) => self.is_offered = false,
+                // Not this server; or the collection is gone: its files are what they were.
+                Ok(None) | Err(MilvusError::NoCollection(_) | MilvusError::Refused(_)) => self.is_offered = false,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -1,9 +1,11 @@
 //! The backup job: FLUSH, PLAN, COPY, VERIFY, PUBLISH, each in a module of its own.
 
+mod binlog;
 mod capture;
 mod clean;
 mod copy;
 mod create;
+mod explain;
 mod flush;
 mod inspection;
 mod metadata;
@@ -12,6 +14,7 @@ mod page_copy;
 mod plan;
 mod publish;
 mod source;
+mod survey;
 mod verify;
 mod work;
 

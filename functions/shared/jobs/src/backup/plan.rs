@@ -3,24 +3,26 @@
 //! Collections come in the order of their ids, and the listings of their logs in the order of keys: so the plan is
 //! sorted as it is made, is compared with an earlier backup's objects side by side, and never is in memory whole.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use futures::{StreamExt, stream};
 use milvault_model::{
-    Backup, BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, ObjectEntry, ObjectKey, Origin,
-    Planning, Progress, Reuse, SegmentCapture, SegmentLevel,
+    Backup, BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, FailureCode, ObjectEntry,
+    ObjectKey, Origin, Planning, Progress, Reuse, SegmentCapture, SegmentLevel, Unexplained,
 };
 
 use super::{
-    flush::Found,
+    explain::{self, Judgement, Listed, Resolver},
+    flush::{Found, Taken},
     metadata::{Known, Metadata},
+    survey::Asked,
     work::Work,
 };
 use crate::{
     Error, Jobs,
     layout::PageKind,
-    ports::{Bucket, Listing, ObjectMeta, PageRequest},
-    slice::{Halt, Step},
+    ports::{Bucket, InsertLog, Listing, ObjectMeta, PageRequest},
+    slice::{Halt, Step, fatal},
     snapshot::{self, ObjectReader},
 };
 
@@ -29,6 +31,9 @@ const LISTINGS_IN_FLIGHT: usize = 32;
 
 /// So many logs are meant to be in a part of a listing: one page of it, with some room.
 const PART: usize = 900;
+
+/// So many collections with files that can't be explained are left out, each by name; more are no accident.
+const MOST_UNEXPLAINED: usize = 200;
 
 /// The kinds of logs that hold a collection's data, in the order of their names.
 const KINDS: [&str; 2] = [DELTA, INSERT];
@@ -96,27 +101,36 @@ impl<'w, 'a> Planner<'w, 'a> {
         while self.planning.page < self.planning.capture.count {
             let key = PageKind::Capture.key(&self.planning.capture, self.planning.page);
             let lines: Vec<Found> = self.work.folder().read(&key).await?;
-            let collections = lines.into_iter().filter_map(|line| match line {
-                Found::Collection(collection) => Some(collection),
-                Found::Database(_) | Found::AccessControl(_) | Found::LeftOut(_) => None,
-            });
-            let collections = collections.filter(|c| after.as_ref().is_none_or(|after| c.id.to_string() >= *after));
+            let collections: Vec<Box<Taken>> = lines
+                .into_iter()
+                .filter_map(|line| match line {
+                    Found::Collection(taken) => Some(taken),
+                    Found::Principal(_) | Found::Database(_) | Found::AccessControl(_) | Found::LeftOut(_) => None,
+                })
+                .collect();
+            // What is behind `after` was planned before only if the order is right: else a collection would be skipped.
+            let ids = || collections.iter().map(|taken| taken.capture.id.to_string());
+            if !ids().is_sorted_by(|a, b| a < b) {
+                return Err(self.work.folder().bad(&key, "its collections aren't sorted").into());
+            }
+            let is_ahead = |id: String| after.as_ref().is_none_or(|after| id >= *after);
+            let collections = collections.into_iter().filter(|taken| is_ahead(taken.capture.id.to_string()));
             let (jobs, bucket, root) = (self.work.jobs, self.bucket.clone(), self.root.clone());
-            let (after, again) = (self.planning.after.clone(), self.planning.again.clone());
+            let (last, again) = (self.planning.after.clone(), self.planning.again.clone());
             let mut begun = stream::iter(collections)
-                .map(async |collection| {
-                    let is_kept = again.as_ref().is_some_and(|again| !again.collections.contains(&collection.id));
+                .map(async |taken| {
+                    let is_kept = again.as_ref().is_some_and(|again| !again.collections.contains(&taken.capture.id));
                     let logs = match is_kept {
                         true => None,
-                        false => Some(Logs::begin(jobs, &bucket, &root, &collection, after.as_ref()).await?),
+                        false => Some(Logs::begin(jobs, &bucket, &root, &taken.capture, last.as_ref()).await?),
                     };
-                    Ok::<_, Error>((collection, logs))
+                    Ok::<_, Error>((taken, logs))
                 })
                 .buffered(LISTINGS_IN_FLIGHT);
             while let Some(begun) = begun.next().await {
                 match begun? {
-                    (collection, Some(logs)) => self.list(&collection, logs).await?,
-                    (collection, None) => self.keep(&collection).await?,
+                    (taken, Some(logs)) => self.list(&taken, logs).await?,
+                    (taken, None) => self.keep(&taken.capture).await?,
                 }
             }
             drop(begun);
@@ -141,66 +155,161 @@ impl<'w, 'a> Planner<'w, 'a> {
         Ok(())
     }
 
-    /// Adds the insert and delete logs of a collection's captured segments.
-    async fn list(&mut self, collection: &CollectionCapture, logs: [Logs; 2]) -> Step {
-        let mut metadata = Metadata::new(self.work.milvus().await?, collection);
-        let mut expected = Expected::of(collection, self.planning.after.as_ref());
+    /// Adds the insert and delete logs of a collection's captured segments, if they explain its rows.
+    async fn list(&mut self, taken: &Taken, logs: [Logs; 2]) -> Step {
+        let collection = &taken.capture;
+        let metadata = Metadata::new(self.work.milvus().await?, collection);
+        let mut listing = Segments::of(collection, metadata, self.planning.after.as_ref());
         let (jobs, bucket) = (self.work.jobs, self.bucket.clone());
         for logs in logs {
             let rest = logs.rest(collection);
-            self.take(collection, logs.kind, logs.listing.objects, &mut expected, &mut metadata).await?;
+            self.take(&mut listing, logs.kind, logs.listing.objects).await?;
             let mut parts =
                 stream::iter(rest).map(|part| part.list(jobs, &bucket, &logs.prefix)).buffered(LISTINGS_IN_FLIGHT);
             while let Some(objects) = parts.next().await {
-                self.take(collection, logs.kind, objects?, &mut expected, &mut metadata).await?;
+                self.take(&mut listing, logs.kind, objects?).await?;
             }
         }
-        expected.end(&mut metadata).await?;
-        self.note_missing(collection, &expected);
-        Ok(())
+        self.explain(&mut listing).await?;
+        if let Some((segment, what)) = listing.unseen() {
+            let odd = self.not_found(&listing, what);
+            self.note(&listing, segment, odd).await?;
+        }
+        // A backup without a collection that was asked for by name isn't what was asked for.
+        match self.planning.unexplained.last() {
+            Some(unexplained) if unexplained.collection == collection.id && taken.asked == Asked::ByName => {
+                let message = format!("{}: {}", collection.name, unexplained.reason);
+                Err(fatal(FailureCode::SourceInconsistent, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Adds those of the listed logs that belong to the backup.
-    async fn take(
-        &mut self,
-        collection: &CollectionCapture,
-        kind: &str,
-        objects: Vec<ObjectMeta>,
-        expected: &mut Expected,
-        metadata: &mut Metadata,
-    ) -> Step {
+    async fn take(&mut self, listing: &mut Segments<'_>, kind: &str, objects: Vec<ObjectMeta>) -> Step {
         for object in objects {
             let Some(key) = ObjectKey::from_source(&object.key[self.root.len()..]) else { continue };
-            let Some(segment) = segment_of(&key, kind) else { continue };
-            if !expected.segments.contains(&segment) || metadata.knows(&key, segment).await? == Known::Orphan {
+            let Some((segment, log)) = log_of(&key, kind) else { continue };
+            if !listing.segments.contains_key(&segment) {
                 continue;
             }
-            expected.see(&key, segment, metadata).await?;
-            // Listed again, because the page that it is in was begun again.
-            if self.planning.after.as_ref().is_some_and(|after| key <= *after) {
-                continue;
-            }
-            let (size, source_etag) = (object.size, object.etag);
-            let mut entry = ObjectEntry { key, size, source_etag, etag: None, origin: Origin::Earlier };
-            self.reuse(&mut entry).await?;
-            self.entries.push(entry);
-            if self.is_full() {
-                // Before the page is written: the next slice begins after it.
-                expected.confirm(metadata).await?;
-                self.note_missing(collection, expected);
-                self.end_page().await?;
+            listing.see(&key);
+            match log {
+                Log::Delta(log) => {
+                    if listing.metadata.knows_delta(segment, log).await? != Known::Orphan {
+                        self.add(listing, key, object).await?;
+                    }
+                }
+                Log::Insert(place) => {
+                    if listing.current.as_ref().is_none_or(|(current, _)| *current != segment) {
+                        self.explain(listing).await?;
+                    }
+                    let (_, logs) = listing.current.get_or_insert_with(|| (segment, Vec::new()));
+                    logs.push(Listed { key, place, object });
+                }
             }
         }
         Ok(())
     }
 
-    /// A collection that lacks something is captured again.
-    fn note_missing(&mut self, collection: &CollectionCapture, expected: &Expected) {
-        if let Some(segment) = expected.missing
-            && self.planning.gone.insert(collection.id)
-        {
-            tracing::info!(segment, collection = %collection.name, backup = %self.work.backup.id, "a segment was removed");
+    /// The insert logs of a segment are listed: adds them, if they explain its rows.
+    async fn explain(&mut self, listing: &mut Segments<'_>) -> Step {
+        let Some((id, mut logs)) = listing.current.take() else { return Ok(()) };
+        let Some(segment) = listing.segments.get(&id).copied() else { return Ok(()) };
+        let known = listing.metadata.insert_logs(id).await?;
+        let source = match known {
+            Some(known) => {
+                logs.retain(|log| known.contains(&log.place));
+                if logs.len() < known.len() {
+                    let odd = format!("{} of its {} logs aren't there", known.len() - logs.len(), known.len());
+                    return self.note(listing, segment, odd).await;
+                }
+                explain::Source::Metadata
+            }
+            None => explain::Source::Listing,
+        };
+        let folders = explain::folders(logs);
+        let mut copies = BTreeSet::new();
+        match explain::judge(segment, &listing.collection.fields, &folders, source) {
+            Judgement::Explained => {}
+            Judgement::Odd(odd) => return self.note(listing, segment, odd).await,
+            Judgement::Doubtful => {
+                let resolver = Resolver { objects: self.work.jobs.ports.objects.as_ref(), bucket: &self.bucket };
+                match resolver.resolve(segment, &folders).await? {
+                    Ok(left) => copies = left,
+                    Err(odd) => return self.note(listing, segment, odd).await,
+                }
+            }
         }
+        let mut logs: Vec<Listed> =
+            folders.into_values().flatten().filter(|log| !copies.contains(&log.place)).collect();
+        logs.sort_by(|a, b| a.key.cmp(&b.key));
+        for log in logs {
+            self.add(listing, log.key, log.object).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a log to the plan.
+    async fn add(&mut self, listing: &Segments<'_>, key: ObjectKey, object: ObjectMeta) -> Step {
+        // Listed again, because the page that it is in was begun again.
+        if self.planning.after.as_ref().is_some_and(|after| key <= *after) || self.is_lost(listing) {
+            return Ok(());
+        }
+        let (size, source_etag) = (object.size, object.etag);
+        let mut entry = ObjectEntry { key, size, source_etag, etag: None, origin: Origin::Earlier };
+        self.reuse(&mut entry).await?;
+        self.entries.push(entry);
+        match self.is_full() {
+            true => self.end_page().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Whether this collection isn't going to be in the backup with what is listed of it now.
+    fn is_lost(&self, listing: &Segments<'_>) -> bool {
+        let id = listing.collection.id;
+        self.planning.gone.contains(&id) || self.planning.unexplained.iter().any(|lost| lost.collection == id)
+    }
+
+    /// Notes that a segment isn't explained by its files. One that the server has no more was compacted or dropped since
+    /// it was captured, and its files are being removed: the collection is captured again.
+    async fn note(&mut self, listing: &Segments<'_>, segment: &SegmentCapture, odd: String) -> Step {
+        if self.is_lost(listing) {
+            return Ok(());
+        }
+        let collection = listing.collection;
+        let is_there = listing.metadata.has(segment.id).await?;
+        tracing::info!(
+            segment = segment.id, is_there, odd, collection = %collection.name, backup = %self.work.backup.id,
+            "a segment's files don't explain its rows"
+        );
+        if !is_there {
+            self.planning.gone.insert(collection.id);
+            return Ok(());
+        }
+        if self.planning.unexplained.len() >= MOST_UNEXPLAINED {
+            let message = format!("{}: {}", collection.name, explain::told(collection, segment, &odd));
+            let message =
+                format!("more than {MOST_UNEXPLAINED} collections can't be backed up, the last of them {message}");
+            return Err(fatal(FailureCode::SourceInconsistent, message));
+        }
+        let reason = explain::told(collection, segment, &odd);
+        self.planning.unexplained.push(Unexplained { collection: collection.id, reason });
+        Ok(())
+    }
+
+    /// What to say of a segment without any files.
+    fn not_found(&self, listing: &Segments<'_>, what: &str) -> String {
+        let root = match self.root.as_str() {
+            "" => "(empty)",
+            root => root,
+        };
+        let others = match listing.is_any_seen {
+            true => "",
+            false => ", nor of any other of the collection's segments: is this where the server keeps its data?",
+        };
+        format!("there are no {what} of it in bucket {} below the root path {root}{others}", self.bucket.name)
     }
 
     /// Marks what is stored already.
@@ -351,26 +460,43 @@ impl Part {
     }
 }
 
-/// `{partition}/{segment}/…`
-fn segment_of(key: &ObjectKey, kind: &str) -> Option<i64> {
-    key.below(kind)?.split('/').nth(1)?.parse().ok()
+/// A log, as its key tells.
+enum Log {
+    Delta(i64),
+    Insert(InsertLog),
 }
 
-/// What must be among a collection's listed logs.
-struct Expected {
-    segments: HashSet<i64>,
+/// The segment and the log: `{partition}/{segment}/{log}` of deletes, `{partition}/{segment}/{folder}/{log}` of rows.
+fn log_of(key: &ObjectKey, kind: &str) -> Option<(i64, Log)> {
+    let mut numbers = key.below(kind)?.split('/').map(|part| part.parse::<i64>().ok());
+    let mut next = || numbers.next().flatten();
+    let (_, segment, first, second) = (next()?, next()?, next()?, next());
+    match (kind, second) {
+        (DELTA, None) => Some((segment, Log::Delta(first))),
+        (INSERT, Some(log)) => Some((segment, Log::Insert(InsertLog { folder: first, log }))),
+        _ => None,
+    }
+}
+
+/// A collection's captured segments, as their logs are listed.
+struct Segments<'c> {
+    collection: &'c CollectionCapture,
+    metadata: Metadata,
+    segments: HashMap<i64, &'c SegmentCapture>,
     /// Segments of which no log was listed yet that there must be, an insert log of those with rows and a delete of those
     /// that hold deletes; in the order of the listing, the last first.
-    unseen: Vec<(String, i64)>,
-    /// The segment whose insert logs are being listed, and how many were.
-    current: Option<(i64, usize)>,
-    /// A segment that has been removed meanwhile.
-    missing: Option<i64>,
+    ahead: Vec<(String, &'c SegmentCapture)>,
+    /// The first of those that the listing has passed.
+    passed: Option<&'c SegmentCapture>,
+    /// Whether a log of any segment was listed.
+    is_any_seen: bool,
+    /// The segment whose insert logs are being listed, and those that were.
+    current: Option<(i64, Vec<Listed>)>,
 }
 
-impl Expected {
+impl<'c> Segments<'c> {
     /// Those that were listed before `after` was planned were there.
-    fn of(collection: &CollectionCapture, after: Option<&ObjectKey>) -> Self {
+    fn of(collection: &'c CollectionCapture, metadata: Metadata, after: Option<&ObjectKey>) -> Self {
         let path = |s: &SegmentCapture| {
             let kind = match s.level {
                 SegmentLevel::Data => INSERT,
@@ -379,57 +505,33 @@ impl Expected {
             format!("{}/{kind}/{}/{}/", collection.id, s.partition_id, s.id)
         };
         let with_logs = collection.segments.iter().filter(|s| s.rows > 0 || s.level == SegmentLevel::L0);
-        let with_logs = with_logs.map(|s| (path(s), s.id));
+        let with_logs = with_logs.map(|s| (path(s), s));
         let is_ahead = |path: &str| after.is_none_or(|after| after.as_str() < path || after.as_str().starts_with(path));
-        let mut unseen: Vec<_> = with_logs.filter(|(path, _)| is_ahead(path)).collect();
-        unseen.sort_by(|a, b| b.cmp(a));
-        let segments = collection.segments.iter().map(|segment| segment.id).collect();
-        Self { segments, unseen, current: None, missing: None }
+        let mut ahead: Vec<_> = with_logs.filter(|(path, _)| is_ahead(path)).collect();
+        ahead.sort_by(|(a, _), (b, _)| b.cmp(a));
+        let segments = collection.segments.iter().map(|segment| (segment.id, segment)).collect();
+        let is_any_seen = after.is_some_and(|after| after.collection() == collection.id.to_string());
+        Self { collection, metadata, segments, ahead, passed: None, is_any_seen, current: None }
     }
 
-    /// A log of this segment was listed.
-    async fn see(&mut self, key: &ObjectKey, segment: i64, metadata: &mut Metadata) -> Result<(), Error> {
+    /// A log was listed.
+    fn see(&mut self, key: &ObjectKey) {
+        self.is_any_seen = true;
         // What the listing has passed isn't there.
-        while let Some((path, passed)) = self.unseen.pop_if(|(path, _)| path.as_str() <= key.as_str()) {
+        while let Some((path, passed)) = self.ahead.pop_if(|(path, _)| path.as_str() <= key.as_str()) {
             if !key.as_str().starts_with(&path) {
-                self.missing = Some(passed);
+                self.passed.get_or_insert(passed);
             }
         }
-        match &mut self.current {
-            _ if key.below(INSERT).is_none() => {}
-            Some((current, logs)) if *current == segment => *logs += 1,
-            _ => {
-                self.check(metadata).await?;
-                self.current = Some((segment, 1));
-            }
-        }
-        Ok(())
     }
 
-    /// Whether all insert logs of the segment that was listed last were there.
-    async fn check(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
-        if let Some((segment, logs)) = self.current.take()
-            && metadata.insert_logs(segment).await?.is_some_and(|all| all > logs)
-        {
-            self.missing = Some(segment);
-        }
-        Ok(())
-    }
-
-    /// Whether the listing can be believed so far: garbage collection removes the files of a segment one by one, but only
-    /// of one that the server no longer knows. Those that it knows by now were listed whole, deletes and all.
-    async fn confirm(&mut self, metadata: &Metadata) -> Result<(), Error> {
-        let known = metadata.segments().await?;
-        self.missing = self.missing.or(self.segments.iter().find(|segment| !known.contains(segment)).copied());
-        Ok(())
-    }
-
-    /// The listing is at its end: what it hasn't shown isn't there.
-    async fn end(&mut self, metadata: &mut Metadata) -> Result<(), Error> {
-        self.check(metadata).await?;
-        self.confirm(metadata).await?;
-        self.missing = self.missing.or(self.unseen.pop().map(|(_, segment)| segment));
-        Ok(())
+    /// The listing is at its end: a segment that it hasn't shown, and what of it is missing.
+    fn unseen(&self) -> Option<(&'c SegmentCapture, &'static str)> {
+        let segment = self.passed.or(self.ahead.last().map(|(_, segment)| *segment))?;
+        Some(match segment.level {
+            SegmentLevel::Data => (segment, "insert logs"),
+            SegmentLevel::L0 => (segment, "delta logs"),
+        })
     }
 }
 

@@ -1,18 +1,25 @@
 //! VERIFY and PUBLISH: AVAILABLE only when every object was found at the destination, the manifest written last.
 
-use std::{collections::BTreeSet, iter::Peekable, pin::pin, vec::IntoIter};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::Peekable,
+    pin::pin,
+    vec::IntoIter,
+};
 
 use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
 use milvault_model::{
-    BackupPhase, BackupState, CollectionCapture, Completeness, Manifest, ObjectEntry, Origin, PageRef, Planning, Reuse,
-    RowCount, Snapshot, Time, Totals, Verifying,
+    BackupPhase, BackupState, CollectionCapture, Completeness, FailureCode, Manifest, ObjectEntry, Origin, PageRef,
+    Planning, Reuse, RowCount, SegmentCapture, Snapshot, Time, Totals, Verifying,
 };
 
 use super::{
+    INSERT,
     clean::remove_own,
+    explain,
     flush::Found,
     inspection::{Finding, Inspection},
     object_lock::{Locks, ObjectLock},
@@ -24,7 +31,7 @@ use crate::{
     garbage::Claims,
     layout::{self, PageKind},
     ports::{PageRequest, PutMode, PutOutcome},
-    slice::{Halt, Step},
+    slice::{Halt, Step, fatal},
     snapshot,
 };
 
@@ -107,12 +114,14 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
                 Found::Database(database) => manifest.databases.push(database),
                 Found::AccessControl(found) => manifest.access_control = Some(found),
                 Found::LeftOut(left_out) => manifest.left_out.push(left_out),
-                Found::Collection(mut collection) => {
+                Found::Principal(principal) => manifest.captured_as = Some(principal),
+                Found::Collection(taken) => {
+                    let mut collection = taken.capture;
                     collection.size_bytes = sizes.of(&collection, &mut manifest).await?;
                     manifest.totals.entities += collection.rows.rows();
                     manifest.totals.counted_exactly += u64::from(matches!(collection.rows, RowCount::Exactly { .. }));
                     earliest = earliest.into_iter().chain([collection.point_in_time]).min();
-                    collections.push(*collection);
+                    collections.push(collection);
                 }
             }
         }
@@ -154,12 +163,24 @@ impl<'a> Sizes<'a> {
     }
 
     /// The bytes of this collection, which must sort after the one before it; the manifest is told of what is passed.
-    async fn of(&mut self, collection: &CollectionCapture, manifest: &mut Manifest) -> Result<u64, Error> {
+    ///
+    /// # Errors
+    /// When a segment with rows has no object: whatever went wrong before, such a backup isn't published.
+    async fn of(&mut self, collection: &CollectionCapture, manifest: &mut Manifest) -> Step<u64> {
         let id = collection.id.to_string();
         let mut bytes = 0;
+        let mut unseen: BTreeMap<i64, &SegmentCapture> = collection
+            .segments
+            .iter()
+            .filter(|segment| segment.rows > 0)
+            .map(|segment| (segment.id, segment))
+            .collect();
         while self.is_more(manifest).await?
             && let Some(entry) = self.entries.next_if(|entry| entry.key.collection() == id)
         {
+            if let Some(segment) = entry.key.below(INSERT).and_then(|rest| rest.split('/').nth(1)?.parse().ok()) {
+                unseen.remove(&segment);
+            }
             bytes += entry.size;
             manifest.totals.objects += 1;
             manifest.totals.size_bytes += entry.size;
@@ -169,7 +190,13 @@ impl<'a> Sizes<'a> {
                 Origin::Earlier => {}
             }
         }
-        Ok(bytes)
+        match unseen.into_values().next() {
+            None => Ok(bytes),
+            Some(segment) => {
+                let odd = explain::told(collection, segment, "none of them is in the backup");
+                Err(fatal(FailureCode::SourceInconsistent, format!("{}: {odd}", collection.name)))
+            }
+        }
     }
 
     /// Whether there is another entry; names the pages in the manifest as they come.
@@ -199,7 +226,7 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
             work.folder().remove_all_but(kind.prefix(), &named).await?;
         }
     }
-    for kind in [PageKind::Plan, PageKind::Capture] {
+    for kind in [PageKind::Plan, PageKind::Survey, PageKind::Capture] {
         work.folder().remove_all(kind.prefix()).await?;
     }
     // Nothing is stored after this.

@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::TimeDelta;
 use milvault_model::{
     Again, Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, Failure, FailureCode, Flushing, Instance,
-    Notice, Planning, Progress, SourceStorage,
+    Notice, Planning, Progress, SourceStorage, Unexplained,
 };
 
 use super::flush;
@@ -15,9 +16,6 @@ use crate::{
     slice::{Halt, Held, MAX_SLICES, Step, fatal},
     snapshot,
 };
-
-/// How often a backup plans again because its source or what is stored changed under it, before it fails.
-const MAX_REPLANS: u32 = 10;
 
 /// After so many invocations that got it no further, and ten times as long as the stall limit, a backup fails: whatever
 /// keeps ending them will go on to.
@@ -125,11 +123,19 @@ impl<'a> Work<'a> {
     }
 
     /// Captures, plans and copies some collections again, because their source isn't what was planned.
-    pub(crate) async fn begin_again(&mut self, again: Again) -> Step {
+    pub(crate) async fn begin_again(&mut self, mut again: Again) -> Step {
         let names = flush::names(&self.folder(), &again).await?;
         let reason = format!("files of {} were gone before they were copied", names.join(", "));
+        if self.is_unsettled_for_too_long() {
+            let reason = format!(
+                "its files were gone before they were copied, again and again for {} seconds",
+                self.unsettled().num_seconds()
+            );
+            let gone = std::mem::take(&mut again.collections).into_iter();
+            again.unexplained.extend(gone.map(|collection| Unexplained { collection, reason: reason.clone() }));
+        }
         let flushing = Flushing { again: Some(again), ..Flushing::default() };
-        self.another_round(BackupPhase::Flush(flushing), reason).await
+        self.enter_round(BackupPhase::Flush(flushing), reason).await
     }
 
     /// Plans again what was captured.
@@ -137,12 +143,28 @@ impl<'a> Work<'a> {
         self.another_round(BackupPhase::Plan(planning), reason).await
     }
 
-    async fn another_round(&mut self, phase: BackupPhase, reason: String) -> Step {
-        if self.run.replans >= MAX_REPLANS {
-            return Err(fatal(FailureCode::SourceChanged, format!("after {MAX_REPLANS} more tries, {reason}")));
+    pub(crate) async fn another_round(&mut self, phase: BackupPhase, reason: String) -> Step {
+        if self.is_unsettled_for_too_long() {
+            let seconds = self.unsettled().num_seconds();
+            return Err(fatal(FailureCode::SourceChanged, format!("again and again for {seconds} seconds, {reason}")));
         }
+        self.enter_round(phase, reason).await
+    }
+
+    /// For how long some of the backup has had to be done again.
+    fn unsettled(&self) -> TimeDelta {
+        let now = self.jobs.ports.clock.now();
+        now - self.run.unsettled_since.unwrap_or(now)
+    }
+
+    fn is_unsettled_for_too_long(&self) -> bool {
+        self.unsettled() > self.jobs.settings.stall * 2
+    }
+
+    async fn enter_round(&mut self, phase: BackupPhase, reason: String) -> Step {
         tracing::info!(reason, backup = %self.backup.id, "planning again");
         self.run.replans += 1;
+        self.run.unsettled_since.get_or_insert(self.jobs.ports.clock.now());
         self.enter(phase).await?;
         // The pages of the new round need another fence than those of this one: the next slice goes on.
         Err(Halt::OutOfTime)

@@ -144,10 +144,10 @@ async fn segment_files_are_those_of_the_metadata_without_what_is_left_from_other
         let milvus = world.milvus().await;
         let segments = milvus.segments(&name("items")).await.unwrap();
         let asked: Vec<i64> = segments.iter().map(|segment| segment.id).collect();
-        let files = milvus.segment_files(&name("items"), &asked).await.unwrap();
+        let collection = milvus.describe(&name("items")).await.unwrap().id;
+        let files = milvus.segment_files("default", collection, &asked).await.unwrap();
         assert_eq!(files.is_some(), line >= Line::V2_5_8, "{line:?}");
         if let Some(files) = files {
-            let collection = milvus.describe(&name("items")).await.unwrap().id;
             let keys = keys(collection, &segments, &files);
             assert_eq!(keys, world.fake.logs("items").await, "{line:?}");
             assert!(!keys.contains(&orphan));
@@ -160,13 +160,14 @@ async fn the_files_of_a_segment_that_is_gone_are_not_told_and_those_of_the_other
     let world = with_rows(Line::V2_5_8, Loading::Released).await;
     world.fake.seal("items").await;
     let milvus = world.milvus().await;
+    let collection = milvus.describe(&name("items")).await.unwrap().id;
     let known: Vec<i64> = milvus.segments(&name("items")).await.unwrap().iter().map(|segment| segment.id).collect();
     let mut asked: Vec<i64> = (1..150).collect();
     asked.extend(&known);
-    let files = milvus.segment_files(&name("items"), &asked).await.unwrap().unwrap();
+    let files = milvus.segment_files("default", collection, &asked).await.unwrap().unwrap();
     let told: BTreeSet<i64> = files.iter().map(|files| files.segment).collect();
     assert_eq!(told, known.into_iter().collect());
-    assert!(milvus.segment_files(&name("items"), &[]).await.unwrap().unwrap().is_empty());
+    assert!(milvus.segment_files("default", collection, &[]).await.unwrap().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -244,7 +245,7 @@ async fn credentials_are_sent_over_grpc_and_rest() {
         world.fake.seal("items").await;
         let milvus = world.milvus().await;
         let segments = milvus.segments(&name("items")).await.unwrap();
-        let files = milvus.segment_files(&name("items"), &[segments[0].id]).await.unwrap();
+        let files = milvus.segment_files("default", segments[0].collection_id, &[segments[0].id]).await.unwrap();
         assert_eq!(files.map(|files| files.len()), Some(1), "{token}");
         let stranger = World::with(Line::V2_5_8, access(), None).await;
         let refused = stranger.milvus().await.version().await;

@@ -367,6 +367,9 @@ pub struct CollectionCapture {
     pub sample: Vec<PrimaryKey>,
     /// Bytes of its objects.
     pub size_bytes: u64,
+    /// How many of its objects are delta logs, which hold deletes; `None` in backups of before they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta_logs: Option<u64>,
     /// The segments that hold its rows.
     pub segments: Vec<SegmentCapture>,
 }

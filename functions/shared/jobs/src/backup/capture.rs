@@ -408,6 +408,7 @@ fn assemble(
         rows,
         sample,
         size_bytes: 0,
+        delta_logs: None,
         segments: segments
             .into_iter()
             .map(|segment| SegmentCapture {

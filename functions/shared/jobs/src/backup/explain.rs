@@ -229,8 +229,194 @@ pub(super) fn told(collection: &CollectionCapture, segment: &SegmentCapture, odd
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
+    use async_trait::async_trait;
+    use milvault_model::{Region, SegmentLevel, Time};
+
     use super::*;
+    use crate::{
+        backup::binlog::tests::log,
+        ports::{CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectsError, PutMode, PutOutcome},
+    };
+
+    const SEGMENT: i64 = 7;
+
+    fn segment(rows: u64, storage: StorageVersion) -> SegmentCapture {
+        SegmentCapture { id: SEGMENT, partition_id: 2, rows, level: SegmentLevel::Data, storage }
+    }
+
+    fn fields() -> Vec<FieldCapture> {
+        let field = |id, presence| FieldCapture { id, name: format!("f{id}"), presence };
+        vec![field(100, FieldPresence::Always), field(101, FieldPresence::SinceAdded)]
+    }
+
+    fn listed(folder: i64, number: i64, size: usize) -> Listed {
+        let source = format!("insert_log/1/2/{SEGMENT}/{folder}/{number}");
+        let object = ObjectMeta { key: source.clone(), size: size as u64, etag: number.to_string() };
+        let key = ObjectKey::from_source(&source).unwrap();
+        Listed { key, place: InsertLog { folder, log: number }, object }
+    }
+
+    /// One log each in these folders, so many times.
+    fn of(counts: &[(i64, i64)]) -> Folders {
+        folders(counts.iter().flat_map(|(folder, count)| (0..*count).map(|log| listed(*folder, log, 1))).collect())
+    }
+
+    fn judged(counts: &[(i64, i64)], storage: StorageVersion, source: Source) -> Judgement {
+        judge(&segment(10, storage), &fields(), &of(counts), source)
+    }
+
+    fn odd(judgement: Judgement) -> String {
+        match judgement {
+            Judgement::Odd(odd) => odd,
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
-    fn placeholder() {}
+    fn as_many_logs_in_every_field_of_the_schema_explain_a_segment() {
+        use Source::{Listing, Metadata};
+        let (v1, v2) = (StorageVersion::V1, StorageVersion::V2);
+        for counts in [&[(0, 1), (1, 1), (100, 1), (101, 1)][..], &[(0, 1), (1, 1), (100, 1)]] {
+            assert_eq!(judged(counts, v1, Listing), Judgement::Explained);
+        }
+        let twice = [(0, 2), (1, 2), (100, 2)];
+        assert_eq!(judged(&twice, v1, Metadata), Judgement::Explained);
+        assert_eq!(judged(&twice, v1, Listing), Judgement::Doubtful);
+        assert_eq!(judged(&[(0, 1), (1, 1), (100, 2)], v1, Listing), Judgement::Doubtful);
+        assert_eq!(judged(&[(0, 2), (101, 2)], v2, Listing), Judgement::Explained);
+    }
+
+    #[test]
+    fn what_is_missing_unknown_or_unequal_is_odd_and_named() {
+        use Source::{Listing, Metadata};
+        let (v1, v2) = (StorageVersion::V1, StorageVersion::V2);
+        assert!(odd(judged(&[(0, 1), (1, 1)], v1, Listing)).contains("no logs of field 100 (f100)"));
+        assert!(odd(judged(&[(0, 1), (100, 1)], v1, Listing)).contains("no logs of field 1"));
+        assert!(odd(judged(&[(0, 1), (1, 1), (100, 1), (105, 1)], v1, Listing)).contains("field 105"));
+        assert!(odd(judged(&[(0, 1), (105, 1)], v2, Listing)).contains("field 105"));
+        assert!(odd(judged(&[(0, 1), (1, 1), (100, 2)], v1, Metadata)).contains("1 logs of field 0 and 2"));
+        assert!(odd(judged(&[(0, 1), (101, 2)], v2, Listing)).contains("1 logs of field 0 and 2"));
+    }
+
+    /// A bucket with logs in it.
+    #[derive(Default)]
+    struct Logs(BTreeMap<String, Vec<u8>>);
+
+    impl Logs {
+        /// Row ids are 64 bits each; of other fields, so are the values here.
+        fn write(&mut self, folder: i64, number: i64, written_at: u64, values: &[u64]) -> &mut Self {
+            let payload: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let bytes = log(SEGMENT, folder, payload.len() as u64, written_at, &payload);
+            self.0.insert(listed(folder, number, 0).object.key, bytes);
+            self
+        }
+
+        /// A write of these row ids, whose values of field 100 are all the same.
+        fn attempt(&mut self, number: i64, row_ids: &[u64]) -> &mut Self {
+            let timestamps: Vec<u64> = row_ids.iter().map(|id| id + 1000).collect();
+            let same = vec![1; row_ids.len()];
+            let at = u64::try_from(number).unwrap();
+            self.write(0, number, at, row_ids).write(1, number, at, &timestamps).write(100, number, at, &same)
+        }
+
+        async fn resolve(&self, rows: u64) -> Resolved {
+            let logs = self.0.iter().map(|(key, bytes)| {
+                let parts: Vec<i64> = key.split('/').skip(1).map(|part| part.parse().unwrap()).collect();
+                listed(parts[3], parts[4], bytes.len())
+            });
+            let bucket = Bucket { region: "eu-west-1".parse::<Region>().unwrap(), name: "data".to_owned() };
+            let resolver = Resolver { objects: self, bucket: &bucket };
+            resolver.resolve(&segment(rows, StorageVersion::V1), &folders(logs.collect())).await.unwrap()
+        }
+    }
+
+    fn left(logs: &[(i64, i64)]) -> Resolved {
+        Ok(logs.iter().map(|(folder, log)| InsertLog { folder: *folder, log: *log }).collect())
+    }
+
+    #[tokio::test]
+    async fn writes_that_add_up_to_the_segments_rows_all_count() {
+        assert_eq!(Logs::default().attempt(1, &[1, 2]).attempt(2, &[3, 4]).resolve(4).await, left(&[]));
+    }
+
+    #[tokio::test]
+    async fn of_a_write_that_was_tried_again_the_last_attempt_counts() {
+        let twice = Logs::default().attempt(1, &[1, 2]).attempt(2, &[1, 2]).attempt(3, &[3, 4]).resolve(4).await;
+        assert_eq!(twice, left(&[(0, 1), (1, 1), (100, 1)]));
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_wrote_some_of_the_fields_only_leaves_copies_in_those() {
+        let mut logs = Logs::default();
+        logs.attempt(1, &[1, 2]).attempt(2, &[3, 4]);
+        logs.0.remove("insert_log/1/2/7/0/1");
+        logs.attempt(3, &[1, 2]).0.remove("insert_log/1/2/7/1/1");
+        assert_eq!(logs.resolve(4).await, left(&[(100, 1)]));
+    }
+
+    #[tokio::test]
+    async fn rows_that_do_not_add_up_are_not_explained() {
+        let fewer = Logs::default().attempt(1, &[1, 2]).attempt(2, &[3, 4]).resolve(5).await;
+        assert!(fewer.unwrap_err().contains("2 logs of row ids have 4 rows, and it should have 5"));
+        // As many rows in two logs, but others: which of them count can't be told.
+        let others = Logs::default().attempt(1, &[1, 2]).attempt(2, &[2, 3]).resolve(2).await;
+        assert!(others.unwrap_err().contains("have 4 rows"));
+    }
+
+    #[tokio::test]
+    async fn a_log_too_many_that_is_no_copy_is_not_explained() {
+        let mut logs = Logs::default();
+        logs.attempt(1, &[1, 2]).write(100, 2, 9, &[5, 6]);
+        assert!(logs.resolve(2).await.unwrap_err().contains("1 more logs of field 100"));
+        logs.write(100, 2, 9, &[1, 1]);
+        assert_eq!(logs.resolve(2).await, left(&[(100, 1)]));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_missing_or_of_another_segment_is_not_explained() {
+        let mut logs = Logs::default();
+        logs.attempt(1, &[1, 2]).attempt(2, &[3, 4]).0.remove("insert_log/1/2/7/1/1");
+        assert!(logs.resolve(4).await.unwrap_err().contains("1 logs of field 1"));
+        let mut logs = Logs::default();
+        logs.attempt(1, &[1, 2]).attempt(2, &[1, 2]);
+        logs.0.insert("insert_log/1/2/7/0/2".to_owned(), log(8, 0, 16, 1, b""));
+        assert!(logs.resolve(2).await.unwrap_err().contains("of segment 8 and field 0"));
+    }
+
+    #[async_trait]
+    impl Objects for Logs {
+        async fn get_range(&self, _: &Bucket, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, ObjectsError> {
+            Ok(self.0.get(key).map(|bytes| bytes[..usize::try_from(range.end).unwrap()].to_vec()))
+        }
+
+        async fn list(&self, _: &Bucket, _: &str, _: Option<&str>) -> Result<Listing, ObjectsError> {
+            unreachable!("ranges are all that is read")
+        }
+
+        async fn copy(&self, _: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
+            unreachable!("ranges are all that is read")
+        }
+
+        async fn put(&self, _: &Bucket, _: &str, _: Vec<u8>, _: PutMode) -> Result<PutOutcome, ObjectsError> {
+            unreachable!("ranges are all that is read")
+        }
+
+        async fn get(&self, _: &Bucket, _: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
+            unreachable!("ranges are all that is read")
+        }
+
+        async fn delete(&self, _: &Bucket, _: &[String]) -> Result<(), ObjectsError> {
+            unreachable!("ranges are all that is read")
+        }
+
+        async fn locking(&self, _: &Bucket) -> Result<Option<Locking>, ObjectsError> {
+            unreachable!("ranges are all that is read")
+        }
+
+        async fn lock(&self, _: &Bucket, _: &str, _: LockMode, _: Time) -> Result<(), ObjectsError> {
+            unreachable!("ranges are all that is read")
+        }
+    }
 }

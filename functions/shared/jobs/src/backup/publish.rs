@@ -17,7 +17,7 @@ use milvault_model::{
 };
 
 use super::{
-    INSERT,
+    DELTA, INSERT,
     clean::remove_own,
     explain,
     flush::Found,
@@ -117,7 +117,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
                 Found::Principal(principal) => manifest.captured_as = Some(principal),
                 Found::Collection(taken) => {
                     let mut collection = taken.capture;
-                    collection.size_bytes = sizes.of(&collection, &mut manifest).await?;
+                    sizes.measure(&mut collection, &mut manifest).await?;
                     manifest.totals.entities += collection.rows.rows();
                     manifest.totals.counted_exactly += u64::from(matches!(collection.rows, RowCount::Exactly { .. }));
                     earliest = earliest.into_iter().chain([collection.point_in_time]).min();
@@ -162,13 +162,14 @@ impl<'a> Sizes<'a> {
         Self { pages: pages.buffered(PAGES_IN_FLIGHT).boxed(), entries: Vec::new().into_iter().peekable() }
     }
 
-    /// The bytes of this collection, which must sort after the one before it; the manifest is told of what is passed.
+    /// Measures the objects of this collection, which must sort after the one before it; the manifest is told of what is
+    /// passed.
     ///
     /// # Errors
     /// When a segment with rows has no object: whatever went wrong before, such a backup isn't published.
-    async fn of(&mut self, collection: &CollectionCapture, manifest: &mut Manifest) -> Step<u64> {
+    async fn measure(&mut self, collection: &mut CollectionCapture, manifest: &mut Manifest) -> Step {
         let id = collection.id.to_string();
-        let mut bytes = 0;
+        let (mut bytes, mut delta_logs) = (0, 0);
         let mut unseen: BTreeMap<i64, &SegmentCapture> = collection
             .segments
             .iter()
@@ -181,6 +182,7 @@ impl<'a> Sizes<'a> {
             if let Some(segment) = entry.key.below(INSERT).and_then(|rest| rest.split('/').nth(1)?.parse().ok()) {
                 unseen.remove(&segment);
             }
+            delta_logs += u64::from(entry.key.below(DELTA).is_some());
             bytes += entry.size;
             manifest.totals.objects += 1;
             manifest.totals.size_bytes += entry.size;
@@ -190,13 +192,13 @@ impl<'a> Sizes<'a> {
                 Origin::Earlier => {}
             }
         }
-        match unseen.into_values().next() {
-            None => Ok(bytes),
-            Some(segment) => {
-                let odd = explain::told(collection, segment, "none of them is in the backup");
-                Err(fatal(FailureCode::SourceInconsistent, format!("{}: {odd}", collection.name)))
-            }
+        if let Some(segment) = unseen.into_values().next() {
+            let odd = explain::told(collection, segment, "none of them is in the backup");
+            return Err(fatal(FailureCode::SourceInconsistent, format!("{}: {odd}", collection.name)));
         }
+        collection.size_bytes = bytes;
+        collection.delta_logs = Some(delta_logs);
+        Ok(())
     }
 
     /// Whether there is another entry; names the pages in the manifest as they come.

@@ -182,6 +182,7 @@ pub(crate) mod tests {
             schema: String::new(),
             primary_key: "id".to_owned(),
             fields: Vec::new(),
+            delta_logs: None,
             shards: 1,
             consistency_level: 0,
             properties: Vec::new(),

@@ -62,6 +62,11 @@ async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u6
             format!("the backup has {} rows, the imports counted {imported}, {found} are found", capture.rows.rows()),
         ));
     }
+    if found == 0 && must_have_rows(&capture) {
+        shared.save(line).await?;
+        let rows = capture.rows.rows();
+        return Err(failed(line, format!("the backup has {rows} rows and no deletes of them, and none is found")));
+    }
     if !capture.sample.is_empty() {
         let there = shared.milvus.find_keys(&name, &capture.sample).await?;
         let missing = capture.sample.iter().filter(|key| !there.contains(key)).count();
@@ -76,6 +81,11 @@ async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u6
 
 fn failed(line: &CollectionRestore, what: String) -> Halt {
     fatal(FailureCode::VerificationFailed, format!("{}: {what}", line.target))
+}
+
+/// Whether there must be rows, also where they were never counted exactly: nothing in the backup deletes any.
+fn must_have_rows(capture: &CollectionCapture) -> bool {
+    capture.rows.rows() > 0 && capture.delta_logs == Some(0)
 }
 
 /// The rows that must be found: those of the point in time where they were counted then, otherwise what was imported.

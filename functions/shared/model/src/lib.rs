@@ -42,9 +42,10 @@ pub use restore::{
     RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name, rebuilt_name, restore_owns,
 };
 pub use snapshot::{
-    CollectionCapture, Completeness, DatabaseCapture, FieldCapture, FieldPresence, IndexCapture, LeftOut, LeftOutCause,
-    Loaded, Manifest, ObjectEntry, ObjectKey, Origin, PageRef, PartitionCapture, PrimaryKey, Principal, RowCount,
-    SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion, TIME_TO_LIVE, Totals, Visibility,
+    CollectionCapture, Completeness, CountKind, DatabaseCapture, FieldCapture, FieldPresence, IndexCapture, LeftOut,
+    LeftOutCause, Loaded, Manifest, ObjectEntry, ObjectKey, Origin, PageRef, PartitionCapture, PrimaryKey, Principal,
+    RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion, TIME_TO_LIVE, Totals,
+    Visibility,
 };
 pub use usage::{
     Account, AccountError, Charge, Correction, CorrectionId, Currency, Hour, Metered, Month, Price, Prices,

@@ -21,6 +21,7 @@ Exit codes:
   2    wrong arguments
   3    the API is unreachable, or there are no credentials
   4    not confirmed
+  5    the backup that was waited for is available, and incomplete
   130  interrupted (Ctrl-C) while a job was waited for, which goes on
   141  whoever read the output has closed it";
 

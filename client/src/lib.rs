@@ -36,6 +36,9 @@ pub(crate) enum Error {
     /// The job ended otherwise than hoped.
     #[error("{0}")]
     Ended(String),
+    /// The backup is there, and something is missing from it, or may be.
+    #[error("the backup is available and incomplete: {0}")]
+    Incomplete(String),
     /// The arguments, together, aren't right.
     #[error("{0}")]
     Usage(String),
@@ -77,6 +80,7 @@ impl Error {
             Self::Usage(_) => 2,
             Self::Unreachable(_) | Self::Credentials(_) => 3,
             Self::NotConfirmed(_) => 4,
+            Self::Incomplete(_) => 5,
             Self::Waiting { why, .. } => why.code(),
             Self::Interrupted { .. } => 130,
         }

@@ -43,6 +43,10 @@ pub(crate) fn field(object: &Value, name: &str) -> String {
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };
+    printable(&text)
+}
+
+fn printable(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 
@@ -58,6 +62,36 @@ pub(crate) fn time(object: &Value, name: &str) -> String {
         (Some(seconds), true) => format!("{}Z", seconds.replacen('T', " ", 1)),
         _ => text,
     }
+}
+
+/// A number of rows, with what kind of count it is: `rowsExpected` and `rowsExpectedIs`.
+pub(crate) fn rows(object: &Value, name: &str) -> String {
+    match (field(object, name), field(object, &format!("{name}Is")).as_str()) {
+        (bound, "AT_MOST") if !bound.is_empty() => format!("at most {bound}"),
+        (rows, _) => rows,
+    }
+}
+
+/// Whether a backup has everything that was asked for; empty where that isn't known.
+pub(crate) fn complete(backup: &Value) -> String {
+    let word = match backup.get("complete").and_then(Value::as_bool) {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "",
+    };
+    word.to_owned()
+}
+
+/// Why a backup is incomplete.
+pub(crate) fn reasons(backup: &Value) -> impl Iterator<Item = String> {
+    let reasons = backup.get("incompleteReasons").and_then(Value::as_array).into_iter().flatten();
+    reasons.filter_map(Value::as_str).map(printable)
+}
+
+/// Whether a backup is complete and, if it isn't, why.
+pub(crate) fn completeness(backup: &Value) -> Vec<(&'static str, String)> {
+    let reasons = reasons(backup).map(|reason| ("incomplete", reason));
+    [("complete", complete(backup))].into_iter().chain(reasons).collect()
 }
 
 /// In the largest unit of which there is one, to a tenth.
@@ -100,6 +134,23 @@ mod tests {
         assert_eq!(time(&backup, "failure"), "");
         assert_eq!(field(&backup, "failure"), "");
         assert_eq!(field(&backup, "storage.bucket"), "b");
+    }
+
+    #[test]
+    fn an_upper_bound_is_not_shown_as_a_count() {
+        let of = |is: Value| rows(&json!({ "entityCount": 2000, "entityCountIs": is }), "entityCount");
+        assert_eq!(["AT_MOST", "EXACT"].map(|is| of(json!(is))), ["at most 2000", "2000"]);
+        assert_eq!(of(Value::Null), "2000");
+        assert_eq!(rows(&json!({ "entityCount": null, "entityCountIs": null }), "entityCount"), "");
+    }
+
+    #[test]
+    fn each_reason_of_an_incomplete_backup_is_a_line() {
+        let incomplete = json!({ "complete": false, "incompleteReasons": ["a.b: broken", "c\u{1b}[2J"] });
+        let lines = "complete    no\nincomplete  a.b: broken\nincomplete  c\u{fffd}[2J\n";
+        assert_eq!(facts(&completeness(&incomplete)), lines);
+        assert_eq!(facts(&completeness(&json!({ "complete": true }))), "complete  yes\n");
+        assert_eq!(facts(&completeness(&json!({ "complete": null }))), "");
     }
 
     #[test]

@@ -103,6 +103,11 @@ def register(stack: LocalStack) -> None:
     detail("POST /instances/demo/preflight", f"{len(report['checks'])} checks, none failed")
 
 
+def rows(counted: dict[str, Any]) -> str:
+    bound = "at most " if counted["entityCountIs"] == "AT_MOST" else ""
+    return f"{bound}{counted['entityCount']:,} rows"
+
+
 def back_up(api: Api, name: str) -> str:
     """Takes a backup and shows what list and describe say of it; answers its id."""
     created = api.post("/instances/demo/backups", {"name": name}).expect(202)
@@ -111,11 +116,11 @@ def back_up(api: Api, name: str) -> str:
     backup = follow(api, path, "AVAILABLE")
     listed = api.get("/instances/demo/backups").expect(200)["items"]
     detail("GET  /instances/demo/backups", f"{len(listed)} backup, {listed[0]['name']}, {listed[0]['status']}")
-    detail("GET  /instances/demo/backups/{id}", f"{backup['entityCount']:,} rows, {size(backup['sizeBytes'])}")
+    detail("GET  /instances/demo/backups/{id}", f"{rows(backup)}, {size(backup['sizeBytes'])}")
     for database in backup["databases"]:
         for collection in database["collections"]:
             name = f"{database['name']}.{collection['name']}"
-            detail(f"  {name}", f"{collection['entityCount']:,} rows, {size(collection['sizeBytes'])}")
+            detail(f"  {name}", f"{rows(collection)}, {size(collection['sizeBytes'])}")
     backup_id: str = created["backupId"]
     return backup_id
 

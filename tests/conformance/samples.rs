@@ -6,10 +6,10 @@ use chrono::{DateTime, TimeDelta};
 use milvault_model::{
     Account, Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupKind, BackupName, BackupPhase,
     BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness,
-    Copied, Copying, Correction, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports, Instance,
-    InstanceId, Loaded, Notice, ObjectKey, PageSet, Planning, Previous, Principal, Progress, Region, Reload, Restore,
-    RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage,
-    Swap, Time, Totals, Troubled, Unexplained, UsageRecord, Verification, Verifying, Visibility, Wanted,
+    Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports,
+    Instance, InstanceId, Loaded, Notice, ObjectKey, PageSet, Planning, Previous, Principal, Progress, Region, Reload,
+    Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot,
+    Storage, Swap, Time, Totals, Troubled, Unexplained, UsageRecord, Verification, Verifying, Visibility, Wanted,
 };
 
 /// A time whose every digit counts.
@@ -204,6 +204,7 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
         capture_page: u32::MAX,
         loaded_before: Loaded::Partitions { replicas: 2, names: vec!["_default".to_owned(), String::new()] },
         rows_expected: u64::MAX,
+        rows_expected_is: CountKind::Exact,
         rows_found: None,
         attempts: 0,
         unavailable_ms: Some(0),

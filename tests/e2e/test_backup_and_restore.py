@@ -6,7 +6,7 @@ import numpy
 from pymilvus import Collection, utility
 
 from product import Product
-from rows import count, delete, drop, fill, insert, rows_of
+from rows import DIMENSIONS, count, delete, drop, fill, insert, rows_of
 
 
 def test_two_large_collections_come_back_row_by_row(product: Product) -> None:
@@ -17,8 +17,10 @@ def test_two_large_collections_come_back_row_by_row(product: Product) -> None:
     assert [len(rows) for rows in before.values()] == [57_000, 49_000]
 
     backup = product.backup("everything")
-    assert backup["entityCount"] == 106_000
+    assert (backup["entityCount"], backup["entityCountIs"]) == (106_000, "EXACT")
     assert backup["collectionCount"] == 2
+    assert backup["complete"] is True and "incompleteReasons" not in backup
+    assert backup["capturedAs"] == {"user": None, "seesEverything": True}
     assert backup["sizeBytes"] == backup["addedBytes"] == sum(product.stored().values())
     [database] = [d for d in backup["databases"] if d["collections"]]
     assert database["name"] == product.database
@@ -152,6 +154,43 @@ def test_what_is_not_to_be_reloaded_is_named(product: Product) -> None:
     restore = product.restore(backupName="both", reload="NONE", keepPreviousHours=0)
     assert all(c["loadRequired"] for c in restore["collections"])
     assert str(utility.load_state("loaded")) == "NotLoad"
+
+
+def test_an_entity_count_says_whether_it_is_exact_or_an_upper_bound(product: Product) -> None:
+    fill("loaded", 1_000, deleted=20)
+    fill("unloaded", 1_000, deleted=20).release()
+    backup = product.backup("counted")
+    [database] = [d for d in backup["databases"] if d["collections"]]
+    counts = {c["name"]: (c["entityCountIs"], c["entityCount"]) for c in database["collections"]}
+    kind, bound = counts["unloaded"]
+    assert counts["loaded"] == ("EXACT", 980) and kind == "AT_MOST" and 980 <= bound <= 1_000
+    assert (backup["entityCountIs"], backup["entityCount"]) == ("AT_MOST", 980 + bound)
+
+    restore = product.restore(backupName="counted")
+    expected = {c["source"].split(".")[1]: (c["rowsExpectedIs"], c["rowsExpected"]) for c in restore["collections"]}
+    assert expected == counts
+    assert [c["rowsFound"] for c in restore["collections"]] == [980, 980]
+
+
+def test_of_rows_with_one_primary_key_each_comes_back(product: Product) -> None:
+    insert(fill("twice", 500, seed=1), range(500), numpy.random.default_rng(2))
+    copies = [numpy.random.default_rng(seed).random((500, DIMENSIONS), dtype=numpy.float32) for seed in (1, 2)]
+
+    def all_are_there() -> bool:
+        """Which of two copies a query answers isn't defined; a search finds each by its own vector."""
+        nearest = {"metric_type": "L2", "params": {"nprobe": 16}}
+        for vectors in copies:
+            hits = Collection("twice").search(vectors.tolist(), "vector", nearest, limit=1, consistency_level="Strong")
+            if any(hit[0].id != key or hit[0].distance > 1e-9 for key, hit in enumerate(hits)):
+                return False
+        return count("twice") == 1_000
+
+    assert all_are_there()
+    product.backup("duplicates")
+    drop("twice")
+    restore = product.restore(backupName="duplicates")
+    assert [c["rowsFound"] for c in restore["collections"]] == [1_000]
+    assert all_are_there()
 
 
 def test_a_damaged_backup_is_found_and_refused_and_heals(product: Product) -> None:

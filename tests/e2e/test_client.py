@@ -29,7 +29,7 @@ from stack.emulator import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from product import Product
 from rows import count, drop, fill, rows_of
 
-DONE, REFUSED, USAGE, UNREACHABLE, NOT_CONFIRMED = range(5)
+DONE, REFUSED, USAGE, UNREACHABLE, NOT_CONFIRMED, INCOMPLETE = range(6)
 INTERRUPTED, READER_GONE = 128 + signal.SIGINT, 128 + signal.SIGPIPE
 CLOSED = None  # the connection, without an answer
 
@@ -387,6 +387,34 @@ def test_a_wait_outlasts_an_api_that_is_away_for_longer_than_a_call_is_made_agai
     assert "COPY 42 %" in ran.stderr and "trying again" in ran.stderr
     polls = api.asked[1:-1]
     assert {asked.query["limit"] for asked in polls} == {"1"} and api.asked[-1].query["limit"] == "1000"
+
+
+def test_a_backup_that_is_available_and_incomplete_has_an_exit_code_of_its_own(client: Client) -> None:
+    left_out = {"collection": "default.broken", "cause": "TROUBLE", "reason": "it can't be described"}
+    incomplete = {
+        "backupId": "bk-1",
+        "status": "AVAILABLE",
+        "complete": False,
+        "incompleteReasons": ["default.broken: it can't be described"],
+        "entityCount": 2000,
+        "entityCountIs": "AT_MOST",
+        "databases": [],
+        "leftOut": [left_out],
+        "nextCursor": None,
+    }
+    accepted = (202, {"backupId": "bk-1", "status": "PENDING", "complete": None})
+    with impostor(in_turn(accepted, (200, incomplete))) as api:
+        ran = client.run("backup", "create", "orders", "before", **api.environment)
+        shown = client("backup", "show", "orders", "bk-1", **api.environment)
+        document = json.loads(client("--json", "backup", "show", "orders", "bk-1", **api.environment))
+    assert ran.returncode == INCOMPLETE, ran.stderr
+    assert "left out: default.broken: it can't be described" in ran.stderr.splitlines()
+    assert ran.stderr.splitlines()[-1].endswith("incomplete: default.broken: it can't be described")
+    for text in (ran.stdout, shown):
+        assert ["complete", "no"] in words(text) and ["rows", "at", "most", "2000"] in words(text)
+    assert document == incomplete
+    with impostor(in_turn(accepted, (200, incomplete | {"complete": True}))) as api:
+        assert ["complete", "yes"] in words(client("backup", "create", "orders", "before", **api.environment))
 
 
 def test_a_wait_that_is_refused_says_that_the_job_goes_on(client: Client) -> None:

@@ -164,3 +164,25 @@ fn the_documents_codes_are_those_that_the_handlers_give() {
     }
     assert_eq!(answered, given);
 }
+
+#[test]
+fn the_documents_causes_of_failed_jobs_are_those_of_the_model() {
+    let source = text("functions/shared/model/src/job.rs");
+    let body = source.split("pub enum FailureCode {").nth(1).unwrap().split('}').next().unwrap();
+    let code = body.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+    let variants = code.filter_map(|line| line.strip_suffix(','));
+    // As serde writes them.
+    let screaming = |variant: &str| -> String {
+        let letters = variant.char_indices().flat_map(|(place, letter)| {
+            let gap = (place > 0 && letter.is_uppercase()).then_some('_');
+            gap.into_iter().chain(letter.to_uppercase())
+        });
+        letters.collect()
+    };
+    let given: BTreeSet<String> = variants.map(screaming).collect();
+    let listed = &document()["components"]["schemas"]["Failure"]["properties"]["code"]["enum"];
+    let listed: BTreeSet<String> =
+        listed.as_sequence().unwrap().iter().map(|code| code.as_str().unwrap().to_owned()).collect();
+    assert!(given.contains("SOURCE_INCONSISTENT"), "{given:?}");
+    assert_eq!(listed, given);
+}

@@ -487,13 +487,21 @@ fn the_scheduler_may_begin_backups_and_do_nothing_else() {
 #[test]
 fn whoever_wants_to_be_told_of_failures_is_told_of_each_kind_that_there_is() {
     use milvault_model::NoticeKind::{
-        AutomaticBackupFailed, AutomaticBackupLate, AutomaticBackupMissed, BackupDamaged, BackupFailed, RestoreFailed,
+        AutomaticBackupFailed, AutomaticBackupLate, AutomaticBackupMissed, BackupDamaged, BackupFailed,
+        BackupIncomplete, RestoreFailed,
     };
     let template = Template::read();
     let pattern = &template.resources("AWS::Events::Rule")["FailureRule"]["Properties"]["EventPattern"];
     let told: BTreeSet<&str> = pattern["detail-type"].as_sequence().unwrap().iter().map(text).collect();
-    let failures =
-        [AutomaticBackupFailed, AutomaticBackupLate, AutomaticBackupMissed, BackupDamaged, BackupFailed, RestoreFailed];
+    let failures = [
+        AutomaticBackupFailed,
+        AutomaticBackupLate,
+        AutomaticBackupMissed,
+        BackupDamaged,
+        BackupFailed,
+        BackupIncomplete,
+        RestoreFailed,
+    ];
     assert_eq!(told, failures.map(|kind| kind.detail_type()).into());
 }
 

@@ -7,7 +7,7 @@ use crate::{
     Error,
     api::{Api, Condition},
     arguments::AutoCommand,
-    show::{facts, field, time},
+    show::{completeness, facts, field, time},
 };
 
 pub(super) async fn run(api: &Api, form: Form, command: AutoCommand) -> Result<(), Error> {
@@ -46,7 +46,8 @@ fn to_the_second(time: String) -> String {
 }
 
 fn show(found: &Value) -> String {
-    facts(&[
+    let last = found.get("lastRun").map(completeness).unwrap_or_default();
+    let plan = [
         ("enabled", field(found, "enabled")),
         ("time", field(found, "time")),
         ("time zone", field(found, "timezone")),
@@ -57,5 +58,21 @@ fn show(found: &Value) -> String {
         ("at", time(found, "lastRun.at")),
         ("backup", field(found, "lastRun.backupId")),
         ("failure", field(found, "lastRun.failure.message")),
-    ])
+    ];
+    facts(&plan.into_iter().chain(last).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_run_that_made_an_incomplete_backup_says_so() {
+        let last = json!({ "status": "COMPLETED", "complete": false, "incompleteReasons": ["default.b: broken"] });
+        assert_eq!(
+            show(&json!({ "enabled": true, "lastRun": last })),
+            "enabled     true\nlast run    COMPLETED\ncomplete    no\nincomplete  default.b: broken\n"
+        );
+        assert_eq!(show(&json!({ "enabled": true, "lastRun": null })), "enabled  true\n");
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
     api::Api,
     arguments::BackupCommand,
     output::say,
-    show::{facts, field, size, table, time},
+    show::{complete, completeness, facts, field, reasons, rows, size, table, time},
     wait::{Job, Kind},
 };
 
@@ -26,7 +26,8 @@ pub(super) async fn run(api: &Api, form: Form, command: BackupCommand) -> Result
             let found = ended(api, job, waiting, accepted).await?;
             form.print(&found, show)?;
             left_out(&found);
-            succeeded(&found, waiting, "AVAILABLE")
+            succeeded(&found, waiting, "AVAILABLE")?;
+            whole(&found)
         }
         BackupCommand::List { instance, status, kind, deleted } => {
             let mut query: Vec<(&str, String)> = Vec::new();
@@ -81,23 +82,26 @@ fn list(found: &Value) -> String {
         let [id, name, kind, status] = ["backupId", "name", "type", "status"].map(|name| field(backup, name));
         let [size, added] = ["sizeBytes", "addedBytes"].map(|name| size(backup, name));
         let [created, expires] = ["createdAt", "expiresAt"].map(|name| time(backup, name));
-        vec![id, name, kind, status, size, added, created, expires]
+        vec![id, name, kind, status, complete(backup), size, added, created, expires]
     };
-    let headings = ["backup", "name", "type", "status", "size", "added", "created", "expires"];
+    let headings = ["backup", "name", "type", "status", "complete", "size", "added", "created", "expires"];
     table(&headings, &items(found, "items").map(row).collect::<Vec<_>>())
 }
 
 fn show(found: &Value) -> String {
-    let mut text = facts(&[
+    let what = [
         ("backup", field(found, "backupId")),
         ("name", field(found, "name")),
         ("type", field(found, "type")),
         ("status", field(found, "status")),
+    ];
+    let more = [
         ("phase", field(found, "phase")),
         ("percent", field(found, "progress.percent")),
         ("size", size(found, "sizeBytes")),
         ("added", size(found, "addedBytes")),
-        ("rows", field(found, "entityCount")),
+        ("rows", rows(found, "entityCount")),
+        ("captured as", captured_as(found)),
         ("engine", field(found, "engineVersion")),
         ("created", time(found, "createdAt")),
         ("point in time", time(found, "pointInTime")),
@@ -106,20 +110,39 @@ fn show(found: &Value) -> String {
         ("failure", field(found, "failure.message")),
         ("verification", field(found, "verification.status")),
         ("verified", time(found, "verification.completedAt")),
-    ]);
-    let mut rows = Vec::new();
+    ];
+    let all: Vec<_> = what.into_iter().chain(completeness(found)).chain(more).collect();
+    let mut text = facts(&all);
+    let mut lines = Vec::new();
     for database in items(found, "databases") {
         for collection in items(database, "collections") {
             let name = format!("{}.{}", field(database, "name"), field(collection, "name"));
-            let [entities, partitions] = ["entityCount", "partitions"].map(|name| field(collection, name));
-            rows.push(vec![name, entities, size(collection, "sizeBytes"), partitions]);
+            let [entities, bytes] = [rows(collection, "entityCount"), size(collection, "sizeBytes")];
+            lines.push(vec![name, entities, bytes, field(collection, "partitions")]);
         }
     }
-    if !rows.is_empty() {
+    if !lines.is_empty() {
         text.push('\n');
-        text.push_str(&table(&["collection", "rows", "size", "partitions"], &rows));
+        text.push_str(&table(&["collection", "rows", "size", "partitions"], &lines));
     }
     text
+}
+
+/// The user that Milvus was asked as, where it is known.
+fn captured_as(found: &Value) -> String {
+    match (field(found, "capturedAs.user"), found.pointer("/capturedAs/seesEverything").and_then(Value::as_bool)) {
+        (user, Some(false)) if user.is_empty() => "a user who may not see everything".to_owned(),
+        (user, Some(false)) => format!("{user}, who may not see everything"),
+        (user, _) => user,
+    }
+}
+
+/// Whether a backup that was waited for has everything that was asked for.
+fn whole(found: &Value) -> Result<(), Error> {
+    if found.get("complete") != Some(&Value::Bool(false)) {
+        return Ok(());
+    }
+    Err(Error::Incomplete(reasons(found).collect::<Vec<_>>().join("; ")))
 }
 
 /// Says what was there and isn't in it.
@@ -164,6 +187,34 @@ mod tests {
             "backup   bk-1\nname     2026-11-23T05:39:01.079Z\nstatus   AVAILABLE\nsize     906.4 kB\n\
              created  2026-11-23 05:39:01Z\n\nCOLLECTION     ROWS  SIZE  PARTITIONS\ndefault.items  5     99 B  1\n"
         );
+    }
+
+    #[test]
+    fn an_incomplete_backup_is_shown_as_such_with_its_reasons_its_user_and_upper_bounds() {
+        let found = json!({
+            "backupId": "bk-1", "status": "AVAILABLE", "complete": false, "incompleteReasons": ["default.b: broken"],
+            "entityCount": 7, "entityCountIs": "AT_MOST", "capturedAs": { "user": "backup", "seesEverything": false },
+            "databases": [{ "name": "default", "collections": [
+                { "name": "a", "entityCount": 5, "entityCountIs": "EXACT", "sizeBytes": 99, "partitions": 1 },
+                { "name": "b", "entityCount": 2, "entityCountIs": "AT_MOST", "sizeBytes": 9, "partitions": 1 }
+            ] }]
+        });
+        assert_eq!(
+            show(&found),
+            "backup       bk-1\nstatus       AVAILABLE\ncomplete     no\nincomplete   default.b: broken\n\
+             rows         at most 7\ncaptured as  backup, who may not see everything\n\n\
+             COLLECTION  ROWS       SIZE  PARTITIONS\ndefault.a   5          99 B  1\ndefault.b   at most 2  9 B   1\n"
+        );
+        let listed = list(&json!({ "items": [found] }));
+        assert!(listed.contains("AVAILABLE  no "), "{listed}");
+    }
+
+    #[test]
+    fn only_a_backup_that_is_known_to_be_incomplete_isnt_whole() {
+        let incomplete = whole(&json!({ "complete": false, "incompleteReasons": ["a", "b"] })).unwrap_err();
+        assert_eq!(incomplete.to_string(), "the backup is available and incomplete: a; b");
+        assert!(whole(&json!({ "complete": true })).is_ok());
+        assert!(whole(&json!({ "complete": null })).is_ok() && whole(&json!({})).is_ok());
     }
 
     #[test]

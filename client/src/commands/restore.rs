@@ -8,7 +8,7 @@ use crate::{
     api::Api,
     arguments::{Mode, Reload, RestoreCommand, Start},
     output::say,
-    show::{facts, field, table, time},
+    show::{facts, field, reasons, rows, table, time},
     wait::{Job, Kind},
 };
 
@@ -51,6 +51,9 @@ async fn begin(api: &Api, form: Form, start: Start) -> Result<(), Error> {
     }
     let source = start.from.as_deref().unwrap_or(instance);
     let backup = find::backup(api, source, &start.backup).await?;
+    for reason in reasons(&backup) {
+        say(format!("warning: the backup is incomplete: {reason}"));
+    }
     // What is kept can be brought back by a rollback, so that only this can't be undone.
     if matches!(start.mode, Mode::Replace) && start.keep_previous_hours == 0 {
         confirm(start.confirmation, &replaced(&backup, source, &start))?;
@@ -121,15 +124,15 @@ fn show(found: &Value) -> String {
     ]);
     let row = |line: &Value| {
         let load = if line.get("loadRequired") == Some(&Value::Bool(true)) { "yes" } else { "" };
-        let [name, state, expected, found, gone] =
-            ["name", "state", "rowsExpected", "rowsFound", "unavailableMs"].map(|name| field(line, name));
+        let [name, state, found, gone] = ["name", "state", "rowsFound", "unavailableMs"].map(|name| field(line, name));
+        let expected = rows(line, "rowsExpected");
         vec![name, state, expected, found, gone, load.to_owned(), field(line, "previousCollection")]
     };
-    let rows: Vec<_> = items(found, "collections").map(row).collect();
-    if !rows.is_empty() {
+    let lines: Vec<_> = items(found, "collections").map(row).collect();
+    if !lines.is_empty() {
         let headings = ["collection", "state", "rows expected", "found", "gone for ms", "to load", "previous"];
         text.push('\n');
-        text.push_str(&table(&headings, &rows));
+        text.push_str(&table(&headings, &lines));
     }
     text
 }

@@ -44,9 +44,10 @@ pub use restore::{
 };
 pub use root_path::RootPath;
 pub use snapshot::{
-    CollectionCapture, Completeness, DatabaseCapture, FieldCapture, FieldPresence, IndexCapture, LeftOut, LeftOutCause,
-    Loaded, Manifest, ObjectEntry, ObjectKey, Origin, PageRef, PartitionCapture, PrimaryKey, Principal, RowCount,
-    SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion, TIME_TO_LIVE, Totals, Visibility,
+    CollectionCapture, Completeness, CountKind, DatabaseCapture, FieldCapture, FieldPresence, IndexCapture, LeftOut,
+    LeftOutCause, Loaded, Manifest, ObjectEntry, ObjectKey, Origin, PageRef, PartitionCapture, PrimaryKey, Principal,
+    RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion, TIME_TO_LIVE, Totals,
+    Visibility,
 };
 pub use usage::{
     Account, AccountError, Charge, Correction, CorrectionId, Currency, Hour, Metered, Month, Price, Prices,

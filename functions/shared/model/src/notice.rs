@@ -3,13 +3,17 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{Backup, BackupState, Due, DueKind, Failure, InstanceId, MissedRuns, Restore, RestoreState, Time};
+use crate::{
+    Backup, BackupState, Due, DueKind, Failure, InstanceId, MissedRuns, Restore, RestoreState, Snapshot, Time,
+};
 
 /// What happened: the `detail-type` of its event, as `docs/events.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum NoticeKind {
-    /// A backup became AVAILABLE.
+    /// A backup became AVAILABLE with everything that was asked for.
     BackupCompleted,
+    /// A backup became AVAILABLE, and something is missing from it, or may be.
+    BackupIncomplete,
     /// A backup ended without a result.
     BackupFailed,
     /// A backup was stopped by its caller.
@@ -39,6 +43,7 @@ impl NoticeKind {
     pub fn detail_type(self) -> &'static str {
         match self {
             Self::BackupCompleted => "Backup Completed",
+            Self::BackupIncomplete => "Backup Incomplete",
             Self::BackupFailed => "Backup Failed",
             Self::BackupCancelled => "Backup Cancelled",
             Self::BackupExpired => "Backup Expired",
@@ -81,7 +86,8 @@ impl Notice {
     }
 
     fn of_backup(backup: &Backup, kind: NoticeKind, at: Time) -> Self {
-        let totals = backup.state.snapshot().map(|snapshot| snapshot.totals);
+        let snapshot = backup.state.snapshot();
+        let totals = snapshot.map(|snapshot| snapshot.totals);
         let failure = match &backup.state {
             BackupState::Failed { failure, .. } | BackupState::Damaged { failure, .. } => Some(failure),
             _ => None,
@@ -91,11 +97,13 @@ impl Notice {
             "name": backup.name,
             "type": backup.kind,
             "status": backup.state.status(),
+            "complete": snapshot.and_then(Snapshot::is_complete),
+            "incompleteReasons": snapshot.and_then(|snapshot| snapshot.completeness.reasons()),
             "sizeBytes": totals.map(|totals| totals.size_bytes),
             "addedBytes": totals.map(|totals| totals.added_bytes),
             "objects": totals.map(|totals| totals.objects),
             "createdAt": shown(backup.created_at),
-            "startedAt": backup.state.snapshot().map(|snapshot| shown(snapshot.started_at)),
+            "startedAt": snapshot.map(|snapshot| shown(snapshot.started_at)),
             "expiresAt": backup.expires_at.map(shown),
             "failure": failure,
         });
@@ -110,7 +118,8 @@ impl Notice {
     /// That a backup ended, if it is in a state of which users are told.
     pub fn backup_ended(backup: &Backup, at: Time) -> Option<Self> {
         let kind = match &backup.state {
-            BackupState::Available(_) => NoticeKind::BackupCompleted,
+            BackupState::Available(snapshot) if snapshot.completeness.is_complete() => NoticeKind::BackupCompleted,
+            BackupState::Available(_) => NoticeKind::BackupIncomplete,
             BackupState::Damaged { .. } => NoticeKind::BackupDamaged,
             BackupState::Failed { .. } => NoticeKind::BackupFailed,
             BackupState::Cancelled { .. } => NoticeKind::BackupCancelled,
@@ -190,4 +199,65 @@ fn subject(scheduled_for: Time) -> String {
 
 fn shown(time: Time) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+
+    use super::*;
+    use crate::{BackupKind, CaptureMethod, Completeness, Principal, Totals, Visibility};
+
+    fn at(seconds: i64) -> Time {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+    }
+
+    fn told(kind: BackupKind, completeness: Completeness) -> Notice {
+        let snapshot = Snapshot {
+            started_at: at(1),
+            completed_at: at(9),
+            point_in_time: at(5),
+            totals: Totals::default(),
+            completeness,
+            captured_as: Some(Principal { user: None, visibility: Visibility::Everything }),
+        };
+        let backup = Backup {
+            id: "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            instance_id: "orders".parse().unwrap(),
+            name: "nightly".parse().unwrap(),
+            kind,
+            method: CaptureMethod::Binlog,
+            region: "eu-west-1".parse().unwrap(),
+            engine_version: "2.6.0".to_owned(),
+            selection: Vec::new(),
+            created_at: at(0),
+            expires_at: None,
+            kept_until: None,
+            all_locked_until: None,
+            locked_until: None,
+            deletion_requested_at: None,
+            cancel_requested_at: None,
+            pins: Default::default(),
+            verification: None,
+            state: BackupState::Available(snapshot),
+        };
+        Notice::backup_ended(&backup, at(9)).unwrap()
+    }
+
+    #[test]
+    fn an_incomplete_backup_is_told_apart_from_a_complete_one_whoever_asked_for_it() {
+        for kind in [BackupKind::Manual, BackupKind::Auto] {
+            let complete = told(kind, Completeness::Complete);
+            assert_eq!(complete.kind.detail_type(), "Backup Completed");
+            assert_eq!(
+                (&complete.detail["complete"], &complete.detail["incompleteReasons"]),
+                (&json!(true), &Value::Null)
+            );
+            let incomplete = told(kind, Completeness::Incomplete { reasons: vec!["some".to_owned()] });
+            assert_eq!(incomplete.kind.detail_type(), "Backup Incomplete");
+            assert_eq!(incomplete.detail["complete"], false);
+            assert_eq!(incomplete.detail["incompleteReasons"], json!(["some"]));
+            assert_eq!(incomplete.detail["status"], "AVAILABLE");
+        }
+    }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BackupId, BackupName, CollectionName, CollectionPattern, Due, DueKind, Ending, Failure, InstanceId, Loaded,
-    Progress, Region, RestoreId, Time,
+    BackupId, BackupName, CollectionName, CollectionPattern, CountKind, Due, DueKind, Ending, Failure, InstanceId,
+    Loaded, Progress, Region, RestoreId, Time,
 };
 
 /// A restore as the catalog keeps it. What happens to each collection is in its ledger of [`CollectionRestore`]s.
@@ -312,6 +312,9 @@ pub struct CollectionRestore {
     pub loaded_before: Loaded,
     /// Rows in the backup.
     pub rows_expected: u64,
+    /// What kind of count that is.
+    #[serde(default)]
+    pub rows_expected_is: CountKind,
     /// Rows found in what was rebuilt, once counted.
     pub rows_found: Option<u64>,
     /// How often it was built from the beginning.

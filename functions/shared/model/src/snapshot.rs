@@ -198,6 +198,11 @@ impl Totals {
     pub fn is_counted_exactly(&self) -> bool {
         self.counted_exactly == self.collections
     }
+
+    /// What kind of count `entities` is.
+    pub fn entities_are(&self) -> CountKind {
+        if self.is_counted_exactly() { CountKind::Exact } else { CountKind::AtMost }
+    }
 }
 
 /// What the catalog knows of a finished snapshot.
@@ -218,6 +223,18 @@ pub struct Snapshot {
     /// See [`Manifest::captured_as`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captured_as: Option<Principal>,
+}
+
+impl Snapshot {
+    /// Whether nothing is missing; `None` for a snapshot of before it was recorded who captured it, because that user
+    /// may not have seen every collection.
+    pub fn is_complete(&self) -> Option<bool> {
+        match (&self.completeness, &self.captured_as) {
+            (Completeness::Incomplete { .. }, _) => Some(false),
+            (Completeness::Complete, Some(_)) => Some(true),
+            (Completeness::Complete, None) => None,
+        }
+    }
 }
 
 /// Whether a backup has everything that was asked for.
@@ -258,6 +275,14 @@ impl Completeness {
     /// Whether nothing is missing.
     pub fn is_complete(&self) -> bool {
         *self == Self::Complete
+    }
+
+    /// Why something is missing, for people; `None` if nothing is.
+    pub fn reasons(&self) -> Option<&[String]> {
+        match self {
+            Self::Complete => None,
+            Self::Incomplete { reasons } => Some(reasons),
+        }
     }
 }
 
@@ -536,11 +561,30 @@ pub enum RowCount {
     },
 }
 
+/// What kind of count a number of rows is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CountKind {
+    /// The number itself.
+    Exact,
+    /// An upper bound.
+    #[default]
+    AtMost,
+}
+
 impl RowCount {
     /// The number to show.
     pub fn rows(self) -> u64 {
         match self {
             Self::Exactly { rows } | Self::AtMost { rows } => rows,
+        }
+    }
+
+    /// What kind of count it is.
+    pub fn kind(self) -> CountKind {
+        match self {
+            Self::Exactly { .. } => CountKind::Exact,
+            Self::AtMost { .. } => CountKind::AtMost,
         }
     }
 
@@ -593,5 +637,48 @@ mod tests {
         assert!(!RowCount::AtMost { rows: 5 }.admits(6));
         assert!(RowCount::Exactly { rows: 5 }.admits(5));
         assert!(!RowCount::Exactly { rows: 5 }.admits(4));
+    }
+
+    #[test]
+    fn a_sum_is_exact_only_if_every_collection_was_counted_exactly() {
+        let totals = |counted_exactly| Totals { collections: 2, counted_exactly, ..Totals::default() };
+        assert_eq!(
+            [2, 1, 0].map(|n| totals(n).entities_are()),
+            [CountKind::Exact, CountKind::AtMost, CountKind::AtMost]
+        );
+        assert_eq!(Totals::default().entities_are(), CountKind::Exact);
+    }
+
+    #[test]
+    fn a_snapshot_of_before_it_was_recorded_is_not_said_to_be_complete() {
+        let old = r#"{"startedAt":"2026-11-23T03:00:00Z","completedAt":"2026-11-23T03:00:09Z",
+            "pointInTime":"2026-11-23T03:00:05Z","totals":{"sizeBytes":9,"addedBytes":9,"objects":1,"collections":1,"entities":5}}"#;
+        let mut snapshot: Snapshot = serde_json::from_str(old).unwrap();
+        assert_eq!((snapshot.is_complete(), snapshot.totals.entities_are()), (None, CountKind::AtMost));
+        snapshot.captured_as = Some(Principal { user: None, visibility: Visibility::Everything });
+        assert_eq!((snapshot.is_complete(), snapshot.completeness.reasons()), (Some(true), None));
+        let reasons = vec!["some".to_owned()];
+        snapshot.completeness = Completeness::Incomplete { reasons: reasons.clone() };
+        assert_eq!((snapshot.is_complete(), snapshot.completeness.reasons()), (Some(false), Some(&*reasons)));
+    }
+
+    fn left_out(cause: LeftOutCause, number: usize) -> LeftOut {
+        LeftOut { collection: format!("default.c{number}").parse().unwrap(), reason: "it is broken".into(), cause }
+    }
+
+    #[test]
+    fn only_trouble_and_a_user_who_may_not_see_all_make_a_backup_incomplete() {
+        let everything = Principal { user: None, visibility: Visibility::Everything };
+        let harmless = [left_out(LeftOutCause::Restores, 0), left_out(LeftOutCause::Dropped, 1)];
+        assert!(Completeness::of(&harmless, Some(&everything)).is_complete());
+        let reason = "the user 'backup' may not see all".to_owned();
+        let limited = Principal { user: None, visibility: Visibility::Unsure { reason: reason.clone() } };
+        let of_limited = Completeness::of(&harmless, Some(&limited));
+        assert_eq!(of_limited.reasons(), Some([reason].as_slice()));
+        let troubled: Vec<LeftOut> = (0..7).map(|number| left_out(LeftOutCause::Trouble, number)).collect();
+        let of_troubled = Completeness::of(&troubled, Some(&everything));
+        let reasons = of_troubled.reasons().unwrap();
+        assert_eq!((reasons.len(), reasons[0].as_str()), (6, "default.c0: it is broken"));
+        assert!(reasons[5].contains("2 more"), "{reasons:?}");
     }
 }

@@ -105,7 +105,7 @@ fn of_notice(notice: &Notice) -> Vec<Metric> {
     let began = notice.detail.get("startedAt").and_then(Value::as_str).and_then(|time| time.parse::<Time>().ok());
     let took = began.map(|began| (notice.at - began).as_seconds_f64()).filter(|took| *took > 0.0);
     match notice.kind {
-        NoticeKind::BackupCompleted => {
+        NoticeKind::BackupCompleted | NoticeKind::BackupIncomplete => {
             metrics.extend(took.map(|took| ("BackupDuration", Unit::Seconds, took)));
             metrics.extend(number("sizeBytes").map(|bytes| ("BackupSize", Unit::Bytes, bytes)));
             metrics.extend(number("addedBytes").map(|bytes| ("BackupAdded", Unit::Bytes, bytes)));
@@ -123,6 +123,7 @@ fn of_notice(notice: &Notice) -> Vec<Metric> {
 fn count(kind: NoticeKind) -> &'static str {
     match kind {
         NoticeKind::BackupCompleted => "BackupsCompleted",
+        NoticeKind::BackupIncomplete => "BackupsIncomplete",
         NoticeKind::BackupFailed => "BackupsFailed",
         NoticeKind::BackupCancelled => "BackupsCancelled",
         NoticeKind::BackupExpired => "BackupsExpired",
@@ -193,6 +194,16 @@ mod tests {
         notice.detail.insert("restoreId".to_owned(), json!("rs-1"));
         let line = line("Milvault/x", notice.at, &About::notice(&notice), None, &of_notice(&notice));
         assert_eq!((&line["restore"], line.get("backup"), line.get("requestId")), (&json!("rs-1"), None, None));
+    }
+
+    #[test]
+    fn an_incomplete_backup_is_counted_apart_and_measured_like_a_complete_one() {
+        let mut notice = completed();
+        let complete = of_notice(&notice);
+        notice.kind = NoticeKind::BackupIncomplete;
+        let incomplete = of_notice(&notice);
+        assert_eq!(incomplete[0], ("BackupsIncomplete", Unit::Count, 1.0));
+        assert_eq!(incomplete[1..], complete[1..]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use milvault_model::{AutoBackup, AutoRunState, Backup, BackupId, BackupState, Failure, Switch, Time};
 use serde::Serialize;
 
-use super::Timestamp;
+use super::{CompletenessView, Timestamp};
 
 /// What is set, when the next run is, and what became of the last one.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +26,9 @@ pub struct AutoBackupView {
 pub struct AutoRunView {
     status: &'static str,
     backup_id: Option<BackupId>,
+    /// Of the backup that it has made.
+    #[serde(flatten)]
+    completeness: CompletenessView,
     at: Timestamp,
     late_seconds: Option<i64>,
     failure: Option<Failure>,
@@ -52,7 +55,9 @@ impl AutoBackupView {
                     }
                 };
                 let late_seconds = run.late_by().map(|late| late.num_seconds());
-                AutoRunView { status, backup_id, at: run.scheduled_for.into(), late_seconds, failure }
+                // `made` is of a run that has made one.
+                let completeness = CompletenessView::of(made.and_then(|backup| backup.state.snapshot()));
+                AutoRunView { status, backup_id, completeness, at: run.scheduled_for.into(), late_seconds, failure }
             }),
             warnings,
         }

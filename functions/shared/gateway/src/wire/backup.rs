@@ -2,7 +2,7 @@
 
 use milvault_model::{
     Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupState, BackupStatus, CaptureMethod, CollectionCapture,
-    Failure, InstanceId, LeftOut, Region, Time,
+    CountKind, Failure, InstanceId, LeftOut, LeftOutCause, Principal, Region, Snapshot, Time, Visibility,
 };
 use serde::Serialize;
 
@@ -27,6 +27,10 @@ pub struct BackupView<'a> {
     added_bytes: Option<u64>,
     collection_count: Option<u64>,
     entity_count: Option<u64>,
+    entity_count_is: Option<CountKind>,
+    #[serde(flatten)]
+    completeness: CompletenessView,
+    captured_as: Option<PrincipalView<'a>>,
     engine_version: &'a str,
     region: &'a Region,
     created_at: Timestamp,
@@ -58,6 +62,9 @@ impl<'a> BackupView<'a> {
             added_bytes: totals.map(|totals| totals.added_bytes),
             collection_count: totals.map(|totals| totals.collections),
             entity_count: totals.map(|totals| totals.entities),
+            entity_count_is: totals.map(|totals| totals.entities_are()),
+            completeness: CompletenessView::of(snapshot),
+            captured_as: snapshot.and_then(|snapshot| snapshot.captured_as.as_ref()).map(PrincipalView::of),
             engine_version: &backup.engine_version,
             region: &backup.region,
             created_at: backup.created_at.into(),
@@ -98,6 +105,42 @@ impl<'a> BackupView<'a> {
             | BackupState::Deleted { .. } => {}
         }
         view
+    }
+}
+
+/// Whether a backup has everything that was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CompletenessView {
+    /// Null in backups of before this was recorded, too.
+    complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete_reasons: Option<Vec<String>>,
+}
+
+impl CompletenessView {
+    /// The fields of a backup's snapshot, once there is one.
+    pub fn of(snapshot: Option<&Snapshot>) -> Self {
+        snapshot.map_or_else(Self::default, |snapshot| Self {
+            complete: snapshot.is_complete(),
+            incomplete_reasons: snapshot.completeness.reasons().map(<[String]>::to_vec),
+        })
+    }
+}
+
+/// As whom Milvus was asked.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrincipalView<'a> {
+    /// Null where Milvus asks for no credentials, or they are a token without a name.
+    user: Option<&'a str>,
+    sees_everything: bool,
+}
+
+impl<'a> PrincipalView<'a> {
+    /// The object of a snapshot's principal.
+    fn of(principal: &'a Principal) -> Self {
+        Self { user: principal.user.as_deref(), sees_everything: principal.visibility == Visibility::Everything }
     }
 }
 
@@ -174,6 +217,7 @@ pub struct DatabaseView {
 pub struct CollectionView {
     name: String,
     entity_count: u64,
+    entity_count_is: CountKind,
     size_bytes: u64,
     partitions: usize,
     point_in_time: Timestamp,
@@ -183,13 +227,19 @@ pub struct CollectionView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOutView {
     collection: String,
+    cause: &'static str,
     reason: String,
 }
 
 impl LeftOutView {
     /// The object of a manifest's entry.
     pub fn of(left_out: &LeftOut) -> Self {
-        Self { collection: left_out.collection.to_string(), reason: left_out.reason.clone() }
+        let cause = match left_out.cause {
+            LeftOutCause::Restores => "RESTORES",
+            LeftOutCause::Dropped => "DROPPED",
+            LeftOutCause::Trouble => "TROUBLE",
+        };
+        Self { collection: left_out.collection.to_string(), cause, reason: left_out.reason.clone() }
     }
 }
 
@@ -201,6 +251,7 @@ pub fn databases(names: impl IntoIterator<Item = String>, captures: &[Collection
         let collection = CollectionView {
             name: capture.name.collection.clone(),
             entity_count: capture.rows.rows(),
+            entity_count_is: capture.rows.kind(),
             size_bytes: capture.size_bytes,
             partitions: capture.partitions.len(),
             point_in_time: capture.point_in_time.into(),
@@ -216,7 +267,7 @@ pub fn databases(names: impl IntoIterator<Item = String>, captures: &[Collection
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use milvault_model::{BackupRun, Copied, Copying, FailureCode, Progress, Snapshot, Totals};
+    use milvault_model::{BackupRun, Completeness, Copied, Copying, FailureCode, Progress, Totals};
     use serde_json::{Value, json};
 
     use super::*;
@@ -267,6 +318,7 @@ mod tests {
                 "progress": { "percent": 50, "objectsDone": 420, "objectsTotal": 1000, "bytesDone": 50,
                               "bytesTotal": 100, "etaSeconds": 10 },
                 "sizeBytes": null, "addedBytes": 45, "collectionCount": null, "entityCount": null,
+                "entityCountIs": null, "complete": null, "capturedAs": null,
                 "engineVersion": "2.5.4-0.1.1_3.2", "region": "eu-west-1",
                 "createdAt": "1970-01-01T00:00:00.000Z", "startedAt": "1970-01-01T00:00:10.000Z",
                 "completedAt": null, "pointInTime": null, "expiresAt": null, "failure": null
@@ -274,8 +326,7 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_finished_backup_shows_its_sums_and_no_progress() {
+    fn snapshot() -> Snapshot {
         let totals = Totals {
             size_bytes: 123,
             added_bytes: 45,
@@ -285,23 +336,72 @@ mod tests {
             entities: 60_000,
             counted_exactly: 3,
         };
-        let snapshot = Snapshot {
+        Snapshot {
             started_at: at(1),
             completed_at: at(9),
             point_in_time: at(5),
             totals,
-            completeness: Default::default(),
-            captured_as: None,
-        };
+            completeness: Completeness::Complete,
+            captured_as: Some(Principal { user: Some("backup".into()), visibility: Visibility::Everything }),
+        }
+    }
+
+    #[test]
+    fn a_finished_backup_shows_its_sums_and_no_progress() {
+        let snapshot = snapshot();
         let available = view(BackupState::Available(snapshot.clone()));
         assert_eq!(available["sizeBytes"], 123);
-        assert_eq!(available["entityCount"], 60_000);
+        assert_eq!((&available["entityCount"], &available["entityCountIs"]), (&json!(60_000), &json!("EXACT")));
         assert_eq!(available["pointInTime"], "1970-01-01T00:00:05.000Z");
         assert!(available.get("progress").is_none() && available.get("phase").is_none());
         let failure = Failure::new(FailureCode::SnapshotDamaged, "gone");
         let damaged = view(BackupState::Damaged { snapshot, failure });
         assert_eq!(damaged["failure"], json!({ "code": "SNAPSHOT_DAMAGED", "message": "gone" }));
         assert_eq!(damaged["sizeBytes"], 123);
+    }
+
+    #[test]
+    fn a_backup_says_whether_it_is_complete_and_as_whom_it_was_captured() {
+        let mut snapshot = snapshot();
+        let complete = view(BackupState::Available(snapshot.clone()));
+        assert_eq!(complete["complete"], true);
+        assert_eq!(complete.get("incompleteReasons"), None);
+        assert_eq!(complete["capturedAs"], json!({ "user": "backup", "seesEverything": true }));
+
+        let reason = "the user 'backup' may not see every collection".to_owned();
+        snapshot.captured_as =
+            Some(Principal { user: None, visibility: Visibility::Unsure { reason: reason.clone() } });
+        snapshot.completeness = Completeness::Incomplete { reasons: vec![reason.clone()] };
+        snapshot.totals.counted_exactly = 2;
+        let incomplete = view(BackupState::Available(snapshot));
+        assert_eq!((&incomplete["status"], &incomplete["complete"]), (&json!("AVAILABLE"), &json!(false)));
+        assert_eq!(incomplete["incompleteReasons"], json!([reason]));
+        assert_eq!(incomplete["capturedAs"], json!({ "user": null, "seesEverything": false }));
+        assert_eq!(incomplete["entityCountIs"], "AT_MOST");
+    }
+
+    #[test]
+    fn a_backup_of_before_completeness_was_recorded_says_that_it_is_not_known() {
+        let mut old = snapshot();
+        old.totals.counted_exactly = 0;
+        old.captured_as = None;
+        let old = view(BackupState::Available(old));
+        assert_eq!((&old["complete"], &old["capturedAs"]), (&Value::Null, &Value::Null));
+        assert_eq!((&old["entityCount"], &old["entityCountIs"]), (&json!(60_000), &json!("AT_MOST")));
+    }
+
+    #[test]
+    fn what_was_left_out_is_named_with_a_cause_for_programs_and_a_reason_for_people() {
+        let of = |cause| {
+            let left_out = LeftOut { collection: "default.items".parse().unwrap(), reason: "why".into(), cause };
+            serde_json::to_value(LeftOutView::of(&left_out)).unwrap()
+        };
+        assert_eq!(
+            of(LeftOutCause::Trouble),
+            json!({ "collection": "default.items", "cause": "TROUBLE", "reason": "why" })
+        );
+        assert_eq!(of(LeftOutCause::Restores)["cause"], "RESTORES");
+        assert_eq!(of(LeftOutCause::Dropped)["cause"], "DROPPED");
     }
 
     #[test]

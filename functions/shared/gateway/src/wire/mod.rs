@@ -12,7 +12,8 @@ use serde::{Serialize, Serializer};
 
 pub use auto_backup::AutoBackupView;
 pub use backup::{
-    BackupDescription, BackupView, CollectionView, DatabaseView, LeftOutView, VerificationView, VerifiedView, databases,
+    BackupDescription, BackupView, CollectionView, CompletenessView, DatabaseView, LeftOutView, PrincipalView,
+    VerificationView, VerifiedView, databases,
 };
 pub use instance::{InstanceDescription, InstanceView};
 pub use restore::{CollectionRestoreView, RestoreDescription, RestoreView};

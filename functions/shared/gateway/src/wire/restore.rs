@@ -1,8 +1,8 @@
 //! The restore object, with what the caller must know before and after.
 
 use milvault_model::{
-    BackupId, BackupName, CollectionRestore, CollectionStage, Failure, InstanceId, Loaded, Previous, Reload, Restore,
-    RestoreId, RestoreMode, RestorePhase, RestoreState, RestoreStatus, Time, previous_name,
+    BackupId, BackupName, CollectionRestore, CollectionStage, CountKind, Failure, InstanceId, Loaded, Previous, Reload,
+    Restore, RestoreId, RestoreMode, RestorePhase, RestoreState, RestoreStatus, Time, previous_name,
 };
 use serde::Serialize;
 
@@ -151,6 +151,7 @@ pub struct CollectionRestoreView {
     source: String,
     state: CollectionState,
     rows_expected: u64,
+    rows_expected_is: CountKind,
     rows_found: Option<u64>,
     load_required: bool,
     unavailable_ms: Option<u64>,
@@ -196,6 +197,7 @@ impl CollectionRestoreView {
             source: line.source.to_string(),
             state,
             rows_expected: line.rows_expected,
+            rows_expected_is: line.rows_expected_is,
             rows_found: line.rows_found,
             load_required: restore.reload == Reload::None || line.loaded_before == Loaded::No,
             unavailable_ms: line.unavailable_ms,
@@ -250,6 +252,7 @@ mod tests {
             capture_page: 0,
             loaded_before,
             rows_expected: 5,
+            rows_expected_is: CountKind::AtMost,
             rows_found: Some(5),
             attempts: 1,
             unavailable_ms: Some(3),
@@ -302,7 +305,7 @@ mod tests {
             line_of(&line(loaded.clone(), swapped(Some(1))), &kept),
             json!({
                 "name": "default.copy", "source": "default.items", "state": "RESTORED", "rowsExpected": 5,
-                "rowsFound": 5, "loadRequired": false, "unavailableMs": 3,
+                "rowsExpectedIs": "AT_MOST", "rowsFound": 5, "loadRequired": false, "unavailableMs": 3,
                 "previousCollection": "default.copy__before_ffq69g5fav"
             })
         );

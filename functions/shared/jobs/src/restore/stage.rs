@@ -45,6 +45,7 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 capture_page,
                 loaded_before: capture.loaded.clone(),
                 rows_expected: capture.rows.rows(),
+                rows_expected_is: capture.rows.kind(),
                 rows_found: None,
                 attempts: 0,
                 unavailable_ms: None,

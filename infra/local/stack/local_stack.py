@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 import tempfile
@@ -45,6 +46,7 @@ class LocalStack:
         self.milvus_bucket = milvus_bucket
         self.emulator = Emulator(self.directory, dies_with_us=dies_with_us)
         self.milvus_servers: list[MilvusServer] = []
+        self._milvus_numbers = itertools.count(1)
         self._milvus_ports = milvus_ports
         self.binaries: Mapping[str, Path] = {}
         self._parameters = parameters
@@ -106,7 +108,8 @@ class LocalStack:
             "127.0.0.1", self.emulator.port, ACCESS_KEY_ID, SECRET_ACCESS_KEY, region, bucket, root_path
         )
         server = MilvusServer(
-            self.directory / f"milvus-{len(self.milvus_servers) + 1}",
+            # Never that of one before, whose metadata name files in another place.
+            self.directory / f"milvus-{next(self._milvus_numbers)}",
             storage,
             binaries=LOCAL / "milvus",
             preferred_ports=() if self.milvus_servers else self._milvus_ports,

@@ -104,6 +104,7 @@ def test_a_registration_can_be_checked_at_once(product: Product, fake_milvus: Pa
         "reachable": "PASSED",
         "authenticated": "PASSED",
         "version": "PASSED",
+        "visibility": "PASSED",
         "dataBucketReadable": "PASSED",
         "stagingWritable": "PASSED",
         "snapshotBucketWritable": "PASSED",

@@ -7,10 +7,10 @@ use milvault_gateway::find;
 use milvault_jobs::{
     Error, Jobs, STAGING_PREFIX,
     backup::{SourceData, find_data, missing},
-    ports::{Bucket, CatalogError, Expect, GarbageHold, MilvusError, ObjectsError, PutMode, Versioned, Write},
+    ports::{Bucket, CatalogError, Expect, GarbageHold, Milvus, MilvusError, ObjectsError, PutMode, Versioned, Write},
     probe_key,
 };
-use milvault_model::{EngineVersion, Instance, InstanceId, Support, Time};
+use milvault_model::{CollectionName, EngineVersion, Instance, InstanceId, Principal, Support, Time, Visibility};
 use serde::Serialize;
 
 /// What one check may take: the caller waits for all of them, 30 seconds at most.
@@ -37,6 +37,7 @@ enum CheckName {
     Reachable,
     Authenticated,
     Version,
+    Visibility,
     DataBucketReadable,
     StagingWritable,
     SnapshotBucketWritable,
@@ -49,6 +50,8 @@ enum CheckName {
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum CheckStatus {
     Passed,
+    /// Backups and restores work, and something about them should be known.
+    Warning,
     Failed,
     Skipped,
 }
@@ -56,6 +59,10 @@ enum CheckStatus {
 impl CheckName {
     fn passed(self, detail: impl Into<String>) -> Check {
         Check { name: self, status: CheckStatus::Passed, detail: detail.into() }
+    }
+
+    fn warning(self, detail: impl Into<String>) -> Check {
+        Check { name: self, status: CheckStatus::Warning, detail: detail.into() }
     }
 
     fn failed(self, detail: impl Into<String>) -> Check {
@@ -77,13 +84,15 @@ const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
 pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Report, Error> {
     let found = find::instance(jobs, id).await?;
     let instance = &found.value;
-    let ((mut checks, version), buckets, data, hold, clocks) = tokio::join!(
+    let ((mut checks, version), visibility, buckets, data, hold, clocks) = tokio::join!(
         server(jobs, instance),
+        visibility(jobs, instance),
         buckets(jobs, instance),
         data(jobs, instance),
         hold(jobs, instance),
         clocks(jobs, instance)
     );
+    checks.push(visibility);
     checks.extend(buckets);
     checks.extend([data, hold, clocks]);
     if let Some(version) = version {
@@ -126,6 +135,56 @@ async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>
     };
     let checks = vec![Reachable.passed(instance.endpoint.clone()), authenticated, engine(&version)];
     (checks, Some(version))
+}
+
+/// As whom the server answers, whether that user sees everything, and whether it may do what a backup does.
+async fn visibility(jobs: &Jobs, instance: &Instance) -> Check {
+    let name = CheckName::Visibility;
+    let asked = within_patience(async {
+        let milvus = jobs.ports.milvus.connect(instance).await?;
+        Ok((milvus.principal().await?, refused(milvus.as_ref()).await?))
+    });
+    match asked.await {
+        Ok((principal, refused)) => seen(name, &principal, &refused),
+        Err(_) => name.skipped("the server didn't tell"),
+    }
+}
+
+fn seen(name: CheckName, principal: &Principal, refused: &[String]) -> Check {
+    let who = principal.user.as_ref().map_or_else(|| "everyone".to_owned(), |user| format!("user {user}"));
+    let seen = match &principal.visibility {
+        Visibility::Everything => format!("as {who}, who sees everything"),
+        Visibility::Unsure { reason } => {
+            format!("{reason}; a backup of everything has what is seen, and says that it may not be complete")
+        }
+    };
+    match (refused, &principal.visibility) {
+        ([], Visibility::Everything) => name.passed(seen),
+        ([], Visibility::Unsure { .. }) => name.warning(seen),
+        (refused, _) => name.warning(format!("{seen}; a backup needs more than {who} may do: {}", refused.join("; "))),
+    }
+}
+
+/// What a backup asks of the first collection that is seen, and isn't allowed to, in the server's words: they name the
+/// privilege. Nothing is flushed.
+async fn refused(milvus: &dyn Milvus) -> Result<Vec<String>, MilvusError> {
+    let mut refused = Vec::new();
+    for database in milvus.databases().await? {
+        note(milvus.database_properties(&database).await.map(drop), &mut refused);
+        let Some((collection, _)) = milvus.collections(&database).await?.into_iter().next() else { continue };
+        let collection = CollectionName::new(database, collection);
+        note(milvus.describe(&collection).await.map(drop), &mut refused);
+        note(milvus.segments(&collection).await.map(drop), &mut refused);
+        break;
+    }
+    Ok(refused)
+}
+
+/// Notes that something isn't allowed; what fails for another reason says nothing about that.
+fn note(result: Result<(), MilvusError>, refused: &mut Vec<String>) {
+    if let Err(MilvusError::Forbidden(reason)) = result {
+        refused.push(reason);
+    }
 }
 
 /// What is to be said of how the credentials went there.
@@ -281,6 +340,21 @@ mod tests {
             assert_eq!(apart.status, CheckStatus::Failed, "{theirs}");
         }
         assert!(compared(at(0), at(3_603), at(3)).detail.contains("3600 s"));
+    }
+
+    #[test]
+    fn a_user_who_may_not_see_or_do_everything_is_a_warning_that_says_why() {
+        let principal = |visibility| Principal { user: Some("ann".to_owned()), visibility };
+        let check = |visibility, refused: &[String]| seen(CheckName::Visibility, &principal(visibility), refused);
+        let all = check(Visibility::Everything, &[]);
+        assert_eq!((all.status, all.detail.as_str()), (CheckStatus::Passed, "as user ann, who sees everything"));
+        let unsure = || Visibility::Unsure { reason: "ann may not see every collection".to_owned() };
+        let some = check(unsure(), &[]);
+        assert_eq!(some.status, CheckStatus::Warning);
+        assert!(some.detail.contains("ann may not see every collection"), "{}", some.detail);
+        let denied = check(Visibility::Everything, &["PrivilegeGetLoadState: permission deny to ann".to_owned()]);
+        assert_eq!(denied.status, CheckStatus::Warning);
+        assert!(denied.detail.contains("PrivilegeGetLoadState"), "{}", denied.detail);
     }
 
     #[test]

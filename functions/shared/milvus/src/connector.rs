@@ -75,6 +75,7 @@ impl Connector for MilvusConnector {
         let resolver = Resolver::new(self.allowed.clone());
         let credentials = self.credentials(instance).await?;
         let authorization = credentials.as_ref().and_then(header);
+        let user = credentials.as_ref().and_then(Credentials::user);
         let bad = |error: tonic::transport::Error| MilvusError::Refused(format!("{}: {error}", instance.endpoint));
         let endpoint = Endpoint::from_shared(instance.endpoint.clone()).map_err(bad)?;
         let mut endpoint = endpoint.timeout(CALL).connect_timeout(CONNECT);
@@ -84,6 +85,6 @@ impl Connector for MilvusConnector {
         let management = instance.management_endpoint.as_deref();
         let rest = Rest::new(&instance.endpoint, management, credentials, resolver.clone());
         let channel = endpoint.connect_with_connector_lazy(resolver.connector());
-        Ok(Arc::new(Server::new(channel, authorization, rest)))
+        Ok(Arc::new(Server::new(channel, authorization, user, rest)))
     }
 }

@@ -29,14 +29,20 @@ const RATE_LIMIT_REASON: &str = "rate limit exceeded";
 pub(crate) const SEGMENT_NOT_FOUND: i32 = 600;
 const COLLECTION_NOT_FOUND: i32 = 100;
 const COLLECTION_NOT_FOUND_OLD: i32 = 4;
-pub(crate) const NEEDS_AUTHENTICATION: [i32; 3] = [1400, 1401, 1402];
+/// `ErrPrivilegeNotAuthenticated`, and `ErrNeedAuthenticate` of the REST API.
+const NEEDS_AUTHENTICATION: [i32; 2] = [1400, 1800];
+/// `ErrPrivilegeNotPermitted`, and its old code: the user is known, and may not do this.
+const NOT_PERMITTED: i32 = 1401;
+const NOT_PERMITTED_OLD: i32 = 3;
 
 /// An answer that didn't come.
 pub(crate) fn transport(status: &tonic::Status) -> MilvusError {
     use tonic::Code;
     let message = status.message().to_owned();
     match status.code() {
-        Code::Unauthenticated | Code::PermissionDenied => MilvusError::Unauthenticated(message),
+        Code::Unauthenticated => MilvusError::Unauthenticated(message),
+        // Of `PrivilegeInterceptor` in `internal/proxy/privilege_interceptor.go`; names the privilege and the user.
+        Code::PermissionDenied => MilvusError::Forbidden(message),
         Code::InvalidArgument | Code::Unimplemented | Code::FailedPrecondition | Code::OutOfRange => {
             MilvusError::Refused(message)
         }
@@ -62,6 +68,7 @@ pub(crate) fn check(status: Option<&Status>, name: Option<&CollectionName>) -> R
     Err(match name {
         Some(name) if missing => MilvusError::NoCollection(name.clone()),
         _ if old == RATE_LIMIT_OLD => MilvusError::RateLimited(reason),
+        _ if old == NOT_PERMITTED_OLD => MilvusError::Forbidden(reason),
         _ if old == PASSING_OLD => MilvusError::Unreachable(reason),
         _ => by_code(status.code, reason),
     })
@@ -72,6 +79,7 @@ pub(crate) fn by_code(code: i32, reason: String) -> MilvusError {
     match code {
         RATE_LIMIT => MilvusError::RateLimited(reason),
         _ if reason.contains(RATE_LIMIT_REASON) => MilvusError::RateLimited(reason),
+        NOT_PERMITTED => MilvusError::Forbidden(reason),
         code if NEEDS_AUTHENTICATION.contains(&code) => MilvusError::Unauthenticated(reason),
         code if passes(code) => MilvusError::Unreachable(reason),
         _ => MilvusError::Refused(reason),
@@ -89,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_limit_is_told_from_what_else_passes_by_either_code_and_by_its_words() {
+    fn what_passes_what_is_limited_and_what_is_not_allowed_are_told_apart_by_either_code() {
         for limit in [
             refusal(8, 0, "rate"),
             refusal(0, 49, "rate"),
@@ -100,6 +108,16 @@ mod tests {
         }
         for passing in [refusal(1, 0, "not ready"), refusal(0, 56, "not ready"), refusal(600, 1, "segment not found")] {
             assert!(matches!(passing, MilvusError::Unreachable(_)), "{passing:?}");
+        }
+        for forbidden in [
+            refusal(1401, 1, "privilege not permitted"),
+            refusal(0, 3, "privilege not permitted"),
+            transport(&tonic::Status::permission_denied("PrivilegeFlush: permission deny to ann")),
+        ] {
+            assert!(matches!(forbidden, MilvusError::Forbidden(_)), "{forbidden:?}");
+        }
+        for unknown in [refusal(1400, 1, "not authenticated"), transport(&tonic::Status::unauthenticated("auth"))] {
+            assert!(matches!(unknown, MilvusError::Unauthenticated(_)), "{unknown:?}");
         }
         assert!(matches!(refusal(100, 4, "collection not found"), MilvusError::NoCollection(_)));
         assert!(matches!(refusal(1100, 1, "invalid parameter"), MilvusError::Refused(_)));

@@ -9,6 +9,7 @@ mod access;
 mod connector;
 mod errors;
 mod imports;
+mod principal;
 mod resolver;
 mod rest;
 mod server;

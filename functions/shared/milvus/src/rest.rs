@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     connector::{CALL, CONNECT},
-    errors::{NEEDS_AUTHENTICATION, SEGMENT_NOT_FOUND, by_code},
+    errors::{SEGMENT_NOT_FOUND, by_code},
     resolver::Resolver,
 };
 
@@ -33,6 +33,15 @@ impl Credentials {
         match self {
             Self::Password { username, password } => format!("{username}:{password}"),
             Self::Token { token } => token.clone(),
+        }
+    }
+
+    /// The user's name; an API key has none. A token with a colon is a name and a password to the server too
+    /// (`AuthenticationInterceptor` in `internal/proxy/authentication_interceptor.go`).
+    pub(crate) fn user(&self) -> Option<String> {
+        match self {
+            Self::Password { username, .. } => Some(username.clone()),
+            Self::Token { token } => token.split_once(':').map(|(user, _)| user.to_owned()),
         }
     }
 }
@@ -126,8 +135,10 @@ impl Rest {
         match answer.code {
             0 => Ok(Described::Segments(answer.data.segments.into_iter().map(SegmentFiles::from).collect())),
             SEGMENT_NOT_FOUND => Ok(Described::OneIsMissing),
-            code if NEEDS_AUTHENTICATION.contains(&code) => Ok(Described::NotOffered),
-            code => Err(by_code(code, format!("{} (code {code})", answer.message))),
+            code => match by_code(code, format!("{} (code {code})", answer.message)) {
+                MilvusError::Unauthenticated(_) | MilvusError::Forbidden(_) => Ok(Described::NotOffered),
+                error => Err(error),
+            },
         }
     }
 
@@ -311,7 +322,8 @@ async fn refusal(response: Response) -> MilvusError {
     let text: String = String::from_utf8_lossy(&body).chars().take(SHOWN).collect();
     let reason = format!("HTTP {status}: {text}");
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => MilvusError::Unauthenticated(reason),
+        StatusCode::UNAUTHORIZED => MilvusError::Unauthenticated(reason),
+        StatusCode::FORBIDDEN => MilvusError::Forbidden(reason),
         StatusCode::TOO_MANY_REQUESTS => MilvusError::RateLimited(reason),
         status if passes(status) => MilvusError::Unreachable(reason),
         _ => MilvusError::Refused(reason),

@@ -33,6 +33,7 @@ use crate::{
     access::missing,
     errors::{SEGMENT_NOT_FOUND, check, transport},
     imports::import_files,
+    principal::{ROOT, RootCheck, User, filters_lists, unsure},
     rest::Rest,
 };
 
@@ -62,14 +63,21 @@ const DEFAULT_PARTITION: &str = "_default";
 pub(crate) struct Server {
     client: MilvusServiceClient<Channel>,
     authorization: Option<MetadataValue<Ascii>>,
+    /// Whose credentials these are, if they have a name.
+    user: Option<String>,
     rest: Rest,
     version: OnceCell<String>,
 }
 
 impl Server {
-    pub(crate) fn new(channel: Channel, authorization: Option<MetadataValue<Ascii>>, rest: Rest) -> Self {
+    pub(crate) fn new(
+        channel: Channel,
+        authorization: Option<MetadataValue<Ascii>>,
+        user: Option<String>,
+        rest: Rest,
+    ) -> Self {
         let client = MilvusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
-        Self { client, authorization, rest, version: OnceCell::new() }
+        Self { client, authorization, user, rest, version: OnceCell::new() }
     }
 
     fn client(&self) -> MilvusServiceClient<Channel> {
@@ -214,9 +222,74 @@ impl Server {
         })
     }
 
-    /// What the server can do; its version is asked for once per connection.
+    /// The server's version, asked for once per connection.
+    async fn known_version(&self) -> Result<&str, MilvusError> {
+        Ok(self.version.get_or_try_init(|| self.version()).await?)
+    }
+
+    /// What the server can do.
     async fn capabilities(&self) -> Result<Capabilities, MilvusError> {
-        Ok(Capabilities::of_reported(self.version.get_or_try_init(|| self.version()).await?))
+        Ok(Capabilities::of_reported(self.known_version().await?))
+    }
+
+    /// Whether the server asks nobody who they are: it answers a call without credentials.
+    ///
+    /// With authorization on, every call needs some (`AuthenticationInterceptor` in
+    /// `internal/proxy/authentication_interceptor.go`, 2.3 to 2.6); with it off, whatever is sent is ignored.
+    async fn require_no_credentials(&self) -> Result<(), MilvusError> {
+        let answer = self.client().list_databases(Request::new(api::ListDatabasesRequest::default())).await;
+        check(answer.map_err(|status| transport(&status))?.into_inner().status.as_ref(), None)
+    }
+
+    /// The roles bound to a user, or, of none in particular, nothing but whether all may be listed.
+    ///
+    /// Everyone may ask about themselves (`isCurUserObject` in `internal/proxy/privilege_interceptor.go`, 2.3 to 2.6).
+    async fn roles(&self, user: Option<&str>) -> Result<Vec<String>, MilvusError> {
+        let message = api::SelectUserRequest {
+            user: user.map(|name| api::UserEntity { name: name.to_owned() }),
+            include_role_info: user.is_some(),
+            ..Default::default()
+        };
+        let answer = self.client().select_user(self.request("default", message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), None)?;
+        let of = answer.results.into_iter().find(|result| result.user.as_ref().map(|of| of.name.as_str()) == user);
+        Ok(of.map(|result| result.roles.into_iter().map(|role| role.name).collect()).unwrap_or_default())
+    }
+
+    /// A role's grants in all databases. Everyone may ask about their own roles (`isSelectMyRoleGrants` in
+    /// `internal/proxy/privilege_interceptor.go`, 2.4 to 2.6).
+    async fn grants(&self, role: &str) -> Result<Vec<api::GrantEntity>, MilvusError> {
+        let entity = api::GrantEntity {
+            role: Some(api::RoleEntity { name: role.to_owned(), ..Default::default() }),
+            db_name: "*".to_owned(),
+            ..Default::default()
+        };
+        let message = api::SelectGrantRequest { entity: Some(entity), ..Default::default() };
+        let answer = self.client().select_grant(self.request("default", message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), None)?;
+        Ok(answer.entities)
+    }
+
+    /// What decides what a user sees.
+    async fn user<'a>(&self, name: &'a str) -> Result<User<'a>, MilvusError> {
+        let roles = self.roles(Some(name)).await?;
+        let mut user = User { name, roles, grants: Vec::new(), root: RootCheck::Checked };
+        if user.is_admin() {
+            return Ok(user);
+        }
+        for role in user.counted_roles().cloned().collect::<Vec<_>>() {
+            user.grants.extend(self.grants(&role).await?);
+        }
+        if name == ROOT {
+            user.root = match self.roles(None).await {
+                Ok(_) => RootCheck::PassesUnchecked,
+                Err(MilvusError::Forbidden(_) | MilvusError::Refused(_)) => RootCheck::Checked,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(user)
     }
 
     async fn rbac(&self) -> Result<api::RbacMeta, MilvusError> {
@@ -434,11 +507,28 @@ impl Milvus for Server {
     }
 
     async fn principal(&self) -> Result<Principal, MilvusError> {
-        let visibility = match &self.authorization {
-            None => Visibility::Everything,
-            Some(_) => Visibility::Unsure { reason: "what the user may see isn't known".to_owned() },
+        match self.require_no_credentials().await {
+            Ok(()) => return Ok(Principal { user: None, visibility: Visibility::Everything }),
+            Err(error @ (MilvusError::Unreachable(_) | MilvusError::RateLimited(_))) => return Err(error),
+            Err(error) if self.authorization.is_none() => return Err(error),
+            Err(_) => {}
+        }
+        let version = self.known_version().await?;
+        let visibility = match &self.user {
+            _ if !filters_lists(version) => Visibility::Everything,
+            None => unsure(
+                "the registered token has no user name, so that it can't be found out whether it sees every collection"
+                    .to_owned(),
+            ),
+            Some(name) => match self.user(name).await {
+                Ok(user) => user.visibility(version),
+                Err(MilvusError::Forbidden(reason) | MilvusError::Refused(reason)) => {
+                    unsure(format!("the server doesn't tell what the user '{name}' may see: {reason}"))
+                }
+                Err(error) => return Err(error),
+            },
         };
-        Ok(Principal { user: None, visibility })
+        Ok(Principal { user: self.user.clone(), visibility })
     }
 
     async fn databases(&self) -> Result<Vec<String>, MilvusError> {

@@ -192,6 +192,9 @@ pub enum MilvusError {
     /// The credentials are missing or wrong.
     #[error("Milvus refuses the credentials: {0}")]
     Unauthenticated(String),
+    /// The user is known, and may not do this.
+    #[error("Milvus doesn't allow it: {0}")]
+    Forbidden(String),
     /// Any other refusal, in the server's words.
     #[error("Milvus refused: {0}")]
     Refused(String),
@@ -224,7 +227,8 @@ pub trait Milvus: Send + Sync {
     /// The databases' names.
     async fn databases(&self) -> Result<Vec<String>, MilvusError>;
 
-    /// A database's properties; none before 2.4.3, or if there is no such database.
+    /// A database's properties; none before 2.4.3, or if there is no such database. To ask for them takes a privilege
+    /// that reading the data doesn't: [`MilvusError::Forbidden`] without it.
     async fn database_properties(&self, database: &str) -> Result<Vec<(String, String)>, MilvusError>;
 
     /// Makes a database with these properties; one that exists is left as it is.

@@ -35,7 +35,7 @@ async fn restore_access_control(work: &mut Work<'_>) -> Step {
     match work.milvus().await?.restore_access_control(&captured).await {
         Ok(back) if back.is_empty() => {}
         Ok(back) => work.warn(format!("brought back, as in the backup: {}", back.join(", "))),
-        Err(MilvusError::Refused(reason) | MilvusError::Unauthenticated(reason)) => {
+        Err(MilvusError::Refused(reason) | MilvusError::Unauthenticated(reason) | MilvusError::Forbidden(reason)) => {
             work.warn(format!("users, roles and grants of the backup were not brought back: {reason}"));
         }
         Err(error) => return Err(error.into()),

@@ -1,0 +1,204 @@
+"""Identity is the id: collections dropped, made anew and renamed while a backup runs, each at its exact moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from pymilvus import Collection, MilvusException, connections, utility
+
+from between import MilvusProxy, milvus_proxy, storage_proxy
+from by_hand import invoke_by_hand
+from labels import SCHEMA, Labels, columns, create, create_with, labelled, labels_of
+from product import Product
+
+
+@pytest.fixture
+def proxy(product: Product) -> Iterator[MilvusProxy]:
+    """The instance's endpoint is a proxy, which a test acts through."""
+    with milvus_proxy(product.stack.milvus.uri) as proxy:
+        product.register(endpoint=proxy.uri)
+        yield proxy
+
+
+NAMES = tuple(f"c{number:02}" for number in range(10))
+"""Those that nothing is done to are before, between and after the others: none of them may pay for it."""
+RENAMED, CROSSED, CROSSING, RECREATED, DROPPED = "c02", "c04", "c05", "c07", "c08"
+ROWS = {name: labelled(name, range(100 + 10 * number)) for number, name in enumerate(NAMES)}
+
+
+def rename(database: str) -> None:
+    utility.rename_collection(RENAMED, "renamed", database)
+
+
+def crosswise(database: str) -> None:
+    for old, new in ((CROSSED, "aside"), (CROSSING, CROSSED), ("aside", CROSSING)):
+        utility.rename_collection(old, new, database)
+
+
+def recreate(_: str) -> None:
+    utility.drop_collection(RECREATED)
+    create_with(RECREATED, labelled("anew", range(70)))
+
+
+def drop(_: str) -> None:
+    utility.drop_collection(DROPPED)
+
+
+CHANGES = ((rename, [RENAMED]), (crosswise, [CROSSED, CROSSING]), (recreate, [RECREATED]), (drop, [DROPPED]))
+"""What is done, and to which."""
+
+
+def change_all(database: str) -> None:
+    for change, _ in CHANGES:
+        change(database)
+
+
+AS_CHANGED = {name: rows for name, rows in ROWS.items() if name not in (RENAMED, DROPPED)} | {
+    RECREATED: labelled("anew", range(70)),
+    "renamed": ROWS[RENAMED],
+    CROSSED: ROWS[CROSSING],
+    CROSSING: ROWS[CROSSED],
+}
+
+
+def saved(product: Product, backup: str) -> tuple[dict[str, int], dict[str, str], bool]:
+    """What a backup holds: the rows of each collection, what was left out and why, and whether it says to be complete."""
+    described = product.call("GET", f"/backups/{backup}").expect(200)
+    counts = {
+        collection["name"]: collection["entityCount"]
+        for database in described["databases"]
+        if database["name"] == product.database
+        for collection in database["collections"]
+    }
+    left_out = {left["collection"].removeprefix(f"{product.database}."): left["reason"] for left in described["leftOut"]}
+    return counts, left_out, described.get("complete")
+
+
+def restored(product: Product, backup: str) -> dict[str, Labels]:
+    """Every row of a backup, brought back where nothing is."""
+    for name in utility.list_collections():
+        utility.drop_collection(name)
+    product.restore(backupId=backup, keepPreviousHours=0)
+    return labels_of(utility.list_collections())
+
+
+@pytest.mark.parametrize("moment", ["before any flush", "before its own flush"])
+def test_what_changes_between_the_survey_and_the_flush(product: Product, proxy: MilvusProxy, moment: str) -> None:
+    for name, rows in ROWS.items():
+        create_with(name, rows)
+    if moment == "before any flush":
+        moments = [proxy.once_before("Flush", NAMES, lambda: change_all(product.database))]
+    else:
+        moments = [proxy.once_before("Flush", names, partial(change, product.database)) for change, names in CHANGES]
+    backup = product.start_backup("busy")
+    ended = product.ended(f"/backups/{backup}", "AVAILABLE", "FAILED")
+    for each in moments:
+        each.verify()
+    assert ended["status"] == "AVAILABLE", ended["failure"]
+
+    counts, left_out, complete = saved(product, backup)
+    assert counts == {name: len(rows) for name, rows in AS_CHANGED.items()}
+    assert restored(product, backup) == AS_CHANGED
+    assert list(left_out) == [DROPPED]
+    assert complete is True, "what is gone at its point in time isn't missing"
+
+
+@pytest.mark.parametrize("moment", ["right after its flush", "after its listing", "before any copy"])
+def test_what_changes_between_the_flush_and_the_copy(product: Product, proxy: MilvusProxy, moment: str) -> None:
+    for name, rows in ROWS.items():
+        create_with(name, rows)
+    if moment == "before any copy":
+        # Started by hand, because the emulator gives its own address to what it starts.
+        with storage_proxy(product.stack.emulator.endpoint_url) as storage:
+            moments = [storage.once_before_a_copy(lambda: change_all(product.database))]
+            asked = {"instanceId": product.instance, "name": "busy", "collections": [f"{product.database}.*"]}
+            told = invoke_by_hand(product, "create-backup", asked, {"AWS_ENDPOINT_URL": storage.uri})
+        backup = told["backupId"]
+    else:
+        once = proxy.once_flushed if moment == "right after its flush" else proxy.once_listed
+        moments = [once(names, partial(change, product.database)) for change, names in CHANGES]
+        backup = product.start_backup("busy")
+    ended = product.ended(f"/backups/{backup}", "AVAILABLE", "FAILED")
+    for each in moments:
+        each.verify()
+    assert ended["status"] == "AVAILABLE", ended["failure"]
+
+    counts, left_out, complete = saved(product, backup)
+    assert counts == {name: len(rows) for name, rows in ROWS.items()}
+    assert restored(product, backup) == ROWS
+    assert (left_out, complete) == ({}, True)
+
+
+def test_one_asked_for_by_name_that_is_dropped_before_its_flush(product: Product, proxy: MilvusProxy) -> None:
+    for name in (DROPPED, NAMES[0]):
+        create_with(name, ROWS[name])
+    dropped = proxy.once_before("Flush", NAMES, lambda: utility.drop_collection(DROPPED))
+    asked = [f"{product.database}.{name}" for name in (DROPPED, NAMES[0])]
+    failed = product.ended(f"/backups/{product.start_backup('by-name', collections=asked)}", "FAILED", seconds=30)
+    dropped.verify()
+    assert DROPPED in failed["failure"]["message"] and NAMES[0] not in failed["failure"]["message"]
+    assert failed["failure"]["code"] != "INTERNAL"
+
+
+@pytest.fixture
+def undescribed(product: Product) -> Iterator[str]:
+    """A collection that Milvus lists and can't describe: it has the name of an alias whose own collection was dropped."""
+    name = "c05_by_alias"
+    handler = connections._fetch_handler("default")
+    create("of_the_alias")
+    utility.create_alias("of_the_alias", name)
+    utility.drop_collection("of_the_alias")
+    handler.create_collection(name, SCHEMA)
+    assert name in utility.list_collections()
+    with pytest.raises(MilvusException):
+        handler.describe_collection(name)
+    yield name
+    utility.drop_alias(name)
+    utility.drop_collection(name)
+
+
+def test_one_that_cannot_be_described_does_not_cost_the_others(product: Product, undescribed: str) -> None:
+    for name, rows in ROWS.items():
+        create_with(name, rows)
+    backup = product.start_backup("of-a-pattern")
+    ended = product.ended(f"/backups/{backup}", "AVAILABLE", "FAILED", seconds=90)
+    assert ended["status"] == "AVAILABLE", ended["failure"]
+    counts, left_out, complete = saved(product, backup)
+    assert counts == {name: len(rows) for name, rows in ROWS.items()}
+    assert complete is False and list(left_out) == [undescribed]
+    assert any(word in left_out[undescribed] for word in ("describe", "alias", "not found")), left_out
+
+    asked = [f"{product.database}.{name}" for name in (NAMES[0], undescribed)]
+    failed = product.ended(f"/backups/{product.start_backup('by-name', collections=asked)}", "FAILED", seconds=60)
+    assert undescribed in failed["failure"]["message"] and failed["failure"]["code"] != "MILVUS_UNREACHABLE"
+
+    for name in ROWS:
+        utility.drop_collection(name)
+    product.restore(backupId=backup, keepPreviousHours=0)
+    assert labels_of(ROWS) == ROWS
+
+
+def test_rows_of_one_key_all_come_back(product: Product) -> None:
+    """Milvus defines no winner among them: the number of rows is kept, and the values that can be found."""
+    collection = create("twice")
+    collection.insert(columns(labelled("first", range(100))))
+    collection.insert(columns(labelled("second", range(50, 150))))
+    collection.load()
+
+    def found() -> tuple[int, set[str]]:
+        counted = Collection("twice").query("", output_fields=["count(*)"], consistency_level="Strong")
+        labels: set[str] = set()
+        for mark in ("first", "second"):
+            rows = Collection("twice").query(f'label like "{mark}%"', output_fields=["label"], consistency_level="Strong")
+            labels |= {row["label"] for row in rows}
+        return counted[0]["count(*)"], labels
+
+    before = found()
+    assert before == (200, {*labelled("first", range(100)).values(), *labelled("second", range(50, 150)).values()})
+    backup = product.backup("twice")
+    assert backup["entityCount"] == 200
+    utility.drop_collection("twice")
+    product.restore(backupId=backup["backupId"], keepPreviousHours=0)
+    assert found() == before

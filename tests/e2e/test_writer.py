@@ -1,0 +1,147 @@
+"""A writer that never stops, and backups of what it writes: each is an exact cut through its journal."""
+
+from __future__ import annotations
+
+import random
+import threading
+from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pymilvus import Collection, connections
+
+from labels import Labels, columns, create, labels_of
+from product import Product
+from snapshots import flush_timestamp
+
+WRITERS = 4
+KEYS = 10_000_000
+"""Of each writer: no two write the same key, so that a journal is in the order of time for each of its keys."""
+PHYSICAL = 18
+"""A timestamp's bits below its milliseconds."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One write. It has one timestamp, which is `earliest` and `latest` where the server tells it, else between them."""
+
+    earliest: int
+    latest: int
+    after: dict[int, str | None]
+    """The keys written: the label that each has from then on, or none if it is deleted."""
+
+
+@dataclass
+class Writer:
+    """Inserts, deletes and upserts rows of its own until it is stopped, and keeps a journal."""
+
+    number: int
+    database: str
+    uri: str
+    journal: list[Entry] = field(default_factory=list)
+    error: BaseException | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        alias = f"writer-{self.number}"
+        connections.connect(alias, uri=self.uri, db_name=self.database)
+        try:
+            collection = Collection("busy", using=alias)
+            chance = random.Random(self.number)
+            alive: list[int] = []
+            newest = self.number * KEYS
+            while not stop.is_set():
+                label = f"{self.number}.{len(self.journal)}"
+                dice = chance.random()
+                if dice < 0.6 or len(alive) < 1_000:
+                    rows = {key: label for key in range(newest, newest + 100)}
+                    newest += 100
+                    alive += rows
+                    told = collection.insert(columns(rows)).timestamp
+                    self.journal.append(Entry(told, told, dict(rows)))
+                elif dice < 0.8:
+                    rows = {key: label for key in chance.sample(alive, 40)}
+                    told = collection.upsert(columns(rows)).timestamp
+                    self.journal.append(Entry(told, told, dict(rows)))
+                else:
+                    gone = set(chance.sample(alive, 30))
+                    alive = [key for key in alive if key not in gone]
+                    self.delete(collection, gone)
+        except BaseException as error:  # told by the test
+            self.error = error
+        finally:
+            connections.disconnect(alias)
+
+    def delete(self, collection: Collection, keys: Iterable[int]) -> None:
+        """2.3.5 doesn't tell a delete's timestamp: it is between two that are asked for."""
+        handler = connections._fetch_handler(collection._using)
+        earliest = handler.alloc_timestamp()
+        collection.delete(f"id in {list(keys)}")
+        self.journal.append(Entry(earliest, handler.alloc_timestamp(), dict.fromkeys(keys)))
+
+
+def flush_again_and_again(database: str, uri: str, stop: threading.Event) -> None:
+    connections.connect("flusher", uri=uri, db_name=database)
+    try:
+        collection = Collection("busy", using="flusher")
+        while not stop.wait(2):
+            collection.flush()
+    finally:
+        connections.disconnect("flusher")
+
+
+@contextmanager
+def writing(product: Product) -> Iterator[list[Writer]]:
+    """Writers at work on the collection, and somebody who flushes it now and then."""
+    uri = product.stack.milvus.uri
+    stop = threading.Event()
+    writers = [Writer(number, product.database, uri) for number in range(WRITERS)]
+    threads = [threading.Thread(target=writer.run, args=(stop,)) for writer in writers]
+    threads.append(threading.Thread(target=flush_again_and_again, args=(product.database, uri, stop)))
+    for thread in threads:
+        thread.start()
+    try:
+        yield writers
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    for writer in writers:
+        if writer.error is not None:
+            raise writer.error
+
+
+def differences(journal: list[Entry], cut: int, found: Labels) -> list[str]:
+    """Where rows aren't those of the journal up to the cut, in words.
+
+    A write of the very millisecond, and a delete that may have been before or after, is let pass as a whole or not.
+    """
+    expected: dict[int, set[str | None]] = {}
+    for entry in journal:
+        if entry.latest <= cut:
+            expected |= {key: {label} for key, label in entry.after.items()}
+        elif entry.earliest >> PHYSICAL <= cut >> PHYSICAL:
+            expected |= {key: expected.get(key, {None}) | {label} for key, label in entry.after.items()}
+    wrong = [key for key in expected.keys() | found.keys() if found.get(key) not in expected.get(key, {None})]
+    return [f"{key} is {found.get(key)}, not one of {expected.get(key)}" for key in sorted(wrong)]
+
+
+def test_three_backups_while_rows_are_written(product: Product) -> None:
+    create("busy", num_shards=2)
+    backups = []
+    with writing(product) as writers:
+        for number in range(3):
+            backups.append(product.backup(f"busy-{number}"))
+    journal = [entry for writer in writers for entry in writer.journal]
+    began, ended = (bound(entry.latest for entry in journal) >> PHYSICAL for bound in (min, max))
+    rows = sum(len(entry.after) for entry in journal)
+    print(f"{rows} rows written in {(ended - began) / 1000:.1f} s, in {len(journal)} writes")
+
+    for number, backup in enumerate(backups):
+        place = f"{product.database}.then_{number}"
+        product.restore(backupId=backup["backupId"], rename={f"{product.database}.busy": place}, mode="CREATE")
+        cut = flush_timestamp(product, backup["backupId"], "busy")
+        earlier = [entry for entry in journal if entry.latest <= cut]
+        assert 0 < len(earlier) < len(journal), "written before and after it"
+        [found] = labels_of([f"then_{number}"]).values()
+        wrong = differences(journal, cut, found)
+        assert wrong == [], f"{len(wrong)} of {len(found)} rows of backup {number}: {wrong[:10]}"

@@ -654,13 +654,3 @@ async fn create(
     let end = backup::run(jobs, &backup.instance_id, &backup.id, deadline).await;
     Ok(format!("{}, {end:?}", backup.id))
 }
-
-/// The seeds that a test goes through, from the environment or as given.
-pub(crate) fn seeds(default: u64) -> u64 {
-    std::env::var("SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(default)
-}
-
-/// The one seed to look into, if there is one.
-pub(crate) fn seed_to_look_into() -> Option<u64> {
-    std::env::var("SIM_SEED").ok()?.parse().ok()
-}

@@ -1,6 +1,7 @@
 //! Seeded histories of backups and restores: everything that can go wrong at any call of a port, and the invariants all the while.
 //!
-//! A history is a function of its seed. `SIM_SEEDS` says how many to go through; a seed that fails is named, and
+//! A history is a function of its seed. A run begins at a seed of its own choice and says it, so that runs add up;
+//! `SIM_FIRST` has it begin at that one, and `SIM_SEEDS` says how many to go through. A seed that fails is named, and
 //! `SIM_SEED` goes through that one alone and shows all that happens in it:
 //!
 //! ```sh
@@ -26,6 +27,7 @@ mod ports;
 mod random;
 mod restores;
 mod rules;
+mod seeds;
 mod server;
 mod workers;
 mod world;
@@ -42,12 +44,14 @@ use std::{
 };
 
 use broken::Defect;
-use history::{Outcome, live, seed_to_look_into, seeds};
+use history::{Outcome, live};
+use seeds::{number, seeds};
 
 /// What a default run goes through: enough for every defect that was ever seen here to show several times.
 const SEEDS: u64 = 2_500;
 
-/// A defect that doesn't show in so many histories isn't caught.
+/// A defect that doesn't show in so many histories isn't caught. `SIM_COUNT` goes through so many, and says in how many it
+/// showed.
 const SEEDS_PER_DEFECT: u64 = 1_000;
 
 /// How many failing seeds are named.
@@ -55,13 +59,14 @@ const NAMED: usize = 20;
 
 #[test]
 fn every_history_keeps_the_invariants() {
-    if let Some(seed) = seed_to_look_into() {
+    if let Some(seed) = number("SIM_SEED") {
         let outcome = live(seed, None, true);
         assert!(outcome.violation.is_none(), "seed {seed}: {outcome:?}");
         return;
     }
-    let (count, begun) = (seeds(SEEDS), Instant::now());
-    let next = AtomicU64::new(0);
+    let (range, begun) = (seeds(number("SIM_SEEDS").unwrap_or(SEEDS)), Instant::now());
+    let (first, count) = (range.start, range.end - range.start);
+    let next = AtomicU64::new(first);
     let failed = Mutex::new(Vec::new());
     let endings = Mutex::new(BTreeMap::<&'static str, u32>::new());
     let known = Mutex::new(BTreeMap::<rules::Rule, u32>::new());
@@ -70,7 +75,7 @@ fn every_history_keeps_the_invariants() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count || failed.lock().unwrap_or_else(PoisonError::into_inner).len() >= NAMED {
+                    if !range.contains(&seed) || failed.lock().unwrap_or_else(PoisonError::into_inner).len() >= NAMED {
                         return;
                     }
                     let outcome = live(seed, None, false);
@@ -88,15 +93,19 @@ fn every_history_keeps_the_invariants() {
         }
     });
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{count} histories in {seconds:.1} s; backups: {:?}", endings.lock().unwrap());
+    println!("{count} histories from {first} on in {seconds:.1} s; backups: {:?}", endings.lock().unwrap());
     println!("known: {:?}", known.lock().unwrap());
     let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "to replay one, set what is before its colon:\n{}", failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "to replay one, set what is before its colon; all of them, SIM_FIRST={first} SIM_SEEDS={count}:\n{}",
+        failed.join("\n")
+    );
 }
 
 #[test]
 fn a_seed_tells_the_same_history_every_time() {
-    for seed in 0..10 {
+    for seed in seeds(10) {
         let (once, again): (Outcome, Outcome) = (live(seed, None, false), live(seed, None, false));
         assert_eq!(once.fingerprint, again.fingerprint, "seed {seed}");
     }
@@ -105,9 +114,14 @@ fn a_seed_tells_the_same_history_every_time() {
 fn must_be_caught(defect: Defect, rule: &str) {
     // One defect may break several rules: this is the one that is there for it.
     let breaks = |seed| live(seed, Some(defect), false).violation.filter(|what| what.starts_with(rule));
-    let caught = (0..SEEDS_PER_DEFECT).find_map(|seed| Some((seed, breaks(seed)?)));
+    if let Some(count) = number("SIM_COUNT") {
+        let caught = seeds(count).filter(|seed| breaks(*seed).is_some()).count();
+        println!("{defect:?}: {rule} is broken in {caught} of {count} histories");
+    }
+    let caught = seeds(SEEDS_PER_DEFECT).find_map(|seed| Some((seed, breaks(seed)?)));
     println!("{defect:?}: {caught:?}");
-    assert!(caught.is_some(), "{defect:?} breaks {rule} in none of {SEEDS_PER_DEFECT} histories");
+    let first = seeds(SEEDS_PER_DEFECT).start;
+    assert!(caught.is_some(), "{defect:?} breaks {rule} in none of {SEEDS_PER_DEFECT} histories from {first} on");
 }
 
 #[test]

@@ -351,9 +351,15 @@ impl AutoBackup {
     /// The first run of which nothing is known.
     fn expected(&self) -> Option<Time> {
         let Switch::On { since } = self.switch else { return None };
-        let last = self.last_run.as_ref().map(|run| run.scheduled_for).filter(|last| *last >= since);
-        // A run at that very moment is the plan's.
-        Some(self.plan.next_run(last.unwrap_or(since - TimeDelta::milliseconds(1))))
+        let last = self.last_run.as_ref().map_or(Time::MIN_UTC, |run| run.scheduled_for);
+        Some(self.run_after(last, since))
+    }
+
+    /// The first run of the present plan after this one, which may be of an earlier plan. The plan's time of a day is a
+    /// run only from `since` on: before, it had never been one.
+    fn run_after(&self, run: Time, since: Time) -> Time {
+        // A run at the very moment of `since` is the plan's.
+        self.plan.next_run(run.max(since - TimeDelta::nanoseconds(1)))
     }
 
     /// What is to be done about a run that was scheduled for this time. That time is its identity: however often it is
@@ -365,7 +371,7 @@ impl AutoBackup {
         if run > now + EARLY {
             return RunDecision::Nothing("the run isn't due yet");
         }
-        if self.plan.next_run(run) <= now {
+        if self.run_after(run, since) <= now {
             return RunDecision::Nothing("a later run is due");
         }
         match &self.last_run {
@@ -377,11 +383,11 @@ impl AutoBackup {
             _ if run < since => return RunDecision::Nothing("the time was set after this run was due"),
             _ => {}
         }
-        RunDecision::Begin { missed: self.missed_before(run) }
+        RunDecision::Begin { missed: self.missed_before(run, since) }
     }
 
     /// The runs before this one that never began.
-    fn missed_before(&self, run: Time) -> Option<MissedRuns> {
+    fn missed_before(&self, run: Time, since: Time) -> Option<MissedRuns> {
         let never_came = || Failure::new(FailureCode::RunNotDelivered, "the scheduler didn't deliver the run");
         let (first, failure) = match &self.last_run {
             Some(AutoRun { scheduled_for, state: AutoRunState::Waiting { failure, .. } }) => {
@@ -393,7 +399,7 @@ impl AutoBackup {
         if first >= run {
             return None;
         }
-        while let next = self.plan.next_run(missed.last)
+        while let next = self.run_after(missed.last, since)
             && next < run
         {
             missed.last = next;

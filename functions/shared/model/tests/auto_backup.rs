@@ -221,6 +221,32 @@ fn a_change_of_the_time_loses_no_run_that_was_due_and_makes_none_of_the_past() {
 }
 
 #[test]
+fn a_run_that_waits_can_begin_although_the_time_was_set_to_one_between_it_and_now() {
+    let record = waiting(switched_on("03:00", "2026-11-22T10:00:00Z"), MONDAY);
+    let changed = record.changed(plan("03:33", "UTC"), Wanted::On, at("2026-11-23T03:33:00.040Z"));
+    // 03:33 of that day is over and was never a run, so it is no later one.
+    for now in ["2026-11-23T03:33:10Z", "2026-11-23T09:00:00Z", "2026-11-24T03:32:59Z"] {
+        assert_eq!(changed.pending(at(now)), Some(at(MONDAY)), "{now}");
+        assert!(is_begun(&changed.decide(at(MONDAY), at(now))), "{now}");
+    }
+    let tomorrow = at("2026-11-24T03:33:00Z");
+    assert!(matches!(changed.decide(at(MONDAY), tomorrow), RunDecision::Nothing(_)));
+    let RunDecision::Begin { missed: Some(missed) } = changed.decide(tomorrow, tomorrow) else {
+        panic!("a run was missed")
+    };
+    assert_eq!((missed.first, missed.last, missed.count), (at(MONDAY), at(MONDAY), 1));
+}
+
+#[test]
+fn a_run_that_was_due_less_than_a_millisecond_before_it_was_switched_on_is_none() {
+    let record = switched_on("03:00", "2026-11-23T03:00:00.000500Z");
+    assert_eq!(record.pending(at("2026-11-23T03:05:00Z")), None);
+    assert_eq!(record.due().unwrap().at, at("2026-11-24T03:05:00Z"));
+    let record = switched_on("03:00", MONDAY);
+    assert_eq!(record.pending(at("2026-11-23T03:05:00Z")), Some(at(MONDAY)));
+}
+
+#[test]
 fn switching_off_ends_a_waiting_run_and_says_so() {
     let record = waiting(switched_on("03:00", "2026-11-22T10:00:00Z"), MONDAY);
     let off = record.clone().changed(record.plan.clone(), Wanted::Off, at("2026-11-23T04:00:00Z"));
@@ -245,6 +271,35 @@ proptest! {
         prop_assert_eq!(wall.format("%H:%M").to_string(), text);
         prop_assert!(plan.latest_run(now) <= now);
         prop_assert_eq!(plan.next_run(plan.latest_run(now)), next);
+    }
+
+    #[test]
+    fn whatever_is_asked_for_when_what_is_pending_can_begin_or_the_next_run_can(
+        steps in prop::collection::vec((0_u8..6, 0_i64..90, prop::sample::select(vec![0, 500, 40_000_000]), 0_i64..90), 1..20),
+    ) {
+        let mut now = at("2026-11-22T23:00:00Z");
+        let mut record = switched_on("23:30", "2026-11-22T22:00:00Z");
+        for (step, minutes, micros, ahead) in steps {
+            now = now - TimeDelta::nanoseconds(now.timestamp_subsec_nanos().into())
+                + TimeDelta::minutes(minutes) + TimeDelta::microseconds(micros);
+            let latest = record.plan.latest_run(now);
+            let can_begin = |record: &AutoBackup, run| matches!(record.decide(run, now), RunDecision::Begin { .. });
+            record = match step {
+                // A time that is close, before or after.
+                0 | 1 => {
+                    let time = now + TimeDelta::minutes(ahead - 45);
+                    record.changed(plan(&time.format("%H:%M").to_string(), "UTC"), Wanted::On, now)
+                }
+                2 => record.clone().changed(record.plan.clone(), Wanted::Off, now),
+                3 | 4 if can_begin(&record, latest) => waiting(record, &latest.to_rfc3339()),
+                5 if can_begin(&record, latest) => begun(record, &latest.to_rfc3339()),
+                _ => record,
+            };
+            if let Some(pending) = record.pending(now) {
+                let latest = record.plan.latest_run(now);
+                prop_assert!(can_begin(&record, pending) || can_begin(&record, latest), "{pending} at {now}: {record:?}");
+            }
+        }
     }
 
     #[test]

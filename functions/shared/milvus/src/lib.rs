@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod authorized;
 mod connector;
+mod credentials;
 mod errors;
 mod imports;
 mod resolver;
 mod rest;
 mod server;
 
-pub use connector::{MilvusConnector, SecretSource};
+pub use connector::MilvusConnector;
+pub use credentials::{SecretError, SecretSource};

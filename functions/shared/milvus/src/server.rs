@@ -23,14 +23,11 @@ use tokio::{
     sync::OnceCell,
     time::{Instant, sleep},
 };
-use tonic::{
-    Request,
-    metadata::{Ascii, MetadataValue},
-    transport::Channel,
-};
+use tonic::Request;
 
 use crate::{
     access::missing,
+    authorized::Authorized,
     errors::{SEGMENT_NOT_FOUND, check, transport},
     imports::import_files,
     rest::Rest,
@@ -55,28 +52,24 @@ const SEGMENT_PAUSE: Duration = Duration::from_millis(100);
 const DEFAULT_PARTITION: &str = "_default";
 
 pub(crate) struct Server {
-    client: MilvusServiceClient<Channel>,
-    authorization: Option<MetadataValue<Ascii>>,
+    client: MilvusServiceClient<Authorized>,
     rest: Rest,
     version: OnceCell<String>,
 }
 
 impl Server {
-    pub(crate) fn new(channel: Channel, authorization: Option<MetadataValue<Ascii>>, rest: Rest) -> Self {
+    pub(crate) fn new(channel: Authorized, rest: Rest) -> Self {
         let client = MilvusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
-        Self { client, authorization, rest, version: OnceCell::new() }
+        Self { client, rest, version: OnceCell::new() }
     }
 
-    fn client(&self) -> MilvusServiceClient<Channel> {
+    fn client(&self) -> MilvusServiceClient<Authorized> {
         self.client.clone()
     }
 
-    /// The message with our credentials, for this database.
+    /// The message, for this database.
     fn request<T>(&self, database: &str, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
-        }
         // Database names are ASCII; one that isn't is refused by the server by its field in the message.
         if let Ok(database) = database.parse() {
             request.metadata_mut().insert("dbname", database);

@@ -104,6 +104,15 @@ fn waiting_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
     aws_sdk_lambda::Client::from_conf(config.retry_config(RetryConfig::disabled()).build())
 }
 
+/// Secrets Manager of the region that a secret is in.
+pub(crate) fn secrets_client(config: &SdkConfig, region: Option<aws_config::Region>) -> aws_sdk_secretsmanager::Client {
+    let mut builder = aws_sdk_secretsmanager::config::Builder::from(config);
+    if region.is_some() {
+        builder.set_region(region);
+    }
+    aws_sdk_secretsmanager::Client::from_conf(builder.build())
+}
+
 fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(COPY_ATTEMPT).build();
     let config = aws_sdk_s3::config::Builder::from(config)

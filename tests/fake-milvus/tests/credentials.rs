@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
 use milvault_fake_milvus::{Access, Line, Loading, RootPassword};
-use milvault_jobs::ports::{Connector, GarbageHold, MilvusError};
+use milvault_jobs::ports::{GarbageHold, MilvusError};
 use milvault_milvus::SecretError;
 use world::{World, name};
 

@@ -66,7 +66,11 @@ async fn main() -> ExitCode {
         let config = config.clone();
         move |_| s3_client(&config)
     });
-    let in_parts = S3Objects::new(move |_| s3_client(&config)).with_parts(Parts { above: 0, size: LEAST_PART });
+    let in_parts = S3Objects::new(move |_| s3_client(&config)).with_parts(Parts {
+        above: 0,
+        size: LEAST_PART,
+        ..Parts::default()
+    });
     // What CopyObject lacks, completing an upload in parts doesn't.
     let suites: [(&str, Arc<dyn Objects>, &[Capability]); 2] =
         [("objects", Arc::new(whole), &lacking), ("objects, in parts", Arc::new(in_parts), &[])];

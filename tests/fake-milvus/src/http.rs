@@ -1,6 +1,9 @@
 //! The HTTP side: REST on the port of gRPC, and the management endpoint.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+};
 
 use axum::{
     Json, Router,
@@ -28,9 +31,13 @@ pub(crate) fn rest(state: SharedState, grpc: Router) -> Router {
     grpc.merge(rest)
 }
 
+/// The one that lets in, for as long as it isn't another.
+pub(crate) type Token = Arc<std::sync::Mutex<String>>;
+
 /// Lets only those in who have this token: in base64 over gRPC, as it is over REST.
-pub(crate) fn locked(router: Router, token: String) -> Router {
+pub(crate) fn locked(router: Router, token: Token) -> Router {
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let token = token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let wanted = [BASE64_STANDARD.encode(&token), format!("Bearer {token}")];
         async move {
             let is_grpc = request.headers().get("content-type").is_some_and(|kind| kind == "application/grpc");

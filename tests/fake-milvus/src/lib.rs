@@ -16,7 +16,7 @@ mod state;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use axum::Router;
@@ -41,6 +41,7 @@ pub struct FakeMilvus {
     state: Arc<Mutex<State>>,
     endpoint: String,
     management: String,
+    token: http::Token,
     servers: [JoinHandle<()>; 2],
 }
 
@@ -82,13 +83,17 @@ impl FakeMilvus {
         let state = Arc::new(Mutex::new(State::new(line, data)));
         let grpc = Routes::new(MilvusServiceServer::new(service::Service(state.clone()))).into_axum_router();
         let router = http::rest(state.clone(), grpc);
+        let token = http::Token::default();
         let router = match access {
             Access::Open => router,
-            Access::Token(token) => http::locked(router, token),
+            Access::Token(first) => {
+                *token.lock().unwrap_or_else(PoisonError::into_inner) = first;
+                http::locked(router, token.clone())
+            }
         };
         let (endpoint, milvus) = serve(router).await;
         let (management, other) = serve(http::management(state.clone())).await;
-        Self { state, endpoint, management, servers: [milvus, other] }
+        Self { state, endpoint, management, token, servers: [milvus, other] }
     }
 
     /// Of gRPC and REST.
@@ -99,6 +104,11 @@ impl FakeMilvus {
     /// The management endpoint.
     pub fn management(&self) -> &str {
         &self.management
+    }
+
+    /// From now on, those who have this token may use the server, and nobody else.
+    pub fn let_in(&self, token: &str) {
+        token.clone_into(&mut self.token.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Sets switches.

@@ -1,19 +1,21 @@
-//! Connections, and the credentials that they carry.
+//! Connections, which last for as long as they are used, and for a few minutes at most.
 
-use std::{sync::Arc, time::Duration};
-
-use async_trait::async_trait;
-use base64::{Engine, prelude::BASE64_STANDARD};
-use milvault_jobs::ports::{Connector, Milvus, MilvusError};
-use milvault_model::{AllowedEndpoints, Instance};
-use tonic::{
-    metadata::{Ascii, MetadataValue},
-    transport::{ClientTlsConfig, Endpoint},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
 };
 
+use async_trait::async_trait;
+use milvault_jobs::ports::{Connector, Milvus, MilvusError};
+use milvault_model::{AllowedEndpoints, Instance};
+use tonic::transport::{ClientTlsConfig, Endpoint};
+
 use crate::{
+    authorized::Authorized,
+    credentials::{Login, SecretSource},
     resolver::Resolver,
-    rest::{Credentials, Rest},
+    rest::Rest,
     server::Server,
 };
 
@@ -21,46 +23,103 @@ use crate::{
 pub(crate) const CALL: Duration = Duration::from_secs(20);
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 
-/// Where credentials are kept.
-#[async_trait]
-pub trait SecretSource: Send + Sync {
-    /// The secret's text.
-    ///
-    /// # Errors
-    /// Why it can't be read, without anything of its content.
-    async fn secret(&self, arn: &str) -> Result<String, String>;
-}
+/// A secret that was changed, and a name that leads elsewhere, are noticed within this time, even if nothing fails.
+const OLDEST: Duration = Duration::from_secs(300);
+/// A connection that nobody has asked for in this time may have been cut without a word: the process is frozen between
+/// two invocations.
+const LONGEST_UNUSED: Duration = Duration::from_secs(60);
 
-/// Connects to instances; reads their credentials at each connection and keeps none.
+/// Connects to instances. Those who ask for the same one get the same connection, so that its secret is read once, and
+/// anew when the server doesn't know us by it any more.
 pub struct MilvusConnector {
     secrets: Arc<dyn SecretSource>,
     allowed: Arc<AllowedEndpoints>,
+    connections: Mutex<HashMap<Target, Arc<Slot>>>,
+}
+
+/// All that a connection depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Target {
+    endpoint: String,
+    management: Option<String>,
+    secret_arn: Option<String>,
+}
+
+impl Target {
+    fn of(instance: &Instance) -> Self {
+        Self {
+            endpoint: instance.endpoint.clone(),
+            management: instance.management_endpoint.clone(),
+            secret_arn: instance.auth.as_ref().map(|auth| auth.secret_arn.clone()),
+        }
+    }
+}
+
+/// A place for a connection; who makes it keeps the others waiting for it.
+type Slot = tokio::sync::Mutex<Option<Connection>>;
+
+struct Connection {
+    server: Arc<Server>,
+    login: Option<Arc<Login>>,
+    times: Times,
+}
+
+/// By the clock on the wall: another one may stand still while the process is frozen.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    made: SystemTime,
+    used: SystemTime,
+}
+
+impl Times {
+    fn are_recent(self, now: SystemTime) -> bool {
+        let is_within = |time, limit| now.duration_since(time).is_ok_and(|passed| passed < limit);
+        is_within(self.made, OLDEST) && is_within(self.used, LONGEST_UNUSED)
+    }
+}
+
+impl Connection {
+    fn is_usable(&self, now: SystemTime) -> bool {
+        self.times.are_recent(now) && self.login.as_ref().is_none_or(|login| !login.is_refused())
+    }
 }
 
 impl MilvusConnector {
     /// A connector that finds credentials in `secrets`, and connects to allowed endpoints only.
     pub fn new(secrets: Arc<dyn SecretSource>, allowed: AllowedEndpoints) -> Self {
-        Self { secrets, allowed: Arc::new(allowed) }
+        Self { secrets, allowed: Arc::new(allowed), connections: Mutex::default() }
     }
 
-    async fn credentials(&self, instance: &Instance) -> Result<Option<Credentials>, MilvusError> {
-        let Some(auth) = &instance.auth else { return Ok(None) };
-        let bad = |reason: &str| MilvusError::Unauthenticated(format!("secret {}: {reason}", auth.secret_arn));
-        let text = self.secrets.secret(&auth.secret_arn).await.map_err(|reason| bad(&reason))?;
-        let secret: Credentials = serde_json::from_str(&text)
-            .map_err(|_| bad("is neither {\"username\": …, \"password\": …} nor {\"token\": …}"))?;
-        if header(&secret).is_none() {
-            return Err(bad("can't be sent in a header"));
+    fn slot(&self, target: &Target) -> Arc<Slot> {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = connections.get(target) {
+            return slot.clone();
         }
-        Ok(Some(secret))
+        let now = SystemTime::now();
+        // A place that is taken has someone at work in it.
+        connections.retain(|_, slot| {
+            slot.try_lock().map_or(true, |held| held.as_ref().is_some_and(|held| held.is_usable(now)))
+        });
+        connections.entry(target.clone()).or_default().clone()
     }
-}
 
-/// The header of a gRPC call: the server decodes either form, `user:password` or an API key.
-fn header(credentials: &Credentials) -> Option<MetadataValue<Ascii>> {
-    let mut value: MetadataValue<Ascii> = BASE64_STANDARD.encode(credentials.token()).parse().ok()?;
-    value.set_sensitive(true);
-    Some(value)
+    async fn open(&self, target: &Target, now: SystemTime) -> Result<Connection, MilvusError> {
+        let login = match &target.secret_arn {
+            Some(arn) => Some(Arc::new(Login::read(self.secrets.clone(), arn).await?)),
+            None => None,
+        };
+        let resolver = Resolver::new(self.allowed.clone());
+        let bad = |error: tonic::transport::Error| MilvusError::Refused(format!("{}: {error}", target.endpoint));
+        let endpoint = Endpoint::from_shared(target.endpoint.clone()).map_err(bad)?;
+        let mut endpoint = endpoint.timeout(CALL).connect_timeout(CONNECT);
+        if target.endpoint.starts_with("https:") {
+            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(bad)?;
+        }
+        let rest = Rest::new(&target.endpoint, target.management.as_deref(), login.clone(), resolver.clone());
+        let channel = endpoint.connect_with_connector_lazy(resolver.connector());
+        let server = Arc::new(Server::new(Authorized::new(channel, login.clone()), login.clone(), rest));
+        Ok(Connection { server, login, times: Times { made: now, used: now } })
+    }
 }
 
 #[async_trait]
@@ -72,19 +131,30 @@ impl Connector for MilvusConnector {
                 return Err(MilvusError::Refused(format!("the deployment doesn't connect to {endpoint}")));
             }
         }
-        let resolver = Resolver::new(self.allowed.clone());
-        let credentials = self.credentials(instance).await?;
-        let authorization = credentials.as_ref().and_then(header);
-        let user = credentials.as_ref().and_then(Credentials::user);
-        let bad = |error: tonic::transport::Error| MilvusError::Refused(format!("{}: {error}", instance.endpoint));
-        let endpoint = Endpoint::from_shared(instance.endpoint.clone()).map_err(bad)?;
-        let mut endpoint = endpoint.timeout(CALL).connect_timeout(CONNECT);
-        if instance.endpoint.starts_with("https:") {
-            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(bad)?;
+        let target = Target::of(instance);
+        let slot = self.slot(&target);
+        let mut slot = slot.lock().await;
+        let now = SystemTime::now();
+        let connection = match slot.take().filter(|connection| connection.is_usable(now)) {
+            Some(connection) => Connection { times: Times { used: now, ..connection.times }, ..connection },
+            None => self.open(&target, now).await?,
+        };
+        Ok(slot.insert(connection).server.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_kept_while_it_is_used_for_minutes_at_most() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let ago = |seconds| now - Duration::from_secs(seconds);
+        for (made, used, expected) in [(0, 0, true), (299, 59, true), (299, 60, false), (300, 0, false)] {
+            assert_eq!(Times { made: ago(made), used: ago(used) }.are_recent(now), expected, "{made} {used}");
         }
-        let management = instance.management_endpoint.as_deref();
-        let rest = Rest::new(&instance.endpoint, management, credentials, resolver.clone());
-        let channel = endpoint.connect_with_connector_lazy(resolver.connector());
-        Ok(Arc::new(Server::new(channel, authorization, user, rest)))
+        // The clock was set back: how old it is isn't known.
+        assert!(!Times { made: now + Duration::from_secs(1), used: now }.are_recent(now));
     }
 }

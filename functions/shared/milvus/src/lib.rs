@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod authorized;
 mod connector;
+mod credentials;
 mod errors;
 mod imports;
 mod principal;
@@ -14,4 +16,5 @@ mod resolver;
 mod rest;
 mod server;
 
-pub use connector::{MilvusConnector, SecretSource};
+pub use connector::MilvusConnector;
+pub use credentials::{SecretError, SecretSource};

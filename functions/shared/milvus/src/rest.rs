@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     connector::{CALL, CONNECT},
+    credentials::{Credentials, Known, Login},
     errors::{SEGMENT_NOT_FOUND, by_code},
     resolver::Resolver,
 };
@@ -19,39 +20,12 @@ const SEGMENTS_PER_CALL: usize = 100;
 /// In bytes; a server that sends more isn't one. The files of [`SEGMENTS_PER_CALL`] segments take a few megabytes.
 const LARGEST_ANSWER: usize = 64 << 20;
 
-/// Who we are to the server.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Credentials {
-    Password { username: String, password: String },
-    Token { token: String },
-}
-
-impl Credentials {
-    /// One text for either, as gRPC (in base64) and REST (`Bearer`) take it.
-    pub(crate) fn token(&self) -> String {
-        match self {
-            Self::Password { username, password } => format!("{username}:{password}"),
-            Self::Token { token } => token.clone(),
-        }
-    }
-
-    /// The user's name; an API key has none. A token with a colon is a name and a password to the server too
-    /// (`AuthenticationInterceptor` in `internal/proxy/authentication_interceptor.go`).
-    pub(crate) fn user(&self) -> Option<String> {
-        match self {
-            Self::Password { username, .. } => Some(username.clone()),
-            Self::Token { token } => token.split_once(':').map(|(user, _)| user.to_owned()),
-        }
-    }
-}
-
 pub(crate) struct Rest {
     /// Made when it is first used: reading the trusted certificates takes a while.
     client: OnceCell<Client>,
     endpoint: String,
     management: Option<Management>,
-    credentials: Option<Credentials>,
+    login: Option<Arc<Login>>,
     resolver: Resolver,
 }
 
@@ -59,24 +33,17 @@ pub(crate) struct Rest {
 struct Management {
     base: String,
     /// What it may be told of the credentials: they are the endpoint's.
-    credentials: Option<Credentials>,
+    login: Option<Arc<Login>>,
 }
 
 impl Rest {
     /// `endpoint` is the gRPC endpoint: its port serves REST too (milvus-backup: `restfulBaseURL` in
     /// `internal/client/milvus/restful.go`).
-    pub(crate) fn new(
-        endpoint: &str,
-        management: Option<&str>,
-        credentials: Option<Credentials>,
-        resolver: Resolver,
-    ) -> Self {
+    pub(crate) fn new(endpoint: &str, management: Option<&str>, login: Option<Arc<Login>>, resolver: Resolver) -> Self {
         let base = |url: &str| url.trim_end_matches('/').to_owned();
-        let management = management.map(|url| Management {
-            base: base(url),
-            credentials: credentials.clone().filter(|_| is_as_safe(url, endpoint)),
-        });
-        Self { client: OnceCell::new(), endpoint: base(endpoint), management, credentials, resolver }
+        let management = management
+            .map(|url| Management { base: base(url), login: login.clone().filter(|_| is_as_safe(url, endpoint)) });
+        Self { client: OnceCell::new(), endpoint: base(endpoint), management, login, resolver }
     }
 
     async fn client(&self) -> Result<&Client, MilvusError> {
@@ -116,8 +83,8 @@ impl Rest {
     async fn describe(&self, body: &DescribeSegments<'_>) -> Result<Described, MilvusError> {
         let mut request =
             self.client().await?.post(format!("{}/v2/vectordb/segments/describe", self.endpoint)).json(body);
-        if let Some(credentials) = &self.credentials {
-            request = request.bearer_auth(credentials.token());
+        if let Some(login) = &self.login {
+            request = request.bearer_auth(login.known().credentials.token());
         }
         let response = match request.send().await {
             Ok(response) => response,
@@ -181,12 +148,19 @@ impl Management {
     /// for one get one.
     async fn ask(&self, request: RequestBuilder) -> Result<Option<Response>, MilvusError> {
         let again = request.try_clone();
-        let mut response = request.send().await.map_err(|error| unreachable(&error))?;
-        if let (StatusCode::UNAUTHORIZED, Some(again), Some(Credentials::Password { username, password })) =
-            (response.status(), again, &self.credentials)
-        {
-            let again = again.basic_auth(username, Some(password));
-            response = again.send().await.map_err(|error| unreachable(&error))?;
+        let send = async |request: RequestBuilder| request.send().await.map_err(|error| unreachable(&error));
+        let mut response = send(request).await?;
+        if let (StatusCode::UNAUTHORIZED, Some(again), Some(login)) = (response.status(), again, &self.login) {
+            let known = login.known();
+            if let Some(request) = with_password(&again, &known) {
+                response = send(request).await?;
+                if response.status() == StatusCode::UNAUTHORIZED
+                    && let Some(renewed) = login.renewed(&known).await?
+                    && let Some(request) = with_password(&again, &renewed)
+                {
+                    response = send(request).await?;
+                }
+            }
         }
         match response.status() {
             StatusCode::OK => Ok(Some(response)),
@@ -194,6 +168,12 @@ impl Management {
             _ => Err(refusal(response).await),
         }
     }
+}
+
+/// The request with the password, if that is what is known.
+fn with_password(request: &RequestBuilder, known: &Known) -> Option<RequestBuilder> {
+    let Credentials::Password { username, password } = &known.credentials else { return None };
+    Some(request.try_clone()?.basic_auth(username, Some(password)))
 }
 
 /// Whether what may be sent to `endpoint` may be sent to `other` too: the same host, and not in clear what is encrypted to

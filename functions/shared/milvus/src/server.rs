@@ -1,6 +1,6 @@
 //! The calls.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -23,14 +23,12 @@ use tokio::{
     sync::OnceCell,
     time::{Instant, sleep},
 };
-use tonic::{
-    Request,
-    metadata::{Ascii, MetadataValue},
-    transport::Channel,
-};
+use tonic::Request;
 
 use crate::{
     access::missing,
+    authorized::Authorized,
+    credentials::Login,
     errors::{SEGMENT_NOT_FOUND, check, transport},
     imports::import_files,
     principal::{ROOT, RootCheck, User, filters_lists, unsure},
@@ -61,35 +59,26 @@ const DYNAMIC_FIELD: &str = "$meta";
 const DEFAULT_PARTITION: &str = "_default";
 
 pub(crate) struct Server {
-    client: MilvusServiceClient<Channel>,
-    authorization: Option<MetadataValue<Ascii>>,
-    /// Whose credentials these are, if they have a name.
-    user: Option<String>,
+    client: MilvusServiceClient<Authorized>,
+    /// What its calls carry, if anything.
+    login: Option<Arc<Login>>,
     rest: Rest,
     version: OnceCell<String>,
 }
 
 impl Server {
-    pub(crate) fn new(
-        channel: Channel,
-        authorization: Option<MetadataValue<Ascii>>,
-        user: Option<String>,
-        rest: Rest,
-    ) -> Self {
+    pub(crate) fn new(channel: Authorized, login: Option<Arc<Login>>, rest: Rest) -> Self {
         let client = MilvusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
-        Self { client, authorization, user, rest, version: OnceCell::new() }
+        Self { client, login, rest, version: OnceCell::new() }
     }
 
-    fn client(&self) -> MilvusServiceClient<Channel> {
+    fn client(&self) -> MilvusServiceClient<Authorized> {
         self.client.clone()
     }
 
-    /// The message with our credentials, for this database.
+    /// The message, for this database.
     fn request<T>(&self, database: &str, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
-        }
         // Database names are ASCII; one that isn't is refused by the server by its field in the message.
         if let Ok(database) = database.parse() {
             request.metadata_mut().insert("dbname", database);
@@ -510,11 +499,12 @@ impl Milvus for Server {
         match self.require_no_credentials().await {
             Ok(()) => return Ok(Principal { user: None, visibility: Visibility::Everything }),
             Err(error @ (MilvusError::Unreachable(_) | MilvusError::RateLimited(_))) => return Err(error),
-            Err(error) if self.authorization.is_none() => return Err(error),
+            Err(error) if self.login.is_none() => return Err(error),
             Err(_) => {}
         }
         let version = self.known_version().await?;
-        let visibility = match &self.user {
+        let user = self.login.as_ref().and_then(|login| login.known().credentials.user());
+        let visibility = match &user {
             _ if !filters_lists(version) => Visibility::Everything,
             None => unsure(
                 "the registered token has no user name, so that it can't be found out whether it sees every collection"
@@ -528,7 +518,7 @@ impl Milvus for Server {
                 Err(error) => return Err(error),
             },
         };
-        Ok(Principal { user: self.user.clone(), visibility })
+        Ok(Principal { user, visibility })
     }
 
     async fn databases(&self) -> Result<Vec<String>, MilvusError> {

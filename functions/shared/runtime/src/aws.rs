@@ -25,15 +25,23 @@ use crate::{
     secrets::SecretsManager,
 };
 
+#[cfg(test)]
+mod slow;
+#[cfg(test)]
+mod tests;
+
 const CONNECT: Duration = Duration::from_secs(3);
 /// What a small request may take, and what it may take with all its retries.
 const ATTEMPT: Duration = Duration::from_secs(5);
 const OPERATION: Duration = Duration::from_secs(20);
+/// A listing or a removal of a thousand objects, or a document that is put, takes S3 a little longer. Copies have times
+/// of their own: see [`S3Objects`].
+const S3_ATTEMPT: Duration = Duration::from_secs(10);
 /// An asynchronous invocation is accepted at once. One that isn't (the local watcher runs the function first) is not
 /// repeated: its attempt may take as long as all of them.
 const INVOKE: Duration = Duration::from_secs(10);
-/// A server-side copy of up to 5 GB answers when it is done.
-const COPY_ATTEMPT: Duration = Duration::from_secs(180);
+/// An invocation whose answer is waited for is given less time than this to end in.
+const ANSWER: Duration = Duration::from_secs(180);
 
 /// The jobs over the real world.
 pub(crate) fn jobs(environment: Environment) -> Jobs {
@@ -72,43 +80,54 @@ pub(crate) fn jobs(environment: Environment) -> Jobs {
 /// usual configuration looks for, would cost time at each start and a part of each binary.
 fn config(environment: &Environment) -> SdkConfig {
     let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
-        .operation_attempt_timeout(ATTEMPT)
-        .operation_timeout(OPERATION)
-        .build();
     let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(aws_config::Region::new(environment.region.to_string()))
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .http_client(https)
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(ATTEMPT, OPERATION))
         .retry_config(RetryConfig::standard().with_max_attempts(5));
     config.set_endpoint_url(environment.endpoint_url.clone());
     config.build()
 }
 
-fn lambda_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
-    let timeouts = TimeoutConfig::builder()
+/// All four time limits. One that isn't named would be that of the configuration that a client's is made from.
+///
+/// None of them is the time until an answer begins: an attempt's is a limit on that too, and clients that differ in it
+/// have no connections in common.
+fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
         .connect_timeout(CONNECT)
-        .operation_attempt_timeout(INVOKE)
-        .operation_timeout(INVOKE)
-        .build();
-    aws_sdk_lambda::Client::from_conf(aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts).build())
+        .disable_read_timeout()
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(operation)
+        .build()
+}
+
+fn lambda_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
+    let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts(INVOKE, INVOKE));
+    aws_sdk_lambda::Client::from_conf(config.build())
 }
 
 /// For invocations whose answer is waited for: each is given a time of its own to end in, and is not repeated.
 fn waiting_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(COPY_ATTEMPT).build();
-    let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts);
+    let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts(ANSWER, ANSWER));
     aws_sdk_lambda::Client::from_conf(config.retry_config(RetryConfig::disabled()).build())
 }
 
+/// Secrets Manager of the region that a secret is in.
+pub(crate) fn secrets_client(config: &SdkConfig, region: Option<aws_config::Region>) -> aws_sdk_secretsmanager::Client {
+    let mut builder = aws_sdk_secretsmanager::config::Builder::from(config);
+    if region.is_some() {
+        builder.set_region(region);
+    }
+    aws_sdk_secretsmanager::Client::from_conf(builder.build())
+}
+
 fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(COPY_ATTEMPT).build();
     let config = aws_sdk_s3::config::Builder::from(config)
         .region(aws_config::Region::new(region.to_string()))
-        .timeout_config(timeouts)
+        .timeout_config(timeouts(S3_ATTEMPT, OPERATION))
         // An endpoint of one's own has no host name per bucket.
         .force_path_style(config.endpoint_url().is_some())
         .build();

@@ -1,9 +1,14 @@
-//! Credentials from Secrets Manager, read at each use and kept nowhere.
+//! Credentials from Secrets Manager, kept nowhere.
 
 use async_trait::async_trait;
 use aws_config::{Region, SdkConfig};
-use aws_sdk_secretsmanager::{Client, config::Builder, error::ProvideErrorMetadata};
-use milvault_milvus::SecretSource;
+use aws_sdk_secretsmanager::{
+    error::{ProvideErrorMetadata, SdkError},
+    operation::get_secret_value::GetSecretValueError,
+};
+use milvault_milvus::{SecretError, SecretSource};
+
+use crate::aws;
 
 /// Secrets Manager, in whichever region a secret is.
 pub(crate) struct SecretsManager {
@@ -12,15 +17,57 @@ pub(crate) struct SecretsManager {
 
 #[async_trait]
 impl SecretSource for SecretsManager {
-    async fn secret(&self, arn: &str) -> Result<String, String> {
-        let mut config = Builder::from(&self.config);
+    async fn secret(&self, arn: &str) -> Result<String, SecretError> {
         // arn:partition:secretsmanager:region:account:secret:name
-        if let Some(region) = arn.split(':').nth(3).filter(|region| !region.is_empty()) {
-            config.set_region(Some(Region::new(region.to_owned())));
+        let region = arn.split(':').nth(3).filter(|region| !region.is_empty());
+        let client = aws::secrets_client(&self.config, region.map(|region| Region::new(region.to_owned())));
+        let answer = client.get_secret_value().secret_id(arn).send().await.map_err(meaning)?;
+        answer.secret_string.ok_or_else(|| SecretError::Malformed("it has no text".to_owned()))
+    }
+}
+
+/// What a refusal means: what may pass (throttling, faults, silence, and what isn't known) is worth another try.
+///
+/// Only the error's code is kept: the rest of an answer about a secret has no business in a log.
+fn meaning<R>(error: SdkError<GetSecretValueError, R>) -> SecretError {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+    let reason = code.unwrap_or("Secrets Manager doesn't answer").to_owned();
+    match code {
+        Some(
+            "AccessDeniedException"
+            | "ResourceNotFoundException"
+            // Also of a secret that is to be deleted.
+            | "InvalidRequestException"
+            | "InvalidParameterException"
+            | "ValidationException"
+            // By the key that it is encrypted with, which may be disabled, or gone.
+            | "DecryptionFailure",
+        ) => SecretError::Refused(reason),
+        _ => SecretError::Unavailable(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_secretsmanager::error::ErrorMetadata;
+
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_stays() {
+        let refusal = |code: &str| {
+            let metadata = ErrorMetadata::builder().code(code).message("of our account's secret").build();
+            meaning(SdkError::service_error(GetSecretValueError::generic(metadata), ()))
+        };
+        for code in
+            ["AccessDeniedException", "ResourceNotFoundException", "InvalidRequestException", "DecryptionFailure"]
+        {
+            assert_eq!(refusal(code), SecretError::Refused(code.to_owned()));
         }
-        let answer = Client::from_conf(config.build()).get_secret_value().secret_id(arn).send().await;
-        // Only the error's code: the rest of an answer about a secret has no business in a log.
-        let answer = answer.map_err(|error| error.code().unwrap_or("Secrets Manager doesn't answer").to_owned())?;
-        answer.secret_string.ok_or_else(|| "it has no text".to_owned())
+        for code in ["ThrottlingException", "InternalServiceError", "ServiceUnavailable", "ExpiredTokenException"] {
+            assert_eq!(refusal(code), SecretError::Unavailable(code.to_owned()));
+        }
+        let silence: SdkError<GetSecretValueError, ()> = SdkError::timeout_error("no answer in time");
+        assert!(matches!(meaning(silence), SecretError::Unavailable(_)));
     }
 }

@@ -8,12 +8,13 @@ use std::{
     collections::HashMap,
     ops::Range,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
-    config::{StalledStreamProtectionConfig, retry::RetryConfig},
+    config::{Builder, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig},
     primitives::{ByteStream, DateTime},
     types::{Delete, MetadataDirective, ObjectIdentifier, ObjectLockRetention, ObjectLockRetentionMode},
 };
@@ -31,17 +32,35 @@ use errors::{Answer, answer, is_gone, is_without_lock, plain, plain_copy, refuse
 pub struct Parts {
     /// Objects of more bytes than this are.
     pub above: u64,
-    /// Bytes of each part but the last: at least 5 MiB, and at most 10,000 of them make an object.
+    /// Bytes of each part but the last: at least 5 MiB. An object that would have too many of them has larger ones.
     pub size: u64,
+    /// Parts of an object that are copied at once.
+    pub in_flight: usize,
 }
 
 impl Default for Parts {
-    /// `CopyObject` copies at most 5 GB (S3's user guide, "Copying objects"). The parts are large enough that the
-    /// largest object (5 TB) has fewer than 10,000.
+    /// `CopyObject` would copy up to 5 GB (S3's user guide, "Copying objects"), but takes minutes for that, and nothing of
+    /// it is left when it is cut off. A part takes seconds.
     fn default() -> Self {
-        Self { above: 5_000_000_000, size: 1 << 30 }
+        Self { above: 1 << 30, size: 128 << 20, in_flight: 8 }
     }
 }
+
+impl Parts {
+    /// The most that make an object (the same guide, "Amazon S3 multipart upload limits").
+    const MOST: u64 = 10_000;
+
+    /// Bytes of each part of an object but the last.
+    fn size_for(&self, object: u64) -> u64 {
+        self.size.max(object.div_ceil(Self::MOST))
+    }
+}
+
+/// How long S3 may take to copy an object or a part, or to make the parts an object: it answers when it is done.
+const COPY_ATTEMPT: Duration = Duration::from_secs(180);
+/// The same with all retries: of one that isn't tried again, and of one that is, at least once.
+const COPY: Duration = Duration::from_secs(200);
+const PART: Duration = Duration::from_secs(400);
 
 /// A copy carries its source's ETag, because its own may differ: under KMS, or when copied in parts.
 const SOURCE_ETAG: &str = "milvault-source-etag";
@@ -60,10 +79,31 @@ pub struct S3Objects {
 /// The clients of a region.
 #[derive(Clone)]
 struct Clients {
-    /// Tries again what may pass.
+    /// For what takes S3 a moment. Tries again what may pass.
     patient: Client,
     /// For copies, of which there are many at once: who makes them has to hear at once that S3 wants fewer.
     prompt: Client,
+    /// For copies of parts, and to complete them. Tries again what may pass, rather than give up all of an object.
+    parts: Client,
+}
+
+impl Clients {
+    fn of(patient: Client) -> Self {
+        let prompt = copying(&patient, COPY).retry_config(RetryConfig::disabled());
+        let parts = copying(&patient, PART);
+        Self { prompt: Client::from_conf(prompt.build()), parts: Client::from_conf(parts.build()), patient }
+    }
+}
+
+/// The client's configuration with the time that copies take.
+fn copying(client: &Client, operation: Duration) -> Builder {
+    let base = client.config().timeout_config();
+    let timeouts = base.map_or_else(TimeoutConfig::builder, TimeoutConfig::to_builder);
+    // Each of them is said: what isn't would be taken over from the client.
+    let timeouts = timeouts.disable_read_timeout().operation_attempt_timeout(COPY_ATTEMPT).operation_timeout(operation);
+    let config = client.config().to_builder().timeout_config(timeouts.build());
+    // It would end a copy whose answer begins before it is known: all that comes until then is some white space.
+    config.stalled_stream_protection(StalledStreamProtectionConfig::disabled())
 }
 
 impl S3Objects {
@@ -83,13 +123,7 @@ impl S3Objects {
 
     fn clients(&self, bucket: &Bucket) -> Clients {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || {
-            let patient = (self.make)(&bucket.region);
-            let prompt = patient.config().to_builder().retry_config(RetryConfig::disabled());
-            // It watches bodies as they come, at a cost per request; a copy's answer is over when its attempt is.
-            let prompt = prompt.stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-            Clients { patient, prompt: Client::from_conf(prompt.build()) }
-        };
+        let make = || Clients::of((self.make)(&bucket.region));
         clients.entry(bucket.region.clone()).or_insert_with(make).clone()
     }
 
@@ -318,7 +352,43 @@ impl Objects for S3Objects {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_s3::config::BehaviorVersion;
+
     use super::*;
+
+    #[test]
+    fn copies_of_every_kind_outlive_small_requests_and_silence() {
+        let seconds = Duration::from_secs;
+        let small = TimeoutConfig::builder()
+            .connect_timeout(seconds(3))
+            .read_timeout(seconds(4))
+            .operation_attempt_timeout(seconds(5))
+            .operation_timeout(seconds(20))
+            .build();
+        let config = aws_sdk_s3::Config::builder().behavior_version(BehaviorVersion::latest());
+        let clients = Clients::of(Client::from_conf(config.timeout_config(small.clone()).build()));
+        assert_eq!(clients.patient.config().timeout_config(), Some(&small));
+        for (client, operation) in [(&clients.prompt, 200), (&clients.parts, 400)] {
+            let limits = TimeoutConfig::builder()
+                .connect_timeout(seconds(3))
+                .disable_read_timeout()
+                .operation_attempt_timeout(seconds(180))
+                .operation_timeout(seconds(operation));
+            assert_eq!(client.config().timeout_config(), Some(&limits.build()), "{operation}");
+            let watched = client.config().stalled_stream_protection();
+            assert!(watched.is_some_and(|watched| !watched.is_enabled()), "{operation}");
+        }
+    }
+
+    #[test]
+    fn an_object_has_no_more_parts_than_s3_takes() {
+        let parts = Parts::default();
+        assert_eq!(parts.size_for(5 << 30), 128 << 20);
+        // The largest there is.
+        for object in [5_u64 << 40, 50 << 40, (50 << 40) - 1] {
+            assert!(object.div_ceil(parts.size_for(object)) <= 10_000, "{object}");
+        }
+    }
 
     #[test]
     fn the_source_of_a_copy_is_url_encoded() {

@@ -1,6 +1,15 @@
-//! Copies of more than 5 GB, in parts.
+//! Copies of large objects, in parts: several at once, each of which takes S3 a few seconds.
 
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use std::ops::Range;
+
+use aws_sdk_s3::{
+    Client,
+    error::SdkError,
+    operation::upload_part_copy::UploadPartCopyError,
+    types::{CompletedMultipartUpload, CompletedPart},
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use futures::{StreamExt, stream::FuturesUnordered};
 use milvault_jobs::ports::{CopyOutcome, CopyRequest, ObjectsError};
 
 use crate::{
@@ -35,35 +44,33 @@ impl S3Objects {
     }
 
     async fn copy_parts(&self, request: &CopyRequest<'_>, upload: &str) -> Result<CopyOutcome, ObjectsError> {
-        let client = self.client(request.to);
+        let client = self.clients(request.to).parts;
+        let size = self.parts.size_for(request.size);
+        let mut left = (1..).zip((0..request.size).step_by(size as usize));
+        let mut flying = FuturesUnordered::new();
         let mut parts = Vec::new();
-        let size = self.parts.size;
-        for (number, first) in (1..).zip((0..request.size).step_by(size as usize)) {
-            let last = (first + size).min(request.size) - 1;
-            let part = client
-                .upload_part_copy()
-                .copy_source(copy_source(request.from, request.from_key))
-                .copy_source_if_match(quoted(request.from_etag))
-                .copy_source_range(format!("bytes={first}-{last}"))
-                .bucket(&request.to.name)
-                .key(request.to_key)
-                .upload_id(upload)
-                .part_number(number)
-                .send()
-                .await;
-            match part {
-                Ok(part) => {
-                    let etag = part.copy_part_result().and_then(|result| result.e_tag()).map(str::to_owned);
-                    parts.push(CompletedPart::builder().part_number(number).set_e_tag(etag).build());
-                }
-                Err(error) => {
-                    return match answer(&error) {
-                        Answer::NotFound | Answer::ConditionFailed => Ok(CopyOutcome::SourceGone),
-                        other => Err(plain_copy(other, request, &error)),
-                    };
-                }
+        let mut failure = None;
+        loop {
+            while failure.is_none()
+                && (flying.is_empty() || flying.len() < self.parts.in_flight)
+                && let Some((number, first)) = left.next()
+            {
+                flying.push(copy_part(&client, request, upload, number, first..(first + size).min(request.size)));
+            }
+            match flying.next().await {
+                Some(Ok(part)) => parts.push(part),
+                // The others are waited for: a part that arrives after the upload is aborted is stored, and paid for.
+                Some(Err(error)) => failure = failure.or(Some(error)),
+                None => break,
             }
         }
+        if let Some(error) = failure {
+            return match answer(&error) {
+                Answer::NotFound | Answer::ConditionFailed => Ok(CopyOutcome::SourceGone),
+                other => Err(plain_copy(other, request, &error)),
+            };
+        }
+        parts.sort_by_key(CompletedPart::part_number);
         let completed = client
             .complete_multipart_upload()
             .bucket(&request.to.name)
@@ -85,4 +92,27 @@ impl S3Objects {
             },
         }
     }
+}
+
+/// Copies one part of an object.
+async fn copy_part(
+    client: &Client,
+    request: &CopyRequest<'_>,
+    upload: &str,
+    number: i32,
+    bytes: Range<u64>,
+) -> Result<CompletedPart, SdkError<UploadPartCopyError, HttpResponse>> {
+    let part = client
+        .upload_part_copy()
+        .copy_source(copy_source(request.from, request.from_key))
+        .copy_source_if_match(quoted(request.from_etag))
+        .copy_source_range(format!("bytes={}-{}", bytes.start, bytes.end - 1))
+        .bucket(&request.to.name)
+        .key(request.to_key)
+        .upload_id(upload)
+        .part_number(number)
+        .send()
+        .await?;
+    let etag = part.copy_part_result().and_then(|result| result.e_tag()).map(str::to_owned);
+    Ok(CompletedPart::builder().part_number(number).set_e_tag(etag).build())
 }

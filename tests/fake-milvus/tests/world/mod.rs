@@ -1,7 +1,13 @@
 //! A fake Milvus and its bucket, reached through the adapter that the functions use.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,7 +18,7 @@ use milvault_jobs::{
     ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Write},
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds};
-use milvault_milvus::{MilvusConnector, SecretSource};
+use milvault_milvus::{MilvusConnector, SecretError, SecretSource};
 use milvault_model::{
     AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionName, Instance, Prices, Storage, Time,
 };
@@ -51,18 +57,33 @@ pub struct World {
     pub data: Bucket,
     pub snapshots: Bucket,
     pub instance: Instance,
+    pub secret: Arc<Secret>,
     pub connector: Arc<dyn Connector>,
     pub schedules: Arc<MemorySchedules>,
     pub events: Arc<MemoryEvents>,
 }
 
-/// One secret for everything.
-struct Secret(String);
+/// One secret for everything, and how often it was asked for.
+pub struct Secret {
+    says: Mutex<Result<String, SecretError>>,
+    reads: AtomicUsize,
+}
+
+impl Secret {
+    pub fn set(&self, says: Result<&str, SecretError>) {
+        *self.says.lock().unwrap() = says.map(str::to_owned);
+    }
+
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+}
 
 #[async_trait]
 impl SecretSource for Secret {
-    async fn secret(&self, _: &str) -> Result<String, String> {
-        Ok(self.0.clone())
+    async fn secret(&self, _: &str) -> Result<String, SecretError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.says.lock().unwrap().clone()
     }
 }
 
@@ -88,12 +109,11 @@ impl World {
         let fake = FakeMilvus::start_for(line, store, access).await;
         let auth = secret.map(|_| Auth { secret_arn: "arn:aws:secretsmanager:eu-west-1:1:secret:milvus".to_owned() });
         let instance = Instance { auth, ..instance("fake", &fake, &data, root) };
-        let connector = {
-            let secret = Secret(secret.unwrap_or_default().to_owned());
-            Arc::new(MilvusConnector::new(Arc::new(secret), "127.0.0.0/8".parse().unwrap()))
-        };
+        let says = Mutex::new(Ok(secret.unwrap_or_default().to_owned()));
+        let secret = Arc::new(Secret { says, reads: AtomicUsize::new(0) });
+        let connector = Arc::new(MilvusConnector::new(secret.clone(), "127.0.0.0/8".parse().unwrap()));
         let (schedules, events) = (Arc::default(), Arc::default());
-        Self { fake, objects, data, snapshots, instance, connector, schedules, events }
+        Self { fake, objects, data, snapshots, instance, secret, connector, schedules, events }
     }
 
     /// What the jobs run on, with a catalog of its own that knows the instance.
@@ -136,6 +156,7 @@ impl World {
             instance: instance("other", &fake, &data, "other/root"),
             objects: self.objects.clone(),
             snapshots: self.snapshots.clone(),
+            secret: self.secret.clone(),
             connector: self.connector.clone(),
             schedules: self.schedules.clone(),
             events: self.events.clone(),

@@ -308,6 +308,9 @@ impl Changes {
 async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) -> Step {
     let milvus = work.milvus().await?;
     let number = flushing.capture.count;
+    if number == 0 {
+        work.pause_before_round().await?;
+    }
     if number == again.capture.count {
         return finish(work, milvus.as_ref(), flushing, Some(again)).await;
     }

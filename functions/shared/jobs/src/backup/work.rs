@@ -17,6 +17,9 @@ use crate::{
     snapshot,
 };
 
+/// How long a second round of captures waits; it doubles with each further one, up to 32 times as long.
+const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(2);
+
 /// After so many invocations that got it no further, and ten times as long as the stall limit, a backup fails: whatever
 /// keeps ending them will go on to.
 const MAX_IDLE_SLICES: u32 = 50;
@@ -159,6 +162,22 @@ impl<'a> Work<'a> {
 
     fn is_unsettled_for_too_long(&self) -> bool {
         self.unsettled() > self.jobs.settings.stall * 2
+    }
+
+    /// Lets the source come to rest before some of it is captured once more: the first time at once, then later and later.
+    ///
+    /// # Errors
+    /// [`Halt::OutOfTime`] at the deadline.
+    pub(crate) async fn pause_before_round(&self) -> Step {
+        let rounds = self.run.replans.saturating_sub(1).min(6);
+        let until = match rounds {
+            0 => return Ok(()),
+            rounds => self.run.advanced_at + FIRST_PAUSE * (1 << (rounds - 1)),
+        };
+        let clock = &self.jobs.ports.clock;
+        let wait = (until - clock.now()).to_std().unwrap_or_default();
+        clock.sleep(wait.min(self.deadline.left(clock.now()))).await;
+        if self.deadline.is_over(clock.now()) { Err(Halt::OutOfTime) } else { Ok(()) }
     }
 
     async fn enter_round(&mut self, phase: BackupPhase, reason: String) -> Step {

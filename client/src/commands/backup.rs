@@ -206,7 +206,7 @@ mod tests {
              COLLECTION  ROWS       SIZE  PARTITIONS\ndefault.a   5          99 B  1\ndefault.b   at most 2  9 B   1\n"
         );
         let listed = list(&json!({ "items": [found] }));
-        assert!(listed.contains("AVAILABLE  no "), "{listed}");
+        assert!(listed.contains("AVAILABLE  no\n"), "{listed}");
     }
 
     #[test]

@@ -28,10 +28,12 @@ pub(crate) fn rest(state: SharedState, grpc: Router) -> Router {
     grpc.merge(rest)
 }
 
-/// Lets only those in who have this token: in base64 over gRPC, as it is over REST.
-pub(crate) fn locked(router: Router, token: String) -> Router {
+/// Lets only those in who have one of these tokens: in base64 over gRPC, as it is over REST.
+pub(crate) fn locked(router: Router, tokens: &[String]) -> Router {
+    let both = |token: &String| [BASE64_STANDARD.encode(token), format!("Bearer {token}")];
+    let wanted: Vec<String> = tokens.iter().flat_map(both).collect();
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
-        let wanted = [BASE64_STANDARD.encode(&token), format!("Bearer {token}")];
+        let wanted = wanted.clone();
         async move {
             let is_grpc = request.headers().get("content-type").is_some_and(|kind| kind == "application/grpc");
             let given = authorization(request.headers());
@@ -61,7 +63,11 @@ struct Describe {
 
 /// The answer's shape is that which milvus-backup reads (`internal/client/milvus/restful.go`).
 async fn segments(Shared(state): Shared<SharedState>, Json(asked): Json<Describe>) -> Response {
-    let state = state.lock().await;
+    let mut state = state.lock().await;
+    state.work().await;
+    for change in std::mem::take(&mut state.faults.before_files) {
+        state.change(&asked.db_name, &change);
+    }
     if !state.line.has_segment_files() {
         return (StatusCode::NOT_FOUND, "404 page not found").into_response();
     }

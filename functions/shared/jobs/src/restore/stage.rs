@@ -78,7 +78,10 @@ async fn warn_of_databases(work: &mut Work<'_>, manifest: &Manifest) -> Step {
             Ok(present) => present,
             // Reading them takes a privilege that restoring doesn't.
             Err(MilvusError::Forbidden(reason)) => {
-                work.warn(format!("whether database {} has the backup's properties isn't known: {reason}", database.name));
+                work.warn(format!(
+                    "whether database {} has the backup's properties isn't known: {reason}",
+                    database.name
+                ));
                 continue;
             }
             Err(error) => return Err(error.into()),

@@ -32,8 +32,56 @@ pub struct Faults {
     pub garbage: Option<Garbage>,
     /// Every import fails, for this reason.
     pub imports_fail: Option<String>,
+    /// How fast the server works by itself; `None`: everything is stored at once, and nothing is compacted.
+    pub pace: Option<Pace>,
+    /// Before so many flushes, half of what is growing is sealed by policy: it is stored by the end of the flush, which
+    /// doesn't name it. Nothing in lines before 2.6.
+    pub sealed_by_policy: u32,
+    /// What others do right before the next flush is taken.
+    pub before_flush: Vec<Change>,
+    /// What others do right after the next flush was told to be over.
+    pub after_flush: Vec<Change>,
+    /// What others do right before segments' files are next asked for, over REST.
+    pub before_files: Vec<Change>,
     /// The management endpoint wants the root's password.
     pub management_is_locked: Option<RootPassword>,
+}
+
+/// How fast a server works by itself. A test can have in milliseconds what takes a real server seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How long after it was sealed a segment is stored. It is listed from then on.
+    pub store: Duration,
+    /// How long after it was stored a segment is replaced by a sorted one, in lines that do this.
+    pub sort: Duration,
+    /// How often L0 segments are compacted into the delta logs of the segments whose rows they delete
+    /// (`dataCoord.compaction.levelzero.triggerInterval`).
+    pub level_zero: Duration,
+    /// How often small segments are merged, and deletes in delta logs applied (`dataCoord.compaction.mix.triggerInterval`).
+    pub mix: Duration,
+}
+
+impl Pace {
+    /// As real servers were seen to work, with the intervals of `pkg/util/paramtable/component_param.go`, 2.5.
+    pub const REAL: Self = Self {
+        store: Duration::from_secs(2),
+        sort: Duration::from_secs(3),
+        level_zero: Duration::from_secs(10),
+        mix: Duration::from_secs(60),
+    };
+}
+
+/// What somebody else does to a collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Drops it.
+    Drop(String),
+    /// Drops it, and makes another one of the same name with so many rows.
+    Recreate(String, u64),
+    /// Gives it another name.
+    Rename(String, String),
+    /// Gives each the other's name.
+    Swap(String, String),
 }
 
 /// Which segments a flush names, L0 segments never.

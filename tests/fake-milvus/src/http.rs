@@ -31,14 +31,15 @@ pub(crate) fn rest(state: SharedState, grpc: Router) -> Router {
     grpc.merge(rest)
 }
 
-/// The one that lets in, for as long as it isn't another.
-pub(crate) type Token = Arc<std::sync::Mutex<String>>;
+/// Those that are let in.
+pub(crate) type Tokens = Arc<std::sync::Mutex<Vec<String>>>;
 
-/// Lets only those in who have this token: in base64 over gRPC, as it is over REST.
-pub(crate) fn locked(router: Router, token: Token) -> Router {
+/// Lets only those in who have one of these tokens: in base64 over gRPC, as it is over REST.
+pub(crate) fn locked(router: Router, tokens: Tokens) -> Router {
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
-        let token = token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let wanted = [BASE64_STANDARD.encode(&token), format!("Bearer {token}")];
+        let tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let both = |token: &String| [BASE64_STANDARD.encode(token), format!("Bearer {token}")];
+        let wanted: Vec<String> = tokens.iter().flat_map(both).collect();
         async move {
             let is_grpc = request.headers().get("content-type").is_some_and(|kind| kind == "application/grpc");
             let given = authorization(request.headers());
@@ -68,7 +69,11 @@ struct Describe {
 
 /// The answer's shape is that which milvus-backup reads (`internal/client/milvus/restful.go`).
 async fn segments(Shared(state): Shared<SharedState>, Json(asked): Json<Describe>) -> Response {
-    let state = state.lock().await;
+    let mut state = state.lock().await;
+    state.work().await;
+    for change in std::mem::take(&mut state.faults.before_files) {
+        state.change(&asked.db_name, &change);
+    }
     if !state.line.has_segment_files() {
         return (StatusCode::NOT_FOUND, "404 page not found").into_response();
     }

@@ -11,8 +11,10 @@ mod faults;
 mod http;
 mod import;
 mod line;
+mod pace;
 mod service;
 mod state;
+mod users;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,15 +25,16 @@ use axum::Router;
 use milvus::proto::{
     common::SegmentLevel,
     milvus::{RoleEntity, milvus_service_server::MilvusServiceServer},
-    schema::{CollectionSchema, DataType, FieldSchema},
 };
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
 use tonic::service::Routes;
 
-pub use faults::{Faults, FlushNames, RootPassword};
+pub use faults::{Change, Faults, FlushNames, Pace, RootPassword};
 pub use line::{Garbage, Line};
 pub use state::DataBucket;
-use state::{Collection, Event, Index, State};
+use state::State;
+use users::Users;
+pub use users::{Grant, Role, User};
 
 /// The database of the collections that tests make.
 const DATABASE: &str = "default";
@@ -41,7 +44,7 @@ pub struct FakeMilvus {
     state: Arc<Mutex<State>>,
     endpoint: String,
     management: String,
-    token: http::Token,
+    tokens: http::Tokens,
     servers: [JoinHandle<()>; 2],
 }
 
@@ -52,6 +55,8 @@ pub enum Access {
     Open,
     /// Those who have this token, `user:password` or an API key.
     Token(String),
+    /// Authorization is on: these users, each with its grants.
+    Users(Vec<User>),
 }
 
 /// Whether a collection is loaded.
@@ -83,17 +88,22 @@ impl FakeMilvus {
         let state = Arc::new(Mutex::new(State::new(line, data)));
         let grpc = Routes::new(MilvusServiceServer::new(service::Service(state.clone()))).into_axum_router();
         let router = http::rest(state.clone(), grpc);
-        let token = http::Token::default();
+        let tokens = http::Tokens::default();
         let router = match access {
             Access::Open => router,
             Access::Token(first) => {
-                *token.lock().unwrap_or_else(PoisonError::into_inner) = first;
-                http::locked(router, token.clone())
+                *tokens.lock().unwrap_or_else(PoisonError::into_inner) = vec![first];
+                http::locked(router, tokens.clone())
+            }
+            Access::Users(users) => {
+                *tokens.lock().unwrap_or_else(PoisonError::into_inner) = users.iter().map(User::token).collect();
+                state.lock().await.users = Users(Some(users));
+                http::locked(router, tokens.clone())
             }
         };
         let (endpoint, milvus) = serve(router).await;
         let (management, other) = serve(http::management(state.clone())).await;
-        Self { state, endpoint, management, token, servers: [milvus, other] }
+        Self { state, endpoint, management, tokens, servers: [milvus, other] }
     }
 
     /// Of gRPC and REST.
@@ -108,7 +118,7 @@ impl FakeMilvus {
 
     /// From now on, those who have this token may use the server, and nobody else.
     pub fn let_in(&self, token: &str) {
-        token.clone_into(&mut self.token.lock().unwrap_or_else(PoisonError::into_inner));
+        *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = vec![token.to_owned()];
     }
 
     /// Sets switches.
@@ -118,32 +128,18 @@ impl FakeMilvus {
 
     /// Makes a collection with a primary key `id` and a vector, an index, and these partitions beside `_default`.
     pub async fn add_collection(&self, name: &str, partitions: &[&str], loading: Loading) {
-        let mut state = self.state.lock().await;
-        let field = |field_id, name: &str, data_type: DataType| FieldSchema {
-            field_id,
-            name: name.to_owned(),
-            data_type: data_type as i32,
-            is_primary_key: name == "id",
-            ..Default::default()
-        };
-        let fields = vec![field(100, "id", DataType::Int64), field(101, "vector", DataType::FloatVector)];
-        let schema = CollectionSchema { name: name.to_owned(), fields, ..Default::default() };
-        let id = state.id();
-        let names = ["_default"].iter().chain(partitions);
-        let partitions = names.map(|name| ((*name).to_owned(), state.id())).collect();
-        let mut collection = Collection::new(id, schema, partitions);
-        collection.is_loaded = loading == Loading::Loaded;
-        let params = service::pairs(&[("index_type", "HNSW"), ("metric_type", "L2")]);
-        collection.indexes.push(Index { field: "vector".to_owned(), name: "vector".to_owned(), params });
-        state.databases.entry(DATABASE.to_owned()).or_default().insert(name.to_owned(), collection);
+        let partitions: Vec<&str> = ["_default"].iter().chain(partitions).copied().collect();
+        self.state.lock().await.make(DATABASE, name, &partitions, loading);
+    }
+
+    /// Does what somebody else does to a collection.
+    pub async fn change(&self, change: &Change) {
+        self.state.lock().await.change(DATABASE, change);
     }
 
     /// Inserts rows, which a flush brings to object storage.
     pub async fn insert(&self, name: &str, partition: &str, rows: u64) {
-        let mut state = self.state.lock().await;
-        let rows = (0..rows).map(|_| Event { key: state.id(), timestamp: state.timestamp() }).collect();
-        let collection = state.collection(DATABASE, name).expect("the collection exists");
-        collection.grow(collection.partition(partition), rows);
+        self.state.lock().await.insert(DATABASE, name, partition, rows);
     }
 
     /// Deletes rows, likewise.
@@ -193,6 +189,18 @@ impl FakeMilvus {
     pub async fn rows(&self, name: &str) -> Option<BTreeMap<String, BTreeSet<i64>>> {
         let mut state = self.state.lock().await;
         Some(state.collection(DATABASE, name)?.found())
+    }
+
+    /// The primary keys of the rows that a query at this moment, a hybrid timestamp, found, from a journal of all that
+    /// was ever written; partitions without rows aren't in it.
+    pub async fn rows_at(&self, name: &str, moment: u64) -> BTreeMap<String, BTreeSet<i64>> {
+        let mut state = self.state.lock().await;
+        state.collection(DATABASE, name).expect("the collection exists").rows_at(moment)
+    }
+
+    /// A collection's id.
+    pub async fn id_of(&self, name: &str) -> i64 {
+        self.state.lock().await.collection(DATABASE, name).expect("the collection exists").id
     }
 
     /// The same, as of the last flush.

@@ -14,7 +14,9 @@ pub enum Line {
     V2_5_4,
     /// 2.5.8: segment files over REST.
     V2_5_8,
-    /// 2.6.11: storage v2, tickets for holds of the garbage collection.
+    /// 2.5.27: the last of its line.
+    V2_5_27,
+    /// 2.6.18: storage v2, tickets for holds of the garbage collection.
     V2_6,
 }
 
@@ -31,7 +33,7 @@ pub enum Garbage {
 
 impl Line {
     /// All of them, from the oldest on.
-    pub const ALL: [Self; 5] = [Self::V2_3, Self::V2_4, Self::V2_5_4, Self::V2_5_8, Self::V2_6];
+    pub const ALL: [Self; 6] = [Self::V2_3, Self::V2_4, Self::V2_5_4, Self::V2_5_8, Self::V2_5_27, Self::V2_6];
 
     /// What `GetVersion` answers.
     pub fn version(self) -> &'static str {
@@ -40,7 +42,9 @@ impl Line {
             Self::V2_4 => "v2.4.22",
             Self::V2_5_4 => "v2.5.4",
             Self::V2_5_8 => "v2.5.8",
-            Self::V2_6 => "v2.6.11",
+            Self::V2_5_27 => "v2.5.27",
+            // Releases of this line have no "v".
+            Self::V2_6 => "2.6.18",
         }
     }
 
@@ -76,6 +80,49 @@ impl Line {
         self >= Self::V2_4
     }
 
+    /// Whether each segment with rows is replaced by a sorted one soon after its flush (`statsTask.enable` and, later,
+    /// `sortCompaction.enable` in `pkg/util/paramtable/component_param.go`; `SaveStatsResultSegment` in
+    /// `internal/datacoord/meta.go`, 2.5).
+    pub fn sorts(self) -> bool {
+        self >= Self::V2_5_4
+    }
+
+    /// Whether a segment may be sealed by policy, so that a flush doesn't name it (`internal/streamingnode`,
+    /// `shards/partition_manager.go`, 2.6).
+    pub fn seals_by_policy(self) -> bool {
+        self >= Self::V2_6
+    }
+
+    /// Whether a description of a missing collection has nothing but the old code (`CachedProxyServiceProvider` in
+    /// `internal/proxy/service_provider.go`, 2.5; 2.6.18 was seen to do it too).
+    pub fn describes_missing_by_old_code(self) -> bool {
+        self >= Self::V2_5_27
+    }
+
+    /// Whether aliases of a dropped collection stay, and hide a collection of their name: aliases are looked up first
+    /// (`getCollectionByNameInternal` and `RemoveCollection` in `internal/rootcoord/meta_table.go`, 2.3).
+    pub fn leaves_aliases(self) -> bool {
+        !self.keeps_aliased()
+    }
+
+    /// Whether lists leave out what the user has no grant on (`internal/rootcoord`, `list_db_task.go` and
+    /// `show_collection_task.go`, 2.4, and not 2.3).
+    pub fn filters_lists(self) -> bool {
+        self >= Self::V2_4
+    }
+
+    /// Whether groups of privileges count there (`getCurrentUserVisibleCollections` in
+    /// `internal/rootcoord/root_coord.go`, 2.5, pull request 41204).
+    pub fn lists_by_groups(self) -> bool {
+        self >= Self::V2_5_27
+    }
+
+    /// Whether a collection or a database that isn't listed can't be described either (`describe_collection_task.go` and
+    /// `describe_db_task.go` in `internal/rootcoord`, 2.5, pull request 41799).
+    pub fn describes_by_grants(self) -> bool {
+        self >= Self::V2_5_27
+    }
+
     /// As `PersistentSegmentInfo` tells it.
     pub fn storage_version(self) -> i64 {
         match self {
@@ -88,7 +135,7 @@ impl Line {
     pub fn garbage(self) -> Garbage {
         match self {
             Self::V2_3 => Garbage::Unknown,
-            Self::V2_4 | Self::V2_5_4 | Self::V2_5_8 => Garbage::Shared,
+            Self::V2_4 | Self::V2_5_4 | Self::V2_5_8 | Self::V2_5_27 => Garbage::Shared,
             Self::V2_6 => Garbage::Ticketed,
         }
     }

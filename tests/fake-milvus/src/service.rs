@@ -20,7 +20,8 @@ use tonic::{Request, Response};
 use crate::{
     FlushNames, Line,
     faults::strikes,
-    state::{Collection, Index, State},
+    state::{Collection, Index, Segment, State},
+    users::Asked,
 };
 
 pub(crate) struct Service(pub(crate) Arc<Mutex<State>>);
@@ -99,7 +100,9 @@ refusals!(
     api::ListImportTasksResponse,
     api::GetImportStateResponse,
     api::DescribeDatabaseResponse,
-    api::GetLoadingProgressResponse
+    api::GetLoadingProgressResponse,
+    api::SelectUserResponse,
+    api::SelectGrantResponse
 );
 
 impl Refusal for Status {
@@ -121,7 +124,10 @@ impl Service {
         let mut state = self.0.lock().await;
         match strikes(&mut state.faults.not_ready) {
             true => Err(not_ready()),
-            false => Ok(state),
+            false => {
+                state.work().await;
+                Ok(state)
+            }
         }
     }
 
@@ -163,6 +169,23 @@ macro_rules! known {
     };
 }
 
+/// Ends a call that the caller has no privilege for.
+macro_rules! permit {
+    ($state:expr, $request:expr, $database:expr, $object:literal, $name:expr, $privilege:literal) => {
+        $state.users.permit(
+            $state.line,
+            $request.metadata(),
+            &Asked { database: $database, object: $object, name: $name, privilege: $privilege },
+        )?
+    };
+}
+
+/// What isn't listed for the caller can't be described either, in lines that look at that
+/// (`WrapErrPrivilegeNotPermitted` in `internal/rootcoord/describe_collection_task.go`, 2.5).
+fn not_permitted(what: &str, name: &str) -> Status {
+    status(1401, 1, &format!("not allowed to access {what}, {what} name: {name}: privilege not permitted"))
+}
+
 fn longs(ids: Vec<i64>, name: &str) -> HashMap<String, LongArray> {
     HashMap::from([(name.to_owned(), LongArray { data: ids })])
 }
@@ -183,9 +206,10 @@ impl MilvusService for Service {
         answer(api::AllocTimestampResponse { status: done(), timestamp: milliseconds << 18 })
     }
 
-    async fn list_databases(&self, _: Request<api::ListDatabasesRequest>) -> Answer<api::ListDatabasesResponse> {
+    async fn list_databases(&self, request: Request<api::ListDatabasesRequest>) -> Answer<api::ListDatabasesResponse> {
         let state = ready!(self, api::ListDatabasesResponse);
-        let db_names = state.databases.keys().cloned().collect();
+        let visible = state.users.databases(state.line, request.metadata());
+        let db_names = state.databases.keys().filter(|name| visible.has(name)).cloned().collect();
         answer(api::ListDatabasesResponse { status: done(), db_names, ..Default::default() })
     }
 
@@ -202,13 +226,16 @@ impl MilvusService for Service {
         request: Request<api::ShowCollectionsRequest>,
     ) -> Answer<api::ShowCollectionsResponse> {
         let state = ready!(self, api::ShowCollectionsResponse);
-        let Some(collections) = state.databases.get(&database(&request, &request.get_ref().db_name)) else {
+        let database = database(&request, &request.get_ref().db_name);
+        let Some(collections) = state.databases.get(&database) else {
             refuse!(api::ShowCollectionsResponse, status(800, 1, "database not found"));
         };
+        let visible = state.users.collections(state.line, request.metadata(), &database);
+        let listed = || collections.iter().filter(|(name, _)| visible.has(name));
         answer(api::ShowCollectionsResponse {
             status: done(),
-            collection_names: collections.keys().cloned().collect(),
-            collection_ids: collections.values().map(|collection| collection.id).collect(),
+            collection_names: listed().map(|(name, _)| name.clone()).collect(),
+            collection_ids: listed().map(|(_, collection)| collection.id).collect(),
             ..Default::default()
         })
     }
@@ -220,7 +247,17 @@ impl MilvusService for Service {
         let mut state = ready!(self, api::DescribeCollectionResponse);
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
-        let collection = known!(state, &database, name, api::DescribeCollectionResponse);
+        permit!(state, request, &database, "Global", "*", "DescribeCollection");
+        let (line, visible) = (state.line, state.users.collections(state.line, request.metadata(), &database));
+        let Some(collection) = state.collection(&database, name) else {
+            let by_old_code =
+                || status(0, 4, &format!("can't find collection[database={database}][collection={name}]"));
+            let missing = if line.describes_missing_by_old_code() { by_old_code() } else { no_collection(name) };
+            refuse!(api::DescribeCollectionResponse, missing);
+        };
+        if line.describes_by_grants() && !visible.has(&collection.schema.name) {
+            refuse!(api::DescribeCollectionResponse, not_permitted("collection", name));
+        }
         answer(api::DescribeCollectionResponse {
             status: done(),
             schema: Some(collection.schema.clone()),
@@ -230,7 +267,8 @@ impl MilvusService for Service {
             properties: collection.properties.clone(),
             virtual_channel_names: vec![format!("by-dev-rootcoord-dml_0_{}v0", collection.id)],
             aliases: collection.aliases.iter().cloned().collect(),
-            collection_name: collection.schema.name.clone(),
+            // The name that was asked for, be it an alias (`describeCollectionTask` in `internal/proxy/task.go`).
+            collection_name: name.clone(),
             num_partitions: i64::try_from(collection.partitions.len()).unwrap_or_default(),
             ..Default::default()
         })
@@ -243,6 +281,7 @@ impl MilvusService for Service {
         let mut state = ready!(self, api::ShowPartitionsResponse);
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
+        permit!(state, request, &database, "Collection", name, "ShowPartitions");
         let collection = known!(state, &database, name, api::ShowPartitionsResponse);
         let (partition_names, partition_i_ds) = collection.partitions.iter().cloned().unzip();
         answer(api::ShowPartitionsResponse { status: done(), partition_names, partition_i_ds, ..Default::default() })
@@ -252,6 +291,7 @@ impl MilvusService for Service {
         let mut state = ready!(self, api::DescribeIndexResponse);
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
+        permit!(state, request, &database, "Collection", name, "IndexDetail");
         let collection = known!(state, &database, name, api::DescribeIndexResponse);
         if collection.indexes.is_empty() {
             refuse!(api::DescribeIndexResponse, status(700, 25, "index not found"));
@@ -271,6 +311,7 @@ impl MilvusService for Service {
         let mut state = ready!(self, api::GetLoadStateResponse);
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
+        permit!(state, request, &database, "Collection", name, "GetLoadState");
         let loaded = match known!(state, &database, name, api::GetLoadStateResponse).is_loaded {
             true => LoadState::Loaded,
             false => LoadState::NotLoad,
@@ -289,6 +330,10 @@ impl MilvusService for Service {
         let Some(name) = request.get_ref().collection_names.first() else {
             refuse!(api::FlushResponse, status(1100, 1, "no collection name"));
         };
+        permit!(state, request, &database, "Collection", name, "Flush");
+        for change in std::mem::take(&mut state.faults.before_flush) {
+            state.change(&database, &change);
+        }
         let every = state.faults.flush_every;
         let collection = known!(state, &database, name, api::FlushResponse);
         if let (Some(every), Some(at)) = (every, collection.flushed_at)
@@ -299,6 +344,10 @@ impl MilvusService for Service {
         collection.flushed_at = Some(Instant::now());
         collection.rows_at_flush = collection.found();
         let checkpoint = state.timestamp();
+        let by_policy = match state.line.seals_by_policy() && strikes(&mut state.faults.sealed_by_policy) {
+            true => state.seal_by_policy(&database, name).await,
+            false => Vec::new(),
+        };
         let sealed = state.seal(&database, name).await;
         let timestamp = state.timestamp();
         state.flushes += 1;
@@ -311,7 +360,9 @@ impl MilvusService for Service {
             SegmentLevel::Legacy | SegmentLevel::L2 => names == FlushNames::All,
             SegmentLevel::L0 => false,
         };
-        let earlier = collection.segments.iter().filter(|s| is_named(s.level) && !sealed.contains(&s.id));
+        // `flushCollection` in `internal/datacoord/services.go`, 2.5: what is flushed, and what was sealed just now.
+        let earlier = collection.segments.iter().filter(|s| is_named(s.level) && s.stored_at.is_none());
+        let earlier = earlier.filter(|s| !sealed.contains(&s.id) && !by_policy.contains(&s.id));
         let earlier = earlier.map(|segment| segment.id).collect();
         let channel = format!("by-dev-rootcoord-dml_0_{}v0", collection.id);
         let position = MsgPosition { channel_name: channel.clone(), timestamp: checkpoint, ..Default::default() };
@@ -330,9 +381,17 @@ impl MilvusService for Service {
         let mut state = ready!(self, api::GetFlushStateResponse);
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
+        permit!(state, request, &database, "Collection", name, "GetFlushState");
         let collection = known!(state, &database, name, api::GetFlushStateResponse);
-        // Not at the first time of asking: the channels have to be read up to the flush.
-        let flushed = !std::mem::take(&mut collection.in_flush);
+        // Not at the first time of asking: the channels have to be read up to the flush, and everything stored by then.
+        let moment = request.get_ref().flush_ts;
+        let is_waiting = collection.segments.iter().any(|s| s.stored_at.is_some() && s.sealed <= moment);
+        let flushed = !std::mem::take(&mut collection.in_flush) && !is_waiting;
+        if flushed {
+            for change in std::mem::take(&mut state.faults.after_flush) {
+                state.change(&database, &change);
+            }
+        }
         if flushed && strikes(&mut state.faults.compact_after_flush) {
             state.compact(&database, name, SegmentLevel::L1).await;
         }
@@ -355,7 +414,8 @@ impl MilvusService for Service {
         }
         let storage_version = state.storage_version();
         let collection = known!(state, &database, name, api::GetPersistentSegmentInfoResponse);
-        let infos = collection.segments.iter().map(|segment| api::PersistentSegmentInfo {
+        let stored = |segment: &&Segment| segment.stored_at.is_none();
+        let infos = collection.segments.iter().filter(stored).map(|segment| api::PersistentSegmentInfo {
             segment_id: segment.id,
             collection_id: collection.id,
             partition_id: segment.partition,
@@ -366,7 +426,7 @@ impl MilvusService for Service {
             ..Default::default()
         });
         let infos = infos.collect();
-        for segment in &mut collection.segments {
+        for segment in collection.segments.iter_mut().filter(|segment| segment.stored_at.is_none()) {
             segment.state = SegmentState::Flushed;
         }
         let follows_a_flush = std::mem::take(&mut collection.flushed_since_listing);
@@ -379,6 +439,7 @@ impl MilvusService for Service {
     async fn query(&self, request: Request<api::QueryRequest>) -> Answer<api::QueryResults> {
         let mut state = ready!(self, api::QueryResults);
         let database = database(&request, &request.get_ref().db_name);
+        permit!(state, request, &database, "Collection", &request.get_ref().collection_name, "Query");
         let collection = known!(state, &database, &request.get_ref().collection_name, api::QueryResults);
         if !collection.is_loaded {
             refuse!(api::QueryResults, status(101, 1, "collection not loaded"));
@@ -412,6 +473,9 @@ impl MilvusService for Service {
         };
         if state.resolve(&database, &request.collection_name).is_some() {
             refuse!(Status, status(1, 1, "a collection or an alias of this name exists"));
+        }
+        if state.databases.get(&database).is_some_and(|known| known.contains_key(&request.collection_name)) {
+            refuse!(Status, status(1, 1, "a collection of this name exists"));
         }
         let (id, partition) = (state.id(), state.id());
         let mut collection = Collection::new(id, schema, vec![("_default".to_owned(), partition)]);
@@ -496,6 +560,10 @@ impl MilvusService for Service {
             return Err(tonic::Status::unimplemented("unknown method DescribeDatabase"));
         }
         let name = &request.get_ref().db_name;
+        permit!(state, request, name, "Global", "*", "DescribeDatabase");
+        if state.line.describes_by_grants() && !state.users.databases(state.line, request.metadata()).has(name) {
+            refuse!(api::DescribeDatabaseResponse, not_permitted("database", name));
+        }
         let properties = state.database_properties.get(name).cloned().unwrap_or_default();
         answer(api::DescribeDatabaseResponse {
             status: done(),
@@ -512,11 +580,30 @@ impl MilvusService for Service {
         answer(api::GetLoadingProgressResponse { status: done(), progress: 100, ..Default::default() })
     }
 
-    async fn backup_rbac(&self, _: Request<api::BackupRbacMetaRequest>) -> Answer<api::BackupRbacMetaResponse> {
+    async fn select_user(&self, request: Request<api::SelectUserRequest>) -> Answer<api::SelectUserResponse> {
+        let state = ready!(self, api::SelectUserResponse);
+        let name = request.get_ref().user.as_ref().map(|user| user.name.as_str());
+        permit!(state, request, "default", "User", name.unwrap_or("*"), "SelectUser");
+        answer(api::SelectUserResponse { status: done(), results: state.users.select(name) })
+    }
+
+    async fn select_grant(&self, request: Request<api::SelectGrantRequest>) -> Answer<api::SelectGrantResponse> {
+        let state = ready!(self, api::SelectGrantResponse);
+        let entity = request.get_ref().entity.clone().unwrap_or_default();
+        let role = entity.role.unwrap_or_default().name;
+        if !state.users.is_own_role(state.line, request.metadata(), &role) {
+            permit!(state, request, "default", "Global", "*", "SelectOwnership");
+        }
+        let entities = state.users.grants(state.line, &role, &entity.db_name);
+        answer(api::SelectGrantResponse { status: done(), entities })
+    }
+
+    async fn backup_rbac(&self, request: Request<api::BackupRbacMetaRequest>) -> Answer<api::BackupRbacMetaResponse> {
         let state = ready!(self, api::BackupRbacMetaResponse);
         if state.line < Line::V2_4 {
             return Err(tonic::Status::unimplemented("unknown method BackupRBAC"));
         }
+        permit!(state, request, "default", "Global", "*", "BackupRBAC");
         answer(api::BackupRbacMetaResponse { status: done(), rbac_meta: Some(state.access.clone()) })
     }
 
@@ -586,7 +673,7 @@ impl MilvusService for Service {
         if keeps_aliased && !collection.aliases.is_empty() {
             refuse!(Status, status(65535, 1, "unable to drop the collection because it has associated aliases"));
         }
-        collections.remove(name);
+        state.drop_collection(&database, name);
         answer(Status::default())
     }
 
@@ -595,8 +682,11 @@ impl MilvusService for Service {
         let request = request.into_inner();
         {
             let mut state = self.0.lock().await;
+            let dangled = state.dangling.remove(&(database.clone(), request.alias.clone()));
             let collections = state.databases.get_mut(&database).into_iter().flat_map(BTreeMap::values_mut);
-            if collections.map(|collection| collection.aliases.remove(&request.alias)).filter(|was| *was).count() == 0 {
+            let had =
+                collections.map(|collection| collection.aliases.remove(&request.alias)).filter(|was| *was).count();
+            if !dangled && had == 0 {
                 refuse!(Status, status(1600, 1, "alias not found"));
             }
         }
@@ -610,6 +700,7 @@ impl MilvusService for Service {
     async fn drop_alias(&self, request: Request<api::DropAliasRequest>) -> Answer<Status> {
         let mut state = ready!(self, Status);
         let database = database(&request, &request.get_ref().db_name);
+        state.dangling.remove(&(database.clone(), request.get_ref().alias.clone()));
         for collection in state.databases.get_mut(&database).into_iter().flat_map(BTreeMap::values_mut) {
             collection.aliases.remove(&request.get_ref().alias);
         }

@@ -1,7 +1,7 @@
 //! What the fake server knows and stores.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -10,11 +10,11 @@ use milvault_jobs::ports::{Bucket, Objects, PutMode};
 use milvus::proto::{
     common::{KeyValuePair, SegmentLevel, SegmentState},
     milvus::RbacMeta,
-    schema::CollectionSchema,
+    schema::{CollectionSchema, DataType, FieldSchema},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Faults, Line, import::Import};
+use crate::{Change, Faults, Line, Loading, import::Import, pace::Timers, service, users::Users};
 
 /// Where the fake keeps its logs.
 #[derive(Clone)]
@@ -43,12 +43,15 @@ pub(crate) struct State {
     pub(crate) databases: BTreeMap<String, BTreeMap<String, Collection>>,
     pub(crate) database_properties: BTreeMap<String, Vec<KeyValuePair>>,
     pub(crate) access: RbacMeta,
+    pub(crate) users: Users,
+    /// Aliases of dropped collections, by database.
+    pub(crate) dangling: BTreeSet<(String, String)>,
     pub(crate) imports: BTreeMap<i64, Import>,
     /// The tickets of the holds; one is "" where there are none.
     pub(crate) holds: BTreeSet<String>,
     pub(crate) flushes: u32,
     last_id: i64,
-    last_millisecond: u64,
+    last_timestamp: u64,
 }
 
 pub(crate) struct Collection {
@@ -66,8 +69,11 @@ pub(crate) struct Collection {
     growing: BTreeMap<i64, Vec<Event>>,
     /// Deletes that aren't in storage yet, by partition or -1.
     buffered: BTreeMap<i64, Vec<Event>>,
-    /// Deletes that are in a segment of their own, or still in none.
+    /// All deletes there ever were.
     deletes: Vec<Event>,
+    /// All rows that were ever inserted, by partition.
+    inserts: Vec<(i64, Event)>,
+    pub(crate) timers: Timers,
     pub(crate) flushed_at: Option<Instant>,
     /// What a query found at the last flush, by partition.
     pub(crate) rows_at_flush: BTreeMap<String, BTreeSet<i64>>,
@@ -99,6 +105,14 @@ pub(crate) struct Segment {
     /// Folder and log.
     pub(crate) insert: Vec<(i64, i64)>,
     pub(crate) delta: Vec<i64>,
+    /// The deletes in its delta logs.
+    pub(crate) deltas: Vec<Event>,
+    /// When it was sealed.
+    pub(crate) sealed: u64,
+    /// When it will be stored, and listed; `None` once it is.
+    pub(crate) stored_at: Option<Instant>,
+    /// When it will be replaced by a sorted one.
+    pub(crate) sort_at: Option<Instant>,
 }
 
 impl Segment {
@@ -123,6 +137,8 @@ impl Collection {
             growing: BTreeMap::new(),
             buffered: BTreeMap::new(),
             deletes: Vec::new(),
+            inserts: Vec::new(),
+            timers: Timers::default(),
             flushed_at: None,
             rows_at_flush: BTreeMap::new(),
             flushed_since_listing: false,
@@ -135,7 +151,25 @@ impl Collection {
     }
 
     pub(crate) fn grow(&mut self, partition: i64, rows: Vec<Event>) {
+        self.inserts.extend(rows.iter().map(|row| (partition, *row)));
         self.growing.entry(partition).or_default().extend(rows);
+    }
+
+    /// When the oldest row was written that is in no segment yet.
+    pub(crate) fn oldest_growing(&self) -> Option<u64> {
+        self.growing.values().flatten().map(|row| row.timestamp).min()
+    }
+
+    /// The rows that a query at this moment found, by partition, from what was ever written.
+    pub(crate) fn rows_at(&self, moment: u64) -> BTreeMap<String, BTreeSet<i64>> {
+        let deleted = latest(self.deletes.iter().filter(|delete| delete.timestamp <= moment));
+        let is_there = |row: &Event| row.timestamp <= moment && !is_in(&deleted, row);
+        let name = |id: i64| self.partitions.iter().find(|(_, of)| *of == id).map(|(name, _)| name.clone());
+        let mut found: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+        for (partition, row) in self.inserts.iter().filter(|(_, row)| is_there(row)) {
+            found.entry(name(*partition).unwrap_or_default()).or_default().insert(row.key);
+        }
+        found
     }
 
     /// Deletes the first rows of a partition, or of all of them.
@@ -152,7 +186,8 @@ impl Collection {
         let is_asked = |of: i64| partition < 0 || of == partition;
         let stored = self.segments.iter().filter(|segment| is_asked(segment.partition)).flat_map(|s| &s.rows);
         let growing = self.growing.iter().filter(|(of, _)| is_asked(**of)).flat_map(|(_, rows)| rows);
-        stored.chain(growing).filter(|row| !is_deleted(row, &self.deletes)).map(|row| row.key).collect()
+        let deleted = latest(&self.deletes);
+        stored.chain(growing).filter(|row| !is_in(&deleted, row)).map(|row| row.key).collect()
     }
 
     /// The primary keys that a query finds, by partition.
@@ -163,13 +198,28 @@ impl Collection {
     /// How many rows a query finds: one that is there twice counts twice.
     pub(crate) fn count(&self) -> usize {
         let rows = self.segments.iter().flat_map(|s| &s.rows).chain(self.growing.values().flatten());
-        rows.filter(|row| !is_deleted(row, &self.deletes)).count()
+        let deleted = latest(&self.deletes);
+        rows.filter(|row| !is_in(&deleted, row)).count()
     }
 
     /// The keys of its logs, as the metadata has them, below the root path.
     pub(crate) fn keys(&self) -> BTreeSet<String> {
         self.segments.iter().flat_map(|segment| keys_of(self.id, segment)).collect()
     }
+}
+
+/// When each key was deleted last.
+pub(crate) fn latest<'a>(deletes: impl IntoIterator<Item = &'a Event>) -> HashMap<i64, u64> {
+    let mut latest: HashMap<i64, u64> = HashMap::new();
+    for delete in deletes {
+        let at = latest.entry(delete.key).or_default();
+        *at = delete.timestamp.max(*at);
+    }
+    latest
+}
+
+fn is_in(deleted: &HashMap<i64, u64>, row: &Event) -> bool {
+    deleted.get(&row.key).is_some_and(|at| *at >= row.timestamp)
 }
 
 /// Whether one of these deletes is of this row.
@@ -215,11 +265,13 @@ impl State {
             databases,
             database_properties: BTreeMap::new(),
             access: RbacMeta::default(),
+            users: Users::default(),
+            dangling: BTreeSet::new(),
             imports: BTreeMap::new(),
             holds: BTreeSet::new(),
             flushes: 0,
             last_id: 449_000_000_000,
-            last_millisecond: 0,
+            last_timestamp: 0,
         }
     }
 
@@ -228,17 +280,24 @@ impl State {
         self.last_id
     }
 
-    /// A hybrid timestamp: milliseconds above 18 bits of a logical clock. Each is of a later millisecond than the one
-    /// before, because 2.3 tells no finer times apart in an import.
+    /// A hybrid timestamp: milliseconds above 18 bits of a logical clock, each later than the one before. In 2.3 each is of
+    /// a later millisecond, because that line tells no finer times apart in an import.
     pub(crate) fn timestamp(&mut self) -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(since.as_millis()).unwrap_or_default();
-        self.last_millisecond = now.max(self.last_millisecond + 1);
-        (self.last_millisecond << 18) | 7
+        let now = u64::try_from(since.as_millis()).unwrap_or_default() << 18;
+        let next = match self.line {
+            Line::V2_3 => ((self.last_timestamp >> 18) + 1) << 18,
+            _ => self.last_timestamp + 1,
+        };
+        self.last_timestamp = now.max(next);
+        self.last_timestamp
     }
 
     /// The name for the metadata that this name or alias stands for.
     pub(crate) fn resolve(&self, database: &str, name: &str) -> Option<String> {
+        if self.dangling.contains(&(database.to_owned(), name.to_owned())) {
+            return None;
+        }
         let collections = self.databases.get(database)?;
         if collections.contains_key(name) {
             return Some(name.to_owned());
@@ -282,6 +341,10 @@ impl State {
             state: SegmentState::Flushed,
             insert: Vec::new(),
             delta: Vec::new(),
+            deltas: Vec::new(),
+            sealed: 0,
+            stored_at: None,
+            sort_at: None,
         };
         if segment.is_data() {
             for folder in self.folders(fields) {
@@ -292,6 +355,7 @@ impl State {
             self.store(&statistics, &[]).await;
         } else {
             segment.delta.push(self.id());
+            segment.deltas = events.to_vec();
         }
         for key in keys_of(collection, &segment) {
             self.store(&key, events).await;
@@ -328,20 +392,113 @@ impl State {
         let (id, fields) = (collection.id, fields(&collection.schema));
         let (growing, buffered) = (std::mem::take(&mut collection.growing), std::mem::take(&mut collection.buffered));
         let mut sealed = Vec::new();
-        for (partition, rows) in growing {
+        for (partition, rows) in growing.into_iter().filter(|(_, rows)| !rows.is_empty()) {
             let segment = self.write(id, &fields, partition, SegmentLevel::L1, &rows).await;
             sealed.push(segment.id);
-            self.add(database, name, Segment { state: SegmentState::Flushing, ..segment });
+            let segment = self.sealed(Segment { state: SegmentState::Flushing, ..segment });
+            self.add(database, name, segment);
         }
         for (partition, deletes) in buffered {
             if has_l0 {
                 let segment = self.write(id, &fields, partition, SegmentLevel::L0, &deletes).await;
+                let segment = self.sealed(segment);
                 self.add(database, name, segment);
             } else {
                 self.add_deltas(database, name, &deletes).await;
             }
         }
         sealed
+    }
+
+    /// Half of what is growing, in segments that no flush names.
+    pub(crate) async fn seal_by_policy(&mut self, database: &str, name: &str) -> Vec<i64> {
+        let Some(collection) = self.collection(database, name) else { return Vec::new() };
+        let mut later: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
+        for (partition, rows) in &mut collection.growing {
+            later.insert(*partition, rows.split_off(rows.len() / 2));
+        }
+        let buffered = std::mem::take(&mut collection.buffered);
+        let sealed = self.seal(database, name).await;
+        if let Some(collection) = self.collection(database, name) {
+            (collection.growing, collection.buffered) = (later, buffered);
+        }
+        sealed
+    }
+
+    /// A segment that was sealed now: it is stored, and listed, in a while.
+    fn sealed(&mut self, segment: Segment) -> Segment {
+        let Some(pace) = self.faults.pace else { return segment };
+        let (sealed, stored_at) = (self.timestamp(), Some(Instant::now() + pace.store));
+        Segment { state: SegmentState::Growing, sealed, stored_at, ..segment }
+    }
+
+    /// Makes a collection with a primary key `id` and a vector, an index, and these partitions.
+    pub(crate) fn make(&mut self, database: &str, name: &str, partitions: &[&str], loading: Loading) {
+        let field = |field_id, name: &str, data_type: DataType| FieldSchema {
+            field_id,
+            name: name.to_owned(),
+            data_type: data_type as i32,
+            is_primary_key: name == "id",
+            ..Default::default()
+        };
+        let fields = vec![field(100, "id", DataType::Int64), field(101, "vector", DataType::FloatVector)];
+        let schema = CollectionSchema { name: name.to_owned(), fields, ..Default::default() };
+        let id = self.id();
+        let partitions = partitions.iter().map(|name| ((*name).to_owned(), self.id())).collect();
+        let mut collection = Collection::new(id, schema, partitions);
+        collection.is_loaded = loading == Loading::Loaded;
+        let params = service::pairs(&[("index_type", "HNSW"), ("metric_type", "L2")]);
+        collection.indexes.push(Index { field: "vector".to_owned(), name: "vector".to_owned(), params });
+        self.databases.entry(database.to_owned()).or_default().insert(name.to_owned(), collection);
+    }
+
+    /// Drops a collection, whatever aliases it has.
+    pub(crate) fn drop_collection(&mut self, database: &str, name: &str) {
+        let dropped = self.databases.get_mut(database).and_then(|collections| collections.remove(name));
+        let aliases = dropped.into_iter().flat_map(|collection| collection.aliases);
+        if self.line.leaves_aliases() {
+            self.dangling.extend(aliases.map(|alias| (database.to_owned(), alias)));
+        }
+    }
+
+    /// Takes a collection out of its database, or puts it there under a name.
+    fn take(&mut self, database: &str, name: &str) -> Collection {
+        let taken = self.databases.get_mut(database).and_then(|collections| collections.remove(name));
+        taken.expect("the collection exists")
+    }
+
+    fn put(&mut self, database: &str, name: &str, mut collection: Collection) {
+        name.clone_into(&mut collection.schema.name);
+        self.databases.entry(database.to_owned()).or_default().insert(name.to_owned(), collection);
+    }
+
+    /// Does what somebody else does.
+    pub(crate) fn change(&mut self, database: &str, change: &Change) {
+        match change {
+            Change::Drop(name) => self.drop_collection(database, name),
+            Change::Recreate(name, rows) => {
+                self.drop_collection(database, name);
+                self.make(database, name, &["_default"], Loading::Released);
+                self.insert(database, name, "_default", *rows);
+            }
+            Change::Rename(from, to) => {
+                let collection = self.take(database, from);
+                self.put(database, to, collection);
+            }
+            Change::Swap(one, other) => {
+                let (first, second) = (self.take(database, one), self.take(database, other));
+                self.put(database, other, first);
+                self.put(database, one, second);
+            }
+        }
+    }
+
+    /// Inserts rows: one message, of one moment.
+    pub(crate) fn insert(&mut self, database: &str, name: &str, partition: &str, rows: u64) {
+        let timestamp = self.timestamp();
+        let rows = (0..rows).map(|_| Event { key: self.id(), timestamp }).collect();
+        let collection = self.collection(database, name).expect("the collection exists");
+        collection.grow(collection.partition(partition), rows);
     }
 
     pub(crate) fn add(&mut self, database: &str, name: &str, mut segment: Segment) {
@@ -357,19 +514,25 @@ impl State {
     /// Without levels, deletes are beside the rows that they delete.
     async fn add_deltas(&mut self, database: &str, name: &str, deletes: &[Event]) {
         let Some(collection) = self.collection(database, name) else { return };
-        let (id, count) = (collection.id, collection.segments.len());
-        for number in 0..count {
-            let log = self.id();
-            let Some(collection) = self.collection(database, name) else { return };
-            let segment = &mut collection.segments[number];
-            let theirs: Vec<Event> =
-                deletes.iter().filter(|delete| segment.rows.iter().any(|row| row.key == delete.key)).copied().collect();
+        let (id, mut segments) = (collection.id, std::mem::take(&mut collection.segments));
+        for segment in &mut segments {
+            let keys: BTreeSet<i64> = segment.rows.iter().map(|row| row.key).collect();
+            let theirs: Vec<Event> = deletes.iter().filter(|delete| keys.contains(&delete.key)).copied().collect();
             if !theirs.is_empty() {
-                segment.delta.push(log);
-                let key = format!("delta_log/{id}/{}/{}/{log}", segment.partition, segment.id);
-                self.store(&key, &theirs).await;
+                self.add_delta(id, segment, &theirs).await;
             }
         }
+        if let Some(collection) = self.collection(database, name) {
+            collection.segments = segments;
+        }
+    }
+
+    /// Writes deletes into a delta log of a segment.
+    pub(crate) async fn add_delta(&mut self, collection: i64, segment: &mut Segment, deletes: &[Event]) {
+        let log = self.id();
+        segment.delta.push(log);
+        segment.deltas.extend(deletes);
+        self.store(&format!("delta_log/{collection}/{}/{}/{log}", segment.partition, segment.id), deletes).await;
     }
 
     /// Merges each partition's segments with rows, and applies the deletes of all L0 segments: a compaction. Gives the

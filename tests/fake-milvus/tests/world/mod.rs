@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -15,13 +16,16 @@ use milvault_fake_milvus::{Access, DataBucket, FakeMilvus, Line};
 use milvault_jobs::{
     Jobs, Ports, Settings, SnapshotBuckets,
     backup::{self, CreateBackup},
-    ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Write},
+    ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, Write},
+    snapshot,
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds};
 use milvault_milvus::{MilvusConnector, SecretError, SecretSource};
 use milvault_model::{
-    AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionName, Instance, Prices, Storage, Time,
+    AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionCapture, CollectionName, Instance, Prices,
+    Snapshot, Storage, Time,
 };
+use serde::Deserialize;
 
 pub const ROOT: &str = "files";
 const DATA: &str = "milvus-data";
@@ -219,6 +223,23 @@ pub async fn back_up_of(
         expires_in,
         idempotency: None,
     };
+    take(jobs, world, request).await
+}
+
+/// Takes a backup of these collections and databases, until it is over.
+pub async fn back_up_only(jobs: &Jobs, world: &World, selection: &[&str]) -> Backup {
+    let request = CreateBackup {
+        instance_id: world.instance.id.clone(),
+        name: "selected".parse().unwrap(),
+        kind: BackupKind::Manual,
+        selection: selection.iter().map(|pattern| pattern.parse().unwrap()).collect(),
+        expires_in: None,
+        idempotency: None,
+    };
+    take(jobs, world, request).await
+}
+
+async fn take(jobs: &Jobs, world: &World, request: CreateBackup) -> Backup {
     let accepted = backup::create(jobs, request).await.unwrap();
     loop {
         let deadline = Deadline::at(jobs.ports.clock.now() + TimeDelta::minutes(5));
@@ -228,4 +249,87 @@ pub async fn back_up_of(
             return found;
         }
     }
+}
+
+pub fn available(backup: &Backup) -> &Snapshot {
+    match &backup.state {
+        BackupState::Available(snapshot) => snapshot,
+        state => panic!("the backup is {state:?}"),
+    }
+}
+
+pub async fn captured(world: &World, backup: &Backup) -> Vec<CollectionCapture> {
+    let (objects, bucket, instance) = (world.objects.as_ref(), &world.snapshots, &world.instance.id);
+    let manifest = snapshot::manifest(objects, bucket, instance, &backup.id).await.unwrap();
+    let mut collections = Vec::new();
+    for page in &manifest.collection_pages {
+        collections.extend(snapshot::collections(objects, bucket, instance, &backup.id, page).await.unwrap());
+    }
+    collections
+}
+
+/// What is in a log of the fake: rows or deletes.
+#[derive(Deserialize)]
+struct Log {
+    events: Vec<Event>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Event {
+    key: i64,
+    timestamp: u64,
+}
+
+/// The logs in the snapshot bucket: by the key below the root path that they had in the source.
+async fn stored_logs(world: &World) -> BTreeMap<String, Vec<Event>> {
+    let (objects, bucket) = (world.objects.as_ref(), &world.snapshots);
+    let (mut found, mut after) = (BTreeMap::new(), None);
+    loop {
+        let listing = objects.list(bucket, "", after.as_deref()).await.unwrap();
+        for object in &listing.objects {
+            let body = objects.get(bucket, &object.key).await.unwrap().unwrap();
+            let Some(log) = body.strip_prefix(b"the content of ") else { continue };
+            let (source, log) = std::str::from_utf8(log).unwrap().split_once('\n').unwrap();
+            let log: Log = serde_json::from_str(log).unwrap();
+            assert!(found.insert(source.to_owned(), log.events).is_none(), "{source} is there twice");
+        }
+        after = listing.objects.last().map(|object| object.key.clone());
+        if !listing.more {
+            return found;
+        }
+    }
+}
+
+/// The primary keys that a captured collection's logs have at its point in time, by partition. A row that is there twice
+/// is a failure.
+pub async fn content(world: &World, capture: &CollectionCapture) -> BTreeMap<String, BTreeSet<i64>> {
+    let (mut rows, mut deleted) = (Vec::new(), BTreeMap::<i64, u64>::new());
+    let mut folders = BTreeMap::<i64, String>::new();
+    for (key, events) in stored_logs(world).await {
+        let parts: Vec<&str> = key.split('/').collect();
+        let [kind, collection, partition, segment] = parts[..4] else { panic!("{key}") };
+        let (partition, segment): (i64, i64) = (partition.parse().unwrap(), segment.parse().unwrap());
+        if collection != capture.id.to_string() || !capture.segments.iter().any(|known| known.id == segment) {
+            continue;
+        }
+        let at_its_moment = events.into_iter().filter(|event| event.timestamp <= capture.flush_timestamp);
+        if kind == "delta_log" {
+            for delete in at_its_moment {
+                let at = deleted.entry(delete.key).or_default();
+                *at = delete.timestamp.max(*at);
+            }
+        } else if *folders.entry(segment).or_insert_with(|| parts[4].to_owned()) == parts[4] {
+            // Every field has all of the rows: one of them tells.
+            rows.extend(at_its_moment.map(|row| (partition, row)));
+        }
+    }
+    let mut found: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+    for (partition, row) in rows {
+        if deleted.get(&row.key).is_none_or(|at| *at < row.timestamp) {
+            let partition = capture.partitions.iter().find(|known| known.id == partition).unwrap();
+            let is_new = found.entry(partition.name.clone()).or_default().insert(row.key);
+            assert!(is_new, "row {} of {} is there twice", row.key, capture.name);
+        }
+    }
+    found
 }

@@ -73,8 +73,9 @@ impl Job for Work<'_> {
         tracing::Span::current().record("phase", self.run.phase.name());
         self.hold_garbage().await;
         match self.run.phase.clone() {
-            BackupPhase::Flush(flushing) => flush::flush(self, flushing).await?,
-            BackupPhase::Plan(planning) => plan::plan(self, planning).await?,
+            // On the heap: these two nest deeper than the compiler lays futures out.
+            BackupPhase::Flush(flushing) => Box::pin(flush::flush(self, flushing)).await?,
+            BackupPhase::Plan(planning) => Box::pin(plan::plan(self, planning)).await?,
             BackupPhase::Copy(copying) => copy::copy(self, copying).await?,
             BackupPhase::Verify(verifying) => publish::verify(self, verifying).await?,
             BackupPhase::Publish => {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Error, layout,
-    ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, Write},
+    ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, MilvusError, Write},
     slice::{Halt, Step, fatal},
     throttle::Throttle,
 };
@@ -74,7 +74,18 @@ async fn warn_of_databases(work: &mut Work<'_>, manifest: &Manifest) -> Step {
     let milvus = work.milvus().await?;
     let existing = milvus.databases().await?;
     for database in manifest.databases.iter().filter(|database| existing.contains(&database.name)) {
-        let mut present = milvus.database_properties(&database.name).await?;
+        let mut present = match milvus.database_properties(&database.name).await {
+            Ok(present) => present,
+            // Reading them takes a privilege that restoring doesn't.
+            Err(MilvusError::Forbidden(reason)) => {
+                work.warn(format!(
+                    "whether database {} has the backup's properties isn't known: {reason}",
+                    database.name
+                ));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut captured = database.properties.clone();
         present.sort();
         captured.sort();

@@ -1,0 +1,218 @@
+//! Users, and what each may see and do, with authorization on.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use milvus::proto::milvus as api;
+use tonic::metadata::MetadataMap;
+
+use crate::Line;
+
+/// Any database, any object or any privilege.
+const ANY: &str = "*";
+/// `UserRoot`, `RoleAdmin` and `RolePublic` in `pkg/util/constant.go`.
+const ROOT: &str = "root";
+const ADMIN: &str = "admin";
+const PUBLIC: &str = "public";
+/// The level of collections: `GetDefaultPrivilegeGroupNames` in `pkg/util/paramtable/rbac_param.go`, 2.5.
+const COLLECTION_GROUPS: [&str; 3] = ["CollectionReadOnly", "CollectionReadWrite", "CollectionAdmin"];
+
+/// A user of a server with authorization on.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The user's name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+    /// The roles bound to the user, beside `public`.
+    pub roles: Vec<Role>,
+}
+
+impl User {
+    /// The user `root`, who may do everything.
+    pub fn root() -> Self {
+        Self { name: ROOT.to_owned(), password: "Milvus".to_owned(), roles: Vec::new() }
+    }
+
+    /// A user with one role of this name, that has these grants.
+    pub fn with_role(name: &str, role: &str, grants: Vec<Grant>) -> Self {
+        let role = Role { name: role.to_owned(), grants };
+        Self { name: name.to_owned(), password: "secret".to_owned(), roles: vec![role] }
+    }
+
+    pub(crate) fn token(&self) -> String {
+        format!("{}:{}", self.name, self.password)
+    }
+}
+
+/// A role.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub grants: Vec<Grant>,
+}
+
+/// What a role may do.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// In which database; `*` is all.
+    pub database: String,
+    /// With what kind of object: `Global`, `Collection` or `User`.
+    pub object: String,
+    /// With which object; `*` is all.
+    pub name: String,
+    /// The privilege, as the API names it.
+    pub privilege: String,
+}
+
+impl Grant {
+    /// A grant.
+    pub fn of(database: &str, object: &str, name: &str, privilege: &str) -> Self {
+        let [database, object, name, privilege] = [database, object, name, privilege].map(str::to_owned);
+        Self { database, object, name, privilege }
+    }
+
+    /// Whether it lets do this (`ModelStr` in `internal/proxy/privilege_interceptor.go`): every privilege is let by `All`
+    /// with any kind of object.
+    fn lets(&self, asked: &Asked<'_>) -> bool {
+        let fits = |granted: &str, asked: &str| granted == ANY || granted == asked;
+        let is_all = self.object == "Global" && self.privilege == "All";
+        let is_this =
+            self.object == asked.object && fits(&self.name, asked.name) && fits(&self.privilege, asked.privilege);
+        fits(&self.database, asked.database) && (is_all || is_this)
+    }
+
+    fn entity(&self, role: &str) -> api::GrantEntity {
+        let privilege = api::PrivilegeEntity { name: self.privilege.clone() };
+        api::GrantEntity {
+            role: Some(api::RoleEntity { name: role.to_owned(), ..Default::default() }),
+            object: Some(api::ObjectEntity { name: self.object.clone() }),
+            object_name: self.name.clone(),
+            db_name: self.database.clone(),
+            grantor: Some(api::GrantorEntity { privilege: Some(privilege), ..Default::default() }),
+        }
+    }
+}
+
+/// What somebody wants to do.
+pub(crate) struct Asked<'a> {
+    pub(crate) database: &'a str,
+    pub(crate) object: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) privilege: &'a str,
+}
+
+/// What is listed for a user.
+pub(crate) enum Visible {
+    All,
+    Only(BTreeSet<String>),
+}
+
+impl Visible {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(ANY) || names.contains(name),
+        }
+    }
+}
+
+/// Who may use a server.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Users(pub(crate) Option<Vec<User>>);
+
+impl Users {
+    /// Who calls; `None` for everyone, of a server without authorization.
+    pub(crate) fn caller(&self, metadata: &MetadataMap) -> Option<&User> {
+        let token = metadata.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let token = BASE64_STANDARD.decode(token).unwrap_or_default();
+        self.0.iter().flatten().find(|user| user.token().as_bytes() == token)
+    }
+
+    /// Whether the caller may do this (`PrivilegeInterceptor` in `internal/proxy/privilege_interceptor.go`, 2.3 to 2.6).
+    /// What everyone may: describe collections and indexes (`initPublicRolePrivilege`, and in 2.3 `initRbac`, in
+    /// `internal/rootcoord/root_coord.go`), and ask about themselves (`isCurUserObject`).
+    #[expect(clippy::result_large_err, reason = "the type that the server's trait wants")]
+    pub(crate) fn permit(&self, line: Line, metadata: &MetadataMap, asked: &Asked<'_>) -> Result<(), tonic::Status> {
+        let Some(user) = self.caller(metadata) else { return Ok(()) };
+        let is_admin = user.name == ROOT || user.roles.iter().any(|role| role.name == ADMIN);
+        let is_for_all = matches!(asked.privilege, "DescribeCollection" | "IndexDetail" | "ListAliases")
+            || (asked.object == "User" && asked.name == user.name);
+        if is_admin || is_for_all || user.roles.iter().flat_map(|role| &role.grants).any(|grant| grant.lets(asked)) {
+            return Ok(());
+        }
+        let Asked { database, privilege, .. } = asked;
+        let place = if line >= Line::V2_4 { format!(" in the `{database}` database") } else { String::new() };
+        Err(tonic::Status::permission_denied(format!("Privilege{privilege}: permission deny to {}{place}", user.name)))
+    }
+
+    /// The databases that are listed for the caller (`getCurrentUserVisibleDatabases` in
+    /// `internal/rootcoord/root_coord.go`, 2.5; `Execute` in `list_db_task.go`, 2.4).
+    pub(crate) fn databases(&self, line: Line, metadata: &MetadataMap) -> Visible {
+        self.visible(line, metadata, |grant, names| {
+            names.insert(grant.database.clone());
+        })
+    }
+
+    /// The collections of a database that are listed for the caller (`getCurrentUserVisibleCollections`, likewise).
+    pub(crate) fn collections(&self, line: Line, metadata: &MetadataMap, database: &str) -> Visible {
+        self.visible(line, metadata, |grant, names| {
+            let is_group = || line.lists_by_groups() && COLLECTION_GROUPS.contains(&grant.privilege.as_str());
+            if grant.database != database && grant.database != ANY {
+                return;
+            }
+            if grant.object == "Global" && grant.privilege == "All" {
+                names.insert(ANY.to_owned());
+            } else if grant.object == "Collection" || is_group() {
+                names.insert(grant.name.clone());
+            }
+        })
+    }
+
+    fn visible(&self, line: Line, metadata: &MetadataMap, note: impl Fn(&Grant, &mut BTreeSet<String>)) -> Visible {
+        let Some(user) = self.caller(metadata).filter(|_| line.filters_lists()) else { return Visible::All };
+        if user.name == ROOT || user.roles.iter().any(|role| role.name == ADMIN) {
+            return Visible::All;
+        }
+        let mut names = BTreeSet::new();
+        for grant in user.roles.iter().filter(|role| role.name != PUBLIC).flat_map(|role| &role.grants) {
+            note(grant, &mut names);
+        }
+        Visible::Only(names)
+    }
+
+    /// Users with their roles: this one, if there is such a user, or all of them (`ListUser` in
+    /// `internal/metastore/kv/rootcoord/kv_catalog.go`, and `SelectUser` in `internal/rootcoord/root_coord.go`).
+    pub(crate) fn select(&self, name: Option<&str>) -> Vec<api::UserResult> {
+        let users = self.0.iter().flatten().filter(|user| name.is_none_or(|name| user.name == name));
+        let role = |role: &Role| api::RoleEntity { name: role.name.clone(), ..Default::default() };
+        users
+            .map(|user| api::UserResult {
+                user: Some(api::UserEntity { name: user.name.clone() }),
+                roles: user.roles.iter().map(role).collect(),
+                ..Default::default()
+            })
+            .collect()
+    }
+
+    /// A role's grants in a database, or in all (`ListGrant` in `internal/metastore/kv/rootcoord/kv_catalog.go`; before
+    /// 2.4, `*` stands for no more than the grants in `*`).
+    pub(crate) fn grants(&self, line: Line, role: &str, database: &str) -> Vec<api::GrantEntity> {
+        let is_asked = |grant: &&Grant| {
+            grant.database == database || grant.database == ANY || (database == ANY && line >= Line::V2_4)
+        };
+        let roles = self.0.iter().flatten().flat_map(|user| &user.roles).filter(|known| known.name == role);
+        let mut grants: Vec<&Grant> = roles.flat_map(|role| &role.grants).collect();
+        grants.retain(|grant| is_asked(grant));
+        grants.into_iter().map(|grant| grant.entity(role)).collect()
+    }
+
+    /// Whether a role is the caller's own: then everyone may ask for its grants (`isSelectMyRoleGrants` in
+    /// `internal/proxy/privilege_interceptor.go`, 2.4 to 2.6).
+    pub(crate) fn is_own_role(&self, line: Line, metadata: &MetadataMap, role: &str) -> bool {
+        let own = |user: &User| user.roles.iter().any(|own| own.name == role) || role == PUBLIC;
+        line >= Line::V2_4 && self.caller(metadata).is_some_and(own)
+    }
+}

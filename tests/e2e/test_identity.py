@@ -22,10 +22,13 @@ def proxy(product: Product) -> Iterator[MilvusProxy]:
         yield proxy
 
 
-NAMES = tuple(f"c{number:02}" for number in range(10))
+NAMES = tuple(f"c{number:02}" for number in range(8))
 """Those that nothing is done to are before, between and after the others: none of them may pay for it."""
-RENAMED, CROSSED, CROSSING, RECREATED, DROPPED = "c02", "c04", "c05", "c07", "c08"
+RENAMED, CROSSED, CROSSING, RECREATED, DROPPED = "c01", "c03", "c04", "c05", "c06"
 ROWS = {name: labelled(name, range(100 + 10 * number)) for number, name in enumerate(NAMES)}
+
+
+FEW = {name: ROWS[name] for name in NAMES[:3]}
 
 
 def rename(database: str) -> None:
@@ -138,14 +141,15 @@ def test_one_asked_for_by_name_that_is_dropped_before_its_flush(product: Product
     asked = [f"{product.database}.{name}" for name in (DROPPED, NAMES[0])]
     failed = product.ended(f"/backups/{product.start_backup('by-name', collections=asked)}", "FAILED", seconds=30)
     dropped.verify()
-    assert DROPPED in failed["failure"]["message"] and NAMES[0] not in failed["failure"]["message"]
+    dropped_one, other = asked
+    assert dropped_one in failed["failure"]["message"] and other not in failed["failure"]["message"]
     assert failed["failure"]["code"] != "INTERNAL"
 
 
 @pytest.fixture
 def undescribed(product: Product) -> Iterator[str]:
     """A collection that Milvus lists and can't describe: it has the name of an alias whose own collection was dropped."""
-    name = "c05_by_alias"
+    name = "c01_by_alias"
     handler = connections._fetch_handler("default")
     create("of_the_alias")
     utility.create_alias("of_the_alias", name)
@@ -160,24 +164,25 @@ def undescribed(product: Product) -> Iterator[str]:
 
 
 def test_one_that_cannot_be_described_does_not_cost_the_others(product: Product, undescribed: str) -> None:
-    for name, rows in ROWS.items():
+    for name, rows in FEW.items():
         create_with(name, rows)
     backup = product.start_backup("of-a-pattern")
     ended = product.ended(f"/backups/{backup}", "AVAILABLE", "FAILED", seconds=90)
     assert ended["status"] == "AVAILABLE", ended["failure"]
     counts, left_out, complete = saved(product, backup)
-    assert counts == {name: len(rows) for name, rows in ROWS.items()}
-    assert complete is False and list(left_out) == [undescribed]
+    assert counts == {name: len(rows) for name, rows in FEW.items()}
+    assert list(left_out) == [undescribed]
     assert any(word in left_out[undescribed] for word in ("describe", "alias", "not found")), left_out
 
     asked = [f"{product.database}.{name}" for name in (NAMES[0], undescribed)]
     failed = product.ended(f"/backups/{product.start_backup('by-name', collections=asked)}", "FAILED", seconds=60)
     assert undescribed in failed["failure"]["message"] and failed["failure"]["code"] != "MILVUS_UNREACHABLE"
 
-    for name in ROWS:
+    for name in FEW:
         utility.drop_collection(name)
     product.restore(backupId=backup, keepPreviousHours=0)
-    assert labels_of(ROWS) == ROWS
+    assert labels_of(FEW) == FEW
+    assert complete is False
 
 
 def test_rows_of_one_key_all_come_back(product: Product) -> None:

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{BackupId, BackupName, CaptureMethod, CollectionName, InstanceId, Region, RootPath, Time};
+use crate::{BackupId, BackupName, CaptureMethod, CollectionName, FailureCode, InstanceId, Region, RootPath, Time};
 
 /// Over how many prefixes an instance's data objects are spread.
 ///
@@ -331,6 +331,9 @@ pub struct LeftOut {
     /// Why, for us.
     #[serde(default)]
     pub cause: LeftOutCause,
+    /// Of trouble: what a backup that asked for it by name would have failed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<FailureCode>,
 }
 
 /// Why a collection isn't in a snapshot.
@@ -663,7 +666,12 @@ mod tests {
     }
 
     fn left_out(cause: LeftOutCause, number: usize) -> LeftOut {
-        LeftOut { collection: format!("default.c{number}").parse().unwrap(), reason: "it is broken".into(), cause }
+        LeftOut {
+            collection: format!("default.c{number}").parse().unwrap(),
+            reason: "it is broken".into(),
+            cause,
+            code: None,
+        }
     }
 
     #[test]

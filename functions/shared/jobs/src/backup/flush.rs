@@ -145,13 +145,18 @@ fn dropped(wanted: &Wanted, reason: &str) -> Found {
 /// A collection that can't be captured is left out, unless it was asked for by name: then the backup fails.
 fn troubled(name: &CollectionName, asked: Asked, failure: &Failure) -> Step<Found> {
     match asked {
-        Asked::ByPattern => Ok(left_out(name.clone(), failure.message.clone(), LeftOutCause::Trouble)),
+        Asked::ByPattern => Ok(Found::LeftOut(LeftOut {
+            collection: name.clone(),
+            reason: failure.message.clone(),
+            cause: LeftOutCause::Trouble,
+            code: Some(failure.code),
+        })),
         Asked::ByName => Err(fatal(failure.code, format!("{name}: {}", failure.message))),
     }
 }
 
 fn left_out(collection: CollectionName, reason: String, cause: LeftOutCause) -> Found {
-    Found::LeftOut(LeftOut { collection, reason, cause })
+    Found::LeftOut(LeftOut { collection, reason, cause, code: None })
 }
 
 /// A page of what was found.
@@ -199,7 +204,10 @@ async fn beside(work: &Work<'_>, milvus: &dyn Milvus, survey: &Survey) -> Step<V
             Ok(properties) => properties,
             Err(error) => {
                 let reason = format!("the properties of database '{database}' can't be read: {}", refusal(error)?);
-                principal.visibility = Visibility::Unsure { reason };
+                // What the user may not see weighs more than what it may not read.
+                if principal.visibility == Visibility::Everything {
+                    principal.visibility = Visibility::Unsure { reason };
+                }
                 Vec::new()
             }
         };

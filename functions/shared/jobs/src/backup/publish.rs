@@ -12,8 +12,8 @@ use futures::{
     stream::{self, BoxStream},
 };
 use milvault_model::{
-    BackupPhase, BackupState, CollectionCapture, Completeness, FailureCode, Manifest, ObjectEntry, Origin, PageRef,
-    Planning, Reuse, RowCount, SegmentCapture, Snapshot, Time, Totals, Verifying,
+    BackupPhase, BackupState, CollectionCapture, Completeness, FailureCode, LeftOutCause, Manifest, ObjectEntry,
+    Origin, PageRef, Planning, Reuse, RowCount, SegmentCapture, Snapshot, Time, Totals, Verifying,
 };
 
 use super::{
@@ -130,6 +130,15 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
             let key = PageKind::Collections.key(&verified.capture, number);
             manifest.collection_pages.push(folder.write_with_ref(key, &collections).await?);
         }
+    }
+    let mut troubles = manifest.left_out.iter().filter(|left_out| left_out.cause == LeftOutCause::Trouble);
+    if let (0, Some(first)) = (manifest.totals.collections, troubles.next()) {
+        let more = match troubles.count() {
+            0 => String::new(),
+            more => format!(", and so it is with {more} more"),
+        };
+        let message = format!("no collection could be backed up: {}: {}{more}", first.collection, first.reason);
+        return Err(fatal(first.code.unwrap_or(FailureCode::SourceInconsistent), message));
     }
     if sizes.is_more(&mut manifest).await? {
         return Err(folder.bad(PageKind::Objects.prefix(), "an object belongs to no collection").into());

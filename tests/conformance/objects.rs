@@ -29,6 +29,7 @@ pub struct ObjectsFixture {
 /// Every promise.
 pub const CASES: &[Case<ObjectsFixture>] = cases![
     a_document_is_read_as_it_was_stored_and_replaced,
+    a_part_of_an_object_is_read_as_far_as_there_is_one,
     a_put_where_nothing_may_be_leaves_what_is_there,
     of_puts_at_the_same_time_where_nothing_may_be_one_is_stored,
     a_listing_is_below_its_prefix_in_byte_order_after_a_key,
@@ -111,6 +112,16 @@ async fn a_document_is_read_as_it_was_stored_and_replaced(on: &ObjectsFixture) {
         assert_eq!(on.objects.get(&on.source, &key).await.unwrap().as_deref(), Some(body));
     }
     assert_eq!(on.objects.get(&on.destination, &key).await.unwrap(), None, "buckets are apart");
+}
+
+async fn a_part_of_an_object_is_read_as_far_as_there_is_one(on: &ObjectsFixture) {
+    let key = on.key("part", "log");
+    assert_eq!(on.objects.get_range(&on.source, &key, 0..4).await.unwrap(), None);
+    on.stored(&on.source, &key, b"0123456789").await;
+    for (range, part) in [(0..4, "0123"), (3..5, "34"), (8..99, "89"), (10..99, ""), (99..120, ""), (4..4, "")] {
+        let read = on.objects.get_range(&on.source, &key, range.clone()).await.unwrap();
+        assert_eq!(read.as_deref(), Some(part.as_bytes()), "{range:?}");
+    }
 }
 
 async fn a_put_where_nothing_may_be_leaves_what_is_there(on: &ObjectsFixture) {

@@ -94,7 +94,7 @@ async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
         let Some(next) = before(jobs, deadline, captures.next()).await else {
             flushing.troubled = capturing.troubled();
             page.write(work, &mut flushing).await?;
-            work.enter(BackupPhase::Flush(flushing)).await?;
+            work.note(BackupPhase::Flush(flushing)).await?;
             return Err(Halt::OutOfTime);
         };
         let Some((wanted, captured)) = next else { break };
@@ -338,7 +338,7 @@ async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) 
         None => {
             flushing.troubled = capturing.troubled();
             flushing.again = Some(again);
-            work.enter(BackupPhase::Flush(flushing)).await?;
+            work.note(BackupPhase::Flush(flushing)).await?;
             return Err(Halt::OutOfTime);
         }
     }

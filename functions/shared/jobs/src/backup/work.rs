@@ -125,6 +125,15 @@ impl<'a> Work<'a> {
         self.checkpoint().await
     }
 
+    /// Writes down what the next slice has to know, which isn't progress; nothing if that is known.
+    pub(crate) async fn note(&mut self, phase: BackupPhase) -> Result<(), Error> {
+        if self.run.phase == phase {
+            return Ok(());
+        }
+        self.run.phase = phase;
+        self.save().await
+    }
+
     /// Captures, plans and copies some collections again, because their source isn't what was planned.
     pub(crate) async fn begin_again(&mut self, mut again: Again) -> Step {
         let names = flush::names(&self.folder(), &again).await?;

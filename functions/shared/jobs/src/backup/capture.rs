@@ -252,7 +252,7 @@ impl<'a> Capturing<'a> {
         let gained: u64 = listed.iter().filter(|(id, _)| !is_known(id)).map(|(_, rows)| rows).sum();
         // One that the flush sealed: nobody has said how many rows it had.
         let is_unknown = flushed.segments.iter().any(|id| !listed.contains_key(id) && !earlier.contains_key(id));
-        if (lost == 0 && !is_unknown) || (lost == gained && !is_unknown) {
+        if !is_unknown && (lost == 0 || lost == gained) {
             return Ok(true);
         }
         if !self.capabilities.has(Capability::LevelZero) {

@@ -110,7 +110,7 @@ async fn a_server_that_limits_flushes_is_backed_up_without_an_exact_count() {
 }
 
 #[tokio::test]
-async fn a_compaction_between_flush_and_segments_leads_to_another_flush() {
+async fn a_compaction_between_flush_and_segments_is_followed_without_another_flush_where_it_may_be() {
     for line in Line::ALL {
         let world = World::of(line).await;
         world.fake.add_collection("items", &[], Loading::Released).await;
@@ -121,22 +121,23 @@ async fn a_compaction_between_flush_and_segments_leads_to_another_flush() {
         world.fake.set(|faults| faults.compact_after_flush = 2).await;
         let backup = back_up(&world.jobs().await, &world).await;
         available(&backup);
-        assert_eq!(world.fake.flushes().await, 3, "{line:?}");
+        // Without levels, rows that are missing afterwards might have been deleted after the flush.
+        assert_eq!(world.fake.flushes().await, if line.has_l0() { 1 } else { 2 }, "{line:?}");
         assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
     }
 }
 
 #[tokio::test]
-async fn a_server_that_compacts_without_end_fails_the_backup_by_name() {
-    let world = World::of(Line::V2_5_4).await;
-    world.fake.add_collection("items", &[], Loading::Released).await;
-    world.fake.insert("items", "_default", 60).await;
-    world.fake.set(|faults| faults.compact_after_flush = u32::MAX).await;
-    let backup = back_up(&world.jobs().await, &world).await;
-    let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
-    assert_eq!(failure.code, FailureCode::SourceChanged);
-    assert!(failure.message.contains("default.items"), "{}", failure.message);
-    assert_eq!(copied(&world).await, BTreeSet::new());
+async fn a_server_that_compacts_after_every_flush_is_backed_up() {
+    for line in Line::ALL {
+        let world = World::of(line).await;
+        world.fake.add_collection("items", &[], Loading::Released).await;
+        world.fake.insert("items", "_default", 60).await;
+        world.fake.set(|faults| faults.compact_after_flush = u32::MAX).await;
+        let backup = back_up(&world.jobs().await, &world).await;
+        available(&backup);
+        assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
+    }
 }
 
 #[tokio::test]

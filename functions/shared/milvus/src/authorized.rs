@@ -34,6 +34,11 @@ impl Authorized {
         Self { channel, login }
     }
 
+    /// The same channel, whose calls carry nothing.
+    pub(crate) fn anonymous(&self) -> Self {
+        Self { channel: self.channel.clone(), login: None }
+    }
+
     async fn send(mut self, mut request: Request<Body>, known: Option<&Known>) -> Result<Response<Body>, BoxError> {
         if let Some(known) = known {
             request.headers_mut().insert(AUTHORIZATION, known.header.clone());

@@ -60,6 +60,8 @@ const DEFAULT_PARTITION: &str = "_default";
 
 pub(crate) struct Server {
     client: MilvusServiceClient<Authorized>,
+    /// Carries no credentials.
+    anonymous: MilvusServiceClient<Authorized>,
     /// What its calls carry, if anything.
     login: Option<Arc<Login>>,
     rest: Rest,
@@ -68,8 +70,9 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(channel: Authorized, login: Option<Arc<Login>>, rest: Rest) -> Self {
+        let anonymous = MilvusServiceClient::new(channel.anonymous());
         let client = MilvusServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
-        Self { client, login, rest, version: OnceCell::new() }
+        Self { client, anonymous, login, rest, version: OnceCell::new() }
     }
 
     fn client(&self) -> MilvusServiceClient<Authorized> {
@@ -226,7 +229,7 @@ impl Server {
     /// With authorization on, every call needs some (`AuthenticationInterceptor` in
     /// `internal/proxy/authentication_interceptor.go`, 2.3 to 2.6); with it off, whatever is sent is ignored.
     async fn require_no_credentials(&self) -> Result<(), MilvusError> {
-        let answer = self.client().list_databases(Request::new(api::ListDatabasesRequest::default())).await;
+        let answer = self.anonymous.clone().list_databases(Request::new(api::ListDatabasesRequest::default())).await;
         check(answer.map_err(|status| transport(&status))?.into_inner().status.as_ref(), None)
     }
 

@@ -82,7 +82,7 @@ class MilvusProxy:
         return self.before.once(lambda called, asked: called == method and not {*names}.isdisjoint(named(asked)), act)
 
     def once_flushed(self, names: Iterable[str], act: Callable[[], object]) -> Moment:
-        """Acts when the server has said that a flush of each of these collections is done, before the product hears it."""
+        """Acts when the server has said of each of these collections that a flush is done, before that is heard."""
         pending = set(names)
 
         def flushed(method: str, asked: Any, answer: Any) -> bool:

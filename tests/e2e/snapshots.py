@@ -23,5 +23,5 @@ def collections(product: Product, backup: str) -> list[Any]:
 
 def flush_timestamp(product: Product, backup: str, name: str) -> int:
     """A collection's point in time, in Milvus's own measure."""
-    [found] = [page for page in collections(product, backup) if page["name"] == name]
+    [found] = [page for page in collections(product, backup) if page["name"] == f"{product.database}.{name}"]
     return int(found["flushTimestamp"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, MilvusException, connections, utility
 from pymilvus.grpc_gen import milvus_pb2
 from stack.process import poll
@@ -116,7 +115,7 @@ def test_milvus_killed_while_it_flushes(product: Product) -> None:
         utility.drop_collection(name)
     product.restore(backupId=backup["backupId"], keepPreviousHours=0)
     assert labels_of(expected) == expected
-    assert (backup["leftOut"], backup.get("complete")) == ([], True)
+    assert (backup["leftOut"], backup["complete"]) == ([], True)
 
 
 def test_files_that_can_be_explained_and_files_that_cannot(product: Product) -> None:
@@ -142,6 +141,7 @@ def test_files_that_can_be_explained_and_files_that_cannot(product: Product) -> 
 
     backup = product.backup("of-a-pattern")
     left_out = {left["collection"]: left["reason"] for left in backup["leftOut"]}
+    assert {left["cause"] for left in backup["leftOut"]} == {"TROUBLE"}
     assert sorted(left_out) == [f"{product.database}.odd", f"{product.database}.strange"]
     for name, words in told.items():
         reason = left_out[f"{product.database}.{name}"]

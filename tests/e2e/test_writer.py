@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from contextlib import contextmanager
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pymilvus import Collection, connections
@@ -23,7 +23,7 @@ PHYSICAL = 18
 
 @dataclass(frozen=True)
 class Entry:
-    """One write. It has one timestamp, which is `earliest` and `latest` where the server tells it, else between them."""
+    """One write. Its timestamp is `earliest` and `latest` where the server tells it, else it is between them."""
 
     earliest: int
     latest: int

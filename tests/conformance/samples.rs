@@ -104,7 +104,11 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
                 capture: pages(),
                 plan: pages(),
                 collections: BTreeSet::from([i64::MIN, 0, i64::MAX]),
-                unexplained: vec![Unexplained { collection: i64::MAX, reason: "why".to_owned() }],
+                unexplained: vec![Unexplained {
+                    collection: i64::MAX,
+                    code: FailureCode::SourceInconsistent,
+                    reason: "why".to_owned(),
+                }],
             }),
             survey: Some(pages()),
             troubled: vec![Troubled { collection: i64::MIN, since: odd(at) }],

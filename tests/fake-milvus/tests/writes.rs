@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use milvault_fake_milvus::{DeleteFrom, FakeMilvus, Line, Loading, Pace};
 use world::{World, available, back_up, back_up_as, captured, content};
 
-/// A server that does in tenths of a second what takes a real one seconds.
+/// A server that does within seconds what a real one does within minutes.
 const FAST: Pace = Pace {
     store: Duration::from_millis(300),
-    sort: Duration::from_millis(200),
-    level_zero: Duration::from_millis(700),
-    mix: Duration::from_millis(400),
+    sort: Duration::from_millis(1000),
+    level_zero: Duration::from_millis(2500),
+    mix: Duration::from_millis(3000),
 };
 
 const BACKUPS: u32 = 10;
+
+/// A flush is made again only where a compaction removed rows before the segments could be listed.
+const MOST_FLUSHES: u32 = 3;
 
 /// Inserts 3,000 rows a second, deletes 200, and has everything stored twice a second, for ever.
 async fn write(fake: &FakeMilvus) {
@@ -43,7 +46,8 @@ async fn back_up_again_and_again(world: &World) {
         slowest = slowest.max(began.elapsed());
         let snapshot = available(&backup);
         assert!(snapshot.completeness.is_complete(), "{:?}", snapshot.completeness);
-        assert_eq!(world.fake.flushes().await - flushes, 1, "backup {number} needed more than one flush");
+        let needed = world.fake.flushes().await - flushes;
+        assert!(needed <= MOST_FLUSHES, "backup {number} needed {needed} flushes");
         let [capture] = &captured(world, &backup).await[..] else { panic!("one collection") };
         let (found, expected) =
             (content(world, capture).await, world.fake.rows_at("items", capture.flush_timestamp).await);

@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, BackupName, CollectionPattern, Due, DueKind, Ending, Failure, InstanceId, ObjectKey, Progress, Region,
-    RestoreId, Snapshot, Time,
+    BackupId, BackupName, CollectionPattern, Due, DueKind, Ending, Failure, FailureCode, InstanceId, ObjectKey,
+    Progress, Region, RestoreId, Snapshot, Time,
 };
 
 /// Who asked for a backup.
@@ -255,6 +255,8 @@ pub struct Troubled {
 pub struct Unexplained {
     /// Its id.
     pub collection: i64,
+    /// What is wrong, for programs.
+    pub code: FailureCode,
     /// What is odd, for people.
     pub reason: String,
 }

@@ -17,10 +17,6 @@ pub enum Capability {
     /// `internal/util/importutilv2/option.go` (`ParseTimeRange`) and `binlog/filter.go` beside it; before,
     /// `internal/util/importutil/import_options.go` (`ParseTSFromOptions`). That 2.3 excludes the end was tried out.
     HybridImportEnd,
-    /// Deletes are flushed into segments of their own, of level L0, and compactions bring them to the rows.
-    ///
-    /// `internal/datacoord/compaction_policy_l0.go`.
-    LevelZero,
     /// `DescribeDatabase`.
     ///
     /// milvus-backup: `internal/client/milvus/grpc.go` (its table of features).
@@ -50,7 +46,7 @@ impl Capability {
     /// The first version with it, as `[major, minor, patch]`.
     fn since(self) -> [u32; 3] {
         match self {
-            Self::HybridImportEnd | Self::LevelZero => [2, 4, 0],
+            Self::HybridImportEnd => [2, 4, 0],
             Self::DescribeDatabase => [2, 4, 3],
             Self::Rbac => [2, 4, 10],
             Self::SegmentFiles => [2, 5, 8],
@@ -101,8 +97,7 @@ impl Capabilities {
 mod tests {
     use super::{Capability::*, *};
 
-    const ALL: [Capability; 7] =
-        [HybridImportEnd, LevelZero, DescribeDatabase, Rbac, SegmentFiles, StorageV2, AddedFields];
+    const ALL: [Capability; 6] = [HybridImportEnd, DescribeDatabase, Rbac, SegmentFiles, StorageV2, AddedFields];
 
     fn capabilities(version: &str) -> Vec<Capability> {
         let capabilities = Capabilities::of_reported(version);
@@ -113,15 +108,15 @@ mod tests {
     fn every_line_has_what_the_lines_before_it_have_and_more() {
         for (version, count) in [
             ("v2.3.5-lite", 0),
-            ("2.4.0", 2),
-            ("2.4.3", 3),
-            ("2.4.9", 3),
-            ("2.4.10", 4),
-            ("2.5.4", 4),
-            ("2.5.7", 4),
-            ("2.5.8", 5),
-            ("2.6.0", 7),
-            ("3.0.0", 7),
+            ("2.4.0", 1),
+            ("2.4.3", 2),
+            ("2.4.9", 2),
+            ("2.4.10", 3),
+            ("2.5.4", 3),
+            ("2.5.7", 3),
+            ("2.5.8", 4),
+            ("2.6.0", 6),
+            ("3.0.0", 6),
         ] {
             assert_eq!(capabilities(version), ALL[..count], "{version}");
         }

@@ -11,8 +11,8 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta};
 use milvault_model::{
-    Capabilities, Capability, CollectionCapture, CollectionName, Failure, FailureCode, Loaded, PrimaryKey, RowCount,
-    SegmentCapture, SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled,
+    CollectionCapture, CollectionName, Failure, FailureCode, Loaded, PrimaryKey, RowCount, SegmentCapture,
+    SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled,
 };
 
 use super::{survey::Wanted, work::Work};
@@ -28,13 +28,6 @@ const PATIENCE: TimeDelta = TimeDelta::seconds(30);
 
 /// How long a collection is flushed again because what compactions did to its segments can't be told.
 const UNSETTLED: TimeDelta = TimeDelta::seconds(60);
-
-/// How long after a flush its segments can be compacted without deletes of later being applied, from Milvus 2.4 on.
-///
-/// For that, such deletes have to be flushed into segments of level L0, these be compacted into the rows' delta logs, and
-/// then the rows' segments be compacted, each a task that a timer of ten seconds or more begins
-/// (`dataCoord.compaction.levelzero.triggerInterval` and its like in `pkg/util/paramtable/component_param.go`).
-const QUIET: TimeDelta = TimeDelta::seconds(3);
 
 /// How many times in a row a collection is followed to another name.
 const RENAMES: u32 = 5;
@@ -59,7 +52,6 @@ pub(super) enum Captured {
 pub(super) struct Capturing<'a> {
     jobs: &'a Jobs,
     milvus: &'a dyn Milvus,
-    capabilities: Capabilities,
     /// Collections that can't be captured for now, by id, and since when.
     troubled: Mutex<BTreeMap<i64, Time>>,
 }
@@ -69,7 +61,6 @@ impl<'a> Capturing<'a> {
         Self {
             jobs: work.jobs,
             milvus,
-            capabilities: Capabilities::of_reported(&work.backup.engine_version),
             troubled: Mutex::new(troubled.iter().map(|of| (of.collection, of.since)).collect()),
         }
     }
@@ -107,8 +98,12 @@ impl<'a> Capturing<'a> {
             let passes = matches!(error, MilvusError::Unreachable(_) | MilvusError::RateLimited(_));
             if !passes || now - since > PATIENCE {
                 self.troubles().remove(&wanted.id);
-                let code = if passes { FailureCode::MilvusUnreachable } else { FailureCode::MilvusRefused };
-                return Ok(Captured::Trouble(Failure::new(code, error.to_string())));
+                // It answers everybody else.
+                let reason = match error {
+                    MilvusError::Unreachable(reason) => reason,
+                    error => error.to_string(),
+                };
+                return Ok(Captured::Trouble(Failure::new(FailureCode::MilvusRefused, reason)));
             }
             tracing::warn!(%error, collection = %wanted.name, id = wanted.id, "a collection can't be captured for now");
             self.jobs.ports.clock.sleep(backoff(attempt)).await;
@@ -180,7 +175,7 @@ impl<'a> Capturing<'a> {
         // What the flush named isn't all that belongs to it: newer servers leave out what they sealed by themselves, and
         // compact what they named at once. The listing has all of it.
         let segments = self.segments(id, name).await?;
-        if !self.is_of_the_moment(&earlier, &moment.flushed, &segments).await? {
+        if !are_of_the_moment(&earlier, &moment.flushed, &segments) {
             return Ok(None);
         }
         if !are_described(&segments, &description) {
@@ -190,13 +185,16 @@ impl<'a> Capturing<'a> {
                 return Ok(None);
             }
         }
-        let counted = match &moment.before {
-            Some(before) => count_rows(self.milvus, name, before, &moment.flushed, &earlier, &segments).await?,
+        let mut counted = match &moment.before {
+            Some(before) => self.count(name, before, &moment.flushed, &earlier, &segments).await?,
             None => None,
         };
-        // Each call went by the name: all were about this collection if it still has it.
-        if self.milvus.collection_id(name).await? != Some(id) {
-            return Err(Short::Elsewhere);
+        // The segments say whose they are; a count, and a list of none, are this collection's if it still has the name.
+        if (counted.is_some() || segments.is_empty()) && self.milvus.collection_id(name).await? != Some(id) {
+            if segments.is_empty() {
+                return Err(Short::Elsewhere);
+            }
+            counted = None;
         }
         let segments: Vec<Segment> = segments
             .into_iter()
@@ -222,6 +220,21 @@ impl<'a> Capturing<'a> {
         Ok(Some(assemble(description, moment.flushed.timestamp, segments, counted)))
     }
 
+    /// Counts the rows, if they can be counted; a collection that lost its name meanwhile can't.
+    async fn count(
+        &self,
+        name: &CollectionName,
+        before: &Observation,
+        flushed: &FlushResult,
+        earlier: &HashMap<i64, u64>,
+        segments: &[Segment],
+    ) -> Result<Option<Counted>, MilvusError> {
+        match count_rows(self.milvus, name, before, flushed, earlier, segments).await {
+            Err(MilvusError::NoCollection(_)) => Ok(None),
+            counted => counted,
+        }
+    }
+
     async fn describe(&self, id: i64, name: &CollectionName) -> Result<CollectionDescription, Short> {
         let description = self.milvus.describe(name).await?;
         if description.id == id { Ok(description) } else { Err(Short::Elsewhere) }
@@ -234,33 +247,21 @@ impl<'a> Capturing<'a> {
             false => Err(Short::Elsewhere),
         }
     }
+}
 
-    /// Whether the listed segments surely have every row of the flush's moment.
-    ///
-    /// A compaction writes a new segment, without the rows whose deletes were flushed before it. So nothing is lost if
-    /// every segment of before is still there, or if the new ones have as many rows as those that they replaced; nor if
-    /// there was no time yet for later deletes to be flushed and applied.
-    async fn is_of_the_moment(
-        &self,
-        earlier: &HashMap<i64, u64>,
-        flushed: &FlushResult,
-        segments: &[Segment],
-    ) -> Result<bool, MilvusError> {
-        let listed = rows_of(segments);
-        let is_known = |id: &i64| earlier.contains_key(id) || flushed.segments.contains(id);
-        let lost: u64 = earlier.iter().filter(|(id, _)| !listed.contains_key(id)).map(|(_, rows)| rows).sum();
-        let gained: u64 = listed.iter().filter(|(id, _)| !is_known(id)).map(|(_, rows)| rows).sum();
-        // One that the flush sealed: nobody has said how many rows it had.
-        let is_unknown = flushed.segments.iter().any(|id| !listed.contains_key(id) && !earlier.contains_key(id));
-        if !is_unknown && (lost == 0 || lost == gained) {
-            return Ok(true);
-        }
-        if !self.capabilities.has(Capability::LevelZero) {
-            return Ok(false);
-        }
-        let now = self.milvus.clock().await?.unwrap_or_else(|| self.jobs.ports.clock.now());
-        Ok(now - time_of(flushed.timestamp) <= QUIET)
-    }
+/// Whether the listed segments surely have every row of the flush's moment.
+///
+/// A compaction writes a new segment, without the rows whose deletes were flushed before it, and these may be deletes of
+/// after the moment. So nothing is lost if every segment of before is still there, or if the new ones have as many rows as
+/// those that they replaced.
+fn are_of_the_moment(earlier: &HashMap<i64, u64>, flushed: &FlushResult, segments: &[Segment]) -> bool {
+    let listed = rows_of(segments);
+    let is_known = |id: &i64| earlier.contains_key(id) || flushed.segments.contains(id);
+    let lost: u64 = earlier.iter().filter(|(id, _)| !listed.contains_key(id)).map(|(_, rows)| rows).sum();
+    let gained: u64 = listed.iter().filter(|(id, _)| !is_known(id)).map(|(_, rows)| rows).sum();
+    // One that the flush sealed: nobody has said how many rows it had.
+    let is_unknown = flushed.segments.iter().any(|id| !listed.contains_key(id) && !earlier.contains_key(id));
+    !is_unknown && (lost == 0 || lost == gained)
 }
 
 /// Why a collection isn't captured under a name.
@@ -428,4 +429,46 @@ fn assemble(
 /// A hybrid timestamp holds milliseconds above 18 bits of a logical clock.
 fn time_of(timestamp: u64) -> Time {
     i64::try_from(timestamp >> 18).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(rows: &[(i64, u64)]) -> Vec<Segment> {
+        let segment = |(id, rows): &(i64, u64)| Segment {
+            id: *id,
+            collection_id: 1,
+            partition_id: 2,
+            rows: *rows,
+            is_flushed: true,
+            level: SegmentLevel::Data,
+            storage: StorageVersion::V1,
+        };
+        rows.iter().map(segment).collect()
+    }
+
+    fn settled(earlier: &[(i64, u64)], named: &[i64], listed: &[(i64, u64)]) -> bool {
+        let flushed = FlushResult { timestamp: 1, segments: named.to_vec() };
+        are_of_the_moment(&rows_of(&segments(earlier)), &flushed, &segments(listed))
+    }
+
+    #[test]
+    fn segments_of_before_that_are_all_there_or_replaced_by_as_many_rows_are_those_of_the_moment() {
+        assert!(settled(&[(1, 10)], &[2], &[(1, 10), (2, 5)]));
+        // One that the flush didn't name, or that is of later.
+        assert!(settled(&[(1, 10)], &[2], &[(1, 10), (2, 5), (3, 7)]));
+        // Sorted, or merged with another.
+        assert!(settled(&[(1, 10)], &[2], &[(2, 5), (3, 10)]));
+        assert!(settled(&[(1, 10), (4, 6)], &[2], &[(2, 5), (3, 16)]));
+        assert!(settled(&[], &[], &[]));
+    }
+
+    #[test]
+    fn rows_that_a_compaction_removed_may_be_of_the_moment() {
+        assert!(!settled(&[(1, 10)], &[2], &[(2, 5), (3, 9)]));
+        assert!(!settled(&[(1, 10)], &[2], &[(2, 5)]));
+        // How many rows it had isn't known.
+        assert!(!settled(&[(1, 10)], &[2], &[(1, 10), (3, 5)]));
+    }
 }

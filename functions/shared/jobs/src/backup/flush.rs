@@ -33,7 +33,7 @@ use crate::{
 const FLUSHES_IN_FLIGHT: usize = 8;
 
 /// How often collections that were made while the backup ran are added to it.
-const ADDITIONS: u32 = 1;
+pub(super) const ADDITIONS: u32 = 1;
 
 /// How often names are followed that go from one collection to another, before the collections that had them are left out.
 const NAME_ROUNDS: u32 = 5;
@@ -248,7 +248,7 @@ async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing
         let Flushing { survey, reconciled, renamed, .. } = flushing;
         let flushing = Flushing { survey, reconciled, renamed, again: Some(again), ..Flushing::default() };
         let reason = "collections were made or renamed while others were captured".to_owned();
-        return work.another_round(BackupPhase::Flush(flushing), reason).await;
+        return work.enter_round(BackupPhase::Flush(flushing), reason).await;
     }
     // Without an earlier plan all of it is planned.
     let again = earlier.filter(|again| again.plan.count > 0);
@@ -293,16 +293,18 @@ impl Changes {
             }
         }
         let mut changes = Self::default();
-        if flushing.reconciled < ADDITIONS {
+        let is_over = flushing.reconciled >= NAME_ROUNDS || work.is_unsettled_for_too_long();
+        if flushing.reconciled < ADDITIONS && !is_over {
             changes.again.extend(now.keys().filter(|id| !done.contains(id)));
         }
         for (name, ids) in captured.into_iter().filter(|(_, ids)| ids.len() > 1) {
             // The one that has the name keeps it; the others had it before.
             let others = ids.into_iter().filter(|id| now.get(id) != Some(&&name));
-            match flushing.reconciled < NAME_ROUNDS {
-                true => changes.again.extend(others),
-                false => changes.homeless.extend(others.map(|collection| Unexplained {
+            match is_over {
+                false => changes.again.extend(others),
+                true => changes.homeless.extend(others.map(|collection| Unexplained {
                     collection,
+                    code: FailureCode::SourceChanged,
                     reason: "its name went to other collections all the while it was captured".to_owned(),
                 })),
             }
@@ -388,7 +390,7 @@ async fn recapture(
         let CollectionCapture { id, name, .. } = &taken.capture;
         added.remove(id);
         if let Some(unexplained) = again.unexplained.iter().find(|unexplained| unexplained.collection == *id) {
-            let failure = Failure::new(FailureCode::SourceInconsistent, unexplained.reason.clone());
+            let failure = Failure::new(unexplained.code, unexplained.reason.clone());
             kept.push(troubled(name, taken.asked, &failure)?);
         } else if again.collections.contains(id) {
             wanted.push((Wanted { id: *id, name: name.clone(), asked: taken.asked }, Before::Captured));

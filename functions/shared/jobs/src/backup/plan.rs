@@ -295,7 +295,8 @@ impl<'w, 'a> Planner<'w, 'a> {
             return Err(fatal(FailureCode::SourceInconsistent, message));
         }
         let reason = explain::told(collection, segment, &odd);
-        self.planning.unexplained.push(Unexplained { collection: collection.id, reason });
+        let code = FailureCode::SourceInconsistent;
+        self.planning.unexplained.push(Unexplained { collection: collection.id, code, reason });
         Ok(())
     }
 

@@ -106,6 +106,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
         collection_pages: Vec::new(),
     };
     let mut earliest: Option<Time> = None;
+    let mut names = BTreeSet::new();
     let mut sizes = Sizes::new(work, verified);
     for number in 0..verified.capture.count {
         let mut collections = Vec::new();
@@ -118,6 +119,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
                 Found::Collection(taken) => {
                     let mut collection = taken.capture;
                     sizes.measure(&mut collection, &mut manifest).await?;
+                    names.insert(collection.name.clone());
                     manifest.totals.entities += collection.rows.rows();
                     manifest.totals.counted_exactly += u64::from(matches!(collection.rows, RowCount::Exactly { .. }));
                     earliest = earliest.into_iter().chain([collection.point_in_time]).min();
@@ -131,6 +133,8 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
             manifest.collection_pages.push(folder.write_with_ref(key, &collections).await?);
         }
     }
+    // One that was made again under its name isn't missed.
+    manifest.left_out.retain(|out| out.cause != LeftOutCause::Dropped || !names.contains(&out.collection));
     let mut troubles = manifest.left_out.iter().filter(|left_out| left_out.cause == LeftOutCause::Trouble);
     if let (0, Some(first)) = (manifest.totals.collections, troubles.next()) {
         let more = match troubles.count() {

@@ -144,9 +144,11 @@ impl<'a> Work<'a> {
                 self.unsettled().num_seconds()
             );
             let gone = std::mem::take(&mut again.collections).into_iter();
-            again.unexplained.extend(gone.map(|collection| Unexplained { collection, reason: reason.clone() }));
+            let code = FailureCode::SourceChanged;
+            again.unexplained.extend(gone.map(|collection| Unexplained { collection, code, reason: reason.clone() }));
         }
-        let flushing = Flushing { again: Some(again), ..Flushing::default() };
+        // What was made since isn't added any more.
+        let flushing = Flushing { again: Some(again), reconciled: flush::ADDITIONS, ..Flushing::default() };
         self.enter_round(BackupPhase::Flush(flushing), reason).await
     }
 
@@ -155,7 +157,7 @@ impl<'a> Work<'a> {
         self.another_round(BackupPhase::Plan(planning), reason).await
     }
 
-    pub(crate) async fn another_round(&mut self, phase: BackupPhase, reason: String) -> Step {
+    async fn another_round(&mut self, phase: BackupPhase, reason: String) -> Step {
         if self.is_unsettled_for_too_long() {
             let seconds = self.unsettled().num_seconds();
             return Err(fatal(FailureCode::SourceChanged, format!("again and again for {seconds} seconds, {reason}")));
@@ -169,7 +171,7 @@ impl<'a> Work<'a> {
         now - self.run.unsettled_since.unwrap_or(now)
     }
 
-    fn is_unsettled_for_too_long(&self) -> bool {
+    pub(crate) fn is_unsettled_for_too_long(&self) -> bool {
         self.unsettled() > self.jobs.settings.stall * 2
     }
 
@@ -189,7 +191,8 @@ impl<'a> Work<'a> {
         if self.deadline.is_over(clock.now()) { Err(Halt::OutOfTime) } else { Ok(()) }
     }
 
-    async fn enter_round(&mut self, phase: BackupPhase, reason: String) -> Step {
+    /// Goes on with another round of this phase, in the next slice.
+    pub(crate) async fn enter_round(&mut self, phase: BackupPhase, reason: String) -> Step {
         tracing::info!(reason, backup = %self.backup.id, "planning again");
         self.run.replans += 1;
         self.run.unsettled_since.get_or_insert(self.jobs.ports.clock.now());

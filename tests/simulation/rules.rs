@@ -9,6 +9,13 @@ pub(crate) enum Rule {
     WholeSegments,
     /// A backup brings back the rows of its collections' points in time.
     PointInTime,
+    /// What a backup has under a name is a collection that had that name while the backup was made.
+    Identity,
+    /// Every selected collection that existed all the while is in a backup, and so is what had a selected name all the
+    /// while; or the backup says by name what it lacks, and why, which is so.
+    Complete,
+    /// A backup of whatever there is doesn't fail, or do without a collection, that can be captured.
+    Unharmed,
     /// Sums and counts are right.
     Totals,
     /// `addedBytes` is what was copied for the backup.

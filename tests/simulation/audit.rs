@@ -546,13 +546,17 @@ impl Audit {
         }
         match &backup.state {
             BackupState::Failed { failure, .. } => {
-                let is_sound = locked(&self.servers).get(&backup.instance_id).is_some_and(Server::is_sound);
+                // A backup of nothing but what can't be captured fails.
+                let is_of_nothing = failure.message.contains("no collection could be backed up");
+                let has_trouble = |server: &Server| !server.is_sound() || server.ghost.is_some();
+                let is_troubled = locked(&self.servers).get(&backup.instance_id).is_some_and(has_trouble);
                 let is_asked_for_by_name = !backup.selection.is_empty();
                 let is_excused = match failure.code {
+                    _ if is_of_nothing && is_troubled => true,
                     // What was asked for by name isn't there, or goes.
                     FailureCode::CollectionDropped | FailureCode::MilvusRefused => is_asked_for_by_name,
                     FailureCode::SourceChanged => is_asked_for_by_name || !self.is_calm,
-                    FailureCode::SourceInconsistent => is_asked_for_by_name && !is_sound,
+                    FailureCode::SourceInconsistent => is_asked_for_by_name && is_troubled,
                     FailureCode::MilvusUnreachable | FailureCode::StorageUnreachable => !self.is_calm,
                     _ => false,
                 };

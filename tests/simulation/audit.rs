@@ -20,9 +20,11 @@ use crate::{
     automatic::{Automatic, Scheduler},
     billing::Bill,
     content,
-    format::{self, Entry, Stored},
+    format::{self, Cause, Entry, Stored},
+    journal::Span,
     ports::{Servers, at_once, locked},
     rules::Rule,
+    server::Server,
     world::{WorkerId, World},
 };
 
@@ -62,6 +64,8 @@ pub(crate) struct Audit {
     pub(crate) scheduler: Scheduler,
     pub(crate) automatic: Mutex<Automatic>,
     pub(crate) bill: Mutex<Bill>,
+    /// Whether nothing goes wrong with calls.
+    is_calm: bool,
 }
 
 #[derive(Default)]
@@ -83,6 +87,8 @@ pub(crate) struct Seen {
     pub(crate) replaced: BTreeMap<(RestoreId, CollectionName), Option<i64>>,
     /// What was answered to each idempotency key.
     answers: BTreeMap<String, BackupId>,
+    /// How often backups left something out because of trouble with it.
+    pub(crate) troubles: u32,
 }
 
 /// A backup's collections' points in time, by id.
@@ -114,6 +120,7 @@ impl Audit {
         objects: Arc<MemoryObjects>,
         servers: Servers,
         bucket: Bucket,
+        is_calm: bool,
     ) -> Self {
         Self {
             world,
@@ -125,6 +132,7 @@ impl Audit {
             scheduler: Scheduler::default(),
             automatic: Mutex::default(),
             bill: Mutex::default(),
+            is_calm,
         }
     }
 
@@ -286,7 +294,9 @@ impl Audit {
         for check in [
             are_totals_right(backup, &stored),
             self.is_added_right(backup, &stored),
+            self.is_of_what_it_says(backup, &stored),
             self.is_complete(backup, &stored),
+            self.is_what_it_leaves_out_right(backup, &stored),
             self.is_its_content_right(backup, &stored),
         ] {
             check.unwrap_or_else(says);
@@ -324,23 +334,98 @@ impl Audit {
         content::compare(stored, server, |entry| self.get(&format::data_key(instance, entry)))
     }
 
-    /// Every selected collection that existed all the while is in it, and no other.
+    /// Each collection has a name that it had while the backup was made, and that is one of those asked for.
+    fn is_of_what_it_says(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
+        let servers = locked(&self.servers);
+        let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
+        let span = Span { from: backup.created_at, until: self.world.now() };
+        let mut names = BTreeSet::new();
+        for captured in &stored.collections {
+            let name: CollectionName = captured.name.parse().map_err(|_| format!("{} is no name", captured.name))?;
+            let wrong = |what: &str| Err(Breach::new(Rule::Identity, format!("{name} ({}) {what}", captured.id)));
+            if !server.journal.names_of(captured.id, span).contains(&&name) {
+                return wrong("is in it, and never had that name");
+            }
+            if !CollectionPattern::selects(&backup.selection, &name) {
+                return wrong("is in it, and nobody asked for it");
+            }
+            if !names.insert(name.clone()) {
+                return wrong("is in it, and so is another one of that name");
+            }
+        }
+        Ok(())
+    }
+
+    /// Every selected collection that existed all the while is in it or named as missing, and so is every selected name.
     fn is_complete(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
         let servers = locked(&self.servers);
         let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
-        for (id, life) in &server.lives {
-            let is_users = !restore_owns(&life.name.collection);
-            let is_selected = is_users && CollectionPattern::selects(&backup.selection, &life.name);
-            let existed = life.created_at < backup.created_at && life.dropped_at.is_none();
-            let is_in = stored.collections.iter().any(|captured| captured.id == *id);
-            if is_selected && existed && !is_in {
-                return Err(format!("{} is not in it", life.name).into());
+        let span = Span { from: backup.created_at, until: self.world.now() };
+        let is_selected = |name: &CollectionName| {
+            !restore_owns(&name.collection) && CollectionPattern::selects(&backup.selection, name)
+        };
+        let is_left_out = |name: &CollectionName| {
+            let mut left_out = stored.left_out.iter().filter(|left_out| left_out.cause == Cause::Trouble);
+            left_out.any(|left_out| left_out.name == name.to_string())
+        };
+        let is_incomplete = !server.shows_all() || stored.left_out.iter().any(|of| of.cause == Cause::Trouble);
+        let completeness = backup.state.snapshot().map(|snapshot| &snapshot.completeness);
+        if completeness.is_none_or(|completeness| completeness.is_complete() == is_incomplete) {
+            let what = format!("it says that it is {completeness:?}, with {:?}", stored.left_out);
+            return Err(Breach::new(Rule::Complete, what));
+        }
+        let is_in = |id: &i64| stored.collections.iter().any(|captured| captured.id == *id);
+        if !server.shows_all() {
+            return Ok(());
+        }
+        let missing = |what: String| Err(Breach::new(Rule::Complete, format!("{what} is not in it")));
+        for (id, names) in server.journal.all_the_while(span) {
+            // Where one of its names isn't asked for, it may have had that one when it mattered.
+            let is_asked_for = names.iter().all(|name| is_selected(name));
+            if is_asked_for && !is_in(&id) && !names.into_iter().any(is_left_out) {
+                let name = server.name_of(id).map(|name| name.to_string()).unwrap_or_default();
+                return missing(format!("{name} ({id})"));
             }
         }
-        for captured in &stored.collections {
-            let name: CollectionName = captured.name.parse().map_err(|_| format!("{} is no name", captured.name))?;
-            if !CollectionPattern::selects(&backup.selection, &name) {
-                return Err(format!("{name} is in it").into());
+        for name in server.journal.names_all_the_while(span) {
+            let ids = server.journal.ids_of(name, span);
+            if is_selected(name) && !ids.iter().any(is_in) && !is_left_out(name) {
+                return missing(format!("{name}, which was {ids:?},"));
+            }
+        }
+        if let Some(ghost) = &server.ghost
+            && is_selected(&ghost.name)
+            && !is_left_out(&ghost.name)
+        {
+            return missing(format!("{}, which can't be described,", ghost.name));
+        }
+        Ok(())
+    }
+
+    /// What it leaves out is missing for the reason that it gives.
+    fn is_what_it_leaves_out_right(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
+        let servers = locked(&self.servers);
+        let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
+        let span = Span { from: backup.created_at, until: self.world.now() };
+        for left_out in &stored.left_out {
+            let name: CollectionName = left_out.name.parse().map_err(|_| format!("{} is no name", left_out.name))?;
+            let is_right = match left_out.cause {
+                Cause::Restores => restore_owns(&name.collection),
+                Cause::Dropped => server.journal.was_dropped(&name, span),
+                Cause::Trouble => {
+                    locked(&self.seen).troubles += 1;
+                    // A network on which nothing gets through for long is trouble enough.
+                    let is_of_the_weather = !self.is_calm && left_out.reason.contains("Milvus doesn't answer");
+                    !server.is_sound()
+                        || server.ghost.as_ref().is_some_and(|ghost| ghost.name == name)
+                        || server.journal.was_dropped(&name, span)
+                        || is_of_the_weather
+                }
+            };
+            if !is_right {
+                let what = format!("{name} is left out for {:?}: {}", left_out.cause, left_out.reason);
+                let rule = if left_out.cause == Cause::Trouble { Rule::Unharmed } else { Rule::Complete };
+                return Err(Breach::new(rule, what));
             }
         }
         Ok(())
@@ -388,7 +473,7 @@ impl Audit {
     }
 
     /// When nothing is due any more, nothing may be left over.
-    pub(crate) fn at_rest(&self, instances: &[InstanceId], is_calm: bool) {
+    pub(crate) fn at_rest(&self, instances: &[InstanceId]) {
         self.look();
         self.automatic_at_rest(instances);
         self.nothing_is_left_of_restores(instances);
@@ -422,8 +507,8 @@ impl Audit {
                 self.world.violate(Rule::Rest, format!("the lease of {instance} isn't free: {lease:?}"));
             }
             for backup in self.backups(instance) {
-                if let Some(what) = self.is_unfinished(&backup, is_calm) {
-                    self.world.violate(Rule::Status, format!("{} {what}", backup.id));
+                if let Some(breach) = self.is_unfinished(&backup) {
+                    self.report(breach.of(backup.id.as_str()));
                 }
             }
         }
@@ -452,24 +537,33 @@ impl Audit {
         }
     }
 
-    fn is_unfinished(&self, backup: &Backup, is_calm: bool) -> Option<String> {
+    fn is_unfinished(&self, backup: &Backup) -> Option<Breach> {
+        let breach = |rule, what| Some(Breach::new(rule, what));
         let holder = at_once(self.catalog.backup_named(&backup.instance_id, &backup.name)).expect("it answers");
         let has_name = holder.as_ref() == Some(&backup.id);
         if has_name != backup.is_living() {
-            return Some(format!("is {:?}, and its name belongs to {holder:?}", backup.state.status()));
+            return breach(Rule::Status, format!("is {:?}, and its name belongs to {holder:?}", backup.state.status()));
         }
         match &backup.state {
             BackupState::Failed { failure, .. } => {
-                let is_of_the_source = matches!(
-                    failure.code,
-                    FailureCode::SourceChanged | FailureCode::CollectionDropped | FailureCode::MilvusRefused
-                );
-                let is_of_the_weather =
-                    matches!(failure.code, FailureCode::MilvusUnreachable | FailureCode::StorageUnreachable);
-                (!is_of_the_source && (is_calm || !is_of_the_weather)).then(|| format!("failed: {failure:?}"))
+                // A backup of nothing but what can't be captured fails.
+                let is_of_nothing = failure.message.contains("no collection could be backed up");
+                let has_trouble = |server: &Server| !server.is_sound() || server.ghost.is_some();
+                let is_troubled = locked(&self.servers).get(&backup.instance_id).is_some_and(has_trouble);
+                let is_asked_for_by_name = !backup.selection.is_empty();
+                let is_excused = match failure.code {
+                    _ if is_of_nothing && is_troubled => true,
+                    // What was asked for by name isn't there, or goes.
+                    FailureCode::CollectionDropped | FailureCode::MilvusRefused => is_asked_for_by_name,
+                    FailureCode::SourceChanged => is_asked_for_by_name || !self.is_calm,
+                    FailureCode::SourceInconsistent => is_asked_for_by_name && is_troubled,
+                    FailureCode::MilvusUnreachable | FailureCode::StorageUnreachable => !self.is_calm,
+                    _ => false,
+                };
+                if is_excused { None } else { breach(Rule::Unharmed, format!("failed: {failure:?}")) }
             }
             BackupState::Available(_) | BackupState::Cancelled { .. } | BackupState::Deleted { .. } => None,
-            other => Some(format!("is {:?} for ever", other.status())),
+            other => breach(Rule::Status, format!("is {:?} for ever", other.status())),
         }
     }
 }

@@ -19,7 +19,10 @@ use milvault_model::{
     Totals, UsageExport, UsageRecord,
 };
 
-use crate::ports::locked;
+use crate::{
+    ports::locked,
+    server::{Lie, ROOT},
+};
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,20 +47,61 @@ pub(crate) enum Defect {
     TellsNobody,
     /// A failed import: tried again without building its collection anew.
     ImportsAgainIntoTheSame,
+    /// Identity: what Milvus answers to a name is taken for the collection that was listed with the name.
+    TakesNamesForIds,
+    /// A listing of the source's files: those of some segments aren't in it.
+    LosesSegments,
+    /// The segments after a flush: only those that it has named.
+    TrustsTheFlush,
+    /// The survey: some collections aren't in it, and who asks is said to see all.
+    SurveysAPart,
+    /// A collection is listed that can't be described.
+    IsHaunted,
+}
+
+impl Defect {
+    /// What a server or its adapter tells wrongly.
+    pub(crate) fn lie(self) -> Option<Lie> {
+        match self {
+            Self::TakesNamesForIds => Some(Lie::IdsByName),
+            Self::TrustsTheFlush => Some(Lie::OnlyNamedSegments),
+            Self::SurveysAPart => Some(Lie::PartForEverything),
+            Self::LosesSegments => Some(Lie::LostFiles),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of a catalog.
+    fn is_of_the_catalog(self) -> bool {
+        matches!(
+            self,
+            Self::OverlooksABackup
+                | Self::NeedsNoLease
+                | Self::PublishesThePlan
+                | Self::ForgetsHeirs
+                | Self::MetersWithoutNoting
+                | Self::SwapsWithoutALedger
+                | Self::ForgetsRuns
+                | Self::TellsNobody
+        )
+    }
 }
 
 /// A catalog, with the defect if it is one of a catalog.
 pub(crate) fn catalog(defect: Option<Defect>, sound: Arc<MemoryCatalog>) -> Arc<dyn Catalog> {
     match defect {
-        None | Some(Defect::BelievesCopies | Defect::ImportsAgainIntoTheSame) => sound,
-        Some(defect) => Arc::new(BrokenCatalog { sound, defect }),
+        Some(defect) if defect.is_of_the_catalog() => Arc::new(BrokenCatalog { sound, defect }),
+        _ => sound,
     }
 }
 
 /// Object storage, with the defect if it is one of object storage.
 pub(crate) fn objects(defect: Option<Defect>, sound: Arc<MemoryObjects>) -> Arc<dyn Objects> {
     match defect {
-        Some(Defect::BelievesCopies) => Arc::new(BelievingObjects { sound, believed: Mutex::default() }),
+        Some(Defect::BelievesCopies) => {
+            Arc::new(BrokenObjects { sound, defect: ObjectsDefect::BelievesCopies(Mutex::default()) })
+        }
+        Some(Defect::LosesSegments) => Arc::new(BrokenObjects { sound, defect: ObjectsDefect::LosesSegments }),
         _ => sound,
     }
 }
@@ -144,9 +188,7 @@ impl Catalog for BrokenCatalog {
                 let told = writes.into_iter().filter(|write| !matches!(write, Write::Notice(_)));
                 self.sound.commit(told.collect()).await
             }
-            Defect::OverlooksABackup | Defect::BelievesCopies | Defect::ImportsAgainIntoTheSame => {
-                self.sound.commit(writes).await
-            }
+            _ => self.sound.commit(writes).await,
         }
     }
 
@@ -267,31 +309,57 @@ impl Catalog for BrokenCatalog {
     }
 }
 
-/// Says of every fifth copy that it was made.
-struct BelievingObjects {
+struct BrokenObjects {
     sound: Arc<MemoryObjects>,
-    believed: Mutex<Vec<ObjectMeta>>,
+    defect: ObjectsDefect,
+}
+
+enum ObjectsDefect {
+    /// Says of every fifth copy that it was made; these weren't.
+    BelievesCopies(Mutex<Vec<ObjectMeta>>),
+    /// Doesn't list the rows of every fifth segment.
+    LosesSegments,
+}
+
+/// Whether a key of Milvus's is one of a segment's rows that is lost.
+fn is_lost(key: &str) -> bool {
+    let parts: Vec<&str> = key.split('/').collect();
+    let is_of_rows = parts.first() == Some(&ROOT) && parts.get(1) == Some(&"insert_log");
+    is_of_rows && parts.get(4).is_some_and(|segment| segment.ends_with(['0', '5']))
 }
 
 #[async_trait]
-impl Objects for BelievingObjects {
+impl Objects for BrokenObjects {
     async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
         let mut listing = self.sound.list(bucket, prefix, after).await?;
-        let believed = locked(&self.believed).clone().into_iter();
-        listing
-            .objects
-            .extend(believed.filter(|o| o.key.starts_with(prefix) && after.is_none_or(|after| o.key.as_str() > after)));
-        listing.objects.sort_by(|a, b| a.key.cmp(&b.key));
+        let is_asked_for = |object: &ObjectMeta| {
+            object.key.starts_with(prefix) && after.is_none_or(|after| object.key.as_str() > after)
+        };
+        match &self.defect {
+            ObjectsDefect::BelievesCopies(believed) => {
+                listing.objects.extend(locked(believed).clone().into_iter().filter(is_asked_for));
+                listing.objects.sort_by(|a, b| a.key.cmp(&b.key));
+            }
+            ObjectsDefect::LosesSegments => loop {
+                let last = listing.objects.last().map(|object| object.key.clone());
+                listing.objects.retain(|object| !is_lost(&object.key));
+                // An empty page is the end.
+                if !listing.objects.is_empty() || !listing.more {
+                    break;
+                }
+                listing = self.sound.list(bucket, prefix, last.as_deref()).await?;
+            },
+        }
         Ok(listing)
     }
 
     async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
+        let ObjectsDefect::BelievesCopies(believed) = &self.defect else { return self.sound.copy(request).await };
         if !request.from_etag.ends_with(['0', '5', 'a']) {
             return self.sound.copy(request).await;
         }
         let etag = format!("{}-1", request.from_etag);
-        let believed = ObjectMeta { key: request.to_key.to_owned(), size: request.size, etag: etag.clone() };
-        locked(&self.believed).push(believed);
+        locked(believed).push(ObjectMeta { key: request.to_key.to_owned(), size: request.size, etag: etag.clone() });
         Ok(CopyOutcome::Copied { etag })
     }
 

@@ -100,11 +100,6 @@ impl Network {
         Self { world, faults, is_calm: AtomicBool::new(faults.are_none()) }
     }
 
-    /// Whether nothing ever went wrong.
-    pub(crate) fn has_been_calm(&self) -> bool {
-        self.faults.are_none()
-    }
-
     /// From now on, nothing goes wrong.
     pub(crate) fn calm_down(&self) {
         self.is_calm.store(true, Ordering::Relaxed);

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     audit::Breach,
+    binlog::decode,
     format::{self, Captured, Stored},
     rules::Rule,
-    server::{Key, Mark, Server, decode},
+    server::{Key, Mark, Server},
 };
 
 fn whole(what: String) -> Breach {
@@ -88,12 +89,12 @@ impl Logs {
         }
         let at = captured.flush_timestamp;
         let truth = server
-            .truth
-            .get(&(captured.id, at))
+            .journal
+            .rows_at_flush(captured.id, at)
             .ok_or_else(|| Breach::new(Rule::PointInTime, "it was never flushed then".to_owned()))?;
         let found = self.at(at)?;
-        if found != *truth {
-            let (lost, risen) = (truth.difference(&found).count(), found.difference(truth).count());
+        if found != truth {
+            let (lost, risen) = (truth.difference(&found).count(), found.difference(&truth).count());
             let what = format!("of {} rows, {lost} are lost, and {risen} deleted ones are back", truth.len());
             return Err(Breach::new(Rule::PointInTime, what));
         }

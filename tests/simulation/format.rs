@@ -27,6 +27,25 @@ pub(crate) struct Captured {
     pub(crate) rows: (u64, bool),
 }
 
+/// A collection that isn't in a snapshot, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct LeftOut {
+    pub(crate) name: String,
+    pub(crate) cause: Cause,
+    pub(crate) reason: String,
+}
+
+/// Why a collection isn't in a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It belongs to a restore.
+    Restores,
+    /// It was dropped before its point in time.
+    Dropped,
+    /// It couldn't be captured.
+    Trouble,
+}
+
 /// A stored snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
@@ -34,6 +53,7 @@ pub(crate) struct Stored {
     pub(crate) documents: BTreeMap<String, String>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) collections: Vec<Captured>,
+    pub(crate) left_out: Vec<LeftOut>,
     pub(crate) size_bytes: u64,
     pub(crate) added_bytes: u64,
 }
@@ -99,9 +119,11 @@ pub(crate) fn read(folder: &str, get: impl Fn(&str) -> Option<Vec<u8>>) -> Resul
     };
     let entries = pages("objectPages", "key")?.iter().map(entry).collect::<Result<_, _>>()?;
     let collections = pages("collectionPages", "id")?.iter().map(captured).collect::<Result<_, _>>()?;
+    let left_out =
+        manifest["leftOut"].as_array().ok_or("no leftOut")?.iter().map(left_out).collect::<Result<_, _>>()?;
     let totals = &manifest["totals"];
     let (size_bytes, added_bytes) = (number(totals, "sizeBytes")?, number(totals, "addedBytes")?);
-    Ok(Stored { documents, entries, collections, size_bytes, added_bytes })
+    Ok(Stored { documents, entries, collections, left_out, size_bytes, added_bytes })
 }
 
 fn decode(body: &[u8]) -> Result<Vec<Value>, String> {
@@ -128,6 +150,17 @@ fn id(of: &Value) -> Result<i64, String> {
 
 fn entry(line: &Value) -> Result<Entry, String> {
     Ok(Entry { key: text(line, "key")?, size: number(line, "size")?, etag: text(line, "etag")? })
+}
+
+fn left_out(line: &Value) -> Result<LeftOut, String> {
+    let (name, reason) = (text(line, "collection")?, text(line, "reason")?);
+    let cause = match line["cause"].as_str() {
+        Some("trouble") => Cause::Trouble,
+        Some("dropped") => Cause::Dropped,
+        Some("restores") => Cause::Restores,
+        _ => return Err(format!("{name} is left out for no cause")),
+    };
+    Ok(LeftOut { name, cause, reason })
 }
 
 fn captured(line: &Value) -> Result<Captured, String> {

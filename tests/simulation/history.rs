@@ -31,7 +31,7 @@ use crate::{
     ports::{Port, Report, Servers, at_once, locked},
     random::Random,
     rules::Rule,
-    server::{Doomed, Habits, ROOT, Server},
+    server::{Habits, ROOT, Server},
     workers::Workers,
     world::{Blow, World},
 };
@@ -42,7 +42,12 @@ const BACKUPS: [&str; 4] = ["daily", "weekly", "before the migration", "test"];
 
 /// Those that users have something to do with: a restore may make another one.
 const USED: [&str; 4] = ["items", "users", "orders", "copy"];
+/// Those that they may be given.
+const RENAMED: [&str; 5] = ["items", "users", "orders", "copy", "archive"];
 const ALIASES: [&str; 2] = ["current", "latest"];
+
+/// The ending of a collection that a backup leaves out because of trouble with it.
+pub(crate) const LEFT_OUT: &str = "left out of a backup";
 
 /// How often everything that must be there is looked at, in events.
 const LOOK_EVERY: u32 = 64;
@@ -130,6 +135,10 @@ pub(crate) struct History {
     restores: u64,
     next_key: u64,
     events: u32,
+    /// How often, in a thousand events, something goes on in a Milvus: between any two calls of whoever is at work.
+    restlessness: u64,
+    /// When each server is going to do something by itself.
+    planned: BTreeMap<InstanceId, Time>,
 }
 
 fn bucket(name: &str) -> Bucket {
@@ -151,7 +160,8 @@ impl History {
         let sources: Vec<Bucket> = instances.iter().map(|id| bucket(&format!("milvus-{id}"))).collect();
         let objects = Arc::new(MemoryObjects::new(sources.iter().chain([&snapshots])).with_page(7));
         let catalog = Arc::new(MemoryCatalog::new());
-        let habits = world.draw(Habits::draw);
+        let mut habits = world.draw(Habits::draw);
+        habits.is_haunted |= defect == Some(Defect::IsHaunted);
         let mut servers = BTreeMap::new();
         for (id, source) in instances.iter().zip(&sources) {
             let instance = Instance {
@@ -178,6 +188,10 @@ impl History {
                 }
             });
             server.keeps_what_it_is_to_drop = defect == Some(Defect::ImportsAgainIntoTheSame);
+            server.lie = defect.and_then(Defect::lie);
+            if habits.is_haunted {
+                world.draw(|random| server.haunt(collection("ghost"), random));
+            }
             servers.insert(id.clone(), server);
         }
         let servers: Servers = Arc::new(Mutex::new(servers));
@@ -199,7 +213,14 @@ impl History {
             objects_per_page: world.draw(|random| random.between(1, 12)).try_into().unwrap_or(1),
             copies_in_flight,
         };
-        let audit = Arc::new(Audit::new(world.clone(), catalog.clone(), objects.clone(), servers.clone(), snapshots));
+        let audit = Arc::new(Audit::new(
+            world.clone(),
+            catalog.clone(),
+            objects.clone(),
+            servers.clone(),
+            snapshots,
+            faults.are_none(),
+        ));
         world.note(|| format!("{faults:?}, {habits:?}"));
         Self {
             network: Arc::new(Network::new(world.clone(), faults)),
@@ -218,6 +239,8 @@ impl History {
             restores: world.draw(|random| *random.pick(&[0, 0, 40]).unwrap_or(&0)),
             next_key: 0,
             events: 0,
+            restlessness: world.draw(|random| *random.pick(&[0, 2, 10, 30]).unwrap_or(&0)),
+            planned: BTreeMap::new(),
             world,
         }
     }
@@ -248,7 +271,7 @@ impl History {
                 return;
             }
             if self.is_at_rest() {
-                self.audit.at_rest(&self.instances, self.network.has_been_calm());
+                self.audit.at_rest(&self.instances);
                 return self.come_to_the_bill();
             }
         }
@@ -274,6 +297,7 @@ impl History {
             }
             self.workers.work();
             self.events += 1;
+            self.servers_go_on();
             if self.instances.iter().any(|instance| self.audit.is_swapping(instance)) {
                 self.audit.look_at_names();
             }
@@ -345,6 +369,39 @@ impl History {
                 }
             }
             _ => self.milvus_goes_on(&instance),
+        }
+    }
+
+    /// What servers do by themselves, and what goes on in them at any moment.
+    fn servers_go_on(&mut self) {
+        let restlessness = if self.network.is_calm() { 0 } else { self.restlessness };
+        if restlessness > 0
+            && self.world.draw(|random| random.permille(restlessness))
+            && let Some(instance) = self.world.draw(|random| random.pick(&self.instances).cloned())
+        {
+            self.milvus_goes_on(&instance);
+        }
+        let now = self.world.now();
+        let mut garbage = Vec::new();
+        for (instance, server) in locked(&self.servers).iter_mut() {
+            if server.next_sorting().is_some_and(|at| at <= now) {
+                server.tick(now);
+            }
+            // An event, so that the clock stops there.
+            if let Some(at) = server.next_sorting()
+                && self.planned.insert(instance.clone(), at) != Some(at)
+            {
+                self.world.at(at, Box::new(|| {}));
+            }
+            let (world, servers, objects) = (&self.world, &self.servers, &self.objects);
+            garbage.extend(server.take_doomed().into_iter().map(|(at, key)| {
+                let (world, servers, objects) = (world.clone(), servers.clone(), objects.clone());
+                let (instance, bucket) = (instance.clone(), server.bucket.clone());
+                (at, Garbage { world, servers, instance, objects, bucket, key })
+            }));
+        }
+        for (at, garbage) in garbage {
+            garbage.goes(at);
         }
     }
 
@@ -440,32 +497,23 @@ impl History {
         let now = self.world.now();
         let mut servers = locked(&self.servers);
         let Some(server) = servers.get_mut(instance) else { return };
-        let bucket = server.bucket.clone();
         server.tick(now);
         // Who drops or makes collections while they are being swapped is told which is where, and isn't followed here.
         let is_swapping = self.audit.is_swapping(instance);
-        let doomed = self.world.draw(|random| {
+        let what = self.world.draw(|random| {
             let name = collection(random.pick(&USED).unwrap_or(&"items"));
             churn(server, &name, random, now, is_swapping)
         });
         drop(servers);
-        let (what, doomed) = doomed;
         self.world.note(|| format!("Milvus of {instance}: {what}"));
-        for (at, key) in doomed {
-            let garbage = Garbage {
-                world: self.world.clone(),
-                servers: self.servers.clone(),
-                instance: instance.clone(),
-                objects: self.objects.clone(),
-                bucket: bucket.clone(),
-                key,
-            };
-            garbage.goes(at);
-        }
     }
 
     fn endings(&self) -> BTreeMap<&'static str, u32> {
         let mut endings = BTreeMap::new();
+        match locked(&self.audit.seen).troubles {
+            0 => {}
+            troubles => drop(endings.insert(LEFT_OUT, troubles)),
+        }
         for instance in &self.instances {
             let page = PageRequest { after: None, limit: 1000 };
             for restore in at_once(self.catalog.restores(instance, page)).map(|page| page.items).unwrap_or_default() {
@@ -494,36 +542,55 @@ impl History {
     }
 }
 
-/// Something that goes on in a Milvus while it is backed up, and what its garbage collection will remove.
-fn churn(
-    server: &mut Server,
-    name: &CollectionName,
-    random: &mut Random,
-    now: Time,
-    is_swapping: bool,
-) -> (String, Doomed) {
-    match random.below(if is_swapping { 52 } else { 58 }) {
+/// Something that goes on in a Milvus while it is backed up.
+fn churn(server: &mut Server, name: &CollectionName, random: &mut Random, now: Time, is_swapping: bool) -> String {
+    match random.below(if is_swapping { 52 } else { 66 }) {
         0..20 => {
             server.insert(name, random, now);
-            (format!("inserts into {name}"), Vec::new())
+            format!("inserts into {name}")
         }
-        20..34 => {
+        20..32 => {
             server.delete(name, random, now);
-            (format!("deletes from {name}"), Vec::new())
+            format!("deletes from {name}")
         }
-        34..40 => {
-            server.seal(name);
-            (format!("seals {name}"), Vec::new())
+        32..36 => {
+            server.seal(name, now);
+            format!("seals {name}")
         }
-        40..50 => (format!("compacts {name}"), server.compact(name, random, now)),
+        36..40 => {
+            server.seal_by_policy(name, random, now);
+            format!("seals some of {name}")
+        }
+        40..50 => {
+            server.compact(name, random, now);
+            format!("compacts {name}")
+        }
         50..52 => {
             let alias = *random.pick(&ALIASES).unwrap_or(&"current");
-            (format!("points {alias} at {name}: {:?}", server.point_alias(alias, name)), Vec::new())
+            format!("points {alias} at {name}: {:?}", server.point_alias(alias, name))
         }
-        52..54 => (format!("drops {name}"), server.drop_believed(name, random, now)),
+        52..54 => {
+            server.drop_believed(name, now);
+            format!("drops {name}")
+        }
+        54..57 => {
+            server.drop_believed(name, now);
+            server.create(name, random, now);
+            server.insert(name, random, now);
+            format!("drops {name} and has it again")
+        }
+        57..61 => {
+            let to = collection(random.pick(&RENAMED).unwrap_or(&"items"));
+            server.rename_believed(name, &to, now);
+            format!("renames {name} to {to}, and what had that name to this one's")
+        }
+        61..62 => {
+            server.restart(random, now);
+            "starts anew".to_owned()
+        }
         _ => {
             server.create(name, random, now);
-            (format!("has {name}"), Vec::new())
+            format!("has {name}")
         }
     }
 }

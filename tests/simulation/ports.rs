@@ -20,14 +20,13 @@ use milvault_jobs::ports::{
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
     Hour, IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Principal, Region, Restore,
-    RestoreId, RestorePhase, Time, UsageExport, UsageRecord, Visibility,
+    RestoreId, RestorePhase, Time, UsageExport, UsageRecord,
 };
 
 use crate::{
     audit::Audit,
     calls::{Nature, Network},
     history::Invocation,
-    random::Random,
     server::Server,
     world::WorkerId,
 };
@@ -97,6 +96,7 @@ impl Port {
             let mut servers = locked(&servers);
             let Some(server) = servers.get_mut(&instance) else { return no_milvus("no server".into()) };
             server.tick(now);
+            server.answers()?;
             ask(server, now)
         };
         self.network.call(self.worker, nature, name, effect, no_milvus).await
@@ -465,6 +465,10 @@ impl Connection {
         name: &CollectionName,
         ask: impl FnOnce(&mut Server, &CollectionName, Time) -> Result<T, MilvusError> + Send + 'static,
     ) -> Result<T, MilvusError> {
+        let ask = move |server: &mut Server, name: &CollectionName, now| {
+            server.takes_changes()?;
+            ask(server, name, now)
+        };
         self.named(Nature::Unguarded, what, name, ask).await
     }
 
@@ -484,13 +488,13 @@ impl Connection {
 impl Milvus for Connection {
     async fn version(&self) -> Result<String, MilvusError> {
         self.port
-            .ask(&self.instance, Nature::Guarded, "version".to_owned(), |_, _| Ok("2.5.4-0.1.1_3.2".to_owned()))
+            .ask(&self.instance, Nature::Guarded, "version".to_owned(), |server, _| Ok(server.version().to_owned()))
             .await
     }
 
     async fn principal(&self) -> Result<Principal, MilvusError> {
-        let everything = Principal { user: None, visibility: Visibility::Everything };
-        self.port.ask(&self.instance, Nature::Guarded, "principal".to_owned(), |_, _| Ok(everything)).await
+        let ask = |server: &mut Server, _| Ok(server.principal());
+        self.port.ask(&self.instance, Nature::Guarded, "principal".to_owned(), ask).await
     }
 
     async fn databases(&self) -> Result<Vec<String>, MilvusError> {
@@ -502,14 +506,19 @@ impl Milvus for Connection {
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError> {
         let database = database.to_owned();
         let ask = move |server: &mut Server, _| {
-            let names = server.names().into_iter().filter(|name| name.database == database);
-            names.map(|name| Ok((name.collection.clone(), server.describe(&name)?.id))).collect()
+            let listed = server.listed().into_iter().filter(|(name, _)| name.database == database);
+            Ok(listed.map(|(name, id)| (name.collection, id)).collect())
         };
         self.port.ask(&self.instance, Nature::Guarded, "collections".to_owned(), ask).await
     }
 
     async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError> {
-        self.about("collection id", name, |server, name, _| Ok(server.describe(name).ok().map(|found| found.id))).await
+        let ask = |server: &mut Server, name: &CollectionName, _| match server.describe(name) {
+            Ok(found) => Ok(Some(found.id)),
+            Err(MilvusError::NoCollection(_)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.about("collection id", name, ask).await
     }
 
     async fn describe(&self, name: &CollectionName) -> Result<CollectionDescription, MilvusError> {
@@ -629,7 +638,7 @@ impl Milvus for Connection {
     async fn rename(&self, from: &CollectionName, to: &str) -> Result<(), MilvusError> {
         let to = to.to_owned();
         let title = format!("rename to {to}:");
-        self.change(&title, from, move |server, from, _| server.rename(from, &to)).await
+        self.change(&title, from, move |server, from, now| server.rename(from, &to, now)).await
     }
 
     async fn drop_collection(&self, name: &CollectionName) -> Result<(), MilvusError> {
@@ -641,8 +650,7 @@ impl Milvus for Connection {
                     return Err(MilvusError::Refused(format!("{name} has an alias")));
                 }
                 audit.drops(&instance, name, id, now);
-                // Its files stay: what Milvus keeps of what is dropped is no matter here.
-                server.drop_collection(name, &mut Random::new(0), now);
+                server.drop_collection(name, now);
             }
             Ok(())
         };

@@ -64,7 +64,7 @@ impl Audit {
             locked(&self.seen).points.get(&restore.backup_id).and_then(|points| points.get(&line.source_id).copied());
         let servers = locked(&self.servers);
         let truth = point.zip(servers.get(&restore.source_instance_id));
-        let truth = truth.and_then(|(point, server)| server.truth.get(&(line.source_id, point)));
+        let truth = truth.and_then(|(point, server)| server.journal.rows_at_flush(line.source_id, point));
         let found = servers.get(&restore.instance_id).and_then(|server| server.all_rows(id));
         let (Some(truth), Some(found)) = (truth, found) else { return };
         let wanted: Vec<u64> = truth.iter().copied().collect();

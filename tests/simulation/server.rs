@@ -1,6 +1,8 @@
 //! A Milvus in memory: collections whose rows are in logs in object storage, as the real one's are.
 //!
-//! It remembers what every collection's rows were at each flush, which is what a backup has to bring back.
+//! It keeps a journal of every collection, by its id: each row with when it was written and deleted, the names that the
+//! collection had, and its flushes. That is what a backup is held against. By the same id the server keeps what it has
+//! stored; names only lead there, and may lead elsewhere a moment later.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,13 +19,22 @@ use milvault_jobs::ports::{
 use milvault_memory::MemoryObjects;
 use milvault_model::{
     CollectionCapture, CollectionName, FieldCapture, FieldPresence, IndexCapture, Loaded, PartitionCapture, PrimaryKey,
-    SegmentLevel, StorageVersion, Time,
+    Principal, SegmentLevel, StorageVersion, Time, Visibility,
 };
 
-use crate::random::Random;
+use crate::{
+    binlog::{Nullability, Of, decode, encode},
+    journal::Journal,
+    random::Random,
+};
 
 /// Milvus's root path.
 pub(crate) const ROOT: &str = "files";
+
+/// How long it takes after deletes have come to a segment from one of their own until a compaction of it can be over:
+/// the server looks every so many milliseconds for which compactions are, and begins none of a segment that has another
+/// one (`dataCoord.compaction.checkInterval`).
+const BETWEEN_COMPACTIONS: TimeDelta = TimeDelta::seconds(3);
 
 /// The field ids of every collection: row id, timestamp, primary key, vector.
 pub(crate) const FIELDS: [i64; 4] = [0, 1, 100, 101];
@@ -37,30 +48,13 @@ pub(crate) struct Mark {
     pub(crate) timestamp: u64,
 }
 
-/// What a log holds: of a field, but that is the same for all of them but for its number.
-pub(crate) fn encode(field: i64, marks: &[Mark]) -> Vec<u8> {
-    let mut body = format!("field {field}\n");
-    for mark in marks {
-        body.push_str(&format!("{} {}\n", mark.key, mark.timestamp));
-    }
-    body.into_bytes()
-}
-
-/// The marks of a log; `None` for what isn't one.
-pub(crate) fn decode(body: &[u8]) -> Option<Vec<Mark>> {
-    let text = std::str::from_utf8(body).ok()?;
-    text.lines()
-        .skip(1)
-        .map(|line| {
-            let (key, timestamp) = line.split_once(' ')?;
-            Some(Mark { key: key.parse().ok()?, timestamp: timestamp.parse().ok()? })
-        })
-        .collect()
-}
-
 struct Stored {
     id: i64,
     level: SegmentLevel,
+    /// A segment that was sealed by policy isn't named by flushes until then.
+    named_from: Time,
+    /// It can't be compacted before.
+    compacted_from: Time,
     partition: i64,
     rows: Vec<Mark>,
     deletes: Vec<Mark>,
@@ -128,16 +122,23 @@ enum Fate {
     IsForgotten,
 }
 
-/// A collection's life, for checks.
-#[derive(Debug, Clone)]
-pub(crate) struct Life {
-    pub(crate) name: CollectionName,
-    pub(crate) created_at: Time,
-    pub(crate) dropped_at: Option<Time>,
+/// An object that garbage collection removes, and when.
+pub(crate) type Doomed = (Time, String);
+
+/// A flushed segment that is to be replaced by a sorted one.
+struct Sorting {
+    at: Time,
+    collection: i64,
+    segment: i64,
 }
 
-/// Objects that garbage collection removes, and when.
-pub(crate) type Doomed = Vec<(Time, String)>;
+/// A collection that is listed, and that no call about it finds: it was made under the name of a dangling alias.
+#[derive(Debug, Clone)]
+pub(crate) struct Ghost {
+    pub(crate) name: CollectionName,
+    id: i64,
+    error: MilvusError,
+}
 
 /// What a server does one way or the other.
 #[derive(Debug, Clone, Copy)]
@@ -150,15 +151,32 @@ pub(crate) struct Habits {
     pub(crate) tells_files: bool,
     /// Whether its garbage collection can be held.
     pub(crate) can_hold: bool,
+    /// Within how many milliseconds a flushed segment is replaced by a sorted one, if it is.
+    pub(crate) sorts_within: Option<u64>,
+    /// Whether a flush names what was flushed before it.
+    pub(crate) names_flushed: bool,
+    /// For how many milliseconds a flush doesn't name a segment that was sealed by policy.
+    pub(crate) hides_sealed_for: u64,
+    /// Whether there is a collection that can't be described.
+    pub(crate) is_haunted: bool,
+    /// Whether the user who asks sees every collection.
+    pub(crate) shows_all: bool,
 }
 
 impl Habits {
     pub(crate) fn draw(random: &mut Random) -> Self {
+        let has_l0 = random.permille(400);
         Self {
             gc_tolerance: TimeDelta::seconds(*random.pick(&[3 * 3600, 120, 10]).unwrap_or(&0)),
-            has_l0: random.permille(400),
+            has_l0,
             tells_files: random.permille(500),
             can_hold: random.permille(300),
+            // These came with 2.5 and 2.6.
+            sorts_within: if has_l0 { *random.pick(&[None, Some(300), Some(4_000)]).unwrap_or(&None) } else { None },
+            names_flushed: !has_l0,
+            hides_sealed_for: if has_l0 { *random.pick(&[0, 2_000, 10_000]).unwrap_or(&0) } else { 0 },
+            is_haunted: random.permille(40),
+            shows_all: !random.permille(40),
         }
     }
 }
@@ -174,11 +192,10 @@ pub(crate) struct Server {
     next_id: i64,
     next_key: Key,
     last_timestamp: u64,
-    /// The rows at each flush, by the collection's id and the flush's timestamp.
-    pub(crate) truth: BTreeMap<(i64, u64), BTreeSet<Key>>,
     /// Every log ever written.
     pub(crate) written: BTreeMap<String, Vec<u8>>,
-    pub(crate) lives: BTreeMap<i64, Life>,
+    /// What was true of every collection that there ever was.
+    pub(crate) journal: Journal,
     aliases: BTreeMap<String, i64>,
     imports: BTreeMap<i64, Import>,
     random: Random,
@@ -186,6 +203,33 @@ pub(crate) struct Server {
     pub(crate) keeps_what_it_is_to_drop: bool,
     /// The collections that users take to be there, by the names that they know.
     pub(crate) believed: BTreeMap<CollectionName, i64>,
+    sortings: Vec<Sorting>,
+    /// What garbage collection is to remove, until somebody sees to it.
+    doomed: Vec<Doomed>,
+    pub(crate) ghost: Option<Ghost>,
+    now: Time,
+    /// It doesn't answer until then.
+    down_until: Time,
+    /// Collections that aren't found until then: their server has just started.
+    hidden: BTreeMap<i64, Time>,
+    /// What it tells that isn't so.
+    pub(crate) lie: Option<Lie>,
+    /// What a lying server remembers: what it listed, and what it named as flushed.
+    listed: BTreeMap<CollectionName, i64>,
+    named: BTreeSet<i64>,
+}
+
+/// What a server, or the adapter that speaks with it, tells that isn't so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Whatever has a name now is given the id that was listed with the name.
+    IdsByName,
+    /// Segments that no flush has named aren't listed.
+    OnlyNamedSegments,
+    /// Some collections aren't listed, and who asks sees all.
+    PartForEverything,
+    /// Some of its files can't be listed.
+    LostFiles,
 }
 
 impl Server {
@@ -196,6 +240,15 @@ impl Server {
             random,
             keeps_what_it_is_to_drop: false,
             believed: BTreeMap::new(),
+            sortings: Vec::new(),
+            doomed: Vec::new(),
+            ghost: None,
+            now: Time::default(),
+            down_until: Time::default(),
+            hidden: BTreeMap::new(),
+            lie: None,
+            listed: BTreeMap::new(),
+            named: BTreeSet::new(),
             bucket,
             objects,
             habits,
@@ -204,9 +257,8 @@ impl Server {
             next_id: 449_000_000_000_000_000,
             next_key: 1,
             last_timestamp: 0,
-            truth: BTreeMap::new(),
             written: BTreeMap::new(),
-            lives: BTreeMap::new(),
+            journal: Journal::default(),
         }
     }
 
@@ -226,7 +278,13 @@ impl Server {
     }
 
     fn found(&mut self, name: &CollectionName) -> Result<&mut Collection, MilvusError> {
-        self.collections.get_mut(name).ok_or_else(|| MilvusError::NoCollection(name.clone()))
+        if let Some(ghost) = self.ghost.as_ref().filter(|ghost| ghost.name == *name) {
+            return Err(ghost.error.clone());
+        }
+        let (now, hidden) = (self.now, &self.hidden);
+        let is_hidden = |collection: &Collection| hidden.get(&collection.id).is_some_and(|until| *until > now);
+        let found = self.collections.get_mut(name).filter(|collection| !is_hidden(collection));
+        found.ok_or_else(|| MilvusError::NoCollection(name.clone()))
     }
 
     pub(crate) fn create(&mut self, name: &CollectionName, random: &mut Random, now: Time) {
@@ -248,24 +306,82 @@ impl Server {
             stored: Vec::new(),
             live: BTreeSet::new(),
         };
-        self.lives.insert(id, Life { name: name.clone(), created_at: now, dropped_at: None });
+        self.journal.begin(id, name, now);
         self.believed.insert(name.clone(), id);
         self.collections.insert(name.clone(), collection);
     }
 
     /// A user drops a collection.
-    pub(crate) fn drop_believed(&mut self, name: &CollectionName, random: &mut Random, now: Time) -> Doomed {
+    pub(crate) fn drop_believed(&mut self, name: &CollectionName, now: Time) {
         self.believed.remove(name);
-        self.drop_collection(name, random, now)
+        self.drop_collection(name, now);
     }
 
-    pub(crate) fn drop_collection(&mut self, name: &CollectionName, random: &mut Random, now: Time) -> Doomed {
-        let Some(collection) = self.collections.remove(name) else { return Vec::new() };
-        if let Some(life) = self.lives.get_mut(&collection.id) {
-            life.dropped_at = Some(now);
-        }
+    pub(crate) fn drop_collection(&mut self, name: &CollectionName, now: Time) {
+        let Some(collection) = self.collections.remove(name) else { return };
+        self.journal.end(collection.id, now);
         self.aliases.retain(|_, of| *of != collection.id);
-        collection.stored.iter().flat_map(|segment| self.doom(segment, random, now)).collect()
+        self.doom(&collection.stored, now);
+    }
+
+    /// A user gives a collection another name; if that one is taken, the two swap their names.
+    pub(crate) fn rename_believed(&mut self, from: &CollectionName, to: &CollectionName, now: Time) {
+        let is_an_alias = self.aliases.contains_key(&to.collection);
+        if is_an_alias || from == to || !self.collections.contains_key(from) {
+            return;
+        }
+        let other = self.collections.remove(to);
+        self.believed.remove(to);
+        self.move_believed(from, to, now);
+        if let Some(other) = other {
+            self.collections.insert(from.clone(), other);
+            self.move_believed(from, from, now);
+        }
+    }
+
+    fn move_believed(&mut self, from: &CollectionName, to: &CollectionName, now: Time) {
+        let Some(collection) = self.collections.remove(from) else { return };
+        self.believed.remove(from);
+        self.believed.insert(to.clone(), collection.id);
+        self.journal.rename(collection.id, to, now);
+        self.collections.insert(to.clone(), collection);
+    }
+
+    /// It starts anew: for a while it doesn't answer, and then finds one collection after the other.
+    pub(crate) fn restart(&mut self, random: &mut Random, now: Time) {
+        let mut later = |from: Time, most: u64| from + TimeDelta::milliseconds(random.below(most).cast_signed());
+        self.down_until = later(now, 4_000);
+        self.hidden = self.collections.values().map(|of| (of.id, later(self.down_until, 6_000))).collect();
+    }
+
+    /// Whether it answers at all.
+    pub(crate) fn answers(&self) -> Result<(), MilvusError> {
+        match self.down_until > self.now {
+            true => Err(MilvusError::Unreachable("it is starting".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether what it tells of its collections is so.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.lie.is_none()
+    }
+
+    /// Whether it takes changes.
+    pub(crate) fn takes_changes(&self) -> Result<(), MilvusError> {
+        match self.hidden.values().any(|until| *until > self.now) {
+            true => Err(MilvusError::Unreachable("it isn't ready".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// Has a collection, from the beginning on, that can't be described.
+    pub(crate) fn haunt(&mut self, name: CollectionName, random: &mut Random) {
+        let error = match random.permille(500) {
+            true => MilvusError::Unreachable("no such collection with this alias".to_owned()),
+            false => MilvusError::Refused("no such collection with this alias".to_owned()),
+        };
+        self.ghost = Some(Ghost { name, id: self.id(), error });
     }
 
     pub(crate) fn insert(&mut self, name: &CollectionName, random: &mut Random, now: Time) {
@@ -273,56 +389,122 @@ impl Server {
             let timestamp = self.timestamp(now);
             let key = self.next_key;
             self.next_key += 1;
-            let Ok(collection) = self.found(name) else { return };
+            let Some(collection) = self.collections.get_mut(name) else { return };
             let partition = random.pick(&collection.partitions).copied().unwrap_or_default();
             collection.growing.push((partition, Mark { key, timestamp }));
             collection.live.insert(key);
+            self.journal.insert(collection.id, Mark { key, timestamp });
         }
     }
 
     pub(crate) fn delete(&mut self, name: &CollectionName, random: &mut Random, now: Time) {
         for _ in 0..random.between(1, 3) {
             let timestamp = self.timestamp(now);
-            let Ok(collection) = self.found(name) else { return };
+            let Some(collection) = self.collections.get_mut(name) else { return };
             let live: Vec<Key> = collection.live.iter().copied().collect();
             let Some(key) = random.pick(&live).copied() else { return };
             collection.live.remove(&key);
             collection.buffered_deletes.push(Mark { key, timestamp });
+            self.journal.delete(collection.id, Mark { key, timestamp });
         }
     }
 
-    /// Seals what is growing and writes it out.
-    pub(crate) fn seal(&mut self, name: &CollectionName) {
+    /// Writes out what is growing in some partition, as it does by itself when a segment is full.
+    pub(crate) fn seal_by_policy(&mut self, name: &CollectionName, random: &mut Random, now: Time) {
         let Some(mut collection) = self.collections.remove(name) else { return };
-        let growing = std::mem::take(&mut collection.growing);
-        for partition in collection.partitions.clone() {
-            let rows: Vec<Mark> = growing.iter().filter(|(of, _)| *of == partition).map(|(_, row)| *row).collect();
-            if !rows.is_empty() {
-                let segment = self.write_segment(collection.id, partition, rows);
-                collection.stored.push(segment);
-            }
-        }
-        let deletes = std::mem::take(&mut collection.buffered_deletes);
-        if self.habits.has_l0 {
-            if !deletes.is_empty() {
-                let segment = self.write_deletes(collection.id, deletes);
-                collection.stored.push(segment);
-            }
-        } else {
-            self.add_deletes(&mut collection, &deletes);
+        let partition = random.pick(&collection.partitions).copied().unwrap_or_default();
+        let named_from = now + TimeDelta::milliseconds(random.below(self.habits.hides_sealed_for).cast_signed());
+        for segment in self.write_growing(&mut collection, &[partition], now) {
+            collection.stored.push(Stored { named_from, ..segment });
         }
         self.collections.insert(name.clone(), collection);
     }
 
-    /// A segment of deletes in any partition.
-    fn write_deletes(&mut self, collection: i64, deletes: Vec<Mark>) -> Stored {
-        let (id, log) = (self.id(), self.id());
-        let logs = vec![self.write_log(&format!("delta_log/{collection}/-1/{id}/{log}"), 0, &deletes)];
-        Stored { id, level: SegmentLevel::L0, partition: -1, rows: Vec::new(), deletes, logs }
+    /// Writes out the rows that grow in these partitions.
+    fn write_growing(&mut self, collection: &mut Collection, partitions: &[i64], now: Time) -> Vec<Stored> {
+        let mut written = Vec::new();
+        for partition in partitions {
+            let (rows, rest) = std::mem::take(&mut collection.growing).into_iter().partition(|(of, _)| of == partition);
+            collection.growing = rest;
+            let rows: Vec<(i64, Mark)> = rows;
+            if rows.is_empty() {
+                continue;
+            }
+            let segment =
+                self.write_segment(collection.id, *partition, rows.into_iter().map(|(_, row)| row).collect(), now);
+            if let Some(within) = self.habits.sorts_within {
+                let at = now + TimeDelta::milliseconds(self.random.below(within).cast_signed());
+                self.sortings.push(Sorting { at, collection: collection.id, segment: segment.id });
+            }
+            written.push(segment);
+        }
+        written
     }
 
-    /// Writes deletes to the segments that have the rows.
-    fn add_deletes(&mut self, collection: &mut Collection, deletes: &[Mark]) {
+    /// Seals what is growing and writes it out, with the deletes of until now; answers what it wrote.
+    pub(crate) fn seal(&mut self, name: &CollectionName, now: Time) -> Vec<i64> {
+        let Some(mut collection) = self.collections.remove(name) else { return Vec::new() };
+        let partitions = collection.partitions.clone();
+        let segments = self.write_growing(&mut collection, &partitions, now);
+        let sealed = segments.iter().map(|segment| segment.id).collect();
+        collection.stored.extend(segments);
+        let deletes = std::mem::take(&mut collection.buffered_deletes);
+        if self.habits.has_l0 {
+            if !deletes.is_empty() {
+                let segment = self.write_deletes(collection.id, deletes, now);
+                collection.stored.push(segment);
+            }
+        } else {
+            self.add_deletes(&mut collection, &deletes, now);
+        }
+        self.collections.insert(name.clone(), collection);
+        sealed
+    }
+
+    /// Replaces a flushed segment by a sorted one, without the rows that are deleted by now.
+    fn sort(&mut self, sorting: Sorting) {
+        let Some(name) = self.name_of(sorting.collection) else { return };
+        let Some(mut collection) = self.collections.remove(&name) else { return };
+        if let Some(place) = collection.stored.iter().position(|segment| segment.id == sorting.segment) {
+            let at = collection.stored[place].compacted_from;
+            if at > sorting.at {
+                self.collections.insert(name, collection);
+                return self.sortings.push(Sorting { at, ..sorting });
+            }
+            let unsorted = collection.stored.remove(place);
+            let merged = self.merged(collection.id, std::slice::from_ref(&unsorted), sorting.at);
+            collection.stored.extend(merged);
+            self.doom(&[unsorted], sorting.at);
+        }
+        self.collections.insert(name, collection);
+    }
+
+    /// One segment with the rows of these, which are of one partition, that aren't deleted by now.
+    fn merged(&mut self, collection: i64, segments: &[Stored], now: Time) -> Option<Stored> {
+        let partition = segments.first()?.partition;
+        let is_deleted = |row: &Mark| segments.iter().any(|s| s.deletes.iter().any(|delete| delete.key == row.key));
+        let rows: Vec<Mark> = segments.iter().flat_map(|s| &s.rows).filter(|row| !is_deleted(row)).copied().collect();
+        (!rows.is_empty()).then(|| self.write_segment(collection, partition, rows, now))
+    }
+
+    /// A segment of deletes in any partition.
+    fn write_deletes(&mut self, collection: i64, deletes: Vec<Mark>, now: Time) -> Stored {
+        let (id, log) = (self.id(), self.id());
+        let logs = vec![self.write_log(&format!("delta_log/{collection}/-1/{id}/{log}"), 0, &deletes)];
+        Stored {
+            id,
+            level: SegmentLevel::L0,
+            named_from: now,
+            compacted_from: now,
+            partition: -1,
+            rows: Vec::new(),
+            deletes,
+            logs,
+        }
+    }
+
+    /// Writes deletes to the segments that have the rows, which aren't compacted before that time.
+    fn add_deletes(&mut self, collection: &mut Collection, deletes: &[Mark], compacted_from: Time) {
         for segment in &mut collection.stored {
             let of_segment: Vec<Mark> =
                 deletes.iter().filter(|delete| segment.rows.iter().any(|row| row.key == delete.key)).copied().collect();
@@ -331,11 +513,12 @@ impl Server {
                 let place = format!("delta_log/{}/{}/{}/{log}", collection.id, segment.partition, segment.id);
                 segment.logs.push(self.write_log(&place, 0, &of_segment));
                 segment.deletes.extend(of_segment);
+                segment.compacted_from = compacted_from;
             }
         }
     }
 
-    fn write_segment(&mut self, collection: i64, partition: i64, rows: Vec<Mark>) -> Stored {
+    fn write_segment(&mut self, collection: i64, partition: i64, rows: Vec<Mark>, now: Time) -> Stored {
         let id = self.id();
         let mut logs = Vec::new();
         for field in FIELDS {
@@ -348,11 +531,23 @@ impl Server {
         // Statistics aren't part of a backup.
         let place = format!("stats_log/{collection}/{partition}/{id}/100/1");
         logs.push(self.write_log(&place, 100, &rows));
-        Stored { id, level: SegmentLevel::Data, partition, rows, deletes: Vec::new(), logs }
+        Stored {
+            id,
+            level: SegmentLevel::Data,
+            named_from: now,
+            compacted_from: now,
+            partition,
+            rows,
+            deletes: Vec::new(),
+            logs,
+        }
     }
 
     fn write_log(&mut self, place: &str, field: i64, marks: &[Mark]) -> String {
-        let (key, body) = (format!("{ROOT}/{place}"), encode(field, marks));
+        let number = |at: usize| place.split('/').nth(at).and_then(|part| part.parse().ok()).unwrap_or_default();
+        let of = Of { collection: number(1), partition: number(2), segment: number(3), field };
+        let nullability = if self.habits.has_l0 { Nullability::Told } else { Nullability::Untold };
+        let (key, body) = (format!("{ROOT}/{place}"), encode(of, nullability, marks));
         let put = self.objects.put(&self.bucket, &key, body.clone(), PutMode::IfAbsent).now_or_never();
         assert!(matches!(put, Some(Ok(_))), "{put:?}");
         self.written.insert(place.to_owned(), body);
@@ -360,49 +555,93 @@ impl Server {
     }
 
     /// Merges segments of a partition into a new one, without the rows that are deleted by now.
-    pub(crate) fn compact(&mut self, name: &CollectionName, random: &mut Random, now: Time) -> Doomed {
-        let Some(mut collection) = self.collections.remove(name) else { return Vec::new() };
+    pub(crate) fn compact(&mut self, name: &CollectionName, random: &mut Random, now: Time) {
+        let Some(mut collection) = self.collections.remove(name) else { return };
         // Deletes in segments of their own first go to the segments that have the rows.
         let (l0, rest): (Vec<Stored>, Vec<Stored>) =
-            collection.stored.into_iter().partition(|segment| segment.level == SegmentLevel::L0);
-        collection.stored = rest;
+            std::mem::take(&mut collection.stored).into_iter().partition(|segment| segment.level == SegmentLevel::L0);
         if !l0.is_empty() && random.permille(600) {
+            collection.stored = rest;
             for segment in &l0 {
-                self.add_deletes(&mut collection, &segment.deletes);
+                self.add_deletes(&mut collection, &segment.deletes, now + BETWEEN_COMPACTIONS);
             }
-            self.collections.insert(name.clone(), collection);
-            return l0.iter().flat_map(|segment| self.doom(segment, random, now)).collect();
-        }
-        let partition = random.pick(&collection.partitions).copied().unwrap_or_default();
-        let (merged, kept) = collection.stored.into_iter().partition(|s| s.partition == partition);
-        collection.stored = kept;
-        collection.stored.extend(l0);
-        let merged: Vec<Stored> = merged;
-        let is_deleted = |row: &Mark| merged.iter().any(|s| s.deletes.iter().any(|delete| delete.key == row.key));
-        let rows: Vec<Mark> = merged.iter().flat_map(|s| &s.rows).filter(|row| !is_deleted(row)).copied().collect();
-        if !rows.is_empty() {
-            let segment = self.write_segment(collection.id, partition, rows);
-            collection.stored.push(segment);
+            self.doom(&l0, now);
+        } else {
+            let partition = random.pick(&collection.partitions).copied().unwrap_or_default();
+            let is_source = |segment: &Stored| segment.partition == partition && segment.compacted_from <= now;
+            let (sources, kept): (Vec<Stored>, Vec<Stored>) = rest.into_iter().partition(is_source);
+            let merged = self.merged(collection.id, &sources, now);
+            collection.stored.extend(kept.into_iter().chain(l0).chain(merged));
+            self.doom(&sources, now);
         }
         self.collections.insert(name.clone(), collection);
-        merged.iter().flat_map(|segment| self.doom(segment, random, now)).collect()
     }
 
-    /// The logs of a dropped segment go one by one, in no order.
-    fn doom(&self, segment: &Stored, random: &mut Random, now: Time) -> Doomed {
+    /// The logs of dropped segments go one by one, in no order.
+    fn doom(&mut self, segments: &[Stored], now: Time) {
         let begins = now + self.habits.gc_tolerance;
-        let mut later = || TimeDelta::milliseconds(random.below(20_000).cast_signed());
-        segment.logs.iter().map(|key| (begins + later(), key.clone())).collect()
+        for key in segments.iter().flat_map(|segment| &segment.logs) {
+            let at = begins + TimeDelta::milliseconds(self.random.below(20_000).cast_signed());
+            self.doomed.push((at, key.clone()));
+        }
+    }
+
+    /// What garbage collection is to remove that it wasn't asked for before.
+    pub(crate) fn take_doomed(&mut self) -> Vec<Doomed> {
+        std::mem::take(&mut self.doomed)
+    }
+
+    /// When it next does something by itself that others notice.
+    pub(crate) fn next_sorting(&self) -> Option<Time> {
+        self.sortings.iter().map(|sorting| sorting.at).min()
+    }
+
+    /// The names and ids that it lists.
+    pub(crate) fn listed(&mut self) -> Vec<(CollectionName, i64)> {
+        let all = self.collections.iter().map(|(name, collection)| (name.clone(), collection.id));
+        let ghost = self.ghost.iter().map(|ghost| (ghost.name.clone(), ghost.id));
+        let shows_all = self.habits.shows_all && self.lie != Some(Lie::PartForEverything);
+        let listed: Vec<_> = all.filter(|(_, id)| shows_all || id % 3 != 0).chain(ghost).collect();
+        self.listed = listed.iter().cloned().collect();
+        listed
+    }
+
+    /// The id that is told of what has this name.
+    fn told_id(&self, name: &CollectionName, id: i64) -> i64 {
+        match self.lie {
+            Some(Lie::IdsByName) => self.listed.get(name).copied().unwrap_or(id),
+            _ => id,
+        }
+    }
+
+    /// As it reports it.
+    pub(crate) fn version(&self) -> &'static str {
+        if self.habits.has_l0 { "2.5.4-0.1.1_3.2" } else { "2.3.5-lite" }
+    }
+
+    /// As whom it answers.
+    pub(crate) fn principal(&self) -> Principal {
+        let visibility = match self.habits.shows_all {
+            true => Visibility::Everything,
+            false => Visibility::Unsure { reason: "it may not describe everything".to_owned() },
+        };
+        Principal { user: Some("backup".to_owned()), visibility }
+    }
+
+    /// Whether who asks sees all, or is said to.
+    pub(crate) fn shows_all(&self) -> bool {
+        self.habits.shows_all
     }
 
     pub(crate) fn describe(&mut self, name: &CollectionName) -> Result<CollectionDescription, MilvusError> {
         let id = self.found(name)?.id;
+        let told_id = self.told_id(name, id);
         let aliases = self.aliases.iter().filter(|(_, of)| **of == id).map(|(alias, _)| alias.clone()).collect();
         let collection = self.found(name)?;
         let index = IndexCapture { name: "vector".to_owned(), field: "vector".to_owned(), params: Vec::new() };
         let partitions = collection.partitions.iter();
         Ok(CollectionDescription {
-            id: collection.id,
+            id: told_id,
             name: name.clone(),
             schema: format!("schema of {name}, made at {}", collection.created_at).into_bytes(),
             primary_key: "id".to_owned(),
@@ -423,22 +662,27 @@ impl Server {
 
     pub(crate) fn flush(&mut self, name: &CollectionName, now: Time) -> Result<FlushResult, MilvusError> {
         self.found(name)?;
-        self.seal(name);
+        let sealed = self.seal(name, now);
         let timestamp = self.timestamp(now);
+        let names_flushed = self.habits.names_flushed;
         let collection = self.found(name)?;
         let data = collection.stored.iter().filter(|segment| segment.level == SegmentLevel::Data);
-        let segments = data.map(|segment| segment.id).collect();
-        let (id, live) = (collection.id, collection.live.clone());
-        self.truth.insert((id, timestamp), live);
+        let named = data.filter(|segment| sealed.contains(&segment.id) || (names_flushed && segment.named_from <= now));
+        let (id, segments) = (collection.id, named.map(|segment| segment.id).collect::<Vec<_>>());
+        self.journal.flush(id, timestamp);
+        self.named.extend(&segments);
         Ok(FlushResult { timestamp, segments })
     }
 
     pub(crate) fn segments(&mut self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
-        let collection = self.found(name)?;
-        let collection_id = collection.id;
-        Ok(collection
-            .stored
-            .iter()
+        let (lie, named) = (self.lie, self.named.clone());
+        let is_listed = |segment: &&Stored| {
+            lie != Some(Lie::OnlyNamedSegments) || named.contains(&segment.id) || segment.rows.is_empty()
+        };
+        let id = self.found(name)?.id;
+        let collection_id = self.told_id(name, id);
+        let segments = self.found(name)?.stored.iter().filter(is_listed);
+        Ok(segments
             .map(|segment| Segment {
                 id: segment.id,
                 collection_id,
@@ -507,6 +751,14 @@ impl Server {
 impl Server {
     /// What happened by itself until now.
     pub(crate) fn tick(&mut self, now: Time) {
+        self.now = now;
+        let (due, rest) = std::mem::take(&mut self.sortings).into_iter().partition(|sorting| sorting.at <= now);
+        self.sortings = rest;
+        let mut due: Vec<Sorting> = due;
+        due.sort_by_key(|sorting| (sorting.at, sorting.segment));
+        for sorting in due {
+            self.sort(sorting);
+        }
         for collection in self.collections.values_mut() {
             let (ripe, rest) = std::mem::take(&mut collection.ripening).into_iter().partition(|(at, _)| *at <= now);
             collection.ripening = rest;
@@ -563,7 +815,7 @@ impl Server {
             stored: Vec::new(),
             live: BTreeSet::new(),
         };
-        self.lives.insert(id, Life { name: name.clone(), created_at: now, dropped_at: None });
+        self.journal.begin(id, name, now);
         self.collections.insert(name.clone(), collection);
         Ok(())
     }
@@ -637,9 +889,12 @@ impl Server {
             .map(|(key, timestamp)| Mark { key, timestamp })
             .collect();
         let (count, keys) = (rows.len() as u64, rows.iter().map(|row| row.key).collect());
-        let segment = (!rows.is_empty()).then(|| self.write_segment(import.collection, import.partition, rows));
+        for row in &rows {
+            self.journal.insert(import.collection, *row);
+        }
+        let segment = (!rows.is_empty()).then(|| self.write_segment(import.collection, import.partition, rows, now));
         let ripe = now + TimeDelta::milliseconds(self.random.below(16_000).cast_signed());
-        if let Ok(collection) = self.found(&name) {
+        if let Some(collection) = self.collections.get_mut(&name) {
             collection.stored.extend(segment);
             collection.ripening.push((ripe, keys));
         }
@@ -691,16 +946,14 @@ impl Server {
         Ok(())
     }
 
-    pub(crate) fn rename(&mut self, from: &CollectionName, to: &str) -> Result<(), MilvusError> {
+    pub(crate) fn rename(&mut self, from: &CollectionName, to: &str, now: Time) -> Result<(), MilvusError> {
         let to = CollectionName::new(&from.database, to);
         self.found(from)?;
         if self.collections.contains_key(&to) || self.aliases.contains_key(&to.collection) {
             return Err(MilvusError::Refused(format!("{to} exists")));
         }
         let Some(collection) = self.collections.remove(from) else { return Ok(()) };
-        if let Some(life) = self.lives.get_mut(&collection.id) {
-            life.name = to.clone();
-        }
+        self.journal.rename(collection.id, &to, now);
         self.collections.insert(to, collection);
         Ok(())
     }

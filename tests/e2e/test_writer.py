@@ -113,7 +113,7 @@ def writing(product: Product) -> Iterator[list[Writer]]:
 def differences(journal: list[Entry], cut: int, found: Labels) -> list[str]:
     """Where rows aren't those of the journal up to the cut, in words.
 
-    A write of the cut's very millisecond that came after it, and a delete that may have been before or after, may be in it
+    A write of the cut's very millisecond that came after it, and a delete that may have been before or after, may be in
     or not, but as a whole.
     """
     certain = [entry for entry in journal if entry.latest <= cut]

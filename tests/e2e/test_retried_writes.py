@@ -139,7 +139,8 @@ def test_files_that_can_be_explained_and_files_that_cannot(product: Product) -> 
     files.copy(fields[FIELD][0], fields[FIELD][0].replace(f"/{FIELD}/", "/777/"))
     told = {"odd": ("odd", "_default", odd, str(FIELD)), "strange": ("strange", "_default", strange, "777")}
 
-    backup = product.backup("of-a-pattern")
+    started = product.start_backup("of-a-pattern")
+    backup = product.ended(f"/backups/{started}", "AVAILABLE", seconds=120)
     left_out = {left["collection"]: left["reason"] for left in backup["leftOut"]}
     assert {left["cause"] for left in backup["leftOut"]} == {"TROUBLE"}
     assert sorted(left_out) == [f"{product.database}.odd", f"{product.database}.strange"]
@@ -150,7 +151,7 @@ def test_files_that_can_be_explained_and_files_that_cannot(product: Product) -> 
 
     for name, words in told.items():
         body = {"collections": [f"{product.database}.{name}", f"{product.database}.a_whole_one"]}
-        failed = product.ended(f"/backups/{product.start_backup(f'of-{name}', **body)}", "FAILED")
+        failed = product.ended(f"/backups/{product.start_backup(f'of-{name}', **body)}", "FAILED", seconds=120)
         message = failed["failure"]["message"]
         assert all(word in message for word in words), message
         assert failed["failure"]["code"] != "INTERNAL"

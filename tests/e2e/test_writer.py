@@ -23,7 +23,11 @@ PHYSICAL = 18
 
 @dataclass(frozen=True)
 class Entry:
-    """One write. Its timestamp is `earliest` and `latest` where the server tells it, else it is between them."""
+    """One write, with a timestamp of before it took effect and one of after it was acknowledged.
+
+    A write that a flush meets under way may get into a segment that the flush doesn't seal any more, whatever its
+    timestamp: a cut has what was acknowledged before it, and nothing that was begun after it.
+    """
 
     earliest: int
     latest: int
@@ -46,6 +50,7 @@ class Writer:
         connections.connect(alias, uri=self.uri, db_name=self.database)
         try:
             collection = Collection("busy", using=alias)
+            handler = connections._fetch_handler(alias)
             chance = random.Random(self.number)
             alive: list[int] = []
             newest = self.number * KEYS
@@ -57,11 +62,11 @@ class Writer:
                     newest += 100
                     alive += rows
                     told = collection.insert(columns(rows)).timestamp
-                    self.journal.append(Entry(told, told, dict(rows)))
+                    self.journal.append(Entry(told, handler.alloc_timestamp(), dict(rows)))
                 elif dice < 0.8:
                     rows = {key: label for key in chance.sample(alive, 40)}
                     told = collection.upsert(columns(rows)).timestamp
-                    self.journal.append(Entry(told, told, dict(rows)))
+                    self.journal.append(Entry(told, handler.alloc_timestamp(), dict(rows)))
                 else:
                     gone = set(chance.sample(alive, 30))
                     alive = [key for key in alive if key not in gone]
@@ -113,8 +118,8 @@ def writing(product: Product) -> Iterator[list[Writer]]:
 def differences(journal: list[Entry], cut: int, found: Labels) -> list[str]:
     """Where rows aren't those of the journal up to the cut, in words.
 
-    A write of the cut's very millisecond that came after it, and a delete that may have been before or after, may be in
-    or not, but as a whole.
+    A write that the cut met under way may be in or not, but as a whole; so may one of the cut's very millisecond, which
+    is as finely as 2.3.5 cuts.
     """
     certain = [entry for entry in journal if entry.latest <= cut]
     either = [entry for entry in journal if entry.latest > cut and entry.earliest >> PHYSICAL <= cut >> PHYSICAL]

@@ -378,7 +378,7 @@ impl Server {
     /// Has a collection, from the beginning on, that can't be described.
     pub(crate) fn haunt(&mut self, name: CollectionName, random: &mut Random) {
         let error = match random.permille(500) {
-            true => MilvusError::Unreachable("no such collection with this alias".to_owned()),
+            true => MilvusError::NotReady("no such collection with this alias".to_owned()),
             false => MilvusError::Refused("no such collection with this alias".to_owned()),
         };
         self.ghost = Some(Ghost { name, id: self.id(), error });

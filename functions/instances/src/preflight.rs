@@ -118,7 +118,7 @@ async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>
         Err(error) => {
             let unknown = |name: CheckName| name.skipped("the server didn't tell");
             let checks = match error {
-                MilvusError::Unreachable(_) | MilvusError::RateLimited(_) => {
+                MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_) => {
                     vec![Reachable.failed(error.to_string()), unknown(Authenticated), unknown(Version)]
                 }
                 _ => {

@@ -353,7 +353,7 @@ fn obstacle(error: Error) -> Result<Obstacle, Error> {
         Error::BackupInProgress(_) | Error::RestoreInProgress(_) => {
             Obstacle::Passing(failure(FailureCode::InstanceBusy))
         }
-        Error::Milvus(MilvusError::Unreachable(_) | MilvusError::RateLimited(_)) => {
+        Error::Milvus(MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_)) => {
             Obstacle::Passing(failure(FailureCode::MilvusUnreachable))
         }
         Error::Milvus(_) => Obstacle::Lasting(failure(FailureCode::MilvusRefused)),

@@ -71,7 +71,7 @@ pub(crate) enum Verdict {
 pub(crate) fn verdict(error: &Error) -> Verdict {
     let failure = |code| Failure::new(code, error.to_string());
     match error {
-        Error::Milvus(MilvusError::Unreachable(_) | MilvusError::RateLimited(_)) => {
+        Error::Milvus(MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_)) => {
             Verdict::Retry(failure(FailureCode::MilvusUnreachable))
         }
         Error::Milvus(MilvusError::NoCollection(_)) => Verdict::Fail(failure(FailureCode::CollectionDropped)),

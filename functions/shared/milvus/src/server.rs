@@ -109,7 +109,7 @@ impl Server {
     async fn really_missing(&self, name: &CollectionName) -> MilvusError {
         match self.collections(&name.database).await {
             Ok(listed) if listed.iter().any(|(listed, _)| *listed == name.collection) => {
-                MilvusError::Unreachable(format!("{name} is listed, but can't be described yet"))
+                MilvusError::NotReady(format!("{name} is listed, but can't be described"))
             }
             Ok(_) => MilvusError::NoCollection(name.clone()),
             Err(error) => error,
@@ -121,7 +121,7 @@ impl Server {
     async fn check_for(&self, status: Option<&Status>, name: &CollectionName) -> Result<(), MilvusError> {
         match check(status, Some(name)) {
             Err(MilvusError::NoCollection(_)) => Err(match self.describe_raw(name).await {
-                Ok(_) => MilvusError::Unreachable(format!("{name} isn't known to every part of the server yet")),
+                Ok(_) => MilvusError::NotReady(format!("{name} isn't known to every part of the server yet")),
                 Err(error) => error,
             }),
             result => result,
@@ -366,7 +366,7 @@ impl Server {
             }
             if began.elapsed() > FLUSH_LIMIT {
                 let limit = FLUSH_LIMIT.as_secs();
-                return Err(MilvusError::Unreachable(format!("the flush of {name} isn't over after {limit} s")));
+                return Err(MilvusError::NotReady(format!("the flush of {name} isn't over after {limit} s")));
             }
             // A collection that was dropped or renamed meanwhile is never flushed under this name.
             if looked.elapsed() > SAME_COLLECTION {
@@ -501,7 +501,9 @@ impl Milvus for Server {
     async fn principal(&self) -> Result<Principal, MilvusError> {
         match self.require_no_credentials().await {
             Ok(()) => return Ok(Principal { user: None, visibility: Visibility::Everything }),
-            Err(error @ (MilvusError::Unreachable(_) | MilvusError::RateLimited(_))) => return Err(error),
+            Err(error @ (MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_))) => {
+                return Err(error);
+            }
             Err(error) if self.login.is_none() => return Err(error),
             Err(_) => {}
         }
@@ -682,7 +684,7 @@ impl Milvus for Server {
             let infos = answer.infos.iter().filter(|info| info.state() != SegmentState::Dropped);
             return Ok(infos.map(segment).collect());
         }
-        Err(MilvusError::Unreachable(format!("the segments of {name} change while they are listed")))
+        Err(MilvusError::NotReady(format!("the segments of {name} change while they are listed")))
     }
 
     async fn segment_files(

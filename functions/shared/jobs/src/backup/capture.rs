@@ -88,19 +88,23 @@ impl<'a> Capturing<'a> {
                 }
                 Err(error) => error,
             };
-            // A server that answers nobody says nothing about the collection.
+            let passes = match &error {
+                // No answer says nothing about the collection.
+                MilvusError::Unreachable(_) => return Err(error),
+                MilvusError::NotReady(_) | MilvusError::RateLimited(_) => true,
+                _ => false,
+            };
+            // Nor does what a server says that is of no use to anybody.
             if let Err(error) = self.milvus.databases().await {
                 self.troubles().clear();
                 return Err(error);
             }
             let now = self.jobs.ports.clock.now();
             let since = *self.troubles().entry(wanted.id).or_insert(now);
-            let passes = matches!(error, MilvusError::Unreachable(_) | MilvusError::RateLimited(_));
             if !passes || now - since > PATIENCE {
                 self.troubles().remove(&wanted.id);
-                // It answers everybody else.
                 let reason = match error {
-                    MilvusError::Unreachable(reason) => reason,
+                    MilvusError::NotReady(reason) => reason,
                     error => error.to_string(),
                 };
                 return Ok(Captured::Trouble(Failure::new(FailureCode::MilvusRefused, reason)));
@@ -122,14 +126,14 @@ impl<'a> Capturing<'a> {
                 Err(Short::Elsewhere) => match self.name_of(wanted.id, &name.database).await? {
                     Some(now) if now == name => {
                         let reason = format!("{name} is listed, but isn't found under its name");
-                        return Err(MilvusError::Unreachable(reason));
+                        return Err(MilvusError::NotReady(reason));
                     }
                     Some(now) => name = now,
                     None => return Ok(Captured::Dropped),
                 },
             }
         }
-        Err(MilvusError::Unreachable(format!("{} is renamed again and again", wanted.name)))
+        Err(MilvusError::NotReady(format!("{} is renamed again and again", wanted.name)))
     }
 
     /// The name that a collection has, most likely in this database.
@@ -230,7 +234,12 @@ impl<'a> Capturing<'a> {
         segments: &[Segment],
     ) -> Result<Option<Counted>, MilvusError> {
         match count_rows(self.milvus, name, before, flushed, earlier, segments).await {
-            Err(MilvusError::NoCollection(_)) => Ok(None),
+            Err(MilvusError::Unreachable(reason)) => Err(MilvusError::Unreachable(reason)),
+            // Whatever it is, the rows are captured without it.
+            Err(error) => {
+                tracing::info!(%error, collection = %name, "rows can't be counted");
+                Ok(None)
+            }
             counted => counted,
         }
     }
@@ -315,7 +324,11 @@ async fn flush(milvus: &dyn Milvus, name: &CollectionName, countable: bool) -> R
     if !countable {
         return Ok(Moment { flushed: first, before: None });
     }
-    let rows = milvus.count(name).await?;
+    let rows = match milvus.count(name).await {
+        Ok(rows) => rows,
+        Err(MilvusError::Unreachable(reason)) => return Err(MilvusError::Unreachable(reason)),
+        Err(_) => return Ok(Moment { flushed: first, before: None }),
+    };
     match milvus.flush(name, OnRateLimit::GiveUp).await {
         Ok(second) => {
             let segments = first.segments.into_iter().collect();

@@ -228,7 +228,7 @@ async fn beside(work: &Work<'_>, milvus: &dyn Milvus, survey: &Survey) -> Step<V
 /// What a server says that doesn't do something for us, and never will.
 fn refusal(error: MilvusError) -> Step<String> {
     match error {
-        MilvusError::Unreachable(_) | MilvusError::RateLimited(_) => Err(error.into()),
+        MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_) => Err(error.into()),
         error => Ok(error.to_string()),
     }
 }

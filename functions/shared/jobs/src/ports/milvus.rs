@@ -183,6 +183,9 @@ pub enum MilvusError {
     /// effect.
     #[error("Milvus doesn't answer: {0}")]
     Unreachable(String),
+    /// The server answers, but not about this collection, for now: worth trying again. Nothing was done.
+    #[error("Milvus isn't ready: {0}")]
+    NotReady(String),
     /// The server takes such calls only now and then: worth trying again, after a while. Nothing was done.
     #[error("Milvus limits the rate of such calls: {0}")]
     RateLimited(String),

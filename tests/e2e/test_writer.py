@@ -52,25 +52,26 @@ class Writer:
             collection = Collection("busy", using=alias)
             handler = connections._fetch_handler(alias)
             chance = random.Random(self.number)
-            alive: list[int] = []
+            once: list[int] = []  # the keys that were written once; none is written more than twice, see `lost`
             newest = self.number * KEYS
             while not stop.is_set():
                 label = f"{self.number}.{len(self.journal)}"
                 dice = chance.random()
-                if dice < 0.6 or len(alive) < 1_000:
+                if dice < 0.6 or len(once) < 1_000:
                     rows = {key: label for key in range(newest, newest + 100)}
                     newest += 100
-                    alive += rows
+                    once += rows
                     told = collection.insert(columns(rows)).timestamp
                     self.journal.append(Entry(told, handler.alloc_timestamp(), dict(rows)))
-                elif dice < 0.8:
-                    rows = {key: label for key in chance.sample(alive, 40)}
+                    continue
+                again = set(chance.sample(once, 40))
+                once = [key for key in once if key not in again]
+                if dice < 0.8:
+                    rows = dict.fromkeys(again, label)
                     told = collection.upsert(columns(rows)).timestamp
                     self.journal.append(Entry(told, handler.alloc_timestamp(), dict(rows)))
                 else:
-                    gone = set(chance.sample(alive, 30))
-                    alive = [key for key in alive if key not in gone]
-                    self.delete(collection, gone)
+                    self.delete(collection, again)
         except BaseException as error:  # told by the test
             self.error = error
         finally:
@@ -115,8 +116,20 @@ def writing(product: Product) -> Iterator[list[Writer]]:
             raise writer.error
 
 
-def differences(journal: list[Entry], cut: int, found: Labels) -> list[str]:
-    """Where rows aren't those of the journal up to the cut, in words.
+def lost(journal: list[Entry], found: Labels) -> set[int]:
+    """The keys that aren't in the server itself as they were written last.
+
+    2.3.5 sometimes forgets a delete, or the delete of an upsert, of the moment of a flush: a few in a hundred thousand.
+    No key is written more than twice, so that one whose delete was forgotten stays as it is, and can be told.
+    """
+    last: dict[int, str | None] = {}
+    for entry in journal:
+        last |= entry.after
+    return {key for key in last.keys() | found.keys() if found.get(key) != last.get(key)}
+
+
+def differences(journal: list[Entry], cut: int, found: Labels, forgotten: set[int]) -> list[str]:
+    """Where rows aren't those of the journal up to the cut, in words; what the server forgot itself isn't looked at.
 
     A write that the cut met under way may be in or not, but as a whole; so may one of the cut's very millisecond, which
     is as finely as 2.3.5 cuts.
@@ -130,12 +143,12 @@ def differences(journal: list[Entry], cut: int, found: Labels) -> list[str]:
         written |= dict.fromkeys(entry.after, entry.latest)
     told = []
     for entry in either:
-        once = [key for key in entry.after if sum(key in other.after for other in either) == 1]
+        once = [key for key in entry.after if sum(key in other.after for other in either) == 1 and key not in forgotten]
         taken = sum(found.get(key) == entry.after[key] != expected.get(key, {None}) for key in once)
         if 0 < taken < len(once) and None not in entry.after.values():
             told.append(f"of a write of {len(entry.after)} rows {entry.latest - cut} after the cut {taken} are in")
         expected |= {key: expected.get(key, {None}) | {label} for key, label in entry.after.items()}
-    for key in sorted(expected.keys() | found.keys()):
+    for key in sorted((expected.keys() | found.keys()) - forgotten):
         if found.get(key) not in expected.get(key, {None}):
             when = f"written {cut - written[key]} before the cut" if key in written else "not written before the cut"
             told.append(f"{key} is {found.get(key)}, not one of {expected.get(key)}: {when}")
@@ -144,21 +157,21 @@ def differences(journal: list[Entry], cut: int, found: Labels) -> list[str]:
 
 def test_three_backups_while_rows_are_written(product: Product) -> None:
     create("busy", num_shards=2)
-    backups = []
     with writing(product) as writers:
-        for number in range(3):
-            backups.append(product.backup(f"busy-{number}"))
+        backups = [product.backup(f"busy-{number}") for number in range(3)]
     journal = [entry for writer in writers for entry in writer.journal]
     began, ended = (bound(entry.latest for entry in journal) >> PHYSICAL for bound in (min, max))
     rows = sum(len(entry.after) for entry in journal)
-    print(f"{rows} rows written in {(ended - began) / 1000:.1f} s, in {len(journal)} writes")
+    [live] = labels_of(["busy"]).values()
+    forgotten = lost(journal, live)
+    print(f"{len(journal)} writes of {rows} rows in {(ended - began) / 1000:.1f} s; the server forgot {len(forgotten)}")
+    assert len(forgotten) * 1_000 < rows
 
     for number, backup in enumerate(backups):
         place = f"{product.database}.then_{number}"
         product.restore(backupId=backup["backupId"], rename={f"{product.database}.busy": place}, mode="CREATE")
         cut = flush_timestamp(product, backup["backupId"], "busy")
-        earlier = [entry for entry in journal if entry.latest <= cut]
-        assert 0 < len(earlier) < len(journal), "written before and after it"
+        assert any(entry.latest <= cut for entry in journal) and any(entry.earliest > cut for entry in journal)
         [found] = labels_of([f"then_{number}"]).values()
-        wrong = differences(journal, cut, found)
+        wrong = differences(journal, cut, found, forgotten)
         assert not wrong, "\n".join([f"backup {number}: {len(wrong)} differences in {len(found)} rows", *wrong[:20]])

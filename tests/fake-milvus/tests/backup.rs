@@ -5,6 +5,7 @@ mod world;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use chrono::TimeDelta;
 use futures::future::join_all;
 use milvault_fake_milvus::{DeleteFrom, FlushNames, Line, Loading};
 use milvault_jobs::{
@@ -161,7 +162,9 @@ async fn logs_that_vanish_again_and_again_fail_the_backup_by_name() {
     world.fake.add_collection("items", &[], Loading::Released).await;
     world.fake.insert("items", "_default", 60).await;
     world.fake.set(|faults| faults.collect_after_listing = u32::MAX).await;
-    let backup = back_up(&world.jobs().await, &world).await;
+    let mut jobs = world.jobs().await;
+    jobs.settings.stall = TimeDelta::seconds(3);
+    let backup = back_up(&jobs, &world).await;
     let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
     assert_eq!(failure.code, FailureCode::SourceChanged);
     assert!(failure.message.contains("default.items"), "{}", failure.message);

@@ -47,7 +47,7 @@ pub(crate) enum Defect {
     TellsNobody,
     /// A failed import: tried again without building its collection anew.
     ImportsAgainIntoTheSame,
-    /// Identity: what Milvus answers to a name is taken for the collection that was listed with the name.
+    /// Identity: what Milvus answers to a name is taken for the collection that was first listed with the name.
     TakesNamesForIds,
     /// A listing of the source's files: those of some segments aren't in it.
     LosesSegments,

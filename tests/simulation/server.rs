@@ -214,15 +214,15 @@ pub(crate) struct Server {
     hidden: BTreeMap<i64, Time>,
     /// What it tells that isn't so.
     pub(crate) lie: Option<Lie>,
-    /// What a lying server remembers: what it listed, and what it named as flushed.
-    listed: BTreeMap<CollectionName, i64>,
+    /// What a lying server remembers: the ids that it first listed with names, and what it named as flushed.
+    first_ids: BTreeMap<CollectionName, i64>,
     named: BTreeSet<i64>,
 }
 
 /// What a server, or the adapter that speaks with it, tells that isn't so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
-    /// Whatever has a name now is given the id that was listed with the name.
+    /// Whatever has a name now is given the id that was first listed with the name.
     IdsByName,
     /// Segments that no flush has named aren't listed.
     OnlyNamedSegments,
@@ -247,7 +247,7 @@ impl Server {
             down_until: Time::default(),
             hidden: BTreeMap::new(),
             lie: None,
-            listed: BTreeMap::new(),
+            first_ids: BTreeMap::new(),
             named: BTreeSet::new(),
             bucket,
             objects,
@@ -602,14 +602,16 @@ impl Server {
         let ghost = self.ghost.iter().map(|ghost| (ghost.name.clone(), ghost.id));
         let shows_all = self.habits.shows_all && self.lie != Some(Lie::PartForEverything);
         let listed: Vec<_> = all.filter(|(_, id)| shows_all || id % 3 != 0).chain(ghost).collect();
-        self.listed = listed.iter().cloned().collect();
-        listed
+        for (name, id) in &listed {
+            self.first_ids.entry(name.clone()).or_insert(*id);
+        }
+        listed.into_iter().map(|(name, id)| (name.clone(), self.told_id(&name, id))).collect()
     }
 
     /// The id that is told of what has this name.
     fn told_id(&self, name: &CollectionName, id: i64) -> i64 {
         match self.lie {
-            Some(Lie::IdsByName) => self.listed.get(name).copied().unwrap_or(id),
+            Some(Lie::IdsByName) => self.first_ids.get(name).copied().unwrap_or(id),
             _ => id,
         }
     }

@@ -49,6 +49,12 @@ const ALIASES: [&str; 2] = ["current", "latest"];
 /// The ending of a collection that a backup leaves out because of trouble with it.
 pub(crate) const LEFT_OUT: &str = "left out of a backup";
 
+/// More keys than a server needs.
+const KEYS: u64 = 1_000_000;
+
+/// The most that goes on between calls: what there is to back up must not grow faster than it is backed up.
+const MOST_MOVES: u64 = 80;
+
 /// How often everything that must be there is looked at, in events.
 const LOOK_EVERY: u32 = 64;
 
@@ -137,6 +143,9 @@ pub(crate) struct History {
     events: u32,
     /// How often, in a thousand events, something goes on in a Milvus: between any two calls of whoever is at work.
     restlessness: u64,
+    moves: u64,
+    /// Whether nothing goes on any more but what is left to do.
+    is_ending: bool,
     /// When each server is going to do something by itself.
     planned: BTreeMap<InstanceId, Time>,
 }
@@ -163,7 +172,7 @@ impl History {
         let mut habits = world.draw(Habits::draw);
         habits.is_haunted |= defect == Some(Defect::IsHaunted);
         let mut servers = BTreeMap::new();
-        for (id, source) in instances.iter().zip(&sources) {
+        for ((id, source), number) in instances.iter().zip(&sources).zip(0..) {
             let instance = Instance {
                 id: id.clone(),
                 name: id.to_string(),
@@ -179,7 +188,7 @@ impl History {
             let put = Write::Instance(Box::new(instance), Expect::Absent);
             at_once(catalog.commit(vec![put])).expect("there is none");
             let random = world.draw(|random| Random::new(random.below(u64::MAX)));
-            let mut server = Server::new(source.clone(), objects.clone(), habits, random);
+            let mut server = Server::new(source.clone(), objects.clone(), habits, random, 1 + number * KEYS);
             let now = world.now();
             world.draw(|random| {
                 for name in COLLECTIONS.iter().take(random.between(1, 3).try_into().unwrap_or(1)) {
@@ -240,6 +249,8 @@ impl History {
             next_key: 0,
             events: 0,
             restlessness: world.draw(|random| *random.pick(&[0, 2, 10, 30]).unwrap_or(&0)),
+            moves: 0,
+            is_ending: false,
             planned: BTreeMap::new(),
             world,
         }
@@ -263,6 +274,7 @@ impl History {
 
     /// Nothing goes wrong any more; the sweep finds what is left to do.
     fn come_to_rest(&mut self) {
+        self.is_ending = true;
         self.network.calm_down();
         for _ in 0..MOST_SWEEPS {
             self.world.invoke(Invocation::Sweep);
@@ -374,11 +386,13 @@ impl History {
 
     /// What servers do by themselves, and what goes on in them at any moment.
     fn servers_go_on(&mut self) {
-        let restlessness = if self.network.is_calm() { 0 } else { self.restlessness };
-        if restlessness > 0
+        let is_restless = self.restlessness > 0 && self.moves < MOST_MOVES && !self.is_ending;
+        let restlessness = self.restlessness;
+        if is_restless
             && self.world.draw(|random| random.permille(restlessness))
             && let Some(instance) = self.world.draw(|random| random.pick(&self.instances).cloned())
         {
+            self.moves += 1;
             self.milvus_goes_on(&instance);
         }
         let now = self.world.now();

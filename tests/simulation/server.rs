@@ -233,7 +233,14 @@ pub(crate) enum Lie {
 }
 
 impl Server {
-    pub(crate) fn new(bucket: Bucket, objects: Arc<MemoryObjects>, habits: Habits, random: Random) -> Self {
+    /// Rows that are restored from one server into another keep their keys, so each needs keys of its own, from this one on.
+    pub(crate) fn new(
+        bucket: Bucket,
+        objects: Arc<MemoryObjects>,
+        habits: Habits,
+        random: Random,
+        first_key: Key,
+    ) -> Self {
         Self {
             aliases: BTreeMap::new(),
             imports: BTreeMap::new(),
@@ -255,7 +262,7 @@ impl Server {
             held_until: Time::default(),
             collections: BTreeMap::new(),
             next_id: 449_000_000_000_000_000,
-            next_key: 1,
+            next_key: first_key,
             last_timestamp: 0,
             written: BTreeMap::new(),
             journal: Journal::default(),

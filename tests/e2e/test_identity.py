@@ -149,9 +149,12 @@ def test_what_changes_while_the_flush_is_looked_at(product: Product, proxy: Milv
         CROSSING: crossed[CROSSING],
         RECREATED: ANEW if counts.get(RECREATED) == len(ANEW) else ROWS[RECREATED],
     }
+    # What is dropped before its segments could be listed can't be captured any more.
+    lost = left_out.keys() & {DROPPED} if moment == "right after its flush" else set()
+    expected = {name: rows for name, rows in expected.items() if name not in lost}
     assert counts == {name: len(rows) for name, rows in expected.items()}, left_out
     assert restored(product, backup) == expected
-    assert (left_out.keys() <= {RECREATED}, complete) == (True, True)
+    assert (left_out.keys() <= {RECREATED} | lost, complete) == (True, True)
 
 
 def test_one_asked_for_by_name_that_is_dropped_before_its_flush(product: Product, proxy: MilvusProxy) -> None:

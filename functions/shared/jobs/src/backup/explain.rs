@@ -221,10 +221,9 @@ fn beginning(segment: &SegmentCapture, log: &Listed, bytes: &[u8]) -> Result<Beg
 pub(super) fn told(collection: &CollectionCapture, segment: &SegmentCapture, odd: &str) -> String {
     let partition = collection.partitions.iter().find(|partition| partition.id == segment.partition_id);
     let partition = partition.map_or_else(|| segment.partition_id.to_string(), |partition| partition.name.clone());
-    format!(
-        "the files of segment {} in partition {partition} don't explain its {} rows: {odd}",
-        segment.id, segment.rows
-    )
+    let SegmentCapture { id, rows, .. } = segment;
+    let name = &collection.name;
+    format!("the files of segment {id} in partition {partition} of {name} don't explain its {rows} rows: {odd}")
 }
 
 #[cfg(test)]

@@ -545,14 +545,21 @@ impl Audit {
             return breach(Rule::Status, format!("is {:?}, and its name belongs to {holder:?}", backup.state.status()));
         }
         match &backup.state {
-            BackupState::Failed { failure, .. } => {
+            BackupState::Failed { failure, ended_at, .. } => {
                 // A backup of nothing but what can't be captured fails.
                 let is_of_nothing = failure.message.contains("no collection could be backed up");
                 let has_trouble = |server: &Server| !server.is_sound() || server.ghost.is_some();
                 let is_troubled = locked(&self.servers).get(&backup.instance_id).is_some_and(has_trouble);
+                let span = Span { from: backup.created_at, until: *ended_at };
+                let has_all_the_while = |server: &Server| {
+                    let is_users = |name: &CollectionName| !restore_owns(&name.collection);
+                    let is_there = |(_, names): (i64, Vec<&CollectionName>)| names.into_iter().all(is_users);
+                    server.journal.all_the_while(span).any(is_there)
+                };
+                let was_emptied = !locked(&self.servers).get(&backup.instance_id).is_some_and(has_all_the_while);
                 let is_asked_for_by_name = !backup.selection.is_empty();
                 let is_excused = match failure.code {
-                    _ if is_of_nothing && is_troubled => true,
+                    _ if is_of_nothing && (is_troubled || was_emptied) => true,
                     // What was asked for by name isn't there, or goes.
                     FailureCode::CollectionDropped | FailureCode::MilvusRefused => is_asked_for_by_name,
                     FailureCode::SourceChanged => is_asked_for_by_name || !self.is_calm,

@@ -131,8 +131,8 @@ def lost(journal: list[Entry], found: Labels) -> set[int]:
 def differences(journal: list[Entry], cut: int, found: Labels, forgotten: set[int]) -> list[str]:
     """Where rows aren't those of the journal up to the cut, in words; what the server forgot itself isn't looked at.
 
-    A write that the cut met under way may be in or not, but as a whole; so may one of the cut's very millisecond, which
-    is as finely as 2.3.5 cuts.
+    A write that the cut met under way may be in or not, each shard's rows for themselves: so is it in Milvus. So may one
+    of the cut's very millisecond, which is as finely as 2.3.5 cuts.
     """
     certain = [entry for entry in journal if entry.latest <= cut]
     either = [entry for entry in journal if entry.latest > cut and entry.earliest >> PHYSICAL <= cut >> PHYSICAL]
@@ -143,10 +143,6 @@ def differences(journal: list[Entry], cut: int, found: Labels, forgotten: set[in
         written |= dict.fromkeys(entry.after, entry.latest)
     told = []
     for entry in either:
-        once = [key for key in entry.after if sum(key in other.after for other in either) == 1 and key not in forgotten]
-        taken = sum(found.get(key) == entry.after[key] != expected.get(key, {None}) for key in once)
-        if 0 < taken < len(once) and None not in entry.after.values():
-            told.append(f"of a write of {len(entry.after)} rows {entry.latest - cut} after the cut {taken} are in")
         expected |= {key: expected.get(key, {None}) | {label} for key, label in entry.after.items()}
     for key in sorted((expected.keys() | found.keys()) - forgotten):
         if found.get(key) not in expected.get(key, {None}):

@@ -53,7 +53,7 @@ pub(crate) const LEFT_OUT: &str = "left out of a backup";
 const KEYS: u64 = 1_000_000;
 
 /// The most that goes on between calls: what there is to back up must not grow faster than it is backed up.
-const MOST_MOVES: u64 = 80;
+const MOST_MOVES: u64 = 50;
 
 /// How often everything that must be there is looked at, in events.
 const LOOK_EVERY: u32 = 64;
@@ -244,7 +244,7 @@ impl History {
             settings,
             tariff,
             instances,
-            slice: world.draw(|random| random.between(2, 40)),
+            slice: world.draw(|random| random.between(3, 40)),
             restores: world.draw(|random| *random.pick(&[0, 0, 40]).unwrap_or(&0)),
             next_key: 0,
             events: 0,

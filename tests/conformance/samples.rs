@@ -7,9 +7,10 @@ use milvault_model::{
     Account, Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupKind, BackupName, BackupPhase,
     BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness,
     Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports,
-    Instance, InstanceId, Loaded, Notice, ObjectKey, PageSet, Planning, Previous, Principal, Progress, Region, Reload,
-    Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot,
-    Storage, Swap, Time, Totals, Troubled, Unexplained, UsageRecord, Verification, Verifying, Visibility, Wanted,
+    Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey, PageSet, Planning, Previous, Principal,
+    Progress, Region, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep,
+    ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled, Unexplained, UsageRecord, Verification, Verifying,
+    Visibility, Wanted,
 };
 
 /// A time whose every digit counts.
@@ -108,6 +109,13 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
                     collection: i64::MAX,
                     code: FailureCode::SourceInconsistent,
                     reason: "why".to_owned(),
+                }],
+                superseded: BTreeSet::from([i64::MAX]),
+                left_out: vec![LeftOut {
+                    collection: "default.items".parse().unwrap(),
+                    reason: "why".to_owned(),
+                    cause: LeftOutCause::Trouble,
+                    code: Some(FailureCode::SourceChanged),
                 }],
             }),
             survey: Some(pages()),

@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, BackupName, CollectionPattern, Due, DueKind, Ending, Failure, FailureCode, InstanceId, ObjectKey,
-    Progress, Region, RestoreId, Snapshot, Time,
+    BackupId, BackupName, CollectionPattern, Due, DueKind, Ending, Failure, FailureCode, InstanceId, LeftOut,
+    ObjectKey, Progress, Region, RestoreId, Snapshot, Time,
 };
 
 /// Who asked for a backup.
@@ -239,6 +239,12 @@ pub struct Again {
     /// The collections to leave out.
     #[serde(default)]
     pub unexplained: Vec<Unexplained>,
+    /// Collections that aren't what was asked for any more, by id: others have the names by now.
+    #[serde(default)]
+    pub superseded: BTreeSet<i64>,
+    /// Collections that couldn't be captured.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
 }
 
 /// A collection that can't be captured for now.

@@ -136,6 +136,11 @@ impl<'a> Capturing<'a> {
         Err(MilvusError::NotReady(format!("{} is renamed again and again", wanted.name)))
     }
 
+    /// Whether a collection has this name.
+    pub(super) async fn is_taken(&self, name: &CollectionName) -> Result<bool, MilvusError> {
+        Ok(self.milvus.collection_id(name).await?.is_some())
+    }
+
     /// The name that a collection has, most likely in this database.
     pub(super) async fn name_of(&self, id: i64, database: &str) -> Result<Option<CollectionName>, MilvusError> {
         let mut databases = self.milvus.databases().await?;

@@ -94,7 +94,7 @@ pub(crate) async fn copy(work: &mut Work<'_>, mut copying: Copying) -> Step {
     if gone.is_empty() && unexplained.is_empty() {
         return Ok(work.enter(BackupPhase::Verify(Verifying { capture, plan, next: 0 })).await?);
     }
-    work.begin_again(Again { capture, plan, collections: gone, unexplained }).await
+    work.begin_again(Again { capture, plan, collections: gone, unexplained, ..Again::default() }).await
 }
 
 async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared) -> Step {

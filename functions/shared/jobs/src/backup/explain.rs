@@ -46,6 +46,11 @@ pub(super) fn folders(logs: Vec<Listed>) -> Folders {
     folders
 }
 
+/// Those of the row ids.
+pub(super) fn row_ids(folders: &Folders) -> Folders {
+    folders.get(&ROW_ID).map(|logs| (ROW_ID, logs.clone())).into_iter().collect()
+}
+
 /// What the logs that there are say of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judgement {

@@ -11,8 +11,8 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
-    Again, BackupPhase, CollectionCapture, CollectionName, DatabaseCapture, Failure, FailureCode, Flushing, LeftOut,
-    LeftOutCause, Planning, Principal, Unexplained, Visibility,
+    Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, Failure, FailureCode,
+    Flushing, LeftOut, LeftOutCause, Planning, Principal, Unexplained, Visibility,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,14 +123,16 @@ async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
 
 /// What a capture means for the backup.
 async fn found(milvus: &dyn Milvus, wanted: &Wanted, captured: Captured) -> Step<Found> {
-    match (captured, wanted.asked) {
-        (Captured::Whole(capture), asked) => Ok(Found::Collection(Box::new(Taken { capture: *capture, asked }))),
+    match (captured, &wanted.asked) {
+        (Captured::Whole(capture), asked) => {
+            Ok(Found::Collection(Box::new(Taken { capture: *capture, asked: asked.clone() })))
+        }
         (Captured::Dropped, Asked::ByPattern) => Ok(dropped(wanted, "dropped before its flush")),
         // Another collection has the name that was asked for: it is added once all are captured.
-        (Captured::Dropped, Asked::ByName) if milvus.collection_id(&wanted.name).await?.is_some() => {
+        (Captured::Dropped, Asked::ByName(_)) if milvus.collection_id(&wanted.name).await?.is_some() => {
             Ok(dropped(wanted, "dropped before its flush, and its name given to another collection"))
         }
-        (Captured::Dropped, Asked::ByName) => {
+        (Captured::Dropped, Asked::ByName(_)) => {
             let message = format!("{} was dropped before its flush", wanted.name);
             Err(fatal(FailureCode::CollectionDropped, message))
         }
@@ -143,7 +145,7 @@ fn dropped(wanted: &Wanted, reason: &str) -> Found {
 }
 
 /// A collection that can't be captured is left out, unless it was asked for by name: then the backup fails.
-fn troubled(name: &CollectionName, asked: Asked, failure: &Failure) -> Step<Found> {
+fn troubled(name: &CollectionName, asked: &Asked, failure: &Failure) -> Step<Found> {
     match asked {
         Asked::ByPattern => Ok(Found::LeftOut(LeftOut {
             collection: name.clone(),
@@ -151,7 +153,7 @@ fn troubled(name: &CollectionName, asked: Asked, failure: &Failure) -> Step<Foun
             cause: LeftOutCause::Trouble,
             code: Some(failure.code),
         })),
-        Asked::ByName => Err(fatal(failure.code, format!("{name}: {}", failure.message))),
+        Asked::ByName(_) => Err(fatal(failure.code, format!("{name}: {}", failure.message))),
     }
 }
 
@@ -244,6 +246,8 @@ async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing
             plan: earlier.plan,
             collections: earlier.collections.into_iter().chain(changes.again).collect(),
             unexplained: changes.homeless,
+            superseded: changes.superseded,
+            left_out: changes.left_out,
         };
         let Flushing { survey, reconciled, renamed, .. } = flushing;
         let flushing = Flushing { survey, reconciled, renamed, again: Some(again), ..Flushing::default() };
@@ -263,11 +267,15 @@ struct Changes {
     again: BTreeSet<i64>,
     /// Collections whose names others have, again and again.
     homeless: Vec<Unexplained>,
+    /// See [`Again::superseded`].
+    superseded: BTreeSet<i64>,
+    /// What was made again and again.
+    left_out: Vec<LeftOut>,
 }
 
 impl Changes {
     fn is_none(&self) -> bool {
-        self.again.is_empty() && self.homeless.is_empty()
+        self.again.is_empty() && self.homeless.is_empty() && self.superseded.is_empty() && self.left_out.is_empty()
     }
 
     async fn since(work: &Work<'_>, milvus: &dyn Milvus, flushing: &Flushing) -> Step<Self> {
@@ -283,20 +291,42 @@ impl Changes {
             return Ok(Self::default());
         }
         let mut captured: BTreeMap<CollectionName, Vec<i64>> = BTreeMap::new();
-        let mut done: BTreeSet<i64> = surveyed.keys().copied().collect();
+        let mut renamed = Vec::new();
+        let (mut dropped, mut given_up) = (BTreeSet::new(), BTreeSet::new());
+        let mut done: BTreeSet<i64> = BTreeSet::new();
         for number in 0..flushing.capture.count {
             for line in folder.read(&PageKind::Capture.key(&flushing.capture, number)).await? {
-                if let Found::Collection(taken) = line {
-                    done.insert(taken.capture.id);
-                    captured.entry(taken.capture.name).or_default().push(taken.capture.id);
+                match line {
+                    Found::Collection(taken) => {
+                        done.insert(taken.capture.id);
+                        if let Asked::ByName(name) = taken.asked
+                            && !CollectionPattern::selects(&work.backup.selection, &taken.capture.name)
+                        {
+                            renamed.push((taken.capture.id, name));
+                        }
+                        captured.entry(taken.capture.name).or_default().push(taken.capture.id);
+                    }
+                    Found::LeftOut(out) if out.cause == LeftOutCause::Dropped => drop(dropped.insert(out.collection)),
+                    Found::LeftOut(out) => drop(given_up.insert(out.collection)),
+                    _ => {}
                 }
             }
         }
         let mut changes = Self::default();
         let is_over = flushing.reconciled >= NAME_ROUNDS || work.is_unsettled_for_too_long();
-        if flushing.reconciled < ADDITIONS && !is_over {
-            changes.again.extend(now.keys().filter(|id| !done.contains(id)));
+        let made = now.iter().filter(|(id, name)| !done.contains(id) && !given_up.contains(**name));
+        for (id, name) in made {
+            let is_remade = dropped.contains(*name) && !captured.contains_key(*name);
+            let is_new = flushing.reconciled < ADDITIONS && !surveyed.contains_key(id);
+            match is_over {
+                false if is_remade || is_new => drop(changes.again.insert(*id)),
+                true if is_remade => changes.left_out.push(remade((*name).clone())),
+                _ => {}
+            }
         }
+        // Another collection has the name that was asked for, and is in the backup.
+        let is_superseded = |name: &CollectionName| captured.contains_key(name);
+        changes.superseded.extend(renamed.iter().filter(|(_, name)| is_superseded(name)).map(|(id, _)| *id));
         for (name, ids) in captured.into_iter().filter(|(_, ids)| ids.len() > 1) {
             // The one that has the name keeps it; the others had it before.
             let others = ids.into_iter().filter(|id| now.get(id) != Some(&&name));
@@ -310,6 +340,15 @@ impl Changes {
             }
         }
         Ok(changes)
+    }
+}
+
+fn remade(collection: CollectionName) -> LeftOut {
+    LeftOut {
+        collection,
+        reason: "it was dropped and made again all the while it was captured".to_owned(),
+        cause: LeftOutCause::Trouble,
+        code: Some(FailureCode::SourceChanged),
     }
 }
 
@@ -389,11 +428,14 @@ async fn recapture(
         };
         let CollectionCapture { id, name, .. } = &taken.capture;
         added.remove(id);
+        if again.superseded.contains(id) {
+            continue;
+        }
         if let Some(unexplained) = again.unexplained.iter().find(|unexplained| unexplained.collection == *id) {
             let failure = Failure::new(unexplained.code, unexplained.reason.clone());
-            kept.push(troubled(name, taken.asked, &failure)?);
+            kept.push(troubled(name, &taken.asked, &failure)?);
         } else if again.collections.contains(id) {
-            wanted.push((Wanted { id: *id, name: name.clone(), asked: taken.asked }, Before::Captured));
+            wanted.push((Wanted { id: *id, name: name.clone(), asked: taken.asked.clone() }, Before::Captured));
         } else {
             kept.push(Found::Collection(taken));
         }
@@ -416,10 +458,10 @@ async fn recapture(
             (Captured::Whole(capture), _) => {
                 kept.push(Found::Collection(Box::new(Taken { capture: *capture, asked: wanted.asked })));
             }
-            (Captured::Trouble(failure), _) => kept.push(troubled(&wanted.name, wanted.asked, &failure)?),
+            (Captured::Trouble(failure), _) => kept.push(troubled(&wanted.name, &wanted.asked, &failure)?),
             (Captured::Dropped, Before::Unknown) => {}
-            // Its name is another collection's, which the backup has.
-            (Captured::Dropped, Before::Captured) if again.plan.count == 0 => {
+            // Its name is another collection's, which is added if the backup hasn't got it.
+            (Captured::Dropped, Before::Captured) if capturing.is_taken(&wanted.name).await? => {
                 kept.push(dropped(
                     &wanted,
                     "dropped while others were captured, and its name given to another collection",
@@ -428,8 +470,15 @@ async fn recapture(
             (Captured::Dropped, Before::Captured) => {
                 let message = "it was dropped after its point in time, and its files were gone before they were copied";
                 let failure = Failure::new(FailureCode::CollectionDropped, message);
-                kept.push(troubled(&wanted.name, wanted.asked, &failure)?);
+                kept.push(troubled(&wanted.name, &wanted.asked, &failure)?);
             }
+        }
+    }
+    if range.until.is_none() {
+        for out in &again.left_out {
+            let code = out.code.unwrap_or(FailureCode::SourceChanged);
+            let asked = Asked::of(&work.backup.selection, &out.collection);
+            kept.push(troubled(&out.collection, &asked, &Failure::new(code, out.reason.clone()))?);
         }
     }
     kept.sort_by_cached_key(|line| match line {

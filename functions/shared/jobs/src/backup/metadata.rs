@@ -77,11 +77,14 @@ impl Metadata {
         Ok(self.files(segment).await?.map(|files| &files.insert_logs))
     }
 
-    /// Whether the server has the segment now; not if the collection has another name by now, or is gone.
-    pub(super) async fn has(&self, segment: i64) -> Result<bool, Error> {
+    /// The segments that the server has now; none if the collection has another name by now, or is gone.
+    pub(super) async fn segments(&self) -> Result<HashSet<i64>, Error> {
         match self.milvus.segments(&self.collection).await {
-            Ok(segments) => Ok(segments.iter().any(|found| found.id == segment && found.collection_id == self.id)),
-            Err(MilvusError::NoCollection(_)) => Ok(false),
+            Ok(segments) => {
+                let ours = segments.into_iter().filter(|segment| segment.collection_id == self.id);
+                Ok(ours.map(|segment| segment.id).collect())
+            }
+            Err(MilvusError::NoCollection(_)) => Ok(HashSet::new()),
             Err(error) => Err(error.into()),
         }
     }

@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use futures::{StreamExt, stream};
 use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, FailureCode, ObjectEntry,
-    ObjectKey, Origin, Planning, Progress, Reuse, SegmentCapture, SegmentLevel, Unexplained,
+    ObjectKey, Origin, Planning, Progress, Reuse, SegmentCapture, SegmentLevel, StorageVersion, Unexplained,
 };
 
 use super::{
-    explain::{self, Judgement, Listed, Resolver},
+    explain::{self, Folders, Judgement, Listed, Resolver},
     flush::{Found, Taken},
     metadata::{Known, Metadata},
     survey::Asked,
@@ -171,13 +171,13 @@ impl<'w, 'a> Planner<'w, 'a> {
             }
         }
         self.explain(&mut listing).await?;
-        if let Some((segment, what)) = listing.unseen() {
-            let odd = self.not_found(&listing, what);
-            self.note(&listing, segment, odd).await?;
+        if let Some(segment) = listing.ahead.last().map(|(_, segment)| *segment) {
+            self.note_unseen(&listing, segment).await?;
         }
+        self.confirm(&mut listing).await?;
         // A backup without a collection that was asked for by name isn't what was asked for.
         match self.planning.unexplained.last() {
-            Some(unexplained) if unexplained.collection == collection.id && taken.asked == Asked::ByName => {
+            Some(unexplained) if unexplained.collection == collection.id && matches!(taken.asked, Asked::ByName(_)) => {
                 let message = format!("{}: {}", collection.name, unexplained.reason);
                 Err(fatal(FailureCode::SourceInconsistent, message))
             }
@@ -193,7 +193,9 @@ impl<'w, 'a> Planner<'w, 'a> {
             if !listing.segments.contains_key(&segment) {
                 continue;
             }
-            listing.see(&key);
+            if let Some(passed) = listing.see(&key) {
+                self.note_unseen(listing, passed).await?;
+            }
             match log {
                 Log::Delta(log) => {
                     if listing.metadata.knows_delta(segment, log).await? != Known::Orphan {
@@ -231,7 +233,11 @@ impl<'w, 'a> Planner<'w, 'a> {
         let folders = explain::folders(logs);
         let mut copies = BTreeSet::new();
         match explain::judge(segment, &listing.collection.fields, &folders, source) {
-            Judgement::Explained => {}
+            Judgement::Explained => {
+                if source == explain::Source::Listing && segment.storage == StorageVersion::V1 {
+                    listing.unconfirmed.push((segment, explain::row_ids(&folders)));
+                }
+            }
             Judgement::Odd(odd) => return self.note(listing, segment, odd).await,
             Judgement::Doubtful => {
                 let resolver = Resolver { objects: self.work.jobs.ports.objects.as_ref(), bucket: &self.bucket };
@@ -251,7 +257,7 @@ impl<'w, 'a> Planner<'w, 'a> {
     }
 
     /// Adds a log to the plan.
-    async fn add(&mut self, listing: &Segments<'_>, key: ObjectKey, object: ObjectMeta) -> Step {
+    async fn add(&mut self, listing: &mut Segments<'_>, key: ObjectKey, object: ObjectMeta) -> Step {
         // Listed again, because the page that it is in was begun again.
         if self.planning.after.as_ref().is_some_and(|after| key <= *after) || self.is_lost(listing) {
             return Ok(());
@@ -260,10 +266,44 @@ impl<'w, 'a> Planner<'w, 'a> {
         let mut entry = ObjectEntry { key, size, source_etag, etag: None, origin: Origin::Earlier };
         self.reuse(&mut entry).await?;
         self.entries.push(entry);
-        match self.is_full() {
-            true => self.end_page().await,
-            false => Ok(()),
+        if self.is_full() {
+            // Before the page is written: the next slice begins after it.
+            self.confirm(listing).await?;
+            self.end_page().await?;
         }
+        Ok(())
+    }
+
+    /// Sees whether the listing can be believed so far: garbage collection removes the files of a segment one by one, but
+    /// only of one that the server no longer has. Of such a one, the logs of row ids must have all of its rows.
+    async fn confirm(&mut self, listing: &mut Segments<'_>) -> Step {
+        let unconfirmed = std::mem::take(&mut listing.unconfirmed);
+        if unconfirmed.is_empty() || self.is_lost(listing) {
+            return Ok(());
+        }
+        let there = listing.metadata.segments().await?;
+        let resolver = Resolver { objects: self.work.jobs.ports.objects.as_ref(), bucket: &self.bucket };
+        let mut odd = None;
+        for (segment, row_ids) in unconfirmed.into_iter().filter(|(segment, _)| !there.contains(&segment.id)) {
+            if let Err(what) = resolver.resolve(segment, &row_ids).await? {
+                odd = Some((segment, what));
+                break;
+            }
+        }
+        match odd {
+            Some((segment, odd)) => self.note(listing, segment, odd).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that a segment has no files where the listing should have shown them.
+    async fn note_unseen(&mut self, listing: &Segments<'_>, segment: &SegmentCapture) -> Step {
+        let what = match segment.level {
+            SegmentLevel::Data => "insert logs",
+            SegmentLevel::L0 => "delta logs",
+        };
+        let odd = self.not_found(listing, what);
+        self.note(listing, segment, odd).await
     }
 
     /// Whether this collection isn't going to be in the backup with what is listed of it now.
@@ -279,7 +319,7 @@ impl<'w, 'a> Planner<'w, 'a> {
             return Ok(());
         }
         let collection = listing.collection;
-        let is_there = listing.metadata.has(segment.id).await?;
+        let is_there = listing.metadata.segments().await?.contains(&segment.id);
         tracing::info!(
             segment = segment.id, is_there, odd, collection = %collection.name, backup = %self.work.backup.id,
             "a segment's files don't explain its rows"
@@ -487,8 +527,8 @@ struct Segments<'c> {
     /// Segments of which no log was listed yet that there must be, an insert log of those with rows and a delete of those
     /// that hold deletes; in the order of the listing, the last first.
     ahead: Vec<(String, &'c SegmentCapture)>,
-    /// The first of those that the listing has passed.
-    passed: Option<&'c SegmentCapture>,
+    /// Segments whose logs were listed and seem to be all there, with their logs of row ids.
+    unconfirmed: Vec<(&'c SegmentCapture, Folders)>,
     /// Whether a log of any segment was listed.
     is_any_seen: bool,
     /// The segment whose insert logs are being listed, and those that were.
@@ -512,27 +552,19 @@ impl<'c> Segments<'c> {
         ahead.sort_by(|(a, _), (b, _)| b.cmp(a));
         let segments = collection.segments.iter().map(|segment| (segment.id, segment)).collect();
         let is_any_seen = after.is_some_and(|after| after.collection() == collection.id.to_string());
-        Self { collection, metadata, segments, ahead, passed: None, is_any_seen, current: None }
+        Self { collection, metadata, segments, ahead, unconfirmed: Vec::new(), is_any_seen, current: None }
     }
 
-    /// A log was listed.
-    fn see(&mut self, key: &ObjectKey) {
+    /// A log was listed; `Some` if the listing has passed a segment without showing any of it.
+    fn see(&mut self, key: &ObjectKey) -> Option<&'c SegmentCapture> {
         self.is_any_seen = true;
-        // What the listing has passed isn't there.
+        let mut unseen = None;
         while let Some((path, passed)) = self.ahead.pop_if(|(path, _)| path.as_str() <= key.as_str()) {
             if !key.as_str().starts_with(&path) {
-                self.passed.get_or_insert(passed);
+                unseen = Some(passed);
             }
         }
-    }
-
-    /// The listing is at its end: a segment that it hasn't shown, and what of it is missing.
-    fn unseen(&self) -> Option<(&'c SegmentCapture, &'static str)> {
-        let segment = self.passed.or(self.ahead.last().map(|(_, segment)| *segment))?;
-        Some(match segment.level {
-            SegmentLevel::Data => (segment, "insert logs"),
-            SegmentLevel::L0 => (segment, "delta logs"),
-        })
+        unseen
     }
 }
 

@@ -34,11 +34,11 @@ pub(super) struct Wanted {
 }
 
 /// How the caller asked for a collection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Asked {
-    /// By its name: a backup without it isn't what was asked for.
-    ByName,
+    /// By this name, which it had then: a backup without it isn't what was asked for.
+    ByName(CollectionName),
     /// By a pattern, or with everything: its trouble doesn't cost the others.
     ByPattern,
 }
@@ -47,7 +47,7 @@ impl Asked {
     /// How a selection asks for the collection of this name.
     pub(super) fn of(selection: &[CollectionPattern], name: &CollectionName) -> Self {
         let is_named = |pattern: &CollectionPattern| matches!(pattern, CollectionPattern::One(one) if one == name);
-        if selection.iter().any(is_named) { Self::ByName } else { Self::ByPattern }
+        if selection.iter().any(is_named) { Self::ByName(name.clone()) } else { Self::ByPattern }
     }
 }
 

@@ -17,6 +17,9 @@ use crate::{
     snapshot,
 };
 
+/// The fewest rounds before a backup gives up on what changes under it: each may take hours by itself.
+const FEWEST_ROUNDS: u32 = 5;
+
 /// How long a second round of captures waits; it doubles with each further one, up to 32 times as long.
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(2);
 
@@ -138,6 +141,7 @@ impl<'a> Work<'a> {
     pub(crate) async fn begin_again(&mut self, mut again: Again) -> Step {
         let names = flush::names(&self.folder(), &again).await?;
         let reason = format!("files of {} were gone before they were copied", names.join(", "));
+        self.run.unsettled_since.get_or_insert(self.jobs.ports.clock.now());
         if self.is_unsettled_for_too_long() {
             let reason = format!(
                 "its files were gone before they were copied, again and again for {} seconds",
@@ -147,7 +151,7 @@ impl<'a> Work<'a> {
             let code = FailureCode::SourceChanged;
             again.unexplained.extend(gone.map(|collection| Unexplained { collection, code, reason: reason.clone() }));
         }
-        // What was made since isn't added any more.
+        // What was made since isn't added any more, unless it has the name of one that was dropped.
         let flushing = Flushing { again: Some(again), reconciled: flush::ADDITIONS, ..Flushing::default() };
         self.enter_round(BackupPhase::Flush(flushing), reason).await
     }
@@ -158,6 +162,7 @@ impl<'a> Work<'a> {
     }
 
     async fn another_round(&mut self, phase: BackupPhase, reason: String) -> Step {
+        self.run.unsettled_since.get_or_insert(self.jobs.ports.clock.now());
         if self.is_unsettled_for_too_long() {
             let seconds = self.unsettled().num_seconds();
             return Err(fatal(FailureCode::SourceChanged, format!("again and again for {seconds} seconds, {reason}")));
@@ -171,8 +176,9 @@ impl<'a> Work<'a> {
         now - self.run.unsettled_since.unwrap_or(now)
     }
 
+    /// Whether files were gone so often, and for so long, that trying again is of no use.
     pub(crate) fn is_unsettled_for_too_long(&self) -> bool {
-        self.unsettled() > self.jobs.settings.stall * 2
+        self.run.replans >= FEWEST_ROUNDS && self.unsettled() > self.jobs.settings.stall * 2
     }
 
     /// Lets the source come to rest before some of it is captured once more: the first time at once, then later and later.
@@ -195,7 +201,6 @@ impl<'a> Work<'a> {
     pub(crate) async fn enter_round(&mut self, phase: BackupPhase, reason: String) -> Step {
         tracing::info!(reason, backup = %self.backup.id, "planning again");
         self.run.replans += 1;
-        self.run.unsettled_since.get_or_insert(self.jobs.ports.clock.now());
         self.enter(phase).await?;
         // The pages of the new round need another fence than those of this one: the next slice goes on.
         Err(Halt::OutOfTime)

@@ -316,7 +316,8 @@ impl Changes {
         let is_over = flushing.reconciled >= NAME_ROUNDS || work.is_unsettled_for_too_long();
         let made = now.iter().filter(|(id, name)| !done.contains(id) && !given_up.contains(**name));
         for (id, name) in made {
-            let is_remade = dropped.contains(*name) && !captured.contains_key(*name);
+            let is_missed = dropped.contains(*name) || renamed.iter().any(|(_, asked)| asked == *name);
+            let is_remade = is_missed && !captured.contains_key(*name);
             let is_new = flushing.reconciled < ADDITIONS && !surveyed.contains_key(id);
             match is_over {
                 false if is_remade || is_new => drop(changes.again.insert(*id)),

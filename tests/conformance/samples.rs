@@ -113,6 +113,7 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
                 superseded: BTreeSet::from([i64::MAX]),
                 left_out: vec![LeftOut {
                     collection: "default.items".parse().unwrap(),
+                    id: Some(i64::MAX),
                     reason: "why".to_owned(),
                     cause: LeftOutCause::Trouble,
                     code: Some(FailureCode::SourceChanged),

@@ -334,7 +334,7 @@ impl Audit {
         content::compare(stored, server, |entry| self.get(&format::data_key(instance, entry)))
     }
 
-    /// Each collection has a name that it had while the backup was made, and that is one of those asked for.
+    /// Each collection has a name that it had while the backup was made, and one of its names then was asked for.
     fn is_of_what_it_says(&self, backup: &Backup, stored: &Stored) -> Result<(), Breach> {
         let servers = locked(&self.servers);
         let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
@@ -343,10 +343,11 @@ impl Audit {
         for captured in &stored.collections {
             let name: CollectionName = captured.name.parse().map_err(|_| format!("{} is no name", captured.name))?;
             let wrong = |what: &str| Err(Breach::new(Rule::Identity, format!("{name} ({}) {what}", captured.id)));
-            if !server.journal.names_of(captured.id, span).contains(&&name) {
+            let held = server.journal.names_of(captured.id, span);
+            if !held.contains(&&name) {
                 return wrong("is in it, and never had that name");
             }
-            if !CollectionPattern::selects(&backup.selection, &name) {
+            if !held.iter().any(|name| CollectionPattern::selects(&backup.selection, name)) {
                 return wrong("is in it, and nobody asked for it");
             }
             if !names.insert(name.clone()) {
@@ -364,10 +365,9 @@ impl Audit {
         let is_selected = |name: &CollectionName| {
             !restore_owns(&name.collection) && CollectionPattern::selects(&backup.selection, name)
         };
-        let is_left_out = |name: &CollectionName| {
-            let mut left_out = stored.left_out.iter().filter(|left_out| left_out.cause == Cause::Trouble);
-            left_out.any(|left_out| left_out.name == name.to_string())
-        };
+        let troubled = || stored.left_out.iter().filter(|left_out| left_out.cause == Cause::Trouble);
+        let is_left_out = |name: &CollectionName| troubled().any(|left_out| left_out.name == name.to_string());
+        let is_named = |id: &i64| troubled().any(|left_out| left_out.id == *id);
         let is_incomplete = !server.shows_all() || stored.left_out.iter().any(|of| of.cause == Cause::Trouble);
         let completeness = backup.state.snapshot().map(|snapshot| &snapshot.completeness);
         if completeness.is_none_or(|completeness| completeness.is_complete() == is_incomplete) {
@@ -382,14 +382,14 @@ impl Audit {
         for (id, names) in server.journal.all_the_while(span) {
             // Where one of its names isn't asked for, it may have had that one when it mattered.
             let is_asked_for = names.iter().all(|name| is_selected(name));
-            if is_asked_for && !is_in(&id) && !names.into_iter().any(is_left_out) {
+            if is_asked_for && !is_in(&id) && !is_named(&id) {
                 let name = server.name_of(id).map(|name| name.to_string()).unwrap_or_default();
                 return missing(format!("{name} ({id})"));
             }
         }
         for name in server.journal.names_all_the_while(span) {
             let ids = server.journal.ids_of(name, span);
-            if is_selected(name) && !ids.iter().any(is_in) && !is_left_out(name) {
+            if is_selected(name) && !ids.iter().any(|id| is_in(id) || is_named(id)) && !is_left_out(name) {
                 return missing(format!("{name}, which was {ids:?},"));
             }
         }

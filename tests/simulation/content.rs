@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     audit::Breach,
-    binlog::decode,
     format::{self, Captured, Stored},
     rules::Rule,
-    server::{Key, Mark, Server},
+    server::{Key, Mark, Server, marks_of},
 };
 
 fn whole(what: String) -> Breach {
@@ -25,7 +24,7 @@ pub(crate) fn compare(stored: &Stored, server: &Server, get: impl Fn(&str) -> Op
             return Err(whole(format!("{source} isn't what Milvus wrote")));
         }
         let place = Place::read(&source).ok_or_else(|| whole(format!("{source} is no insert or delete log")))?;
-        let marks = decode(&body).ok_or_else(|| whole(format!("{source} can't be understood")))?;
+        let marks = marks_of(&body).ok_or_else(|| whole(format!("{source} can't be understood")))?;
         let logs = logs.entry(place.collection).or_default();
         logs.bytes += entry.size;
         match place.field {

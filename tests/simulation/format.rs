@@ -31,6 +31,7 @@ pub(crate) struct Captured {
 #[derive(Debug, Clone)]
 pub(crate) struct LeftOut {
     pub(crate) name: String,
+    pub(crate) id: i64,
     pub(crate) cause: Cause,
     pub(crate) reason: String,
 }
@@ -160,7 +161,7 @@ fn left_out(line: &Value) -> Result<LeftOut, String> {
         Some("restores") => Cause::Restores,
         _ => return Err(format!("{name} is left out for no cause")),
     };
-    Ok(LeftOut { name, cause, reason })
+    Ok(LeftOut { name, id: id(line)?, cause, reason })
 }
 
 fn captured(line: &Value) -> Result<Captured, String> {

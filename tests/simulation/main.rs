@@ -19,7 +19,6 @@
 mod audit;
 mod automatic;
 mod billing;
-mod binlog;
 mod broken;
 mod calls;
 mod content;

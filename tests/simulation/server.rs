@@ -16,17 +16,16 @@ use milvault_jobs::ports::{
     Bucket, CollectionDescription, FlushResult, GarbageHold, ImportStatus, ImportTasks, InsertLog, MilvusError,
     Objects, Pace, PutMode, Segment, SegmentFiles,
 };
-use milvault_memory::MemoryObjects;
+use milvault_memory::{
+    MemoryObjects,
+    binlog::{Nullability, Of, encode, payload},
+};
 use milvault_model::{
     CollectionCapture, CollectionName, FieldCapture, FieldPresence, IndexCapture, Loaded, PartitionCapture, PrimaryKey,
     Principal, SegmentLevel, StorageVersion, Time, Visibility,
 };
 
-use crate::{
-    binlog::{Nullability, Of, decode, encode},
-    journal::Journal,
-    random::Random,
-};
+use crate::{journal::Journal, random::Random};
 
 /// Milvus's root path.
 pub(crate) const ROOT: &str = "files";
@@ -46,6 +45,17 @@ pub(crate) type Key = u64;
 pub(crate) struct Mark {
     pub(crate) key: Key,
     pub(crate) timestamp: u64,
+}
+
+/// The rows or deletes of a log; `None` for what isn't one.
+pub(crate) fn marks_of(log: &[u8]) -> Option<Vec<Mark>> {
+    let lines = std::str::from_utf8(payload(log)?).ok()?.lines();
+    lines
+        .map(|line| {
+            let (key, timestamp) = line.split_once(' ')?;
+            Some(Mark { key: key.parse().ok()?, timestamp: timestamp.parse().ok()? })
+        })
+        .collect()
 }
 
 struct Stored {
@@ -554,7 +564,9 @@ impl Server {
         let number = |at: usize| place.split('/').nth(at).and_then(|part| part.parse().ok()).unwrap_or_default();
         let of = Of { collection: number(1), partition: number(2), segment: number(3), field };
         let nullability = if self.habits.has_l0 { Nullability::Told } else { Nullability::Untold };
-        let (key, body) = (format!("{ROOT}/{place}"), encode(of, nullability, marks));
+        let times: Vec<u64> = marks.iter().map(|mark| mark.timestamp).collect();
+        let lines: String = marks.iter().map(|mark| format!("{} {}\n", mark.key, mark.timestamp)).collect();
+        let (key, body) = (format!("{ROOT}/{place}"), encode(of, nullability, &times, lines.as_bytes()));
         let put = self.objects.put(&self.bucket, &key, body.clone(), PutMode::IfAbsent).now_or_never();
         assert!(matches!(put, Some(Ok(_))), "{put:?}");
         self.written.insert(place.to_owned(), body);
@@ -868,7 +880,7 @@ impl Server {
                 let body = self.objects.get(&self.bucket, &object.key).now_or_never().expect("at once");
                 let body = body.expect("the bucket is there").expect("it was listed");
                 let path = object.key[prefix.len()..].split('/').map(str::to_owned).collect();
-                found.push((path, decode(&body).expect("a log")));
+                found.push((path, marks_of(&body).expect("a log")));
             }
             if !listing.more {
                 return found;

@@ -3,6 +3,8 @@
 //! What is said here is said from the servers' source, apart from what `milvault-model` concludes from it: the two are
 //! compared by the tests.
 
+use milvault_memory::binlog::Nullability;
+
 /// A version of Milvus that the fake can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Line {
@@ -51,6 +53,11 @@ impl Line {
     /// Whether deletes are in segments of their own (`SaveBinlogPaths` in `internal/datacoord/services.go`, 2.4).
     pub fn has_l0(self) -> bool {
         self >= Self::V2_4
+    }
+
+    /// Whether a log says that its field can't be null (`NullableKey` in `internal/storage/event_data.go`, 2.5).
+    pub(crate) fn nullability(self) -> Nullability {
+        if self >= Self::V2_5_4 { Nullability::Told } else { Nullability::Untold }
     }
 
     /// Whether `POST /v2/vectordb/segments/describe` is there.

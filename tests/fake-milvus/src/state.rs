@@ -7,6 +7,7 @@ use std::{
 };
 
 use milvault_jobs::ports::{Bucket, Objects, PutMode};
+use milvault_memory::binlog::{self, Nullability, Of};
 use milvus::proto::{
     common::{KeyValuePair, SegmentLevel, SegmentState},
     milvus::RbacMeta,
@@ -236,14 +237,19 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Its key comes first, so that a copy can be told.
-    fn write(&self, key: &str) -> Vec<u8> {
+    /// A log as the server writes it, with text in place of Parquet: its key comes first, so that a copy can be told.
+    fn write(&self, key: &str, nullability: Nullability) -> Vec<u8> {
+        let ids: Vec<i64> = key.split('/').filter_map(|part| part.parse().ok()).collect();
+        let id = |at: usize| ids.get(at).copied().unwrap_or_default();
+        let of = Of { collection: id(0), partition: id(1), segment: id(2), field: id(3) };
+        let times: Vec<u64> = self.events.iter().map(|event| event.timestamp).collect();
         let log = serde_json::to_string(self).expect("numbers can be written");
-        format!("the content of {key}\n{log}").into_bytes()
+        binlog::encode(of, nullability, &times, format!("the content of {key}\n{log}").as_bytes())
     }
 
     pub(crate) fn read(body: &[u8]) -> Self {
-        let text = std::str::from_utf8(body).expect("logs are text");
+        let payload = binlog::payload(body).expect("logs have a payload");
+        let text = std::str::from_utf8(payload).expect("logs are text");
         let (_, log) = text.split_once('\n').expect("a log has two lines");
         serde_json::from_str(log).expect("the second has its rows or deletes")
     }
@@ -313,7 +319,8 @@ impl State {
     async fn store(&self, key: &str, events: &[Event]) {
         let DataBucket { objects, bucket, .. } = &self.data;
         let log = Log { storage_version: self.storage_version(), events: events.to_vec() };
-        let put = objects.put(bucket, &self.data.key(key), log.write(key), PutMode::Replace).await;
+        let body = log.write(key, self.line.nullability());
+        let put = objects.put(bucket, &self.data.key(key), body, PutMode::Replace).await;
         put.expect("the fake's own bucket is writable");
     }
 

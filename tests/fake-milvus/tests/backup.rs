@@ -16,7 +16,7 @@ use milvault_jobs::{
 use milvault_model::{
     Backup, BackupState, CollectionCapture, FailureCode, Loaded, RowCount, SegmentLevel, Snapshot, StorageVersion,
 };
-use world::{ROOT, World, back_up, back_up_as, name};
+use world::{ROOT, World, back_up, back_up_as, copy_of, name};
 
 fn available(backup: &Backup) -> &Snapshot {
     match &backup.state {
@@ -48,9 +48,8 @@ async fn copied(world: &World) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for key in keys(world.objects.as_ref(), &world.snapshots).await {
         let body = world.objects.get(&world.snapshots, &key).await.unwrap().unwrap();
-        if let Some(source) = body.strip_prefix(b"the content of ") {
-            let source = source.split(|byte| *byte == b'\n').next().unwrap_or_default();
-            assert!(found.insert(String::from_utf8(source.to_vec()).unwrap()), "{key} is there twice");
+        if let Some((source, _)) = copy_of(&body) {
+            assert!(found.insert(source.to_owned()), "{key} is there twice");
         }
     }
     found

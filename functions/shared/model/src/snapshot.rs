@@ -326,6 +326,9 @@ pub struct DatabaseCapture {
 pub struct LeftOut {
     /// What.
     pub collection: CollectionName,
+    /// Its id. Snapshots made before this was recorded don't have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
     /// Why, for people.
     pub reason: String,
     /// Why, for us.
@@ -668,6 +671,7 @@ mod tests {
     fn left_out(cause: LeftOutCause, number: usize) -> LeftOut {
         LeftOut {
             collection: format!("default.c{number}").parse().unwrap(),
+            id: None,
             reason: "it is broken".into(),
             cause,
             code: None,

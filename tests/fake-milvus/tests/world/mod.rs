@@ -19,7 +19,7 @@ use milvault_jobs::{
     ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, Write},
     snapshot,
 };
-use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds};
+use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds, binlog};
 use milvault_milvus::{MilvusConnector, SecretError, SecretSource};
 use milvault_model::{
     AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionCapture, CollectionName, Instance, Prices,
@@ -288,8 +288,7 @@ async fn stored_logs(world: &World) -> BTreeMap<String, Vec<Event>> {
         let listing = objects.list(bucket, "", after.as_deref()).await.unwrap();
         for object in &listing.objects {
             let body = objects.get(bucket, &object.key).await.unwrap().unwrap();
-            let Some(log) = body.strip_prefix(b"the content of ") else { continue };
-            let (source, log) = std::str::from_utf8(log).unwrap().split_once('\n').unwrap();
+            let Some((source, log)) = copy_of(&body) else { continue };
             let log: Log = serde_json::from_str(log).unwrap();
             assert!(found.insert(source.to_owned(), log.events).is_none(), "{source} is there twice");
         }
@@ -298,6 +297,12 @@ async fn stored_logs(world: &World) -> BTreeMap<String, Vec<Event>> {
             return found;
         }
     }
+}
+
+/// The source key and the content of a log's copy; `None` for what is none.
+pub fn copy_of(body: &[u8]) -> Option<(&str, &str)> {
+    let text = std::str::from_utf8(binlog::payload(body)?).ok()?;
+    text.strip_prefix("the content of ")?.split_once('\n')
 }
 
 /// The primary keys that a captured collection's logs have at its point in time, by partition. A row that is there twice

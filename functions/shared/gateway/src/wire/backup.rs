@@ -393,8 +393,13 @@ mod tests {
     #[test]
     fn what_was_left_out_is_named_with_a_cause_for_programs_and_a_reason_for_people() {
         let of = |cause| {
-            let left_out =
-                LeftOut { collection: "default.items".parse().unwrap(), reason: "why".into(), cause, code: None };
+            let left_out = LeftOut {
+                collection: "default.items".parse().unwrap(),
+                id: None,
+                reason: "why".into(),
+                cause,
+                code: None,
+            };
             serde_json::to_value(LeftOutView::of(&left_out)).unwrap()
         };
         assert_eq!(

@@ -136,19 +136,20 @@ async fn found(milvus: &dyn Milvus, wanted: &Wanted, captured: Captured) -> Step
             let message = format!("{} was dropped before its flush", wanted.name);
             Err(fatal(FailureCode::CollectionDropped, message))
         }
-        (Captured::Trouble(failure), asked) => troubled(&wanted.name, asked, &failure),
+        (Captured::Trouble(failure), asked) => troubled(wanted.id, &wanted.name, asked, &failure),
     }
 }
 
 fn dropped(wanted: &Wanted, reason: &str) -> Found {
-    left_out(wanted.name.clone(), reason.to_owned(), LeftOutCause::Dropped)
+    left_out(wanted.name.clone(), wanted.id, reason.to_owned(), LeftOutCause::Dropped)
 }
 
 /// A collection that can't be captured is left out, unless it was asked for by name: then the backup fails.
-fn troubled(name: &CollectionName, asked: &Asked, failure: &Failure) -> Step<Found> {
+fn troubled(id: i64, name: &CollectionName, asked: &Asked, failure: &Failure) -> Step<Found> {
     match asked {
         Asked::ByPattern => Ok(Found::LeftOut(LeftOut {
             collection: name.clone(),
+            id: Some(id),
             reason: failure.message.clone(),
             cause: LeftOutCause::Trouble,
             code: Some(failure.code),
@@ -157,8 +158,8 @@ fn troubled(name: &CollectionName, asked: &Asked, failure: &Failure) -> Step<Fou
     }
 }
 
-fn left_out(collection: CollectionName, reason: String, cause: LeftOutCause) -> Found {
-    Found::LeftOut(LeftOut { collection, reason, cause, code: None })
+fn left_out(collection: CollectionName, id: i64, reason: String, cause: LeftOutCause) -> Found {
+    Found::LeftOut(LeftOut { collection, id: Some(id), reason, cause, code: None })
 }
 
 /// A page of what was found.
@@ -199,7 +200,7 @@ async fn beside(work: &Work<'_>, milvus: &dyn Milvus, survey: &Survey) -> Step<V
     let mut beside: Vec<Found> = survey
         .restores
         .iter()
-        .map(|name| left_out(name.clone(), made_by_restore.to_owned(), LeftOutCause::Restores))
+        .map(|(name, id)| left_out(name.clone(), *id, made_by_restore.to_owned(), LeftOutCause::Restores))
         .collect();
     for database in &survey.databases {
         let properties = match milvus.database_properties(database).await {
@@ -321,7 +322,7 @@ impl Changes {
             let is_new = flushing.reconciled < ADDITIONS && !surveyed.contains_key(id);
             match is_over {
                 false if is_remade || is_new => drop(changes.again.insert(*id)),
-                true if is_remade => changes.left_out.push(remade((*name).clone())),
+                true if is_remade => changes.left_out.push(remade(*id, (*name).clone())),
                 _ => {}
             }
         }
@@ -344,9 +345,10 @@ impl Changes {
     }
 }
 
-fn remade(collection: CollectionName) -> LeftOut {
+fn remade(id: i64, collection: CollectionName) -> LeftOut {
     LeftOut {
         collection,
+        id: Some(id),
         reason: "it was dropped and made again all the while it was captured".to_owned(),
         cause: LeftOutCause::Trouble,
         code: Some(FailureCode::SourceChanged),
@@ -434,7 +436,7 @@ async fn recapture(
         }
         if let Some(unexplained) = again.unexplained.iter().find(|unexplained| unexplained.collection == *id) {
             let failure = Failure::new(unexplained.code, unexplained.reason.clone());
-            kept.push(troubled(name, &taken.asked, &failure)?);
+            kept.push(troubled(*id, name, &taken.asked, &failure)?);
         } else if again.collections.contains(id) {
             wanted.push((Wanted { id: *id, name: name.clone(), asked: taken.asked.clone() }, Before::Captured));
         } else {
@@ -459,7 +461,7 @@ async fn recapture(
             (Captured::Whole(capture), _) => {
                 kept.push(Found::Collection(Box::new(Taken { capture: *capture, asked: wanted.asked })));
             }
-            (Captured::Trouble(failure), _) => kept.push(troubled(&wanted.name, &wanted.asked, &failure)?),
+            (Captured::Trouble(failure), _) => kept.push(troubled(wanted.id, &wanted.name, &wanted.asked, &failure)?),
             (Captured::Dropped, Before::Unknown) => {}
             // Its name is another collection's, which is added if the backup hasn't got it.
             (Captured::Dropped, Before::Captured) if capturing.is_taken(&wanted.name).await? => {
@@ -471,15 +473,19 @@ async fn recapture(
             (Captured::Dropped, Before::Captured) => {
                 let message = "it was dropped after its point in time, and its files were gone before they were copied";
                 let failure = Failure::new(FailureCode::CollectionDropped, message);
-                kept.push(troubled(&wanted.name, &wanted.asked, &failure)?);
+                kept.push(troubled(wanted.id, &wanted.name, &wanted.asked, &failure)?);
             }
         }
     }
     if range.until.is_none() {
         for out in &again.left_out {
-            let code = out.code.unwrap_or(FailureCode::SourceChanged);
-            let asked = Asked::of(&work.backup.selection, &out.collection);
-            kept.push(troubled(&out.collection, &asked, &Failure::new(code, out.reason.clone()))?);
+            match Asked::of(&work.backup.selection, &out.collection) {
+                Asked::ByPattern => kept.push(Found::LeftOut(out.clone())),
+                Asked::ByName(name) => {
+                    let code = out.code.unwrap_or(FailureCode::SourceChanged);
+                    return Err(fatal(code, format!("{name}: {}", out.reason)));
+                }
+            }
         }
     }
     kept.sort_by_cached_key(|line| match line {

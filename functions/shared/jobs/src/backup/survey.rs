@@ -58,7 +58,7 @@ pub(super) struct Survey {
     /// The databases that the selection looks into.
     pub(super) databases: Vec<String>,
     /// Collections that restores made.
-    pub(super) restores: Vec<CollectionName>,
+    pub(super) restores: Vec<(CollectionName, i64)>,
 }
 
 impl Survey {
@@ -81,7 +81,7 @@ pub(super) async fn take(work: &Work<'_>, milvus: &dyn Milvus) -> Step<Survey> {
         for (collection, id) in listing {
             let name = CollectionName::new(database, collection);
             if owned.iter().any(|suffix| name.collection.ends_with(suffix)) {
-                restores.push(name);
+                restores.push((name, id));
             } else if CollectionPattern::selects(selection, &name) {
                 let asked = Asked::of(selection, &name);
                 wanted.push(Wanted { id, name, asked });

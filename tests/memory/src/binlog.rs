@@ -1,7 +1,6 @@
-//! A log as Milvus writes it: a magic number, an event that describes it, and one with the rows, which are text here and
-//! Parquet there (`internal/storage` in `milvus-io/milvus`: `binlog_writer.go`, `event_header.go`, `event_data.go`).
-
-use crate::server::Mark;
+//! A log as Milvus writes it: a magic number, an event that describes it, and one with the rows, which are Parquet there and
+//! whatever a test understands here (`internal/storage` in `milvus-io/milvus`: `binlog_writer.go`, `event_header.go`,
+//! `event_data.go`).
 
 const MAGIC: u32 = 0x00ff_fabc;
 
@@ -21,28 +20,35 @@ const INT64: u32 = 5;
 
 /// What a log is of.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Of {
-    pub(crate) collection: i64,
-    pub(crate) partition: i64,
-    pub(crate) segment: i64,
-    pub(crate) field: i64,
+pub struct Of {
+    /// The collection's id.
+    pub collection: i64,
+    /// The partition's id.
+    pub partition: i64,
+    /// The segment's id.
+    pub segment: i64,
+    /// The field's id.
+    pub field: i64,
 }
 
 /// Whether a log says that its field can't be null, which takes a byte: from 2.5 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nullability {
+pub enum Nullability {
+    /// It says so.
     Told,
+    /// It doesn't.
     Untold,
 }
 
-pub(crate) fn encode(of: Of, nullability: Nullability, marks: &[Mark]) -> Vec<u8> {
-    let values = marks.len() * 8;
+/// A log of values of 64 bits each that were written at these times.
+pub fn encode(of: Of, nullability: Nullability, times: &[u64], payload: &[u8]) -> Vec<u8> {
+    let values = times.len() * 8;
     let extra = match nullability {
         Nullability::Told => format!(r#"{{"nullable":false,"original_size":"{}"}}"#, values + 1),
         Nullability::Untold => format!(r#"{{"original_size":"{values}"}}"#),
     };
-    let times = marks.iter().map(|mark| mark.timestamp);
-    let range = [times.clone().min(), times.max()].map(|time| time.unwrap_or_default().to_le_bytes()).concat();
+    let range = [times.iter().min(), times.iter().max()];
+    let range = range.map(|time| time.copied().unwrap_or_default().to_le_bytes()).concat();
     let mut descriptor = [of.collection, of.partition, of.segment, of.field].map(i64::to_le_bytes).concat();
     descriptor.extend(&range);
     descriptor.extend(INT64.to_le_bytes());
@@ -50,9 +56,7 @@ pub(crate) fn encode(of: Of, nullability: Nullability, marks: &[Mark]) -> Vec<u8
     descriptor.extend(length(extra.len()).to_le_bytes());
     descriptor.extend(extra.into_bytes());
     let mut rows = range;
-    for mark in marks {
-        rows.extend(format!("{} {}\n", mark.key, mark.timestamp).into_bytes());
-    }
+    rows.extend(payload);
     let mut log = MAGIC.to_le_bytes().to_vec();
     for (kind, data) in [(DESCRIPTOR, descriptor), (INSERT, rows)] {
         let (whole, next) = (HEADER + data.len(), log.len() + HEADER + data.len());
@@ -69,16 +73,10 @@ fn length(of: usize) -> u32 {
     u32::try_from(of).expect("logs are small")
 }
 
-/// The rows of a log; `None` for what isn't one.
-pub(crate) fn decode(log: &[u8]) -> Option<Vec<Mark>> {
-    let next = log.get(4 + HEADER - 4..4 + HEADER)?;
+/// The payload of a log; `None` for what isn't one.
+pub fn payload(log: &[u8]) -> Option<&[u8]> {
+    let log = log.strip_prefix(&MAGIC.to_le_bytes())?;
+    let next = log.get(HEADER - 4..HEADER)?;
     let rows = usize::try_from(u32::from_le_bytes(next.try_into().ok()?)).ok()? + HEADER + RANGE;
-    std::str::from_utf8(log.get(rows..)?)
-        .ok()?
-        .lines()
-        .map(|line| {
-            let (key, timestamp) = line.split_once(' ')?;
-            Some(Mark { key: key.parse().ok()?, timestamp: timestamp.parse().ok()? })
-        })
-        .collect()
+    log.get(rows - 4..)
 }

@@ -37,10 +37,7 @@ class Entry:
 
 @dataclass
 class Writer:
-    """Inserts and deletes rows of its own until it is stopped, and keeps a journal.
-
-    No upserts: one that a flush meets under way is half in the cut, its delete without its row (docs/design.md).
-    """
+    """Inserts, upserts and deletes rows of its own until it is stopped, and keeps a journal."""
 
     number: int
     database: str
@@ -69,11 +66,20 @@ class Writer:
                     continue
                 again = set(chance.sample(once, 40))
                 once = [key for key in once if key not in again]
-                self.delete(collection, again)
+                if dice < 0.85:
+                    self.upsert(collection, dict.fromkeys(again, label))
+                else:
+                    self.delete(collection, again)
         except BaseException as error:  # told by the test
             self.error = error
         finally:
             connections.disconnect(alias)
+
+    def upsert(self, collection: Collection, rows: dict[int, str]) -> None:
+        handler = connections._fetch_handler(collection._using)
+        earliest = handler.alloc_timestamp()
+        collection.upsert(columns(rows))
+        self.journal.append(Entry(earliest, handler.alloc_timestamp(), dict(rows)))
 
     def delete(self, collection: Collection, keys: Iterable[int]) -> None:
         """2.3.5 doesn't tell a delete's timestamp: it is between two that are asked for."""

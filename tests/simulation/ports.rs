@@ -529,6 +529,11 @@ impl Milvus for Connection {
         self.about("flush", name, |server, name, now| server.flush(name, now)).await
     }
 
+    async fn is_flushed(&self, name: &CollectionName, flush: &FlushResult) -> Result<bool, MilvusError> {
+        let timestamp = flush.timestamp;
+        self.about("is flushed", name, move |server, name, now| server.is_flushed(name, timestamp, now)).await
+    }
+
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
         self.about("segments", name, |server, name, _| server.segments(name)).await
     }

@@ -695,6 +695,13 @@ impl Server {
         Ok(FlushResult { timestamp, segments })
     }
 
+    /// Some flushes are over at once, and some take up to a second.
+    pub(crate) fn is_flushed(&mut self, name: &CollectionName, timestamp: u64, now: Time) -> Result<bool, MilvusError> {
+        self.found(name)?;
+        let flushed_at = i64::try_from(timestamp >> 18).expect("times are small");
+        Ok(now.timestamp_millis() - flushed_at >= flushed_at % 4 * 300)
+    }
+
     pub(crate) fn segments(&mut self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
         let (lie, named) = (self.lie, self.named.clone());
         let is_listed = |segment: &&Stored| {

@@ -354,7 +354,6 @@ impl MilvusService for Service {
         let (names, has_l0) = (state.faults.flush_names, state.line.has_l0());
         let collection = known!(state, &database, name, api::FlushResponse);
         collection.in_flush = true;
-        collection.flushed_since_listing = true;
         let is_named = |level: SegmentLevel| match level {
             SegmentLevel::L1 => true,
             SegmentLevel::Legacy | SegmentLevel::L2 => names == FlushNames::All,
@@ -387,6 +386,7 @@ impl MilvusService for Service {
         let moment = request.get_ref().flush_ts;
         let is_waiting = collection.segments.iter().any(|s| s.stored_at.is_some() && s.sealed <= moment);
         let flushed = !std::mem::take(&mut collection.in_flush) && !is_waiting;
+        collection.flushed_since_listing |= flushed;
         if flushed {
             for change in std::mem::take(&mut state.faults.after_flush) {
                 state.change(&database, &change);

@@ -78,6 +78,7 @@ pub(crate) struct Collection {
     pub(crate) flushed_at: Option<Instant>,
     /// What a query found at the last flush, by partition.
     pub(crate) rows_at_flush: BTreeMap<String, BTreeSet<i64>>,
+    /// Whether a flush has been over since the last listing.
     pub(crate) flushed_since_listing: bool,
     /// Segments that the last flush sealed and that aren't flushed yet.
     pub(crate) in_flush: bool,

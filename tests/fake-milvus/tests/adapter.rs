@@ -62,6 +62,8 @@ async fn a_flush_brings_rows_and_deletes_to_object_storage_and_names_the_segment
         let milvus = world.milvus().await;
         world.fake.delete("items", DeleteFrom::Partition("new"), 3).await;
         let flushed = milvus.flush(&name("items"), OnRateLimit::Wait).await.unwrap();
+        assert!(!milvus.is_flushed(&name("items"), &flushed).await.unwrap(), "{line:?}: it takes a moment");
+        assert!(milvus.is_flushed(&name("items"), &flushed).await.unwrap(), "{line:?}");
         let segments = milvus.segments(&name("items")).await.unwrap();
         assert!(segments.iter().all(|segment| segment.is_flushed), "{line:?}");
         assert_eq!(ids(&segments, SegmentLevel::Data), flushed.segments.iter().copied().collect(), "{line:?}");

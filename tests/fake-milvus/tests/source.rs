@@ -10,11 +10,11 @@ use milvault_fake_milvus::{Line, Loading};
 use milvault_jobs::{
     Error, Jobs,
     backup::{self, CreateBackup, SourceData, find_data},
-    ports::{Deadline, Objects, ObjectsError, OnRateLimit},
+    ports::{Deadline, Objects, ObjectsError},
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
 };
 use milvault_model::{Backup, BackupKind, BackupState, Instance, Reload, RestoreMode, RestoreState, Storage};
-use world::{ROOT, World, back_up, name};
+use world::{ROOT, World, back_up, flush, name};
 
 /// The instance as if it had been registered with this storage.
 fn registered(world: &World, bucket: &str, root: &str) -> Instance {
@@ -111,9 +111,9 @@ async fn a_segment_that_is_compacted_away_during_the_look_is_no_sign_of_a_wrong_
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 10).await;
         let jobs = world.jobs().await;
-        world.milvus().await.flush(&name("items"), OnRateLimit::Wait).await.unwrap();
+        flush(world.milvus().await.as_ref(), &name("items")).await;
         world.milvus().await.segments(&name("items")).await.unwrap();
-        world.milvus().await.flush(&name("items"), OnRateLimit::Wait).await.unwrap();
+        flush(world.milvus().await.as_ref(), &name("items")).await;
         // The look's first listing names a segment whose files are gone when it looks for them.
         world.fake.set(|faults| faults.collect_after_listing = 1).await;
         let before = world.fake.logs("items").await;

@@ -38,11 +38,8 @@ use crate::{
 /// A describe of 16,000 collections or of thousands of segments is larger than the 4 MB that gRPC allows by default.
 const LARGEST_ANSWER: usize = 256 << 20;
 
-/// A flush that takes longer is tried again as a whole.
-const FLUSH_LIMIT: Duration = Duration::from_secs(120);
-const FLUSH_POLL: Duration = Duration::from_millis(200);
-/// How often a flush that takes long is checked to be of the same collection.
-const SAME_COLLECTION: Duration = Duration::from_secs(2);
+/// How long a flush that came too early is tried again.
+const RATE_LIMIT: Duration = Duration::from_secs(120);
 /// The first pause before a flush that came too early is tried again; it doubles up to the longest. By default, a
 /// collection may be flushed once in ten seconds, from 2.3.9 on (`pkg/util/paramtable/quota_param.go`).
 const RATE_PAUSE: Duration = Duration::from_secs(1);
@@ -346,37 +343,6 @@ impl Server {
         Ok(FlushResult { timestamp, segments })
     }
 
-    /// Waits until a flush is over: its segments are in object storage, and every channel has been read and stored up
-    /// to its timestamp, so that L0 segments with earlier deletes are there too.
-    async fn flushed(&self, name: &CollectionName, id: i64, flush: &FlushResult) -> Result<(), MilvusError> {
-        let began = Instant::now();
-        let mut looked = began;
-        loop {
-            let message = api::GetFlushStateRequest {
-                segment_i_ds: flush.segments.clone(),
-                flush_ts: flush.timestamp,
-                db_name: name.database.clone(),
-                collection_name: name.collection.clone(),
-            };
-            let answer = self.client().get_flush_state(self.request(&name.database, message)).await;
-            let answer = answer.map_err(|status| transport(&status))?.into_inner();
-            self.check_for(answer.status.as_ref(), name).await?;
-            if answer.flushed {
-                return Ok(());
-            }
-            if began.elapsed() > FLUSH_LIMIT {
-                let limit = FLUSH_LIMIT.as_secs();
-                return Err(MilvusError::NotReady(format!("the flush of {name} isn't over after {limit} s")));
-            }
-            // A collection that was dropped or renamed meanwhile is never flushed under this name.
-            if looked.elapsed() > SAME_COLLECTION {
-                self.require_same(name, id).await?;
-                looked = Instant::now();
-            }
-            sleep(FLUSH_POLL).await;
-        }
-    }
-
     /// Whether the name stands for the collection with this id, as it did before.
     async fn require_same(&self, name: &CollectionName, id: i64) -> Result<(), MilvusError> {
         match self.describe_raw(name).await?.collection_id {
@@ -654,21 +620,32 @@ impl Milvus for Server {
     }
 
     async fn flush(&self, name: &CollectionName, on_limit: OnRateLimit) -> Result<FlushResult, MilvusError> {
-        let id = self.describe_raw(name).await?.collection_id;
         let began = Instant::now();
         let mut pause = RATE_PAUSE;
-        let flush = loop {
+        loop {
             match self.seal(name).await {
-                Err(MilvusError::RateLimited(_)) if on_limit == OnRateLimit::Wait && began.elapsed() < FLUSH_LIMIT => {
+                Err(MilvusError::RateLimited(_)) if on_limit == OnRateLimit::Wait && began.elapsed() < RATE_LIMIT => {
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_RATE_PAUSE);
                 }
-                result => break result?,
+                result => return result,
             }
+        }
+    }
+
+    /// Its segments are in object storage, and every channel has been read and stored up to its timestamp, so that L0
+    /// segments with earlier deletes are there too.
+    async fn is_flushed(&self, name: &CollectionName, flush: &FlushResult) -> Result<bool, MilvusError> {
+        let message = api::GetFlushStateRequest {
+            segment_i_ds: flush.segments.clone(),
+            flush_ts: flush.timestamp,
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
         };
-        self.flushed(name, id, &flush).await?;
-        self.require_same(name, id).await?;
-        Ok(flush)
+        let answer = self.client().get_flush_state(self.request(&name.database, message)).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        self.check_for(answer.status.as_ref(), name).await?;
+        Ok(answer.flushed)
     }
 
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {

@@ -16,7 +16,7 @@ use milvault_fake_milvus::{Access, DataBucket, FakeMilvus, Line};
 use milvault_jobs::{
     Jobs, Ports, Settings, SnapshotBuckets,
     backup::{self, CreateBackup},
-    ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, Write},
+    ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, OnRateLimit, Write},
     snapshot,
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds, binlog};
@@ -280,8 +280,8 @@ struct Event {
     timestamp: u64,
 }
 
-/// The logs in the snapshot bucket: by the key below the root path that they had in the source.
-async fn stored_logs(world: &World) -> BTreeMap<String, Vec<Event>> {
+/// The copies of a collection's logs in the snapshot bucket, by their source keys.
+async fn copies_of(world: &World, collection: i64) -> BTreeMap<String, String> {
     let (objects, bucket) = (world.objects.as_ref(), &world.snapshots);
     let (mut found, mut after) = (BTreeMap::new(), None);
     loop {
@@ -289,14 +289,21 @@ async fn stored_logs(world: &World) -> BTreeMap<String, Vec<Event>> {
         for object in &listing.objects {
             let body = objects.get(bucket, &object.key).await.unwrap().unwrap();
             let Some((source, log)) = copy_of(&body) else { continue };
-            let log: Log = serde_json::from_str(log).unwrap();
-            assert!(found.insert(source.to_owned(), log.events).is_none(), "{source} is there twice");
+            if source.split('/').nth(1) == Some(&collection.to_string()) {
+                assert!(found.insert(source.to_owned(), log.to_owned()).is_none(), "{source} is there twice");
+            }
         }
         after = listing.objects.last().map(|object| object.key.clone());
         if !listing.more {
             return found;
         }
     }
+}
+
+/// Flushes a collection, and waits until that is over.
+pub async fn flush(milvus: &dyn Milvus, name: &CollectionName) {
+    let flush = milvus.flush(name, OnRateLimit::Wait).await.unwrap();
+    while !milvus.is_flushed(name, &flush).await.unwrap() {}
 }
 
 /// The source key and the content of a log's copy; `None` for what is none.
@@ -310,21 +317,23 @@ pub fn copy_of(body: &[u8]) -> Option<(&str, &str)> {
 pub async fn content(world: &World, capture: &CollectionCapture) -> BTreeMap<String, BTreeSet<i64>> {
     let (mut rows, mut deleted) = (Vec::new(), BTreeMap::<i64, u64>::new());
     let mut folders = BTreeMap::<i64, String>::new();
-    for (key, events) in stored_logs(world).await {
+    for (key, log) in copies_of(world, capture.id).await {
         let parts: Vec<&str> = key.split('/').collect();
-        let [kind, collection, partition, segment] = parts[..4] else { panic!("{key}") };
+        let [kind, _, partition, segment] = parts[..4] else { panic!("{key}") };
         let (partition, segment): (i64, i64) = (partition.parse().unwrap(), segment.parse().unwrap());
-        if collection != capture.id.to_string() || !capture.segments.iter().any(|known| known.id == segment) {
+        // Every field has all of the rows: one of them tells.
+        let tells = kind == "delta_log" || *folders.entry(segment).or_insert_with(|| parts[4].to_owned()) == parts[4];
+        if !tells || !capture.segments.iter().any(|known| known.id == segment) {
             continue;
         }
-        let at_its_moment = events.into_iter().filter(|event| event.timestamp <= capture.flush_timestamp);
+        let log: Log = serde_json::from_str(&log).unwrap();
+        let at_its_moment = log.events.into_iter().filter(|event| event.timestamp <= capture.flush_timestamp);
         if kind == "delta_log" {
             for delete in at_its_moment {
                 let at = deleted.entry(delete.key).or_default();
                 *at = delete.timestamp.max(*at);
             }
-        } else if *folders.entry(segment).or_insert_with(|| parts[4].to_owned()) == parts[4] {
-            // Every field has all of the rows: one of them tells.
+        } else {
             rows.extend(at_its_moment.map(|row| (partition, row)));
         }
     }

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -26,8 +27,15 @@ use crate::{
 /// collections that it has that it doesn't, for some seconds.
 const PATIENCE: TimeDelta = TimeDelta::seconds(30);
 
-/// How long a collection is flushed again because what compactions did to its segments can't be told.
-const UNSETTLED: TimeDelta = TimeDelta::seconds(60);
+/// How long a collection is flushed again because compactions may have removed rows while it was.
+const UNSETTLED: TimeDelta = TimeDelta::seconds(180);
+
+/// A flush that takes longer is tried again as a whole.
+const FLUSH_LIMIT: TimeDelta = TimeDelta::seconds(120);
+
+/// The first pause between two looks at a flush; it doubles up to the longest.
+const FLUSH_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_FLUSH_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many times in a row a collection is followed to another name.
 const RENAMES: u32 = 5;
@@ -176,17 +184,18 @@ impl<'a> Capturing<'a> {
     /// again.
     async fn describe_and_flush(&self, id: i64, name: &CollectionName) -> Result<Option<CollectionCapture>, Short> {
         let mut description = self.describe(id, name).await?;
-        let earlier = rows_of(&self.segments(id, name).await?);
+        let first = self.flush(id, name, OnRateLimit::Wait).await?;
         // Rows that end by themselves leave no trace when they do.
         let ends = description.properties.iter().any(|(key, _)| key == TIME_TO_LIVE);
         let countable = !ends && matches!(description.loaded, Loaded::Whole { .. });
-        let moment = flush(self.milvus, name, countable).await?;
-        // What the flush named isn't all that belongs to it: newer servers leave out what they sealed by themselves, and
-        // compact what they named at once. The listing has all of it.
-        let segments = self.segments(id, name).await?;
-        if !are_of_the_moment(&earlier, &moment.flushed, &segments) {
+        let (moment, before) = match countable {
+            true => self.count_and_flush_again(id, name, first).await?,
+            false => (first, None),
+        };
+        if !moment.trace.has_all_of(&moment.flush.segments) {
             return Ok(None);
         }
+        let segments = moment.segments;
         if !are_described(&segments, &description) {
             // A partition was made meanwhile.
             description = self.describe(id, name).await?;
@@ -194,15 +203,12 @@ impl<'a> Capturing<'a> {
                 return Ok(None);
             }
         }
-        let mut counted = match &moment.before {
-            Some(before) => self.count(name, before, &moment.flushed, &earlier, &segments).await?,
+        let mut counted = match before {
+            Some(before) => self.count(id, name, &before, &moment.flush, &segments).await?,
             None => None,
         };
-        // The segments say whose they are; a count, and a list of none, are this collection's if it still has the name.
-        if (counted.is_some() || segments.is_empty()) && self.milvus.collection_id(name).await? != Some(id) {
-            if segments.is_empty() {
-                return Err(Short::Elsewhere);
-            }
+        // The segments say whose they are; a count is this collection's if it still has the name.
+        if counted.is_some() && self.milvus.collection_id(name).await? != Some(id) {
             counted = None;
         }
         let segments: Vec<Segment> = segments
@@ -226,26 +232,112 @@ impl<'a> Capturing<'a> {
                 )));
             }
         }
-        Ok(Some(assemble(description, moment.flushed.timestamp, segments, counted)))
+        Ok(Some(assemble(description, moment.flush.timestamp, segments, counted)))
+    }
+
+    /// Flushes, waits until that is over, and follows what becomes of the segments meanwhile.
+    ///
+    /// What the flush names isn't all that belongs to it: newer servers leave out what they sealed by themselves, and
+    /// compact what they named at once. The listing after it has all.
+    async fn flush(&self, id: i64, name: &CollectionName, on_limit: OnRateLimit) -> Result<Moment, Short> {
+        let clock = &self.jobs.ports.clock;
+        let mut trace = Trace::begin(&self.segments(id, name).await?);
+        let mut flush = self.milvus.flush(name, on_limit).await?;
+        let began = clock.now();
+        let (mut pause, mut is_over) = (FLUSH_PAUSE, false);
+        loop {
+            let is_flushed = is_over || self.milvus.is_flushed(name, &flush).await?;
+            let segments = self.segments(id, name).await?;
+            trace.follow(&segments, &flush.segments);
+            let unflushed = || segments.iter().filter(|segment| !segment.is_flushed).map(|segment| segment.id);
+            if is_flushed && !is_over {
+                // A write that was under way has its timestamp from before the flush, and may have come into a segment
+                // that was made after it: 2.3.5 gives a write its timestamp first (`internal/proxy/task_insert.go`).
+                flush.segments.extend(unflushed());
+                is_over = true;
+            }
+            if is_over && !unflushed().any(|id| flush.segments.contains(&id)) {
+                return Ok(Moment { flush, segments, trace });
+            }
+            if clock.now() - began > FLUSH_LIMIT {
+                let limit = FLUSH_LIMIT.num_seconds();
+                return Err(MilvusError::NotReady(format!("the flush of {name} isn't over after {limit} s")).into());
+            }
+            clock.sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_FLUSH_PAUSE);
+        }
+    }
+
+    /// Counts the rows after a flush, and flushes once more.
+    ///
+    /// From 2.3.9 on, a server takes one flush in ten seconds of each collection by default. Nobody has to wait for an
+    /// exact count: if the server won't have the second flush yet, the first one is the point in time, and an upper bound
+    /// is known.
+    async fn count_and_flush_again(
+        &self,
+        id: i64,
+        name: &CollectionName,
+        first: Moment,
+    ) -> Result<(Moment, Option<Observation>), Short> {
+        let rows = match self.milvus.count(name).await {
+            Ok(rows) => rows,
+            Err(MilvusError::Unreachable(reason)) => return Err(MilvusError::Unreachable(reason).into()),
+            Err(_) => return Ok((first, None)),
+        };
+        match self.flush(id, name, OnRateLimit::GiveUp).await {
+            Ok(second) => Ok((second, Some(Observation { rows, segments: first.known() }))),
+            Err(Short::Error(MilvusError::RateLimited(_))) => Ok((first, None)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Counts the rows, if they can be counted; a collection that lost its name meanwhile can't.
     async fn count(
         &self,
+        id: i64,
         name: &CollectionName,
         before: &Observation,
-        flushed: &FlushResult,
-        earlier: &HashMap<i64, u64>,
+        flush: &FlushResult,
         segments: &[Segment],
     ) -> Result<Option<Counted>, MilvusError> {
-        match count_rows(self.milvus, name, before, flushed, earlier, segments).await {
-            Err(MilvusError::Unreachable(reason)) => Err(MilvusError::Unreachable(reason)),
+        match self.count_rows(id, name, before, flush, segments).await {
+            Err(Short::Error(MilvusError::Unreachable(reason))) => Err(MilvusError::Unreachable(reason)),
             // Whatever it is, the rows are captured without it.
-            Err(error) => {
+            Err(Short::Error(error)) => {
                 tracing::info!(%error, collection = %name, "rows can't be counted");
                 Ok(None)
             }
-            counted => counted,
+            Err(Short::Elsewhere | Short::Trouble(_)) => Ok(None),
+            Ok(counted) => Ok(counted),
+        }
+    }
+
+    /// The rows at the point in time, if that can be known: Milvus counts only the present.
+    ///
+    /// Of three flushes around the two counts, the later ones name no segment that the first didn't, or that wasn't there
+    /// before: so nothing was inserted from the first to the last, and equal counts mean that nothing was deleted between
+    /// them, with the point in time in their middle. What is found by then was there at the point in time too. A flush that
+    /// seals nothing costs a tenth of a second.
+    async fn count_rows(
+        &self,
+        id: i64,
+        name: &CollectionName,
+        before: &Observation,
+        flush: &FlushResult,
+        listed: &[Segment],
+    ) -> Result<Option<Counted>, Short> {
+        let names_no_more = |flush: &FlushResult| flush.segments.iter().all(|id| before.segments.contains(id));
+        let lists_no_more = rows_of(listed).keys().all(|id| before.segments.contains(id));
+        if !names_no_more(flush) || !lists_no_more || self.milvus.count(name).await? != before.rows {
+            return Ok(None);
+        }
+        let sample = self.milvus.some_keys(name, SAMPLE).await?;
+        match self.flush(id, name, OnRateLimit::GiveUp).await {
+            Ok(after) if names_no_more(&after.flush) => {
+                Ok(Some(Counted { rows: before.rows, sample: within(SAMPLE_BYTES, sample) }))
+            }
+            Ok(_) | Err(Short::Error(MilvusError::RateLimited(_))) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -254,28 +346,64 @@ impl<'a> Capturing<'a> {
         if description.id == id { Ok(description) } else { Err(Short::Elsewhere) }
     }
 
+    /// The collection's segments; of none, the name says whose they aren't.
     async fn segments(&self, id: i64, name: &CollectionName) -> Result<Vec<Segment>, Short> {
         let segments = self.milvus.segments(name).await?;
-        match segments.iter().all(|segment| segment.collection_id == id) {
-            true => Ok(segments),
-            false => Err(Short::Elsewhere),
-        }
+        let is_ours = match segments.is_empty() {
+            true => self.milvus.collection_id(name).await? == Some(id),
+            false => segments.iter().all(|segment| segment.collection_id == id),
+        };
+        if is_ours { Ok(segments) } else { Err(Short::Elsewhere) }
     }
 }
 
-/// Whether the listed segments surely have every row of the flush's moment.
+/// A point in time, with the segments that were listed once its flush was over.
+struct Moment {
+    flush: FlushResult,
+    segments: Vec<Segment>,
+    trace: Trace,
+}
+
+impl Moment {
+    /// The segments that were there, or that the flush named.
+    fn known(self) -> HashSet<i64> {
+        self.trace.before.into_iter().chain(self.flush.segments).collect()
+    }
+}
+
+/// What became of a collection's segments, told from one listing after the other.
 ///
-/// A compaction writes a new segment, without the rows whose deletes were flushed before it, and these may be deletes of
-/// after the moment. So nothing is lost if every segment of before is still there, or if the new ones have as many rows as
-/// those that they replaced.
-fn are_of_the_moment(earlier: &HashMap<i64, u64>, flushed: &FlushResult, segments: &[Segment]) -> bool {
-    let listed = rows_of(segments);
-    let is_known = |id: &i64| earlier.contains_key(id) || flushed.segments.contains(id);
-    let lost: u64 = earlier.iter().filter(|(id, _)| !listed.contains_key(id)).map(|(_, rows)| rows).sum();
-    let gained: u64 = listed.iter().filter(|(id, _)| !is_known(id)).map(|(_, rows)| rows).sum();
-    // One that the flush sealed: nobody has said how many rows it had.
-    let is_unknown = flushed.segments.iter().any(|id| !listed.contains_key(id) && !earlier.contains_key(id));
-    !is_unknown && (lost == 0 || lost == gained)
+/// A compaction writes a new segment without the rows that are deleted by then, and that may be by deletes after the point
+/// in time. So the listing has every row if no segment vanished since the flush began, or if as many rows came as went.
+struct Trace {
+    before: HashSet<i64>,
+    /// Every segment that was listed with all of its rows.
+    seen: HashSet<i64>,
+    last: HashMap<i64, u64>,
+    is_whole: bool,
+}
+
+impl Trace {
+    fn begin(listed: &[Segment]) -> Self {
+        let last = rows_of(listed);
+        Self { before: last.keys().copied().collect(), seen: flushed(listed), last, is_whole: true }
+    }
+
+    /// What the flush named has come without being a compaction's.
+    fn follow(&mut self, listed: &[Segment], named: &[i64]) {
+        let now = rows_of(listed);
+        let lost: u64 = self.last.iter().filter(|(id, _)| !now.contains_key(id)).map(|(_, rows)| rows).sum();
+        let is_new = |id: &i64| !self.last.contains_key(id) && !named.contains(id);
+        let gained: u64 = now.iter().filter(|(id, _)| is_new(id)).map(|(_, rows)| rows).sum();
+        self.is_whole &= lost == 0 || lost == gained;
+        self.seen.extend(flushed(listed));
+        self.last = now;
+    }
+
+    /// Whether every row of these segments, and of those that were there before, is in the last listing.
+    fn has_all_of(&self, named: &[i64]) -> bool {
+        self.is_whole && named.iter().all(|id| self.seen.contains(id))
+    }
 }
 
 /// Why a collection isn't captured under a name.
@@ -296,6 +424,11 @@ impl From<MilvusError> for Short {
     }
 }
 
+/// The segments that are in object storage whole.
+fn flushed(segments: &[Segment]) -> HashSet<i64> {
+    segments.iter().filter(|segment| segment.is_flushed).map(|segment| segment.id).collect()
+}
+
 /// The segments with rows that are in object storage, and how many rows each has.
 fn rows_of(segments: &[Segment]) -> HashMap<i64, u64> {
     let data = segments.iter().filter(|segment| segment.is_flushed && segment.level == SegmentLevel::Data);
@@ -308,76 +441,16 @@ fn are_described(segments: &[Segment], description: &CollectionDescription) -> b
     data.map(|s| s.partition_id).all(|id| description.partitions.iter().any(|partition| partition.id == id))
 }
 
-/// A point in time, and what was seen just before it.
-struct Moment {
-    flushed: FlushResult,
-    before: Option<Observation>,
-}
-
-/// Rows that queries see, and the segments that the flush just before named.
+/// Rows that queries saw after a flush, and the segments that there were by then.
 struct Observation {
     rows: u64,
     segments: HashSet<i64>,
-}
-
-/// Flushes; twice, with a count between, where rows can be counted.
-///
-/// From 2.3.9 on, a server takes one flush in ten seconds of each collection by default. Nobody has to wait for an exact
-/// count: if the server won't have the second flush yet, the first one is the point in time, and an upper bound is known.
-async fn flush(milvus: &dyn Milvus, name: &CollectionName, countable: bool) -> Result<Moment, MilvusError> {
-    let first = milvus.flush(name, OnRateLimit::Wait).await?;
-    if !countable {
-        return Ok(Moment { flushed: first, before: None });
-    }
-    let rows = match milvus.count(name).await {
-        Ok(rows) => rows,
-        Err(MilvusError::Unreachable(reason)) => return Err(MilvusError::Unreachable(reason)),
-        Err(_) => return Ok(Moment { flushed: first, before: None }),
-    };
-    match milvus.flush(name, OnRateLimit::GiveUp).await {
-        Ok(second) => {
-            let segments = first.segments.into_iter().collect();
-            Ok(Moment { flushed: second, before: Some(Observation { rows, segments }) })
-        }
-        Err(MilvusError::RateLimited(_)) => Ok(Moment { flushed: first, before: None }),
-        Err(error) => Err(error),
-    }
 }
 
 /// What is known of the rows at the point in time.
 struct Counted {
     rows: u64,
     sample: Vec<PrimaryKey>,
-}
-
-/// The rows at the point in time, if that can be known: Milvus counts only the present.
-///
-/// Of three flushes around the two counts, the later ones name no segment that the first didn't, or that wasn't there
-/// before: so nothing was inserted from the first to the last, and equal counts mean that nothing was deleted between
-/// them, with the point in time in their middle. What is found by then was there at the point in time too. A flush that
-/// seals nothing costs a tenth of a second.
-async fn count_rows(
-    milvus: &dyn Milvus,
-    name: &CollectionName,
-    before: &Observation,
-    flushed: &FlushResult,
-    earlier: &HashMap<i64, u64>,
-    listed: &[Segment],
-) -> Result<Option<Counted>, MilvusError> {
-    let known: HashSet<i64> = before.segments.iter().chain(earlier.keys()).copied().collect();
-    let names_no_more = |flush: &FlushResult| flush.segments.iter().all(|id| known.contains(id));
-    let lists_no_more = rows_of(listed).keys().all(|id| known.contains(id));
-    if !names_no_more(flushed) || !lists_no_more || milvus.count(name).await? != before.rows {
-        return Ok(None);
-    }
-    let sample = milvus.some_keys(name, SAMPLE).await?;
-    match milvus.flush(name, OnRateLimit::GiveUp).await {
-        Ok(after) => {
-            Ok(names_no_more(&after).then(|| Counted { rows: before.rows, sample: within(SAMPLE_BYTES, sample) }))
-        }
-        Err(MilvusError::RateLimited(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// As many of the keys as take so many bytes.
@@ -466,27 +539,34 @@ mod tests {
         rows.iter().map(segment).collect()
     }
 
-    fn settled(earlier: &[(i64, u64)], named: &[i64], listed: &[(i64, u64)]) -> bool {
-        let flushed = FlushResult { timestamp: 1, segments: named.to_vec() };
-        are_of_the_moment(&rows_of(&segments(earlier)), &flushed, &segments(listed))
+    /// Whether the last of these listings has all rows of the first, and of the segments that the flush named.
+    fn has_all(named: &[i64], listings: &[&[(i64, u64)]]) -> bool {
+        let mut trace = Trace::begin(&segments(listings[0]));
+        for listing in &listings[1..] {
+            trace.follow(&segments(listing), named);
+        }
+        trace.has_all_of(named)
     }
 
     #[test]
-    fn segments_of_before_that_are_all_there_or_replaced_by_as_many_rows_are_those_of_the_moment() {
-        assert!(settled(&[(1, 10)], &[2], &[(1, 10), (2, 5)]));
+    fn segments_that_are_still_there_or_replaced_by_as_many_rows_have_all_rows() {
+        assert!(has_all(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)]]));
         // One that the flush didn't name, or that is of later.
-        assert!(settled(&[(1, 10)], &[2], &[(1, 10), (2, 5), (3, 7)]));
+        assert!(has_all(&[2], &[&[(1, 10)], &[(1, 10), (2, 5), (3, 7)]]));
         // Sorted, or merged with another.
-        assert!(settled(&[(1, 10)], &[2], &[(2, 5), (3, 10)]));
-        assert!(settled(&[(1, 10), (4, 6)], &[2], &[(2, 5), (3, 16)]));
-        assert!(settled(&[], &[], &[]));
+        assert!(has_all(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)], &[(2, 5), (3, 10)]]));
+        assert!(has_all(&[2], &[&[(1, 10), (4, 6)], &[(2, 5), (3, 16)], &[(5, 21)]]));
+        // One is sorted after another one was stored.
+        assert!(has_all(&[2], &[&[(1, 10)], &[(1, 10), (2, 5), (6, 8)], &[(2, 5), (3, 10), (6, 8)]]));
+        assert!(has_all(&[], &[&[], &[]]));
     }
 
     #[test]
     fn rows_that_a_compaction_removed_may_be_of_the_moment() {
-        assert!(!settled(&[(1, 10)], &[2], &[(2, 5), (3, 9)]));
-        assert!(!settled(&[(1, 10)], &[2], &[(2, 5)]));
+        assert!(!has_all(&[2], &[&[(1, 10)], &[(2, 5), (3, 9)]]));
+        assert!(!has_all(&[], &[&[(1, 10)], &[]]));
+        assert!(!has_all(&[], &[&[(1, 10)], &[(3, 9)], &[(4, 9)]]));
         // How many rows it had isn't known.
-        assert!(!settled(&[(1, 10)], &[2], &[(1, 10), (3, 5)]));
+        assert!(!has_all(&[2], &[&[(1, 10)], &[(1, 10), (3, 5)]]));
     }
 }

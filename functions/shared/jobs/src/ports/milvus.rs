@@ -252,9 +252,11 @@ pub trait Milvus: Send + Sync {
     /// Everything about the collection that has this name now; all of it is of one collection.
     async fn describe(&self, name: &CollectionName) -> Result<CollectionDescription, MilvusError>;
 
-    /// Seals what is growing and waits until it is in object storage, deletes included. Once the name doesn't stand for
-    /// the collection any more that it stood for when the flush began, there is [`MilvusError::NoCollection`].
+    /// Seals what is growing. It is over once [`Milvus::is_flushed`].
     async fn flush(&self, name: &CollectionName, on_limit: OnRateLimit) -> Result<FlushResult, MilvusError>;
+
+    /// Whether a flush is over: all rows and deletes up to its timestamp are in object storage.
+    async fn is_flushed(&self, name: &CollectionName, flush: &FlushResult) -> Result<bool, MilvusError>;
 
     /// The persistent segments, L0 segments included, those of dropped rows excepted.
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError>;

@@ -120,7 +120,7 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
                 }],
             }),
             survey: Some(pages()),
-            troubled: vec![Troubled { collection: i64::MIN, since: odd(at) }],
+            troubled: vec![Troubled { collection: i64::MIN, since: odd(at), tried: odd(at) }],
             ..Flushing::default()
         }),
         BackupPhase::Plan(Planning {

@@ -94,14 +94,17 @@ class MilvusProxy:
         return self.after.once(flushed, act)
 
     def once_listed(self, names: Iterable[str], act: Callable[[], object]) -> Moment:
-        """Acts when the segments of each of these collections were listed, all of them flushed."""
+        """Acts when the segments of each of these collections were listed after a flush of it, all of them flushed."""
         pending = set(names)
+        over: set[str] = set()
 
         def listed(method: str, asked: Any, answer: Any) -> bool:
+            if method == "GetFlushState" and answer.flushed:
+                over.update(named(asked))
             if method == "GetPersistentSegmentInfo":
                 states = {info.state for info in answer.infos}
                 if states == {SegmentState.Flushed}:
-                    pending.difference_update(named(asked))
+                    pending.difference_update(over.intersection(named(asked)))
                     return not pending
             return False
 

@@ -13,8 +13,8 @@ use std::{
 use chrono::TimeDelta;
 use futures::FutureExt;
 use milvault_jobs::ports::{
-    Bucket, CollectionDescription, FlushResult, GarbageHold, ImportStatus, ImportTasks, InsertLog, MilvusError,
-    Objects, Pace, PutMode, Segment, SegmentFiles,
+    Bucket, CollectionDescription, FlushResult, FlushTells, GarbageHold, ImportStatus, ImportTasks, InsertLog,
+    MilvusError, Objects, Pace, PutMode, Segment, SegmentFiles,
 };
 use milvault_memory::{
     MemoryObjects,
@@ -692,7 +692,13 @@ impl Server {
         let (id, segments) = (collection.id, named.map(|segment| segment.id).collect::<Vec<_>>());
         self.journal.flush(id, timestamp);
         self.named.extend(&segments);
-        Ok(FlushResult { timestamp, segments })
+        let (sealed, flushed) = segments.into_iter().partition(|id| sealed.contains(id));
+        let tells = match (self.habits.hides_sealed_for, self.habits.has_l0) {
+            (0, true) => FlushTells::All,
+            (0, false) => FlushTells::AllButDeletes,
+            _ => FlushTells::Some,
+        };
+        Ok(FlushResult { timestamp, sealed, flushed, tells })
     }
 
     /// Some flushes are over at once, and some take up to a second.

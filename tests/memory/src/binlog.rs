@@ -69,6 +69,7 @@ pub fn encode(of: Of, nullability: Nullability, times: &[u64], payload: &[u8]) -
     log
 }
 
+#[expect(clippy::expect_used, reason = "a test has no log of 4 GiB")]
 fn length(of: usize) -> u32 {
     u32::try_from(of).expect("logs are small")
 }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::DateTime;
 use milvault_jobs::ports::{
-    CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus, MilvusError,
-    OnRateLimit, Pace, Segment, SegmentFiles,
+    CollectionDescription, FlushResult, FlushTells, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus,
+    MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
     Capabilities, Capability, CollectionCapture, CollectionName, FieldCapture, FieldPresence, IndexCapture, Loaded,
@@ -338,9 +338,18 @@ impl Server {
             timestamp => timestamp,
         };
         let take = |ids: Option<milvus::proto::schema::LongArray>| ids.map(|ids| ids.data).unwrap_or_default();
-        let mut segments = take(answer.coll_seg_i_ds.remove(&name.collection));
-        segments.extend(take(answer.flush_coll_seg_i_ds.remove(&name.collection)));
-        Ok(FlushResult { timestamp, segments })
+        let capabilities = self.capabilities().await?;
+        let tells = match (capabilities.has(Capability::SealsByItself), capabilities.has(Capability::LevelZero)) {
+            (true, _) => FlushTells::Some,
+            (false, true) => FlushTells::All,
+            (false, false) => FlushTells::AllButDeletes,
+        };
+        Ok(FlushResult {
+            timestamp,
+            sealed: take(answer.coll_seg_i_ds.remove(&name.collection)),
+            flushed: take(answer.flush_coll_seg_i_ds.remove(&name.collection)),
+            tells,
+        })
     }
 
     /// Whether the name stands for the collection with this id, as it did before.
@@ -637,7 +646,7 @@ impl Milvus for Server {
     /// segments with earlier deletes are there too.
     async fn is_flushed(&self, name: &CollectionName, flush: &FlushResult) -> Result<bool, MilvusError> {
         let message = api::GetFlushStateRequest {
-            segment_i_ds: flush.segments.clone(),
+            segment_i_ds: flush.named().collect(),
             flush_ts: flush.timestamp,
             db_name: name.database.clone(),
             collection_name: name.collection.clone(),

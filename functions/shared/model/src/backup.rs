@@ -254,6 +254,8 @@ pub struct Troubled {
     pub collection: i64,
     /// Since when.
     pub since: Time,
+    /// When it was last tried.
+    pub tried: Time,
 }
 
 /// A collection whose files don't explain its rows.

@@ -36,6 +36,14 @@ pub enum Capability {
     /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
     /// has one storage version).
     StorageV2,
+    /// Deletes are in segments of their own, of level L0, until a compaction brings them to the rows' segments.
+    ///
+    /// `internal/datacoord/services.go` (`SaveBinlogPaths`); pull request 27349 of the 2.4 line.
+    LevelZero,
+    /// A flush names only some of the segments that it stores: not those that the server has sealed by itself.
+    ///
+    /// `internal/streamingnode/server/wal/interceptors/shard/shards/partition_manager.go`, 2.6.
+    SealsByItself,
     /// Fields are added to collections that have rows: segments of before have no logs of them.
     ///
     /// `internal/rootcoord/add_field_task.go`.
@@ -46,11 +54,11 @@ impl Capability {
     /// The first version with it, as `[major, minor, patch]`.
     fn since(self) -> [u32; 3] {
         match self {
-            Self::HybridImportEnd => [2, 4, 0],
+            Self::HybridImportEnd | Self::LevelZero => [2, 4, 0],
             Self::DescribeDatabase => [2, 4, 3],
             Self::Rbac => [2, 4, 10],
             Self::SegmentFiles => [2, 5, 8],
-            Self::StorageV2 | Self::AddedFields => [2, 6, 0],
+            Self::StorageV2 | Self::SealsByItself | Self::AddedFields => [2, 6, 0],
         }
     }
 }

@@ -47,7 +47,7 @@ pub use snapshot::{
     CollectionCapture, Completeness, CountKind, DatabaseCapture, FieldCapture, FieldPresence, IndexCapture, LeftOut,
     LeftOutCause, Loaded, Manifest, ObjectEntry, ObjectKey, Origin, PageRef, PartitionCapture, PrimaryKey, Principal,
     RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion, TIME_TO_LIVE, Totals,
-    Visibility,
+    Visibility, Written,
 };
 pub use usage::{
     Account, AccountError, Charge, Correction, CorrectionId, Currency, Hour, Metered, Month, Price, Prices,

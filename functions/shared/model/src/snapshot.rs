@@ -497,6 +497,20 @@ pub struct SegmentCapture {
     /// How its logs are laid out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub storage: StorageVersion,
+    /// When its rows were written.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub written: Written,
+}
+
+/// When a segment's rows were written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Written {
+    /// Some of them, or all, before the point in time.
+    #[default]
+    Before,
+    /// That isn't known: it may be one that was made later.
+    Unknown,
 }
 
 /// What a segment holds.

@@ -13,19 +13,22 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta};
 use milvault_model::{
     CollectionCapture, CollectionName, Failure, FailureCode, Loaded, PrimaryKey, RowCount, SegmentCapture,
-    SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled,
+    SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled, Written,
 };
 
 use super::{survey::Wanted, work::Work};
 use crate::{
     Jobs,
-    ports::{CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment},
+    ports::{CollectionDescription, FlushResult, FlushTells, Milvus, MilvusError, OnRateLimit, Segment},
     slice::backoff,
 };
 
 /// How long a collection is tried that can't be captured though the server answers: one that is starting says of
 /// collections that it has that it doesn't, for some seconds.
 const PATIENCE: TimeDelta = TimeDelta::seconds(30);
+
+/// A collection that wasn't tried for so long, because the slice ended or the network failed, has its patience anew.
+const FORGIVEN: TimeDelta = TimeDelta::seconds(20);
 
 /// How long a collection is flushed again because compactions may have removed rows while it was.
 const UNSETTLED: TimeDelta = TimeDelta::seconds(180);
@@ -60,8 +63,8 @@ pub(super) enum Captured {
 pub(super) struct Capturing<'a> {
     jobs: &'a Jobs,
     milvus: &'a dyn Milvus,
-    /// Collections that can't be captured for now, by id, and since when.
-    troubled: Mutex<BTreeMap<i64, Time>>,
+    /// Collections that can't be captured for now, by id.
+    troubled: Mutex<BTreeMap<i64, Troubled>>,
 }
 
 impl<'a> Capturing<'a> {
@@ -69,17 +72,28 @@ impl<'a> Capturing<'a> {
         Self {
             jobs: work.jobs,
             milvus,
-            troubled: Mutex::new(troubled.iter().map(|of| (of.collection, of.since)).collect()),
+            troubled: Mutex::new(troubled.iter().map(|of| (of.collection, of.clone())).collect()),
         }
     }
 
     /// The collections that can't be captured for now: the next slice goes on waiting from there.
     pub(super) fn troubled(&self) -> Vec<Troubled> {
-        self.troubles().iter().map(|(collection, since)| Troubled { collection: *collection, since: *since }).collect()
+        self.troubles().values().cloned().collect()
     }
 
-    fn troubles(&self) -> MutexGuard<'_, BTreeMap<i64, Time>> {
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<i64, Troubled>> {
         self.troubled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when a collection that can't be captured now couldn't be.
+    fn troubled_since(&self, id: i64, now: Time) -> Time {
+        let mut troubles = self.troubles();
+        let trouble = troubles.entry(id).or_insert(Troubled { collection: id, since: now, tried: now });
+        if now - trouble.tried > FORGIVEN {
+            trouble.since = now;
+        }
+        trouble.tried = now;
+        trouble.since
     }
 
     /// Captures the collection with this id.
@@ -108,8 +122,7 @@ impl<'a> Capturing<'a> {
                 return Err(error);
             }
             let now = self.jobs.ports.clock.now();
-            let since = *self.troubles().entry(wanted.id).or_insert(now);
-            if !passes || now - since > PATIENCE {
+            if !passes || now - self.troubled_since(wanted.id, now) > PATIENCE {
                 self.troubles().remove(&wanted.id);
                 let reason = match error {
                     MilvusError::NotReady(reason) => reason,
@@ -183,8 +196,9 @@ impl<'a> Capturing<'a> {
     /// Captures the collection; `None` if its segments may lack rows of its point in time: then it has to be flushed
     /// again.
     async fn describe_and_flush(&self, id: i64, name: &CollectionName) -> Result<Option<CollectionCapture>, Short> {
-        let mut description = self.describe(id, name).await?;
         let first = self.flush(id, name, OnRateLimit::Wait).await?;
+        // After the flush, so that every field and partition that it found is described.
+        let mut description = self.describe(id, name).await?;
         // Rows that end by themselves leave no trace when they do.
         let ends = description.properties.iter().any(|(key, _)| key == TIME_TO_LIVE);
         let countable = !ends && matches!(description.loaded, Loaded::Whole { .. });
@@ -192,10 +206,7 @@ impl<'a> Capturing<'a> {
             true => self.count_and_flush_again(id, name, first).await?,
             false => (first, None),
         };
-        if !moment.trace.has_all_of(&moment.flush.segments) {
-            return Ok(None);
-        }
-        let segments = moment.segments;
+        let Some(segments) = moment.segments() else { return Ok(None) };
         if !are_described(&segments, &description) {
             // A partition was made meanwhile.
             description = self.describe(id, name).await?;
@@ -204,7 +215,14 @@ impl<'a> Capturing<'a> {
             }
         }
         let mut counted = match before {
-            Some(before) => self.count(id, name, &before, &moment.flush, &segments).await?,
+            Some(before) => match self.count(name, &before, &moment.flush, &segments).await {
+                Ok(counted) => counted,
+                // Whatever it is, the rows are captured without it.
+                Err(error) => {
+                    tracing::info!(%error, collection = %name, "rows can't be counted");
+                    None
+                }
+            },
             None => None,
         };
         // The segments say whose they are; a count is this collection's if it still has the name.
@@ -232,32 +250,31 @@ impl<'a> Capturing<'a> {
                 )));
             }
         }
-        Ok(Some(assemble(description, moment.flush.timestamp, segments, counted)))
+        Ok(Some(assemble(description, moment.flush.timestamp, segments, &moment.trace.needed, counted)))
     }
 
     /// Flushes, waits until that is over, and follows what becomes of the segments meanwhile.
     ///
-    /// What the flush names isn't all that belongs to it: newer servers leave out what they sealed by themselves, and
-    /// compact what they named at once. The listing after it has all.
     async fn flush(&self, id: i64, name: &CollectionName, on_limit: OnRateLimit) -> Result<Moment, Short> {
         let clock = &self.jobs.ports.clock;
         let mut trace = Trace::begin(&self.segments(id, name).await?);
-        let mut flush = self.milvus.flush(name, on_limit).await?;
+        let flush = self.milvus.flush(name, on_limit).await?;
+        trace.need(&flush.sealed);
         let began = clock.now();
         let (mut pause, mut is_over) = (FLUSH_PAUSE, false);
         loop {
             let is_flushed = is_over || self.milvus.is_flushed(name, &flush).await?;
-            let segments = self.segments(id, name).await?;
-            trace.follow(&segments, &flush.segments);
-            let unflushed = || segments.iter().filter(|segment| !segment.is_flushed).map(|segment| segment.id);
+            let listed = self.segments(id, name).await?;
+            trace.follow(&listed);
+            let unflushed = || listed.iter().filter(|segment| !segment.is_flushed).map(|segment| segment.id);
             if is_flushed && !is_over {
                 // A write that was under way has its timestamp from before the flush, and may have come into a segment
                 // that was made after it: 2.3.5 gives a write its timestamp first (`internal/proxy/task_insert.go`).
-                flush.segments.extend(unflushed());
+                trace.need(&unflushed().collect::<Vec<_>>());
                 is_over = true;
             }
-            if is_over && !unflushed().any(|id| flush.segments.contains(&id)) {
-                return Ok(Moment { flush, segments, trace });
+            if is_over && !unflushed().any(|id| trace.needed.contains(&id)) {
+                return Ok(Moment { flush, listed, trace });
             }
             if clock.now() - began > FLUSH_LIMIT {
                 let limit = FLUSH_LIMIT.num_seconds();
@@ -279,36 +296,16 @@ impl<'a> Capturing<'a> {
         name: &CollectionName,
         first: Moment,
     ) -> Result<(Moment, Option<Observation>), Short> {
-        let rows = match self.milvus.count(name).await {
-            Ok(rows) => rows,
-            Err(MilvusError::Unreachable(reason)) => return Err(MilvusError::Unreachable(reason).into()),
-            Err(_) => return Ok((first, None)),
-        };
+        // One that is loading, or whose query node is gone, can't be counted, and can be backed up.
+        let Ok(rows) = self.milvus.count(name).await else { return Ok((first, None)) };
         match self.flush(id, name, OnRateLimit::GiveUp).await {
-            Ok(second) => Ok((second, Some(Observation { rows, segments: first.known() }))),
-            Err(Short::Error(MilvusError::RateLimited(_))) => Ok((first, None)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Counts the rows, if they can be counted; a collection that lost its name meanwhile can't.
-    async fn count(
-        &self,
-        id: i64,
-        name: &CollectionName,
-        before: &Observation,
-        flush: &FlushResult,
-        segments: &[Segment],
-    ) -> Result<Option<Counted>, MilvusError> {
-        match self.count_rows(id, name, before, flush, segments).await {
-            Err(Short::Error(MilvusError::Unreachable(reason))) => Err(MilvusError::Unreachable(reason)),
-            // Whatever it is, the rows are captured without it.
-            Err(Short::Error(error)) => {
-                tracing::info!(%error, collection = %name, "rows can't be counted");
-                Ok(None)
+            Ok(second) if second.segments().is_some() || first.segments().is_none() => {
+                let segments = first.trace.before.iter().copied().chain(first.flush.named()).collect();
+                Ok((second, Some(Observation { rows, segments })))
             }
-            Err(Short::Elsewhere | Short::Trouble(_)) => Ok(None),
-            Ok(counted) => Ok(counted),
+            // Nobody has to go without a backup for a count.
+            Ok(_) | Err(Short::Error(_)) => Ok((first, None)),
+            Err(error) => Err(error),
         }
     }
 
@@ -318,25 +315,26 @@ impl<'a> Capturing<'a> {
     /// before: so nothing was inserted from the first to the last, and equal counts mean that nothing was deleted between
     /// them, with the point in time in their middle. What is found by then was there at the point in time too. A flush that
     /// seals nothing costs a tenth of a second.
-    async fn count_rows(
+    async fn count(
         &self,
-        id: i64,
         name: &CollectionName,
         before: &Observation,
         flush: &FlushResult,
         listed: &[Segment],
-    ) -> Result<Option<Counted>, Short> {
-        let names_no_more = |flush: &FlushResult| flush.segments.iter().all(|id| before.segments.contains(id));
-        let lists_no_more = rows_of(listed).keys().all(|id| before.segments.contains(id));
+    ) -> Result<Option<Counted>, MilvusError> {
+        let names_no_more = |flush: &FlushResult| flush.named().all(|id| before.segments.contains(&id));
+        let lists_no_more = with_rows(listed).all(|segment| before.segments.contains(&segment.id));
         if !names_no_more(flush) || !lists_no_more || self.milvus.count(name).await? != before.rows {
             return Ok(None);
         }
         let sample = self.milvus.some_keys(name, SAMPLE).await?;
-        match self.flush(id, name, OnRateLimit::GiveUp).await {
-            Ok(after) if names_no_more(&after.flush) => {
-                Ok(Some(Counted { rows: before.rows, sample: within(SAMPLE_BYTES, sample) }))
+        // What it names is all that matters: nobody has to wait until it is over.
+        match self.milvus.flush(name, OnRateLimit::GiveUp).await {
+            Ok(after) => {
+                let counted = Counted { rows: before.rows, sample: within(SAMPLE_BYTES, sample) };
+                Ok(names_no_more(&after).then_some(counted))
             }
-            Ok(_) | Err(Short::Error(MilvusError::RateLimited(_))) => Ok(None),
+            Err(MilvusError::RateLimited(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -357,52 +355,77 @@ impl<'a> Capturing<'a> {
     }
 }
 
-/// A point in time, with the segments that were listed once its flush was over.
+/// A point in time, with what was listed once its flush was over.
 struct Moment {
     flush: FlushResult,
-    segments: Vec<Segment>,
+    listed: Vec<Segment>,
     trace: Trace,
 }
 
 impl Moment {
-    /// The segments that were there, or that the flush named.
-    fn known(self) -> HashSet<i64> {
-        self.trace.before.into_iter().chain(self.flush.segments).collect()
+    /// Segments that have every row and delete of the moment; `None` if that can't be told.
+    ///
+    /// A compaction writes a new segment without the rows that are deleted by then, and that may be by deletes after the
+    /// moment. Where a segment that was compacted has all in its files, it is captured from them. Elsewhere what is listed
+    /// is, if as many rows came as went.
+    fn segments(&self) -> Option<Vec<Segment>> {
+        let Trace { needed, seen, is_whole, .. } = &self.trace;
+        if !needed.iter().all(|id| seen.contains_key(id)) {
+            return None;
+        }
+        let is_listed = |id: &i64| self.listed.iter().any(|segment| segment.id == *id);
+        match self.flush.tells {
+            FlushTells::All | FlushTells::AllButDeletes if needed.iter().all(is_listed) => Some(self.listed.clone()),
+            FlushTells::All => {
+                let is_of_it = |s: &&Segment| s.level == SegmentLevel::L0 || needed.contains(&s.id);
+                Some(seen.values().filter(is_of_it).cloned().collect())
+            }
+            FlushTells::AllButDeletes | FlushTells::Some => is_whole.then(|| self.listed.clone()),
+        }
     }
 }
 
-/// What became of a collection's segments, told from one listing after the other.
-///
-/// A compaction writes a new segment without the rows that are deleted by then, and that may be by deletes after the point
-/// in time. So the listing has every row if no segment vanished since the flush began, or if as many rows came as went.
+/// What becomes of a collection's segments while a flush is waited for, told from one listing after the other.
 struct Trace {
+    /// Segments with rows that were there before.
     before: HashSet<i64>,
+    /// Those, and what else has rows of the moment.
+    needed: HashSet<i64>,
     /// Every segment that was listed with all of its rows.
-    seen: HashSet<i64>,
-    last: HashMap<i64, u64>,
+    seen: BTreeMap<i64, Segment>,
+    last: HashMap<i64, Segment>,
+    /// Whether as many rows have come as have gone, whenever some went.
     is_whole: bool,
 }
 
 impl Trace {
     fn begin(listed: &[Segment]) -> Self {
-        let last = rows_of(listed);
-        Self { before: last.keys().copied().collect(), seen: flushed(listed), last, is_whole: true }
+        let before: HashSet<i64> = with_rows(listed).map(|segment| segment.id).collect();
+        let mut trace =
+            Self { needed: before.clone(), before, seen: BTreeMap::new(), last: HashMap::new(), is_whole: true };
+        trace.follow(listed);
+        trace
     }
 
-    /// What the flush named has come without being a compaction's.
-    fn follow(&mut self, listed: &[Segment], named: &[i64]) {
-        let now = rows_of(listed);
-        let lost: u64 = self.last.iter().filter(|(id, _)| !now.contains_key(id)).map(|(_, rows)| rows).sum();
-        let is_new = |id: &i64| !self.last.contains_key(id) && !named.contains(id);
-        let gained: u64 = now.iter().filter(|(id, _)| is_new(id)).map(|(_, rows)| rows).sum();
-        self.is_whole &= lost == 0 || lost == gained;
-        self.seen.extend(flushed(listed));
+    fn need(&mut self, segments: &[i64]) {
+        self.needed.extend(segments);
+    }
+
+    fn follow(&mut self, listed: &[Segment]) {
+        let now: HashMap<i64, Segment> = with_rows(listed).map(|segment| (segment.id, segment.clone())).collect();
+        // A compaction is of one partition. What is needed and new was stored by the flush.
+        let mut rows: BTreeMap<i64, [u64; 2]> = BTreeMap::new();
+        for lost in self.last.values().filter(|segment| !now.contains_key(&segment.id)) {
+            rows.entry(lost.partition_id).or_default()[0] += lost.rows;
+        }
+        let is_new = |segment: &&Segment| !self.last.contains_key(&segment.id) && !self.needed.contains(&segment.id);
+        for gained in now.values().filter(is_new) {
+            rows.entry(gained.partition_id).or_default()[1] += gained.rows;
+        }
+        self.is_whole &= rows.values().all(|[lost, gained]| *lost == 0 || lost == gained);
+        let flushed = listed.iter().filter(|segment| segment.is_flushed);
+        self.seen.extend(flushed.map(|segment| (segment.id, segment.clone())));
         self.last = now;
-    }
-
-    /// Whether every row of these segments, and of those that were there before, is in the last listing.
-    fn has_all_of(&self, named: &[i64]) -> bool {
-        self.is_whole && named.iter().all(|id| self.seen.contains(id))
     }
 }
 
@@ -424,15 +447,10 @@ impl From<MilvusError> for Short {
     }
 }
 
-/// The segments that are in object storage whole.
-fn flushed(segments: &[Segment]) -> HashSet<i64> {
-    segments.iter().filter(|segment| segment.is_flushed).map(|segment| segment.id).collect()
-}
-
-/// The segments with rows that are in object storage, and how many rows each has.
-fn rows_of(segments: &[Segment]) -> HashMap<i64, u64> {
+/// The segments with rows that are in object storage.
+fn with_rows(segments: &[Segment]) -> impl Iterator<Item = &Segment> {
     let data = segments.iter().filter(|segment| segment.is_flushed && segment.level == SegmentLevel::Data);
-    data.filter(|segment| segment.rows > 0).map(|segment| (segment.id, segment.rows)).collect()
+    data.filter(|segment| segment.rows > 0)
 }
 
 /// Whether no partition was made since the description, with rows in it that couldn't be brought back.
@@ -472,6 +490,7 @@ fn assemble(
     description: CollectionDescription,
     timestamp: u64,
     segments: Vec<Segment>,
+    needed: &HashSet<i64>,
     counted: Option<Counted>,
 ) -> CollectionCapture {
     let (rows, sample) = match counted {
@@ -512,6 +531,7 @@ fn assemble(
                 },
                 level: segment.level,
                 storage: segment.storage,
+                written: if needed.contains(&segment.id) { Written::Before } else { Written::Unknown },
             })
             .collect(),
     }
@@ -539,34 +559,49 @@ mod tests {
         rows.iter().map(segment).collect()
     }
 
-    /// Whether the last of these listings has all rows of the first, and of the segments that the flush named.
-    fn has_all(named: &[i64], listings: &[&[(i64, u64)]]) -> bool {
+    /// The segments that are captured after these listings, the first of before the flush.
+    fn captured(sealed: &[i64], listings: &[&[(i64, u64)]], tells: FlushTells) -> Option<Vec<i64>> {
         let mut trace = Trace::begin(&segments(listings[0]));
+        trace.need(sealed);
         for listing in &listings[1..] {
-            trace.follow(&segments(listing), named);
+            trace.follow(&segments(listing));
         }
-        trace.has_all_of(named)
+        let flush = FlushResult { timestamp: 1, sealed: sealed.to_vec(), flushed: Vec::new(), tells };
+        let listed = segments(listings.last().unwrap());
+        let captured = Moment { flush, listed, trace }.segments()?;
+        Some(captured.into_iter().map(|segment| segment.id).collect())
     }
 
     #[test]
-    fn segments_that_are_still_there_or_replaced_by_as_many_rows_have_all_rows() {
-        assert!(has_all(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)]]));
+    fn what_is_listed_has_all_rows_if_nothing_went_or_as_many_came() {
+        let listed = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::Some).unwrap();
+        assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)]]), [1, 2]);
         // One that the flush didn't name, or that is of later.
-        assert!(has_all(&[2], &[&[(1, 10)], &[(1, 10), (2, 5), (3, 7)]]));
+        assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5), (3, 7)]]), [1, 2, 3]);
         // Sorted, or merged with another.
-        assert!(has_all(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)], &[(2, 5), (3, 10)]]));
-        assert!(has_all(&[2], &[&[(1, 10), (4, 6)], &[(2, 5), (3, 16)], &[(5, 21)]]));
-        // One is sorted after another one was stored.
-        assert!(has_all(&[2], &[&[(1, 10)], &[(1, 10), (2, 5), (6, 8)], &[(2, 5), (3, 10), (6, 8)]]));
-        assert!(has_all(&[], &[&[], &[]]));
+        assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)], &[(2, 5), (3, 10)]]), [2, 3]);
+        assert_eq!(listed(&[2], &[&[(1, 10), (4, 6)], &[(2, 5), (3, 16)], &[(5, 21)]]), [5]);
+        // Sorted after another one was stored.
+        let stored = [(1, 10), (2, 5), (6, 8)];
+        assert_eq!(listed(&[2], &[&[(1, 10)], &stored, &[(2, 5), (3, 10), (6, 8)]]), [2, 3, 6]);
+        assert!(listed(&[], &[&[], &[]]).is_empty());
     }
 
     #[test]
     fn rows_that_a_compaction_removed_may_be_of_the_moment() {
-        assert!(!has_all(&[2], &[&[(1, 10)], &[(2, 5), (3, 9)]]));
-        assert!(!has_all(&[], &[&[(1, 10)], &[]]));
-        assert!(!has_all(&[], &[&[(1, 10)], &[(3, 9)], &[(4, 9)]]));
+        let compacted = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::Some);
+        assert_eq!(compacted(&[2], &[&[(1, 10)], &[(2, 5), (3, 9)]]), None);
+        assert_eq!(compacted(&[], &[&[(1, 10)], &[]]), None);
+        assert_eq!(compacted(&[], &[&[(1, 10)], &[(3, 9)], &[(4, 9)]]), None);
         // How many rows it had isn't known.
-        assert!(!has_all(&[2], &[&[(1, 10)], &[(1, 10), (3, 5)]]));
+        assert_eq!(compacted(&[2], &[&[(1, 10)], &[(1, 10), (3, 5)]]), None);
+    }
+
+    #[test]
+    fn where_files_have_all_a_segment_that_was_compacted_is_captured_from_them() {
+        let captured = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::All);
+        assert_eq!(captured(&[2], &[&[(1, 10)], &[(2, 5), (3, 9)]]), Some(vec![1, 2]));
+        assert_eq!(captured(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)], &[(4, 14)]]), Some(vec![1, 2]));
+        assert_eq!(captured(&[2], &[&[(1, 10)], &[(1, 10), (3, 5)]]), None);
     }
 }

@@ -236,7 +236,7 @@ mod tests {
     use std::ops::Range;
 
     use async_trait::async_trait;
-    use milvault_model::{Region, SegmentLevel, Time};
+    use milvault_model::{Region, SegmentLevel, Time, Written};
 
     use super::*;
     use crate::{
@@ -247,7 +247,8 @@ mod tests {
     const SEGMENT: i64 = 7;
 
     fn segment(rows: u64, storage: StorageVersion) -> SegmentCapture {
-        SegmentCapture { id: SEGMENT, partition_id: 2, rows, level: SegmentLevel::Data, storage }
+        let (level, written) = (SegmentLevel::Data, Written::Before);
+        SegmentCapture { id: SEGMENT, partition_id: 2, rows, level, storage, written }
     }
 
     fn fields() -> Vec<FieldCapture> {

@@ -89,19 +89,35 @@ impl Metadata {
         }
     }
 
+    /// The files of those of the segments that the server still has: one that was compacted fails the answer for all. What
+    /// it hasn't any more is as it was.
+    async fn files_of_those_there(&self, segments: &[i64]) -> Result<Option<Vec<SegmentFiles>>, Error> {
+        let there = self.segments().await?;
+        let those: Vec<i64> = segments.iter().copied().filter(|segment| there.contains(segment)).collect();
+        if those.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        match self.milvus.segment_files(&self.collection.database, self.id, &those).await {
+            Err(MilvusError::NoCollection(_) | MilvusError::Refused(_)) => Ok(None),
+            answer => Ok(answer?),
+        }
+    }
+
     async fn files(&mut self, segment: i64) -> Result<Option<&Files>, Error> {
         let Some(place) = self.places.get(&segment).copied() else { return Ok(None) };
         let first = place - place % BATCH;
         if self.is_offered && self.batch.as_ref().is_none_or(|(loaded, _)| *loaded != first) {
             let batch = &self.segments[first..(first + BATCH).min(self.segments.len())];
-            match self.milvus.segment_files(&self.collection.database, self.id, batch).await {
-                Ok(Some(files)) => {
+            let files = match self.milvus.segment_files(&self.collection.database, self.id, batch).await {
+                Err(MilvusError::NoCollection(_) | MilvusError::Refused(_)) => self.files_of_those_there(batch).await?,
+                answer => answer?,
+            };
+            match files {
+                Some(files) => {
                     let files = files.into_iter().map(|files| (files.segment, Files::from(files))).collect();
                     self.batch = Some((first, files));
                 }
-                // Not this server; or the collection is gone: its files are what they were.
-                Ok(None) | Err(MilvusError::NoCollection(_) | MilvusError::Refused(_)) => self.is_offered = false,
-                Err(error) => return Err(error.into()),
+                None => self.is_offered = false,
             }
         }
         Ok(self.batch.as_ref().filter(|_| self.is_offered).and_then(|(_, files)| files.get(&segment)))

@@ -106,12 +106,33 @@ pub enum GarbageHold {
 /// What a flush did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlushResult {
-    /// The hybrid timestamp: rows up to it are in `segments`.
+    /// The hybrid timestamp: every row up to it is in [`Milvus::segments`] once the flush is over.
     pub timestamp: u64,
-    /// The segments that it sealed, and on 2.3 those that were flushed before. One that isn't in [`Milvus::segments`]
-    /// afterwards was empty, or has been compacted into a newer one meanwhile; newer servers may also have sealed others,
-    /// which [`Milvus::segments`] has.
-    pub segments: Vec<i64>,
+    /// The segments that it sealed. One that isn't listed afterwards was empty, or has been compacted into another one.
+    pub sealed: Vec<i64>,
+    /// Segments that were flushed before; some servers name ones that they never list.
+    pub flushed: Vec<i64>,
+    /// What is known of the segments that are there once it is over.
+    pub tells: FlushTells,
+}
+
+impl FlushResult {
+    /// Every segment that it names.
+    pub fn named(&self) -> impl Iterator<Item = i64> {
+        self.sealed.iter().chain(&self.flushed).copied()
+    }
+}
+
+/// What a flush tells of the segments with rows of before it: some are compacted while it is waited for. The files of a
+/// segment that was compacted stay in object storage for hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushTells {
+    /// 2.4 and 2.5: all of them, and deletes are in L0 segments: the files of one that was compacted have all that it had.
+    All,
+    /// 2.3: all of them, but deletes may have gone to the segment that replaced one.
+    AllButDeletes,
+    /// From 2.6 on: some of them.
+    Some,
 }
 
 /// An import job to start.

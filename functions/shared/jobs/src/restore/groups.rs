@@ -119,13 +119,14 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use milvault_model::{PartitionCapture, SegmentCapture};
+    use milvault_model::{PartitionCapture, SegmentCapture, Written};
 
     use super::*;
     use crate::restore::tests::capture;
 
     fn segment(id: i64, partition_id: i64, level: SegmentLevel, storage: StorageVersion) -> SegmentCapture {
-        SegmentCapture { id, partition_id, rows: i64::from(level == SegmentLevel::Data).unsigned_abs(), level, storage }
+        let rows = i64::from(level == SegmentLevel::Data).unsigned_abs();
+        SegmentCapture { id, partition_id, rows, level, storage, written: Written::Before }
     }
 
     fn of(segments: Vec<SegmentCapture>) -> CollectionCapture {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use milvault_model::{
     CollectionCapture, CollectionName, CollectionRestore, CollectionStage, FailureCode, Loaded, Reload, RowCount,
-    TIME_TO_LIVE,
+    TIME_TO_LIVE, Written,
 };
 
 use super::{
@@ -83,9 +83,11 @@ fn failed(line: &CollectionRestore, what: String) -> Halt {
     fatal(FailureCode::VerificationFailed, format!("{}: {what}", line.target))
 }
 
-/// Whether there must be rows, also where they were never counted exactly: nothing in the backup deletes any.
+/// Whether there must be rows, also where they were never counted exactly: some are of before the point in time, and
+/// nothing in the backup deletes any.
 fn must_have_rows(capture: &CollectionCapture) -> bool {
-    capture.rows.rows() > 0 && capture.delta_logs == Some(0)
+    let of_before = capture.segments.iter().any(|segment| segment.rows > 0 && segment.written == Written::Before);
+    of_before && capture.delta_logs == Some(0)
 }
 
 /// The rows that must be found: those of the point in time where they were counted then, otherwise what was imported.

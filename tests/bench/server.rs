@@ -86,7 +86,7 @@ impl Milvus for Server {
 
     async fn flush(&self, _: &CollectionName, _: OnRateLimit) -> Result<FlushResult, MilvusError> {
         let flushed = self.source().segment_ids().collect();
-        Ok(FlushResult { timestamp: 1 << 58, sealed: Vec::new(), flushed, tells: FlushTells::AllButDeletes })
+        Ok(FlushResult { timestamp: 1 << 58, sealed: Vec::new(), flushed, tells: FlushTells::Sealed })
     }
 
     async fn is_flushed(&self, _: &CollectionName, _: &FlushResult) -> Result<bool, MilvusError> {
@@ -101,6 +101,7 @@ impl Milvus for Server {
             partition_id: Source::partition_id(),
             rows: 1000,
             is_flushed: true,
+            is_sorted: false,
             level: SegmentLevel::Data,
             storage: StorageVersion::V1,
         };

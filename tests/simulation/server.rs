@@ -183,7 +183,7 @@ impl Habits {
             can_hold: random.permille(300),
             // These came with 2.5 and 2.6.
             sorts_within: if has_l0 { *random.pick(&[None, Some(300), Some(4_000)]).unwrap_or(&None) } else { None },
-            names_flushed: !has_l0,
+            names_flushed: !has_l0 || random.permille(500),
             hides_sealed_for: if has_l0 { *random.pick(&[0, 2_000, 10_000]).unwrap_or(&0) } else { 0 },
             is_haunted: random.permille(40),
             shows_all: !random.permille(40),
@@ -693,10 +693,10 @@ impl Server {
         self.journal.flush(id, timestamp);
         self.named.extend(&segments);
         let (sealed, flushed) = segments.into_iter().partition(|id| sealed.contains(id));
-        let tells = match (self.habits.hides_sealed_for, self.habits.has_l0) {
+        let tells = match (self.habits.hides_sealed_for, self.habits.has_l0 && self.habits.names_flushed) {
             (0, true) => FlushTells::All,
-            (0, false) => FlushTells::AllButDeletes,
-            _ => FlushTells::Some,
+            (0, false) => FlushTells::Sealed,
+            _ => FlushTells::SomeSealed,
         };
         Ok(FlushResult { timestamp, sealed, flushed, tells })
     }
@@ -723,6 +723,7 @@ impl Server {
                 partition_id: segment.partition,
                 rows: segment.rows.len() as u64,
                 is_flushed: true,
+                is_sorted: false,
                 level: segment.level,
                 storage: StorageVersion::V1,
             })

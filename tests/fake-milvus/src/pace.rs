@@ -148,7 +148,8 @@ impl State {
         let rows: Vec<Event> = of.iter().flat_map(live).collect();
         let first = of.first().filter(|_| !rows.is_empty())?;
         let segment = self.write(id, fields, first.partition, SegmentLevel::L1, &rows).await;
-        Some(Segment { level: first.level, ..segment })
+        // A merge of sorted segments is sorted (`internal/datanode/compactor/merge_sort.go`, 2.5).
+        Some(Segment { level: first.level, is_sorted: self.line.sorts(), ..segment })
     }
 }
 

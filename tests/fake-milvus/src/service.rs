@@ -1,7 +1,7 @@
 //! The gRPC side. What isn't here answers "unimplemented", as a server does that is older than the call.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -352,6 +352,7 @@ impl MilvusService for Service {
         let timestamp = state.timestamp();
         state.flushes += 1;
         let (names, has_l0) = (state.faults.flush_names, state.line.has_l0());
+        let seals_by_policy = state.line.seals_by_policy();
         let collection = known!(state, &database, name, api::FlushResponse);
         collection.in_flush = true;
         let is_named = |level: SegmentLevel| match level {
@@ -360,6 +361,13 @@ impl MilvusService for Service {
             SegmentLevel::L0 => false,
         };
         // `flushCollection` in `internal/datacoord/services.go`, 2.5: what is flushed, and what was sealed just now.
+        // Before streaming, also what was sealed by then and isn't flushed yet (`SealAllSegments` in
+        // `internal/datacoord/segment_manager.go`).
+        let mut sealed = sealed;
+        if !seals_by_policy {
+            let unstored = collection.segments.iter().filter(|s| s.is_data() && s.stored_at.is_some());
+            sealed = unstored.map(|segment| segment.id).chain(sealed).collect::<BTreeSet<i64>>().into_iter().collect();
+        }
         let earlier = collection.segments.iter().filter(|s| is_named(s.level) && s.stored_at.is_none());
         let earlier = earlier.filter(|s| !sealed.contains(&s.id) && !by_policy.contains(&s.id));
         let earlier = earlier.map(|segment| segment.id).collect();
@@ -422,6 +430,7 @@ impl MilvusService for Service {
             num_rows: i64::try_from(segment.rows.len()).unwrap_or_default(),
             state: segment.state as i32,
             level: segment.level as i32,
+            is_sorted: segment.is_sorted,
             storage_version,
             ..Default::default()
         });

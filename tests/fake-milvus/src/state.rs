@@ -109,6 +109,8 @@ pub(crate) struct Segment {
     pub(crate) delta: Vec<i64>,
     /// The deletes in its delta logs.
     pub(crate) deltas: Vec<Event>,
+    /// Whether a compaction made it and sorted its rows.
+    pub(crate) is_sorted: bool,
     /// When it was sealed.
     pub(crate) sealed: u64,
     /// When it will be stored, and listed; `None` once it is.
@@ -351,6 +353,7 @@ impl State {
             delta: Vec::new(),
             deltas: Vec::new(),
             sealed: 0,
+            is_sorted: false,
             stored_at: None,
             sort_at: None,
         };

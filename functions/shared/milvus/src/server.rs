@@ -339,10 +339,10 @@ impl Server {
         };
         let take = |ids: Option<milvus::proto::schema::LongArray>| ids.map(|ids| ids.data).unwrap_or_default();
         let capabilities = self.capabilities().await?;
-        let tells = match (capabilities.has(Capability::SealsByItself), capabilities.has(Capability::LevelZero)) {
-            (true, _) => FlushTells::Some,
+        let tells = match (capabilities.has(Capability::SealsByItself), capabilities.has(Capability::NamesFlushed)) {
+            (true, _) => FlushTells::SomeSealed,
             (false, true) => FlushTells::All,
-            (false, false) => FlushTells::AllButDeletes,
+            (false, false) => FlushTells::Sealed,
         };
         Ok(FlushResult {
             timestamp,
@@ -431,6 +431,7 @@ fn segment(info: &api::PersistentSegmentInfo) -> Segment {
         partition_id: info.partition_id,
         rows: u64::try_from(info.num_rows).unwrap_or_default(),
         is_flushed: matches!(info.state(), SegmentState::Flushed | SegmentState::Flushing),
+        is_sorted: info.is_sorted,
         level: match info.level() {
             common::SegmentLevel::L0 => SegmentLevel::L0,
             // "Legacy" is what servers without levels answer.

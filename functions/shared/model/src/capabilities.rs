@@ -36,10 +36,10 @@ pub enum Capability {
     /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
     /// has one storage version).
     StorageV2,
-    /// Deletes are in segments of their own, of level L0, until a compaction brings them to the rows' segments.
+    /// A flush names every segment with rows, of whatever level, that was flushed before it.
     ///
-    /// `internal/datacoord/services.go` (`SaveBinlogPaths`); pull request 27349 of the 2.4 line.
-    LevelZero,
+    /// `internal/datacoord/services.go` (`flushCollection`), 2.5; 2.4 names those of level L1.
+    NamesFlushed,
     /// A flush names only some of the segments that it stores: not those that the server has sealed by itself.
     ///
     /// `internal/streamingnode/server/wal/interceptors/shard/shards/partition_manager.go`, 2.6.
@@ -54,9 +54,10 @@ impl Capability {
     /// The first version with it, as `[major, minor, patch]`.
     fn since(self) -> [u32; 3] {
         match self {
-            Self::HybridImportEnd | Self::LevelZero => [2, 4, 0],
+            Self::HybridImportEnd => [2, 4, 0],
             Self::DescribeDatabase => [2, 4, 3],
             Self::Rbac => [2, 4, 10],
+            Self::NamesFlushed => [2, 5, 0],
             Self::SegmentFiles => [2, 5, 8],
             Self::StorageV2 | Self::SealsByItself | Self::AddedFields => [2, 6, 0],
         }

@@ -259,7 +259,10 @@ impl<'a> Capturing<'a> {
         let clock = &self.jobs.ports.clock;
         let mut trace = Trace::begin(&self.segments(id, name).await?);
         let flush = self.milvus.flush(name, on_limit).await?;
-        trace.need(&flush.sealed);
+        match flush.tells {
+            FlushTells::All => trace.needed = flush.named().collect(),
+            FlushTells::Sealed | FlushTells::SomeSealed => trace.need(&flush.sealed),
+        }
         let began = clock.now();
         let (mut pause, mut is_over) = (FLUSH_PAUSE, false);
         loop {
@@ -375,12 +378,12 @@ impl Moment {
         }
         let is_listed = |id: &i64| self.listed.iter().any(|segment| segment.id == *id);
         match self.flush.tells {
-            FlushTells::All | FlushTells::AllButDeletes if needed.iter().all(is_listed) => Some(self.listed.clone()),
+            FlushTells::All | FlushTells::Sealed if needed.iter().all(is_listed) => Some(self.listed.clone()),
             FlushTells::All => {
                 let is_of_it = |s: &&Segment| s.level == SegmentLevel::L0 || needed.contains(&s.id);
                 Some(seen.values().filter(is_of_it).cloned().collect())
             }
-            FlushTells::AllButDeletes | FlushTells::Some => is_whole.then(|| self.listed.clone()),
+            FlushTells::Sealed | FlushTells::SomeSealed => is_whole.then(|| self.listed.clone()),
         }
     }
 }
@@ -413,16 +416,20 @@ impl Trace {
 
     fn follow(&mut self, listed: &[Segment]) {
         let now: HashMap<i64, Segment> = with_rows(listed).map(|segment| (segment.id, segment.clone())).collect();
-        // A compaction is of one partition. What is needed and new was stored by the flush.
-        let mut rows: BTreeMap<i64, [u64; 2]> = BTreeMap::new();
-        for lost in self.last.values().filter(|segment| !now.contains_key(&segment.id)) {
-            rows.entry(lost.partition_id).or_default()[0] += lost.rows;
-        }
+        // What is needed and new was stored by the flush, and isn't a compaction's.
         let is_new = |segment: &&Segment| !self.last.contains_key(&segment.id) && !self.needed.contains(&segment.id);
-        for gained in now.values().filter(is_new) {
-            rows.entry(gained.partition_id).or_default()[1] += gained.rows;
+        let new: Vec<&Segment> = now.values().filter(is_new).collect();
+        let mut lost: BTreeMap<i64, u64> = BTreeMap::new();
+        for gone in self.last.values().filter(|segment| !now.contains_key(&segment.id)) {
+            *lost.entry(gone.partition_id).or_default() += gone.rows;
         }
-        self.is_whole &= rows.values().all(|[lost, gained]| *lost == 0 || lost == gained);
+        // A compaction is of one partition. Beside what it made there may be what was stored since.
+        self.is_whole &= lost.into_iter().all(|(partition, lost)| {
+            let new = || new.iter().filter(|segment| segment.partition_id == partition);
+            let gained: u64 = new().map(|segment| segment.rows).sum();
+            let sorted: u64 = new().filter(|segment| segment.is_sorted).map(|segment| segment.rows).sum();
+            lost == gained || lost == sorted
+        });
         let flushed = listed.iter().filter(|segment| segment.is_flushed);
         self.seen.extend(flushed.map(|segment| (segment.id, segment.clone())));
         self.last = now;
@@ -553,16 +560,20 @@ mod tests {
             partition_id: 2,
             rows: *rows,
             is_flushed: true,
+            is_sorted: *id > 1_000,
             level: SegmentLevel::Data,
             storage: StorageVersion::V1,
         };
         rows.iter().map(segment).collect()
     }
 
-    /// The segments that are captured after these listings, the first of before the flush.
+    /// The segments that are captured after these listings, the first of before a flush that named these.
     fn captured(sealed: &[i64], listings: &[&[(i64, u64)]], tells: FlushTells) -> Option<Vec<i64>> {
         let mut trace = Trace::begin(&segments(listings[0]));
         trace.need(sealed);
+        if tells == FlushTells::All {
+            trace.needed = sealed.iter().copied().collect();
+        }
         for listing in &listings[1..] {
             trace.follow(&segments(listing));
         }
@@ -574,7 +585,8 @@ mod tests {
 
     #[test]
     fn what_is_listed_has_all_rows_if_nothing_went_or_as_many_came() {
-        let listed = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::Some).unwrap();
+        let listed =
+            |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::SomeSealed).unwrap();
         assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)]]), [1, 2]);
         // One that the flush didn't name, or that is of later.
         assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5), (3, 7)]]), [1, 2, 3]);
@@ -584,12 +596,14 @@ mod tests {
         // Sorted after another one was stored.
         let stored = [(1, 10), (2, 5), (6, 8)];
         assert_eq!(listed(&[2], &[&[(1, 10)], &stored, &[(2, 5), (3, 10), (6, 8)]]), [2, 3, 6]);
+        // Sorted beside one that was stored since.
+        assert_eq!(listed(&[2], &[&[(1, 10)], &[(2, 5), (1001, 10), (6, 8)]]), [2, 1001, 6]);
         assert!(listed(&[], &[&[], &[]]).is_empty());
     }
 
     #[test]
     fn rows_that_a_compaction_removed_may_be_of_the_moment() {
-        let compacted = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::Some);
+        let compacted = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::SomeSealed);
         assert_eq!(compacted(&[2], &[&[(1, 10)], &[(2, 5), (3, 9)]]), None);
         assert_eq!(compacted(&[], &[&[(1, 10)], &[]]), None);
         assert_eq!(compacted(&[], &[&[(1, 10)], &[(3, 9)], &[(4, 9)]]), None);
@@ -600,8 +614,10 @@ mod tests {
     #[test]
     fn where_files_have_all_a_segment_that_was_compacted_is_captured_from_them() {
         let captured = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::All);
-        assert_eq!(captured(&[2], &[&[(1, 10)], &[(2, 5), (3, 9)]]), Some(vec![1, 2]));
-        assert_eq!(captured(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)], &[(4, 14)]]), Some(vec![1, 2]));
-        assert_eq!(captured(&[2], &[&[(1, 10)], &[(1, 10), (3, 5)]]), None);
+        assert_eq!(captured(&[1, 2], &[&[(1, 10)], &[(2, 5), (3, 9)]]), Some(vec![1, 2]));
+        assert_eq!(captured(&[1, 2], &[&[(1, 10)], &[(1, 10), (2, 5)], &[(4, 14)]]), Some(vec![1, 2]));
+        // Compacted before the flush.
+        assert_eq!(captured(&[2, 3], &[&[(1, 10)], &[(2, 5), (3, 9)], &[(4, 14)]]), Some(vec![2, 3]));
+        assert_eq!(captured(&[1, 2], &[&[(1, 10)], &[(1, 10), (3, 5)]]), None);
     }
 }

@@ -53,6 +53,8 @@ pub struct Segment {
     pub rows: u64,
     /// Whether all of it is in object storage.
     pub is_flushed: bool,
+    /// Whether a compaction made it and sorted its rows; not told before 2.5.
+    pub is_sorted: bool,
     /// What it holds.
     pub level: SegmentLevel,
     /// How its logs are laid out.
@@ -108,7 +110,7 @@ pub enum GarbageHold {
 pub struct FlushResult {
     /// The hybrid timestamp: every row up to it is in [`Milvus::segments`] once the flush is over.
     pub timestamp: u64,
-    /// The segments that it sealed. One that isn't listed afterwards was empty, or has been compacted into another one.
+    /// The segments that weren't flushed before it. One that isn't listed afterwards was empty, or has been compacted into another one.
     pub sealed: Vec<i64>,
     /// Segments that were flushed before; some servers name ones that they never list.
     pub flushed: Vec<i64>,
@@ -127,12 +129,12 @@ impl FlushResult {
 /// segment that was compacted stay in object storage for hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushTells {
-    /// 2.4 and 2.5: all of them, and deletes are in L0 segments: the files of one that was compacted have all that it had.
+    /// 2.5: all of them. Deletes are in L0 segments, and the files of one that was compacted have all that it had.
     All,
-    /// 2.3: all of them, but deletes may have gone to the segment that replaced one.
-    AllButDeletes,
-    /// From 2.6 on: some of them.
-    Some,
+    /// 2.3 and 2.4: all that weren't flushed before. Deletes may have gone to the segment that replaced one.
+    Sealed,
+    /// From 2.6 on: some of those that weren't flushed before.
+    SomeSealed,
 }
 
 /// An import job to start.

@@ -170,7 +170,10 @@ impl History {
         let objects = Arc::new(MemoryObjects::new(sources.iter().chain([&snapshots])).with_page(7));
         let catalog = Arc::new(MemoryCatalog::new());
         let mut habits = world.draw(Habits::draw);
-        habits.is_haunted |= defect == Some(Defect::IsHaunted);
+        if let Some(defect) = defect {
+            // What is left out then is for the defect.
+            habits.is_haunted = defect == Defect::IsHaunted;
+        }
         let mut servers = BTreeMap::new();
         for ((id, source), number) in instances.iter().zip(&sources).zip(0..) {
             let instance = Instance {

@@ -82,6 +82,8 @@ pub enum Change {
     Rename(String, String),
     /// Gives each the other's name.
     Swap(String, String),
+    /// Drops a database and its collections.
+    DropDatabase(String),
 }
 
 /// Which segments a flush names, L0 segments never.

@@ -132,6 +132,11 @@ impl FakeMilvus {
         self.state.lock().await.make(DATABASE, name, &partitions, loading);
     }
 
+    /// Makes a database with a collection in it.
+    pub async fn add_database(&self, database: &str, collection: &str) {
+        self.state.lock().await.make(database, collection, &["_default"], Loading::Released);
+    }
+
     /// Does what somebody else does to a collection.
     pub async fn change(&self, change: &Change) {
         self.state.lock().await.change(DATABASE, change);

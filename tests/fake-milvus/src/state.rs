@@ -496,6 +496,7 @@ impl State {
                 let collection = self.take(database, from);
                 self.put(database, to, collection);
             }
+            Change::DropDatabase(name) => drop(self.databases.remove(name)),
             Change::Swap(one, other) => {
                 let (first, second) = (self.take(database, one), self.take(database, other));
                 self.put(database, other, first);

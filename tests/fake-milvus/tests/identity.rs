@@ -70,6 +70,18 @@ async fn what_is_dropped_made_anew_or_renamed_between_survey_and_flush_is_captur
 }
 
 #[tokio::test]
+async fn a_database_that_is_dropped_with_its_collections_is_missing_from_nothing() {
+    for line in [Line::V2_3, Line::V2_5_27] {
+        let world = with_collections(line).await;
+        world.fake.add_database("other", "d").await;
+        let change = Change::DropDatabase("other".to_owned());
+        world.fake.set(|faults| faults.before_flush = vec![change.clone()]).await;
+        let backup = back_up(&world.jobs().await, &world).await;
+        is_what_the_server_has(&world, &backup, &change).await;
+    }
+}
+
+#[tokio::test]
 async fn a_collection_that_is_dropped_after_its_flush_is_finished_from_its_files() {
     let world = with_collections(Line::V2_5_27).await;
     let (id, expected) = (world.fake.id_of("b").await, world.fake.rows_at("b", u64::MAX).await);

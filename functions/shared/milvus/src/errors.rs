@@ -29,6 +29,8 @@ const RATE_LIMIT_REASON: &str = "rate limit exceeded";
 pub(crate) const SEGMENT_NOT_FOUND: i32 = 600;
 const COLLECTION_NOT_FOUND: i32 = 100;
 const COLLECTION_NOT_FOUND_OLD: i32 = 4;
+/// Nor is a collection of it.
+pub(crate) const DATABASE_NOT_FOUND: i32 = 800;
 /// `ErrPrivilegeNotAuthenticated`, and `ErrNeedAuthenticate` of the REST API.
 const NEEDS_AUTHENTICATION: [i32; 2] = [1400, 1800];
 /// `ErrPrivilegeNotPermitted`, and its old code: the user is known, and may not do this.
@@ -61,7 +63,7 @@ pub(crate) fn check(status: Option<&Status>, name: Option<&CollectionName>) -> R
         return Ok(());
     }
     let reason = format!("{} (code {}, {old})", status.reason, status.code);
-    let missing = status.code == COLLECTION_NOT_FOUND
+    let missing = [COLLECTION_NOT_FOUND, DATABASE_NOT_FOUND].contains(&status.code)
         || old == COLLECTION_NOT_FOUND_OLD
         || status.reason.contains("can't find collection")
         || status.reason.contains("collection not found");

@@ -29,7 +29,7 @@ use crate::{
     access::missing,
     authorized::Authorized,
     credentials::Login,
-    errors::{SEGMENT_NOT_FOUND, check, transport},
+    errors::{DATABASE_NOT_FOUND, SEGMENT_NOT_FOUND, check, transport},
     imports::import_files,
     principal::{ROOT, RootCheck, User, filters_lists, unsure},
     rest::Rest,
@@ -575,6 +575,9 @@ impl Milvus for Server {
         let message = api::ShowCollectionsRequest { db_name: database.to_owned(), ..Default::default() };
         let answer = self.client().show_collections(self.request(database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        if answer.status.as_ref().is_some_and(|status| status.code == DATABASE_NOT_FOUND) {
+            return Ok(Vec::new());
+        }
         check(answer.status.as_ref(), None)?;
         let mut found: Vec<_> = answer.collection_names.into_iter().zip(answer.collection_ids).collect();
         found.sort();

@@ -266,7 +266,7 @@ pub trait Milvus: Send + Sync {
     /// Brings back those of [`Milvus::access_control`] that don't exist, and names them.
     async fn restore_access_control(&self, captured: &str) -> Result<Vec<String>, MilvusError>;
 
-    /// The names and ids of a database's collections, by name.
+    /// The names and ids of a database's collections, by name; none of a database that isn't there.
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError>;
 
     /// The id of the collection of this very name (not alias); `None` if there is none.

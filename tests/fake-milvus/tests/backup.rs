@@ -16,7 +16,7 @@ use milvault_jobs::{
 use milvault_model::{
     Backup, BackupState, CollectionCapture, FailureCode, Loaded, RowCount, SegmentLevel, Snapshot, StorageVersion,
 };
-use world::{ROOT, World, back_up, back_up_as, copy_of, name};
+use world::{ROOT, World, back_up, back_up_as, captured, content, copy_of, name};
 
 fn available(backup: &Backup) -> &Snapshot {
     match &backup.state {
@@ -121,10 +121,18 @@ async fn rows_that_a_compaction_removed_before_the_segments_were_listed_lead_to_
         world.fake.set(|faults| faults.compact_after_flush = 2).await;
         let backup = back_up(&world.jobs().await, &world).await;
         available(&backup);
-        // They might have been deleted after the first flush.
-        assert_eq!(world.fake.flushes().await, 2, "{line:?}");
-        assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
+        // They might have been deleted after the first flush. In 2.5 the files of what was compacted have them.
+        let is_in_files = Line::V2_5_4 <= line && line <= Line::V2_5_27;
+        assert_eq!(world.fake.flushes().await, if is_in_files { 1 } else { 2 }, "{line:?}");
+        has_the_rows_of_its_moment(&world, &backup).await;
     }
+}
+
+/// Whether the backup of the collection has exactly the rows that it had at its point in time.
+async fn has_the_rows_of_its_moment(world: &World, backup: &Backup) {
+    let [capture] = &captured(world, backup).await[..] else { panic!("one collection") };
+    let expected = world.fake.rows_at("items", capture.flush_timestamp).await;
+    assert_eq!(content(world, capture).await, expected, "{}", backup.id);
 }
 
 #[tokio::test]
@@ -136,7 +144,7 @@ async fn a_server_that_compacts_after_every_flush_is_backed_up() {
         world.fake.set(|faults| faults.compact_after_flush = u32::MAX).await;
         let backup = back_up(&world.jobs().await, &world).await;
         available(&backup);
-        assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
+        has_the_rows_of_its_moment(&world, &backup).await;
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use milvault_jobs::ports::{
-    CollectionDescription, Connector, FlushResult, FlushTells, GarbageHold, ImportRequest, ImportStatus, ImportTasks,
-    Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
+    CollectionDescription, Connector, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus,
+    MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
     CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, Principal,
@@ -86,7 +86,7 @@ impl Milvus for Server {
 
     async fn flush(&self, _: &CollectionName, _: OnRateLimit) -> Result<FlushResult, MilvusError> {
         let flushed = self.source().segment_ids().collect();
-        Ok(FlushResult { timestamp: 1 << 58, sealed: Vec::new(), flushed, tells: FlushTells::Sealed })
+        Ok(FlushResult { timestamp: 1 << 58, sealed: Vec::new(), flushed })
     }
 
     async fn is_flushed(&self, _: &CollectionName, _: &FlushResult) -> Result<bool, MilvusError> {

@@ -13,8 +13,8 @@ use std::{
 use chrono::TimeDelta;
 use futures::FutureExt;
 use milvault_jobs::ports::{
-    Bucket, CollectionDescription, FlushResult, FlushTells, GarbageHold, ImportStatus, ImportTasks, InsertLog,
-    MilvusError, Objects, Pace, PutMode, Segment, SegmentFiles,
+    Bucket, CollectionDescription, FlushResult, GarbageHold, ImportStatus, ImportTasks, InsertLog, MilvusError,
+    Objects, Pace, PutMode, Segment, SegmentFiles,
 };
 use milvault_memory::{
     MemoryObjects,
@@ -693,12 +693,7 @@ impl Server {
         self.journal.flush(id, timestamp);
         self.named.extend(&segments);
         let (sealed, flushed) = segments.into_iter().partition(|id| sealed.contains(id));
-        let tells = match (self.habits.hides_sealed_for, self.habits.has_l0 && self.habits.names_flushed) {
-            (0, true) => FlushTells::All,
-            (0, false) => FlushTells::Sealed,
-            _ => FlushTells::SomeSealed,
-        };
-        Ok(FlushResult { timestamp, sealed, flushed, tells })
+        Ok(FlushResult { timestamp, sealed, flushed })
     }
 
     /// Some flushes are over at once, and some take up to a second.

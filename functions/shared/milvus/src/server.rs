@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::DateTime;
 use milvault_jobs::ports::{
-    CollectionDescription, FlushResult, FlushTells, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus,
-    MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
+    CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus, MilvusError,
+    OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
     Capabilities, Capability, CollectionCapture, CollectionName, FieldCapture, FieldPresence, IndexCapture, Loaded,
@@ -338,17 +338,10 @@ impl Server {
             timestamp => timestamp,
         };
         let take = |ids: Option<milvus::proto::schema::LongArray>| ids.map(|ids| ids.data).unwrap_or_default();
-        let capabilities = self.capabilities().await?;
-        let tells = match (capabilities.has(Capability::SealsByItself), capabilities.has(Capability::NamesFlushed)) {
-            (true, _) => FlushTells::SomeSealed,
-            (false, true) => FlushTells::All,
-            (false, false) => FlushTells::Sealed,
-        };
         Ok(FlushResult {
             timestamp,
             sealed: take(answer.coll_seg_i_ds.remove(&name.collection)),
             flushed: take(answer.flush_coll_seg_i_ds.remove(&name.collection)),
-            tells,
         })
     }
 

@@ -36,14 +36,6 @@ pub enum Capability {
     /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
     /// has one storage version).
     StorageV2,
-    /// A flush names every segment with rows, of whatever level, that was flushed before it.
-    ///
-    /// `internal/datacoord/services.go` (`flushCollection`), 2.5; 2.4 names those of level L1.
-    NamesFlushed,
-    /// A flush names only some of the segments that it stores: not those that the server has sealed by itself.
-    ///
-    /// `internal/streamingnode/server/wal/interceptors/shard/shards/partition_manager.go`, 2.6.
-    SealsByItself,
     /// Fields are added to collections that have rows: segments of before have no logs of them.
     ///
     /// `internal/rootcoord/add_field_task.go`.
@@ -57,9 +49,8 @@ impl Capability {
             Self::HybridImportEnd => [2, 4, 0],
             Self::DescribeDatabase => [2, 4, 3],
             Self::Rbac => [2, 4, 10],
-            Self::NamesFlushed => [2, 5, 0],
             Self::SegmentFiles => [2, 5, 8],
-            Self::StorageV2 | Self::SealsByItself | Self::AddedFields => [2, 6, 0],
+            Self::StorageV2 | Self::AddedFields => [2, 6, 0],
         }
     }
 }

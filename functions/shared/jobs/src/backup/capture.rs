@@ -19,7 +19,7 @@ use milvault_model::{
 use super::{survey::Wanted, work::Work};
 use crate::{
     Jobs,
-    ports::{CollectionDescription, FlushResult, FlushTells, Milvus, MilvusError, OnRateLimit, Segment},
+    ports::{CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment},
     slice::backoff,
 };
 
@@ -196,23 +196,24 @@ impl<'a> Capturing<'a> {
     /// Captures the collection; `None` if its segments may lack rows of its point in time: then it has to be flushed
     /// again.
     async fn describe_and_flush(&self, id: i64, name: &CollectionName) -> Result<Option<CollectionCapture>, Short> {
-        let first = self.flush(id, name, OnRateLimit::Wait).await?;
-        // After the flush, so that every field and partition that it found is described.
         let mut description = self.describe(id, name).await?;
+        let first = self.flush(id, name, OnRateLimit::Wait).await?;
         // Rows that end by themselves leave no trace when they do.
         let ends = description.properties.iter().any(|(key, _)| key == TIME_TO_LIVE);
         let countable = !ends && matches!(description.loaded, Loaded::Whole { .. });
         let (moment, before) = match countable {
-            true => self.count_and_flush_again(id, name, first).await?,
+            true => self.count_and_flush_again(id, name, first).await,
             false => (first, None),
         };
-        let Some(segments) = moment.segments() else { return Ok(None) };
+        let Some(segments) = moment.segments().map(<[Segment]>::to_vec) else { return Ok(None) };
+        // Once more, for every field and partition that the flush found. One that lost its name since is what it was.
+        match self.describe(id, name).await {
+            Ok(later) => description = later,
+            Err(Short::Elsewhere) => {}
+            Err(error) => return Err(error),
+        }
         if !are_described(&segments, &description) {
-            // A partition was made meanwhile.
-            description = self.describe(id, name).await?;
-            if !are_described(&segments, &description) {
-                return Ok(None);
-            }
+            return Ok(None);
         }
         let mut counted = match before {
             Some(before) => match self.count(name, &before, &moment.flush, &segments).await {
@@ -259,10 +260,7 @@ impl<'a> Capturing<'a> {
         let clock = &self.jobs.ports.clock;
         let mut trace = Trace::begin(&self.segments(id, name).await?);
         let flush = self.milvus.flush(name, on_limit).await?;
-        match flush.tells {
-            FlushTells::All => trace.needed = flush.named().collect(),
-            FlushTells::Sealed | FlushTells::SomeSealed => trace.need(&flush.sealed),
-        }
+        trace.need(&flush.sealed);
         let began = clock.now();
         let (mut pause, mut is_over) = (FLUSH_PAUSE, false);
         loop {
@@ -298,17 +296,16 @@ impl<'a> Capturing<'a> {
         id: i64,
         name: &CollectionName,
         first: Moment,
-    ) -> Result<(Moment, Option<Observation>), Short> {
+    ) -> (Moment, Option<Observation>) {
         // One that is loading, or whose query node is gone, can't be counted, and can be backed up.
-        let Ok(rows) = self.milvus.count(name).await else { return Ok((first, None)) };
+        let Ok(rows) = self.milvus.count(name).await else { return (first, None) };
         match self.flush(id, name, OnRateLimit::GiveUp).await {
             Ok(second) if second.segments().is_some() || first.segments().is_none() => {
                 let segments = first.trace.before.iter().copied().chain(first.flush.named()).collect();
-                Ok((second, Some(Observation { rows, segments })))
+                (second, Some(Observation { rows, segments }))
             }
             // Nobody has to go without a backup for a count.
-            Ok(_) | Err(Short::Error(_)) => Ok((first, None)),
-            Err(error) => Err(error),
+            Ok(_) | Err(_) => (first, None),
         }
     }
 
@@ -366,25 +363,14 @@ struct Moment {
 }
 
 impl Moment {
-    /// Segments that have every row and delete of the moment; `None` if that can't be told.
+    /// Segments that have every row of the moment; `None` if that can't be told.
     ///
-    /// A compaction writes a new segment without the rows that are deleted by then, and that may be by deletes after the
-    /// moment. Where a segment that was compacted has all in its files, it is captured from them. Elsewhere what is listed
-    /// is, if as many rows came as went.
-    fn segments(&self) -> Option<Vec<Segment>> {
+    /// What the flush named isn't all that belongs to it: newer servers leave out what they sealed by themselves, and
+    /// compact what they named at once. A compaction writes a new segment without the rows that are deleted by then, and
+    /// that may be by deletes after the moment. So what is listed has every row if as many came as went whenever some went.
+    fn segments(&self) -> Option<&[Segment]> {
         let Trace { needed, seen, is_whole, .. } = &self.trace;
-        if !needed.iter().all(|id| seen.contains_key(id)) {
-            return None;
-        }
-        let is_listed = |id: &i64| self.listed.iter().any(|segment| segment.id == *id);
-        match self.flush.tells {
-            FlushTells::All | FlushTells::Sealed if needed.iter().all(is_listed) => Some(self.listed.clone()),
-            FlushTells::All => {
-                let is_of_it = |s: &&Segment| s.level == SegmentLevel::L0 || needed.contains(&s.id);
-                Some(seen.values().filter(is_of_it).cloned().collect())
-            }
-            FlushTells::Sealed | FlushTells::SomeSealed => is_whole.then(|| self.listed.clone()),
-        }
+        (*is_whole && needed.is_subset(seen)).then_some(&self.listed)
     }
 }
 
@@ -395,7 +381,7 @@ struct Trace {
     /// Those, and what else has rows of the moment.
     needed: HashSet<i64>,
     /// Every segment that was listed with all of its rows.
-    seen: BTreeMap<i64, Segment>,
+    seen: HashSet<i64>,
     last: HashMap<i64, Segment>,
     /// Whether as many rows have come as have gone, whenever some went.
     is_whole: bool,
@@ -405,7 +391,7 @@ impl Trace {
     fn begin(listed: &[Segment]) -> Self {
         let before: HashSet<i64> = with_rows(listed).map(|segment| segment.id).collect();
         let mut trace =
-            Self { needed: before.clone(), before, seen: BTreeMap::new(), last: HashMap::new(), is_whole: true };
+            Self { needed: before.clone(), before, seen: HashSet::new(), last: HashMap::new(), is_whole: true };
         trace.follow(listed);
         trace
     }
@@ -431,7 +417,7 @@ impl Trace {
             lost == gained || lost == sorted
         });
         let flushed = listed.iter().filter(|segment| segment.is_flushed);
-        self.seen.extend(flushed.map(|segment| (segment.id, segment.clone())));
+        self.seen.extend(flushed.map(|segment| segment.id));
         self.last = now;
     }
 }
@@ -568,25 +554,21 @@ mod tests {
     }
 
     /// The segments that are captured after these listings, the first of before a flush that named these.
-    fn captured(sealed: &[i64], listings: &[&[(i64, u64)]], tells: FlushTells) -> Option<Vec<i64>> {
+    fn captured(sealed: &[i64], listings: &[&[(i64, u64)]]) -> Option<Vec<i64>> {
         let mut trace = Trace::begin(&segments(listings[0]));
         trace.need(sealed);
-        if tells == FlushTells::All {
-            trace.needed = sealed.iter().copied().collect();
-        }
         for listing in &listings[1..] {
             trace.follow(&segments(listing));
         }
-        let flush = FlushResult { timestamp: 1, sealed: sealed.to_vec(), flushed: Vec::new(), tells };
+        let flush = FlushResult { timestamp: 1, sealed: sealed.to_vec(), flushed: Vec::new() };
         let listed = segments(listings.last().unwrap());
-        let captured = Moment { flush, listed, trace }.segments()?;
-        Some(captured.into_iter().map(|segment| segment.id).collect())
+        let moment = Moment { flush, listed, trace };
+        Some(moment.segments()?.iter().map(|segment| segment.id).collect())
     }
 
     #[test]
     fn what_is_listed_has_all_rows_if_nothing_went_or_as_many_came() {
-        let listed =
-            |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::SomeSealed).unwrap();
+        let listed = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings).unwrap();
         assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)]]), [1, 2]);
         // One that the flush didn't name, or that is of later.
         assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5), (3, 7)]]), [1, 2, 3]);
@@ -603,21 +585,10 @@ mod tests {
 
     #[test]
     fn rows_that_a_compaction_removed_may_be_of_the_moment() {
-        let compacted = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::SomeSealed);
-        assert_eq!(compacted(&[2], &[&[(1, 10)], &[(2, 5), (3, 9)]]), None);
-        assert_eq!(compacted(&[], &[&[(1, 10)], &[]]), None);
-        assert_eq!(compacted(&[], &[&[(1, 10)], &[(3, 9)], &[(4, 9)]]), None);
+        assert_eq!(captured(&[2], &[&[(1, 10)], &[(2, 5), (3, 9)]]), None);
+        assert_eq!(captured(&[], &[&[(1, 10)], &[]]), None);
+        assert_eq!(captured(&[], &[&[(1, 10)], &[(3, 9)], &[(4, 9)]]), None);
         // How many rows it had isn't known.
-        assert_eq!(compacted(&[2], &[&[(1, 10)], &[(1, 10), (3, 5)]]), None);
-    }
-
-    #[test]
-    fn where_files_have_all_a_segment_that_was_compacted_is_captured_from_them() {
-        let captured = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings, FlushTells::All);
-        assert_eq!(captured(&[1, 2], &[&[(1, 10)], &[(2, 5), (3, 9)]]), Some(vec![1, 2]));
-        assert_eq!(captured(&[1, 2], &[&[(1, 10)], &[(1, 10), (2, 5)], &[(4, 14)]]), Some(vec![1, 2]));
-        // Compacted before the flush.
-        assert_eq!(captured(&[2, 3], &[&[(1, 10)], &[(2, 5), (3, 9)], &[(4, 14)]]), Some(vec![2, 3]));
-        assert_eq!(captured(&[1, 2], &[&[(1, 10)], &[(1, 10), (3, 5)]]), None);
+        assert_eq!(captured(&[2], &[&[(1, 10)], &[(1, 10), (3, 5)]]), None);
     }
 }

@@ -114,8 +114,6 @@ pub struct FlushResult {
     pub sealed: Vec<i64>,
     /// Segments that were flushed before; some servers name ones that they never list.
     pub flushed: Vec<i64>,
-    /// What is known of the segments that are there once it is over.
-    pub tells: FlushTells,
 }
 
 impl FlushResult {
@@ -123,18 +121,6 @@ impl FlushResult {
     pub fn named(&self) -> impl Iterator<Item = i64> {
         self.sealed.iter().chain(&self.flushed).copied()
     }
-}
-
-/// What a flush tells of the segments with rows of before it: some are compacted while it is waited for. The files of a
-/// segment that was compacted stay in object storage for hours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlushTells {
-    /// 2.5: all of them. Deletes are in L0 segments, and the files of one that was compacted have all that it had.
-    All,
-    /// 2.3 and 2.4: all that weren't flushed before. Deletes may have gone to the segment that replaced one.
-    Sealed,
-    /// From 2.6 on: some of those that weren't flushed before.
-    SomeSealed,
 }
 
 /// An import job to start.

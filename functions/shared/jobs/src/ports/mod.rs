@@ -10,8 +10,8 @@ pub use catalog::{
     Write,
 };
 pub use milvus::{
-    CollectionDescription, Connector, FlushResult, FlushTells, GarbageHold, ImportData, ImportRequest, ImportStatus,
-    ImportTasks, InsertLog, Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
+    CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, ImportTasks,
+    InsertLog, Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 pub use objects::{
     Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,

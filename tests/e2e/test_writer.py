@@ -117,7 +117,7 @@ def writing(product: Product) -> Iterator[list[Writer]]:
 def lost(journal: list[Entry], found: Labels) -> set[int]:
     """The keys that aren't in the server itself as they were written last.
 
-    2.3.5 sometimes forgets a delete, or the delete of an upsert, of the moment of a flush: a few in a hundred thousand.
+    2.3.5 sometimes forgets a delete of the moment of a flush: a few in a hundred thousand.
     No key is written more than twice, so that one whose delete was forgotten stays as it is, and can be told.
     """
     last: dict[int, str | None] = {}

@@ -1,7 +1,7 @@
 //! The gRPC side. What isn't here answers "unimplemented", as a server does that is older than the call.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -363,11 +363,9 @@ impl MilvusService for Service {
         // `flushCollection` in `internal/datacoord/services.go`, 2.5: what is flushed, and what was sealed just now.
         // Before streaming, also what was sealed by then and isn't flushed yet (`SealAllSegments` in
         // `internal/datacoord/segment_manager.go`).
-        let mut sealed = sealed;
-        if !seals_by_policy {
-            let unstored = collection.segments.iter().filter(|s| s.is_data() && s.stored_at.is_some());
-            sealed = unstored.map(|segment| segment.id).chain(sealed).collect::<BTreeSet<i64>>().into_iter().collect();
-        }
+        let is_unflushed = |s: &&Segment| !seals_by_policy && s.is_data() && s.stored_at.is_some();
+        let is_sealed = |s: &&Segment| sealed.contains(&s.id) || is_unflushed(s);
+        let sealed: Vec<i64> = collection.segments.iter().filter(is_sealed).map(|segment| segment.id).collect();
         let earlier = collection.segments.iter().filter(|s| is_named(s.level) && s.stored_at.is_none());
         let earlier = earlier.filter(|s| !sealed.contains(&s.id) && !by_policy.contains(&s.id));
         let earlier = earlier.map(|segment| segment.id).collect();

@@ -123,6 +123,7 @@ async fn rows_that_a_compaction_removed_before_the_segments_were_listed_lead_to_
         available(&backup);
         // They might have been deleted after the first flush.
         assert_eq!(world.fake.flushes().await, 2, "{line:?}");
+        assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
         has_the_rows_of_its_moment(&world, &backup).await;
     }
 }
@@ -143,6 +144,7 @@ async fn a_server_that_compacts_after_every_flush_is_backed_up() {
         world.fake.set(|faults| faults.compact_after_flush = u32::MAX).await;
         let backup = back_up(&world.jobs().await, &world).await;
         available(&backup);
+        assert_eq!(copied(&world).await, world.fake.logs("items").await, "{line:?}");
         has_the_rows_of_its_moment(&world, &backup).await;
     }
 }

@@ -11,7 +11,7 @@ use world::{World, available, back_up, back_up_as, captured, content};
 /// A server that does within seconds what a real one does within minutes.
 const FAST: Pace = Pace {
     store: Duration::from_millis(300),
-    sort: Duration::from_secs(2),
+    sort: Duration::from_millis(1500),
     level_zero: Duration::from_secs(5),
     mix: Duration::from_secs(8),
 };

@@ -29,7 +29,7 @@ const RATE_LIMIT_REASON: &str = "rate limit exceeded";
 pub(crate) const SEGMENT_NOT_FOUND: i32 = 600;
 const COLLECTION_NOT_FOUND: i32 = 100;
 const COLLECTION_NOT_FOUND_OLD: i32 = 4;
-/// Nor is a collection of it.
+/// `ErrDatabaseNotFound`: its collections went before it.
 pub(crate) const DATABASE_NOT_FOUND: i32 = 800;
 /// `ErrPrivilegeNotAuthenticated`, and `ErrNeedAuthenticate` of the REST API.
 const NEEDS_AUTHENTICATION: [i32; 2] = [1400, 1800];

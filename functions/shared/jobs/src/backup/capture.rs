@@ -27,7 +27,7 @@ use crate::{
 /// collections that it has that it doesn't, for some seconds.
 const PATIENCE: TimeDelta = TimeDelta::seconds(30);
 
-/// A collection that wasn't tried for so long, because the slice ended or the network failed, has its patience anew.
+/// After so long without a try, [`PATIENCE`] begins anew: the slice ended meanwhile, or the network failed.
 const FORGIVEN: TimeDelta = TimeDelta::seconds(20);
 
 /// How long a collection is flushed again because compactions may have removed rows while it was.
@@ -255,12 +255,11 @@ impl<'a> Capturing<'a> {
     }
 
     /// Flushes, waits until that is over, and follows what becomes of the segments meanwhile.
-    ///
     async fn flush(&self, id: i64, name: &CollectionName, on_limit: OnRateLimit) -> Result<Moment, Short> {
         let clock = &self.jobs.ports.clock;
         let mut trace = Trace::begin(&self.segments(id, name).await?);
         let flush = self.milvus.flush(name, on_limit).await?;
-        trace.need(&flush.sealed);
+        trace.needed.extend(&flush.sealed);
         let began = clock.now();
         let (mut pause, mut is_over) = (FLUSH_PAUSE, false);
         loop {
@@ -271,7 +270,7 @@ impl<'a> Capturing<'a> {
             if is_flushed && !is_over {
                 // A write that was under way has its timestamp from before the flush, and may have come into a segment
                 // that was made after it: 2.3.5 gives a write its timestamp first (`internal/proxy/task_insert.go`).
-                trace.need(&unflushed().collect::<Vec<_>>());
+                trace.needed.extend(unflushed());
                 is_over = true;
             }
             if is_over && !unflushed().any(|id| trace.needed.contains(&id)) {
@@ -394,10 +393,6 @@ impl Trace {
             Self { needed: before.clone(), before, seen: HashSet::new(), last: HashMap::new(), is_whole: true };
         trace.follow(listed);
         trace
-    }
-
-    fn need(&mut self, segments: &[i64]) {
-        self.needed.extend(segments);
     }
 
     fn follow(&mut self, listed: &[Segment]) {
@@ -556,7 +551,7 @@ mod tests {
     /// The segments that are captured after these listings, the first of before a flush that named these.
     fn captured(sealed: &[i64], listings: &[&[(i64, u64)]]) -> Option<Vec<i64>> {
         let mut trace = Trace::begin(&segments(listings[0]));
-        trace.need(sealed);
+        trace.needed.extend(sealed);
         for listing in &listings[1..] {
             trace.follow(&segments(listing));
         }

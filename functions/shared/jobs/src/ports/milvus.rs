@@ -110,7 +110,8 @@ pub enum GarbageHold {
 pub struct FlushResult {
     /// The hybrid timestamp: every row up to it is in [`Milvus::segments`] once the flush is over.
     pub timestamp: u64,
-    /// The segments that weren't flushed before it. One that isn't listed afterwards was empty, or has been compacted into another one.
+    /// The segments that weren't flushed before it. One that isn't listed afterwards was empty, or has been compacted into
+    /// another one.
     pub sealed: Vec<i64>,
     /// Segments that were flushed before; some servers name ones that they never list.
     pub flushed: Vec<i64>,

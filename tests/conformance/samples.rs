@@ -8,9 +8,9 @@ use milvault_model::{
     BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness,
     Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports,
     Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey, PageSet, Planning, Previous, Principal,
-    Progress, Region, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep,
-    ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled, Unexplained, UsageRecord, Verification, Verifying,
-    Visibility, Wanted,
+    Progress, Publishing, Region, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState,
+    RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled, Unexplained, UsageRecord,
+    Verification, Verifying, Visibility, Wanted,
 };
 
 /// A time whose every digit counts.
@@ -136,7 +136,7 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
             ..Copying::default()
         }),
         BackupPhase::Verify(Verifying { capture: pages(), ..Verifying::default() }),
-        BackupPhase::Publish,
+        BackupPhase::Publish(Publishing { next: 3, owned_bytes: 1 << 40 }),
         BackupPhase::Clean(Ending::Cancelled),
         BackupPhase::Clean(Ending::Failed(failure())),
     ];

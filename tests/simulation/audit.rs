@@ -28,6 +28,9 @@ use crate::{
     world::{WorkerId, World},
 };
 
+/// How often names have to change their collections before a backup may give up following them.
+const RESTLESS: usize = 5;
+
 /// A rule that doesn't hold, and how.
 #[derive(Debug)]
 pub(crate) struct Breach {
@@ -260,7 +263,7 @@ impl Audit {
                 living: None,
             });
             let before = std::mem::replace(&mut followed.status, status);
-            if matches!(&backup.state, BackupState::Running(run) if run.phase == BackupPhase::Publish) {
+            if matches!(&backup.state, BackupState::Running(run) if matches!(run.phase, BackupPhase::Publish(_))) {
                 followed.was_published = true;
             }
             if !backup.is_living() {
@@ -416,10 +419,14 @@ impl Audit {
                     locked(&self.seen).troubles += 1;
                     // A network on which nothing gets through for long is trouble enough.
                     let is_of_the_weather = !self.is_calm && left_out.reason.contains("Milvus doesn't answer");
+                    // Names that go round and round are followed for a while.
+                    let is_restless = left_out.reason.contains("all the while it was captured")
+                        && server.journal.changes_of_names(span) >= RESTLESS;
                     !server.is_sound()
                         || server.ghost.as_ref().is_some_and(|ghost| ghost.name == name)
                         || server.journal.was_dropped(&name, span)
                         || is_of_the_weather
+                        || is_restless
                 }
             };
             if !is_right {
@@ -554,7 +561,7 @@ impl Audit {
                 let has_all_the_while = |server: &Server| {
                     let is_users = |name: &CollectionName| !restore_owns(&name.collection);
                     let is_there = |(_, names): (i64, Vec<&CollectionName>)| names.into_iter().all(is_users);
-                    server.journal.all_the_while(span).any(is_there)
+                    server.journal.all_the_while(span).filter(|(id, _)| server.lists(*id)).any(is_there)
                 };
                 let was_emptied = !locked(&self.servers).get(&backup.instance_id).is_some_and(has_all_the_while);
                 let is_asked_for_by_name = !backup.selection.is_empty();

@@ -619,8 +619,7 @@ impl Server {
     pub(crate) fn listed(&mut self) -> Vec<(CollectionName, i64)> {
         let all = self.collections.iter().map(|(name, collection)| (name.clone(), collection.id));
         let ghost = self.ghost.iter().map(|ghost| (ghost.name.clone(), ghost.id));
-        let shows_all = self.habits.shows_all && self.lie != Some(Lie::PartForEverything);
-        let listed: Vec<_> = all.filter(|(_, id)| shows_all || id % 3 != 0).chain(ghost).collect();
+        let listed: Vec<_> = all.filter(|(_, id)| self.lists(*id)).chain(ghost).collect();
         for (name, id) in &listed {
             self.first_ids.entry(name.clone()).or_insert(*id);
         }
@@ -647,6 +646,12 @@ impl Server {
             false => Visibility::Unsure { reason: "it may not describe everything".to_owned() },
         };
         Principal { user: Some("backup".to_owned()), visibility }
+    }
+
+    /// Whether who asks sees this collection.
+    pub(crate) fn lists(&self, id: i64) -> bool {
+        let shows_all = self.habits.shows_all && self.lie != Some(Lie::PartForEverything);
+        shows_all || id % 3 != 0
     }
 
     /// Whether who asks sees all, or is said to.

@@ -123,7 +123,7 @@ class MilvusServer:
     def revive(self) -> str | None:
         """Starts a server again that ended by itself, as any supervisor would; answers the end of its log then.
 
-        2.3.5 ends itself when it can't renew its sessions, which happens on a machine that is short of everything.
+        2.3.5 ends itself when it can't renew its sessions.
         """
         if self._process is None or self._process.poll() is None:
             return None
@@ -188,6 +188,9 @@ class MilvusServer:
                     "initial-advertise-peer-urls": peer,
                     "initial-cluster": f"default={peer}",
                     "enable-grpc-gateway": True,
+                    # What is written outlives a killed server all the same, if not the machine's own crash; a busy disk
+                    # delays each sync by seconds, and the sessions with it.
+                    "unsafe-no-fsync": True,
                 }
             )
         )
@@ -202,7 +205,9 @@ class MilvusServer:
                 "rootPath": self.storage.root_path,
                 "region": self.storage.region,
             },
-            "common": {"storageType": "minio"},
+            # By default the server ends itself when it can't renew a session for 30 s, as on a machine that compiles.
+            # `wait_healthy` ends those of a killed server, so that nobody waits until they expire.
+            "common": {"storageType": "minio", "session": {"ttl": 300}},
             "log": {"level": "warn", "file": {"rootPath": ""}},
             **{name: {"ip": "127.0.0.1"} for name in COORDINATORS},
         }

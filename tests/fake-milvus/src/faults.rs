@@ -13,6 +13,11 @@ pub struct Faults {
     pub clock_ahead: i64,
     /// So many calls are answered with "not ready".
     pub not_ready: u32,
+    /// The load of each collection that isn't loaded has failed, with this code (`ShowCollections` in
+    /// `internal/querycoordv2/services.go`, 2.4 and 2.5).
+    pub load_failed: Option<i32>,
+    /// `GetReplicas` answers with this code.
+    pub replicas_fail: Option<i32>,
     /// A collection can be flushed once in so long; a flush before is refused, with code 8.
     pub flush_every: Option<Duration>,
     /// After so many flushes, the collection's segments are compacted before they can be listed.

@@ -143,11 +143,11 @@ impl FakeMilvus {
     }
 
     /// Inserts rows, which a flush brings to object storage.
-    pub async fn insert(&self, name: &str, partition: &str, rows: u64) {
-        self.state.lock().await.insert(DATABASE, name, partition, rows);
+    pub async fn insert(&self, name: &str, partition: &str, rows: u64) -> Vec<i64> {
+        self.state.lock().await.insert(DATABASE, name, partition, rows)
     }
 
-    /// Deletes rows, likewise.
+    /// Deletes the first rows, likewise.
     pub async fn delete(&self, name: &str, from: DeleteFrom<'_>, rows: usize) {
         let mut state = self.state.lock().await;
         let collection = state.collection(DATABASE, name).expect("the collection exists");
@@ -155,7 +155,13 @@ impl FakeMilvus {
             DeleteFrom::Partition(name) => collection.partition(name),
             DeleteFrom::All => -1,
         };
-        state.delete(DATABASE, name, partition, rows);
+        let keys = collection.first_keys(partition, rows);
+        state.delete(DATABASE, name, partition, &keys);
+    }
+
+    /// Deletes rows by their primary keys, in whichever partition they are.
+    pub async fn delete_keys(&self, name: &str, keys: &[i64]) {
+        self.state.lock().await.delete(DATABASE, name, -1, keys);
     }
 
     /// Brings everything to object storage, as a server does from time to time.

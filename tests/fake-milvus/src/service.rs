@@ -312,14 +312,22 @@ impl MilvusService for Service {
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
         permit!(state, request, &database, "Collection", name, "GetLoadState");
-        let loaded = match known!(state, &database, name, api::GetLoadStateResponse).is_loaded {
-            true => LoadState::Loaded,
-            false => LoadState::NotLoad,
+        let failed = state.faults.load_failed;
+        let loaded = match (known!(state, &database, name, api::GetLoadStateResponse).is_loaded, failed) {
+            (true, _) => LoadState::Loaded,
+            (false, None) => LoadState::NotLoad,
+            (false, Some(code)) => {
+                refuse!(api::GetLoadStateResponse, status(code, 1, "show collection failed: no memory left"));
+            }
         };
         answer(api::GetLoadStateResponse { status: done(), state: loaded as i32 })
     }
 
     async fn get_replicas(&self, request: Request<api::GetReplicasRequest>) -> Answer<api::GetReplicasResponse> {
+        let state = ready!(self, api::GetReplicasResponse);
+        if let Some(code) = state.faults.replicas_fail {
+            refuse!(api::GetReplicasResponse, status(code, 1, "no replica of it can be reached"));
+        }
         let replica = api::ReplicaInfo { collection_id: request.get_ref().collection_id, ..Default::default() };
         answer(api::GetReplicasResponse { status: done(), replicas: vec![replica] })
     }
@@ -415,7 +423,9 @@ impl MilvusService for Service {
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
         if strikes(&mut state.faults.delete_before_listing) {
-            state.delete(&database, name, -1, 1);
+            if let Some(keys) = state.collection(&database, name).map(|collection| collection.first_keys(-1, 1)) {
+                state.delete(&database, name, -1, &keys);
+            }
             state.seal(&database, name).await;
         }
         let storage_version = state.storage_version();

@@ -176,11 +176,16 @@ impl Collection {
         found
     }
 
-    /// Deletes the first rows of a partition, or of all of them.
-    pub(crate) fn delete(&mut self, partition: i64, rows: usize, timestamp: u64) {
+    /// The first rows of a partition, or of all of them.
+    pub(crate) fn first_keys(&self, partition: i64, rows: usize) -> Vec<i64> {
         let keys: Vec<i64> = self.keys_in(partition).into_iter().take(rows).collect();
-        assert_eq!(keys.len(), rows, "there are so many rows to delete");
-        let deletes: Vec<Event> = keys.into_iter().map(|key| Event { key, timestamp }).collect();
+        assert_eq!(keys.len(), rows, "there are so many rows");
+        keys
+    }
+
+    /// Deletes rows of a partition, or of all of them.
+    pub(crate) fn delete(&mut self, partition: i64, keys: &[i64], timestamp: u64) {
+        let deletes: Vec<Event> = keys.iter().map(|key| Event { key: *key, timestamp }).collect();
         self.deletes.extend(&deletes);
         self.buffered.entry(partition).or_default().extend(deletes);
     }
@@ -380,10 +385,10 @@ impl State {
     }
 
     /// Deletes rows of a partition, or of all of them, now.
-    pub(crate) fn delete(&mut self, database: &str, name: &str, partition: i64, rows: usize) {
+    pub(crate) fn delete(&mut self, database: &str, name: &str, partition: i64, keys: &[i64]) {
         let timestamp = self.timestamp();
         if let Some(collection) = self.collection(database, name) {
-            collection.delete(partition, rows, timestamp);
+            collection.delete(partition, keys, timestamp);
         }
     }
 
@@ -505,12 +510,14 @@ impl State {
         }
     }
 
-    /// Inserts rows: one message, of one moment.
-    pub(crate) fn insert(&mut self, database: &str, name: &str, partition: &str, rows: u64) {
+    /// Inserts rows: one message, of one moment. Answers their primary keys.
+    pub(crate) fn insert(&mut self, database: &str, name: &str, partition: &str, rows: u64) -> Vec<i64> {
         let timestamp = self.timestamp();
-        let rows = (0..rows).map(|_| Event { key: self.id(), timestamp }).collect();
+        let rows: Vec<Event> = (0..rows).map(|_| Event { key: self.id(), timestamp }).collect();
+        let keys = rows.iter().map(|row| row.key).collect();
         let collection = self.collection(database, name).expect("the collection exists");
         collection.grow(collection.partition(partition), rows);
+        keys
     }
 
     pub(crate) fn add(&mut self, database: &str, name: &str, mut segment: Segment) {
@@ -527,9 +534,11 @@ impl State {
     async fn add_deltas(&mut self, database: &str, name: &str, deletes: &[Event]) {
         let Some(collection) = self.collection(database, name) else { return };
         let (id, mut segments) = (collection.id, std::mem::take(&mut collection.segments));
+        let keys: BTreeSet<i64> = deletes.iter().map(|delete| delete.key).collect();
         for segment in &mut segments {
-            let keys: BTreeSet<i64> = segment.rows.iter().map(|row| row.key).collect();
-            let theirs: Vec<Event> = deletes.iter().filter(|delete| keys.contains(&delete.key)).copied().collect();
+            let found: BTreeSet<i64> =
+                segment.rows.iter().map(|row| row.key).filter(|key| keys.contains(key)).collect();
+            let theirs: Vec<Event> = deletes.iter().filter(|delete| found.contains(&delete.key)).copied().collect();
             if !theirs.is_empty() {
                 self.add_delta(id, segment, &theirs).await;
             }

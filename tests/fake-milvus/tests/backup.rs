@@ -214,6 +214,26 @@ async fn rows_in_a_storage_version_that_cannot_be_imported_fail_the_backup_by_na
 }
 
 #[tokio::test]
+async fn a_collection_whose_load_failed_or_whose_replicas_cannot_be_reached_is_in_the_backup() {
+    for line in [Line::V2_3, Line::V2_5_27] {
+        let world = World::of(line).await;
+        world.fake.add_collection("cold", &[], Loading::Released).await;
+        world.fake.add_collection("items", &[], Loading::Loaded).await;
+        world.fake.insert("items", "_default", 100).await;
+        // A load failed for want of memory, or because a node didn't answer; no shard of the other has a leader.
+        for code in [3, 2] {
+            world.fake.set(|faults| (faults.load_failed, faults.replicas_fail) = (Some(code), Some(503))).await;
+            let jobs = world.jobs().await;
+            let backup = back_up_as(&jobs, &world, &format!("code-{code}")).await;
+            assert!(available(&backup).completeness.is_complete(), "{line:?}");
+            let captured = captured(&world, &backup).await;
+            let loaded: Vec<&Loaded> = captured.iter().map(|collection| &collection.loaded).collect();
+            assert_eq!(loaded, [&Loaded::No, &Loaded::Whole { replicas: 1 }], "{line:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_starts_is_waited_for() {
     let lines = Line::ALL.map(async |line| {
         let world = World::of(line).await;

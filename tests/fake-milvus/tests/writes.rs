@@ -3,9 +3,12 @@
 
 mod world;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use milvault_fake_milvus::{DeleteFrom, FakeMilvus, Line, Loading, Pace};
+use milvault_fake_milvus::{FakeMilvus, Line, Loading, Pace};
 use world::{World, available, back_up, back_up_as, captured, content};
 
 /// A server that does within seconds what a real one does within minutes.
@@ -24,12 +27,13 @@ const MOST_FLUSHES: u32 = 4;
 /// Inserts 3,000 rows a second, deletes 200, and has everything stored twice a second, for ever.
 async fn write(fake: &FakeMilvus) {
     let mut turn = tokio::time::interval(Duration::from_millis(20));
+    let mut written: VecDeque<i64> = VecDeque::new();
     for number in 0_u64.. {
         turn.tick().await;
-        fake.insert("items", "_default", 40).await;
-        fake.insert("items", "new", 20).await;
+        written.extend(fake.insert("items", "_default", 40).await);
+        written.extend(fake.insert("items", "new", 20).await);
         if number % 5 == 4 {
-            fake.delete("items", DeleteFrom::All, 20).await;
+            fake.delete_keys("items", &written.drain(..20).collect::<Vec<_>>()).await;
         }
         if number % 25 == 24 {
             fake.seal("items").await;

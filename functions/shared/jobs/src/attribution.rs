@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use milvault_model::{
     Account, AccountError, Backup, BackupId, BackupState, Hour, InstanceId, Manifest, ObjectEntry, ObjectKey, Origin,
-    Snapshot, Time,
+    Publishing, Snapshot, Time,
 };
 
 use crate::{
@@ -15,36 +15,27 @@ use crate::{
     snapshot,
 };
 
-/// What is known of a backup that is about to be published.
-pub(crate) enum Stored {
-    /// It has everything that it didn't store from its base, and nothing else interferes: it owns what it stored.
-    ByTheBook,
-    /// Object by object it has to be seen who owns it.
-    Doubtful,
-}
-
-/// The bytes that a backup owns once it is published: of the objects that it names, those that no other one counts.
+/// Counts the bytes that a backup owns once it is published, page by page: of the objects that it names, those that no
+/// other one counts.
 ///
 /// # Errors
-/// [`Halt::OutOfTime`] when the deadline comes first; [`Error::Document`] if a manifest can't be read.
-pub(crate) async fn owned(
+/// [`Halt::OutOfTime`] when the deadline comes first, with `publishing` as far as it got; [`Error::Document`] if a
+/// manifest can't be read.
+pub(crate) async fn count(
     jobs: &Jobs,
     backup: &Backup,
     manifest: &Manifest,
-    stored: Stored,
+    publishing: &mut Publishing,
     deadline: Deadline,
-) -> Step<u64> {
-    if matches!(stored, Stored::ByTheBook) {
-        return Ok(manifest.totals.added_bytes);
-    }
+) -> Step {
     let claims = Claims::read(jobs, backup).await?;
     if claims.is_empty() {
-        return Ok(manifest.totals.size_bytes);
+        publishing.owned_bytes = manifest.totals.size_bytes;
+        return Ok(());
     }
     let bucket = jobs.settings.snapshots.in_region(&backup.region)?;
     let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, &backup.instance_id, &backup.id);
-    let mut owned = 0;
-    for page in &manifest.object_pages {
+    while let Some(page) = manifest.object_pages.get(publishing.next as usize) {
         if deadline.is_over(jobs.ports.clock.now()) {
             return Err(Halt::OutOfTime);
         }
@@ -52,9 +43,11 @@ pub(crate) async fn owned(
         // What was taken over from the base is in the base.
         candidates.retain(|entry| entry.origin != Origin::Earlier);
         let unclaimed = claims.unclaimed(&candidates, |_, _| {}).await?;
-        owned += candidates.iter().filter(|entry| unclaimed.contains(&entry.key)).map(|entry| entry.size).sum::<u64>();
+        let owned = candidates.iter().filter(|entry| unclaimed.contains(&entry.key));
+        publishing.owned_bytes += owned.map(|entry| entry.size).sum::<u64>();
+        publishing.next += 1;
     }
-    Ok(owned)
+    Ok(())
 }
 
 /// The change that opens a published backup's account; none for one that owns nothing.

@@ -7,13 +7,15 @@ use milvault_jobs::ports::MilvusError;
 use milvault_model::CollectionName;
 use milvus::proto::common::Status;
 
-/// Codes that a later try may not meet.
+/// Codes of the whole server that a later try may not meet: not ready, unavailable, too many requests, no quota for writes
+/// now.
+const UNAVAILABLE: [i32; 4] = [1, 2, 4, 9];
+
+/// The same of one collection.
 fn passes(code: i32) -> bool {
     match code {
-        // Not ready, unavailable, too many requests, no quota for writes now.
-        1 | 2 | 4 | 9
         // A collection, a partition or a replica of them isn't loaded (again) yet: so for seconds after a restart.
-        | 101 | 103 | 201 | 202 | 400 | 401
+        101 | 103 | 201 | 202 | 400 | 401
         // Channels, segments and nodes that are on their way from one node to another.
         | 500..=503 | 600..=602 | 901..=904 => true,
         _ => false,
@@ -83,7 +85,8 @@ pub(crate) fn by_code(code: i32, reason: String) -> MilvusError {
         _ if reason.contains(RATE_LIMIT_REASON) => MilvusError::RateLimited(reason),
         NOT_PERMITTED => MilvusError::Forbidden(reason),
         code if NEEDS_AUTHENTICATION.contains(&code) => MilvusError::Unauthenticated(reason),
-        code if passes(code) => MilvusError::Unreachable(reason),
+        code if UNAVAILABLE.contains(&code) => MilvusError::Unreachable(reason),
+        code if passes(code) => MilvusError::NotReady(reason),
         _ => MilvusError::Refused(reason),
     }
 }
@@ -108,8 +111,11 @@ mod tests {
         ] {
             assert!(matches!(limit, MilvusError::RateLimited(_)), "{limit:?}");
         }
-        for passing in [refusal(1, 0, "not ready"), refusal(0, 56, "not ready"), refusal(600, 1, "segment not found")] {
+        for passing in [refusal(1, 0, "not ready"), refusal(0, 56, "not ready")] {
             assert!(matches!(passing, MilvusError::Unreachable(_)), "{passing:?}");
+        }
+        for passing in [refusal(600, 1, "segment not found"), refusal(101, 0, "collection not loaded")] {
+            assert!(matches!(passing, MilvusError::NotReady(_)), "{passing:?}");
         }
         for forbidden in [
             refusal(1401, 1, "privilege not permitted"),

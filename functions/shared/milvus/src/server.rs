@@ -180,27 +180,45 @@ impl Server {
         Ok(answer.index_descriptions)
     }
 
-    async fn load_state(&self, name: &CollectionName) -> Result<LoadState, MilvusError> {
+    async fn load_answer(&self, name: &CollectionName) -> Result<api::GetLoadStateResponse, MilvusError> {
         let message = api::GetLoadStateRequest {
             db_name: name.database.clone(),
             collection_name: name.collection.clone(),
             ..Default::default()
         };
         let answer = self.client().get_load_state(self.request(&name.database, message)).await;
-        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        Ok(answer.map_err(|status| transport(&status))?.into_inner())
+    }
+
+    async fn load_state(&self, name: &CollectionName) -> Result<LoadState, MilvusError> {
+        let answer = self.load_answer(name).await?;
         self.check_for(answer.status.as_ref(), name).await?;
         Ok(answer.state())
     }
 
     async fn loaded(&self, name: &CollectionName, id: i64, all: &[PartitionCapture]) -> Result<Loaded, MilvusError> {
-        if !matches!(self.load_state(name).await?, LoadState::Loaded | LoadState::Loading) {
+        let answer = self.load_answer(name).await?;
+        // For a day after a load has failed, the answer is why it failed, whatever its code (`ShowCollections` in
+        // `internal/querycoordv2/services.go`, 2.4 and 2.5).
+        if let Some(failed) = answer.status.as_ref().filter(|status| status.reason.contains("show collection failed")) {
+            tracing::warn!(reason = failed.reason, collection = %name, "not loaded: its load failed");
+            return Ok(Loaded::No);
+        }
+        self.check_for(answer.status.as_ref(), name).await?;
+        if !matches!(answer.state(), LoadState::Loaded | LoadState::Loading) {
             return Ok(Loaded::No);
         }
         let message =
             api::GetReplicasRequest { db_name: name.database.clone(), collection_id: id, ..Default::default() };
         let answer = self.client().get_replicas(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
-        self.check_for(answer.status.as_ref(), name).await?;
+        match check(answer.status.as_ref(), Some(name)) {
+            // Nobody has to go without a backup for their number.
+            Err(error @ MilvusError::NotReady(_)) => {
+                tracing::warn!(%error, collection = %name, "its replicas can't be counted: one is assumed");
+            }
+            _ => self.check_for(answer.status.as_ref(), name).await?,
+        }
         let replicas = i32::try_from(answer.replicas.len().max(1)).unwrap_or(1);
         let names: Vec<String> =
             self.partitions(name, api::ShowType::InMemory).await?.into_iter().map(|p| p.name).collect();

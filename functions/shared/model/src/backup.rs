@@ -197,7 +197,7 @@ pub enum BackupPhase {
     /// Find every object of the plan at the destination, then write the manifest.
     Verify(Verifying),
     /// The manifest is written: become AVAILABLE.
-    Publish,
+    Publish(Publishing),
     /// Remove what was stored, then end.
     Clean(Ending),
 }
@@ -222,6 +222,9 @@ pub struct Flushing {
     /// How often the captures were compared with the server's names, once all were done.
     #[serde(default)]
     pub reconciled: u32,
+    /// When that was done first.
+    #[serde(default)]
+    pub reconciled_since: Option<Time>,
     /// What to do again, if this isn't the first time.
     pub again: Option<Again>,
 }
@@ -315,6 +318,18 @@ pub struct Copying {
     pub unexplained: Vec<Unexplained>,
 }
 
+/// How far the count of the bytes is that the backup owns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publishing {
+    /// The first of the manifest's pages of objects that isn't counted.
+    #[serde(default)]
+    pub next: u32,
+    /// The bytes on the pages before it.
+    #[serde(default)]
+    pub owned_bytes: u64,
+}
+
 /// Sums over copied pages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -404,7 +419,7 @@ impl BackupPhase {
             Self::Plan(_) => "PLAN",
             Self::Copy(_) => "COPY",
             Self::Verify(_) => "VERIFY",
-            Self::Publish => "PUBLISH",
+            Self::Publish(_) => "PUBLISH",
             Self::Clean(_) => "CLEAN",
         }
     }

@@ -9,6 +9,7 @@ use std::{
     pin::pin,
 };
 
+use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, Failure, FailureCode,
@@ -35,8 +36,10 @@ const FLUSHES_IN_FLIGHT: usize = 8;
 /// How often collections that were made while the backup ran are added to it.
 pub(super) const ADDITIONS: u32 = 1;
 
-/// How often names are followed that go from one collection to another, before the collections that had them are left out.
+/// How often, and for how long at least, names are followed that go from one collection to another, before the collections
+/// that had them are left out.
 const NAME_ROUNDS: u32 = 5;
+const NAMES_UNSETTLED: TimeDelta = TimeDelta::seconds(300);
 
 /// The most collections that a message names.
 const NAMED: usize = 5;
@@ -240,6 +243,7 @@ fn refusal(error: MilvusError) -> Step<String> {
 async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing, earlier: Option<Again>) -> Step {
     let changes = Changes::since(work, milvus, &flushing).await?;
     flushing.reconciled += 1;
+    flushing.reconciled_since.get_or_insert(work.jobs.ports.clock.now());
     if !changes.is_none() {
         let earlier = earlier.unwrap_or_default();
         let again = Again {
@@ -250,8 +254,9 @@ async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing
             superseded: changes.superseded,
             left_out: changes.left_out,
         };
-        let Flushing { survey, reconciled, renamed, .. } = flushing;
-        let flushing = Flushing { survey, reconciled, renamed, again: Some(again), ..Flushing::default() };
+        let Flushing { survey, reconciled, reconciled_since, renamed, .. } = flushing;
+        let again = Some(again);
+        let flushing = Flushing { survey, reconciled, reconciled_since, renamed, again, ..Flushing::default() };
         let reason = "collections were made or renamed while others were captured".to_owned();
         return work.enter_round(BackupPhase::Flush(flushing), reason).await;
     }
@@ -314,10 +319,14 @@ impl Changes {
             }
         }
         let mut changes = Self::default();
-        let is_over = flushing.reconciled >= NAME_ROUNDS || work.is_unsettled_for_too_long();
+        let now_is = work.jobs.ports.clock.now();
+        let is_unsettled = flushing.reconciled_since.is_some_and(|since| now_is - since > NAMES_UNSETTLED);
+        let is_over = (flushing.reconciled >= NAME_ROUNDS && is_unsettled) || work.is_unsettled_for_too_long();
         let made = now.iter().filter(|(id, name)| !done.contains(id) && !given_up.contains(**name));
         for (id, name) in made {
-            let is_missed = dropped.contains(*name) || renamed.iter().any(|(_, asked)| asked == *name);
+            let is_missed = dropped.contains(*name)
+                || surveyed.values().any(|surveyed| surveyed == *name)
+                || renamed.iter().any(|(_, asked)| asked == *name);
             let is_remade = is_missed && !captured.contains_key(*name);
             let is_new = flushing.reconciled < ADDITIONS && !surveyed.contains_key(id);
             match is_over {

@@ -78,8 +78,8 @@ impl Job for Work<'_> {
             BackupPhase::Plan(planning) => Box::pin(plan::plan(self, planning)).await?,
             BackupPhase::Copy(copying) => copy::copy(self, copying).await?,
             BackupPhase::Verify(verifying) => publish::verify(self, verifying).await?,
-            BackupPhase::Publish => {
-                publish::publish(self).await?;
+            BackupPhase::Publish(publishing) => {
+                publish::publish(self, publishing).await?;
                 return Ok(Some(WorkEnd::Over));
             }
             BackupPhase::Clean(ending) => {

@@ -13,7 +13,7 @@ use futures::{
 };
 use milvault_model::{
     BackupPhase, BackupState, CollectionCapture, Completeness, FailureCode, LeftOutCause, Manifest, ObjectEntry,
-    Origin, PageRef, Planning, Reuse, RowCount, SegmentCapture, Snapshot, Time, Totals, Verifying,
+    Origin, PageRef, Planning, Publishing, Reuse, RowCount, SegmentCapture, Snapshot, Time, Totals, Verifying,
 };
 
 use super::{
@@ -26,8 +26,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    Error,
-    attribution::{self, Stored},
+    Error, attribution,
     garbage::Claims,
     layout::{self, PageKind},
     ports::{PageRequest, PutMode, PutOutcome},
@@ -80,7 +79,7 @@ pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Ste
     if let Some(locks) = &locks {
         locks.renew_documents(work).await?;
     }
-    Ok(work.enter(BackupPhase::Publish).await?)
+    Ok(work.enter(BackupPhase::Publish(Publishing::default())).await?)
 }
 
 /// Writes the manifest's pages of collections, with their sizes, and the manifest.
@@ -226,7 +225,7 @@ impl<'a> Sizes<'a> {
 }
 
 /// The manifest is written: tidy up and become AVAILABLE.
-pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
+pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> Step {
     work.held.settle(work.deadline).await?;
     let objects = work.jobs.ports.objects.as_ref();
     let manifest = snapshot::manifest(objects, work.bucket, &work.instance.id, &work.backup.id).await?;
@@ -255,10 +254,28 @@ pub(crate) async fn publish(work: &mut Work<'_>) -> Step {
         completeness: Completeness::of(&manifest.left_out, manifest.captured_as.as_ref()),
         captured_as: manifest.captured_as.clone(),
     };
-    let stored = doubts(work, &manifest).await?;
-    let owned = attribution::owned(work.jobs, &work.backup, &manifest, stored, work.deadline).await?;
+    let owned = match doubts(work, &manifest).await? {
+        Stored::ByTheBook => manifest.totals.added_bytes,
+        Stored::Doubtful => {
+            // Until the job is over, no other one of the instance changes what other backups claim.
+            let counted = attribution::count(work.jobs, &work.backup, &manifest, &mut publishing, work.deadline).await;
+            if matches!(counted, Err(Halt::OutOfTime)) && work.run.phase != BackupPhase::Publish(publishing) {
+                work.enter(BackupPhase::Publish(publishing)).await?;
+            }
+            counted?;
+            publishing.owned_bytes
+        }
+    };
     let opened = attribution::opened(&work.backup, &snapshot, owned, work.jobs.ports.clock.now());
     work.end(BackupState::Available(snapshot), opened.into_iter().collect()).await
+}
+
+/// What is known of a backup that is about to be published.
+enum Stored {
+    /// It has everything that it didn't store from its base, and nothing else interferes: it owns what it stored.
+    ByTheBook,
+    /// Object by object it has to be seen who owns it.
+    Doubtful,
 }
 
 /// Whether what this backup stored may be counted as another one's: of a damaged one that lacks it, or of one that is

@@ -193,7 +193,7 @@ pub enum MilvusError {
     /// effect.
     #[error("Milvus doesn't answer: {0}")]
     Unreachable(String),
-    /// The server answers, but not about this collection, for now: worth trying again. Nothing was done.
+    /// The server answers, but not about this collection, for now: worth trying again. The call may have taken effect.
     #[error("Milvus isn't ready: {0}")]
     NotReady(String),
     /// The server takes such calls only now and then: worth trying again, after a while. Nothing was done.

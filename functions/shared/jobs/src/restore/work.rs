@@ -419,7 +419,7 @@ impl Shared<'_> {
     /// The answer to a call that changes something at the server. One that got lost may take effect for a while yet:
     /// nothing more is done before that is over, see [`Held::settle`].
     pub(crate) fn sure<T>(&self, result: Result<T, MilvusError>) -> Step<T> {
-        if matches!(result, Err(MilvusError::Unreachable(_))) {
+        if matches!(result, Err(MilvusError::Unreachable(_) | MilvusError::NotReady(_))) {
             self.held.objects.note(self.jobs.ports.clock.now());
         }
         Ok(result?)

@@ -119,7 +119,7 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
                     code: Some(FailureCode::SourceChanged),
                 }],
             }),
-            survey: Some(pages()),
+            reconciled_since: Some(odd(at)),
             troubled: vec![Troubled { collection: i64::MIN, since: odd(at), tried: odd(at) }],
             ..Flushing::default()
         }),
@@ -141,8 +141,14 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
         BackupPhase::Clean(Ending::Failed(failure())),
     ];
     let progress = Progress { objects_done: 1, objects_total: u64::MAX, bytes_done: 0, bytes_total: (1 << 53) + 1 };
-    let running =
-        phases.map(|phase| BackupState::Running(Box::new(BackupRun { phase, progress, ..BackupRun::begin(odd(at)) })));
+    let running = phases.map(|phase| {
+        BackupState::Running(Box::new(BackupRun {
+            phase,
+            progress,
+            survey: Some(pages()),
+            ..BackupRun::begin(odd(at))
+        }))
+    });
     let (snapshot, failure) = (snapshot(at), failure());
     let mut states = vec![
         BackupState::Pending,

@@ -171,6 +171,9 @@ pub struct BackupRun {
     /// When that was first so.
     #[serde(default)]
     pub unsettled_since: Option<Time>,
+    /// Pages of the survey: which collections there were when it began. `None` until it is written.
+    #[serde(default)]
+    pub survey: Option<PageSet>,
     /// Whether it takes objects over from an earlier backup.
     pub reuse: Reuse,
     /// When it last got further.
@@ -206,9 +209,6 @@ pub enum BackupPhase {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Flushing {
-    /// Pages of the survey: which collections there are to capture. `None` until it is written.
-    #[serde(default)]
-    pub survey: Option<PageSet>,
     /// Pages of what was captured so far.
     pub capture: PageSet,
     /// The last collection that is done, by id; they are flushed in the order of [`crate::ObjectKey::collection`].
@@ -517,6 +517,7 @@ impl BackupRun {
             slices: 0,
             replans: 0,
             unsettled_since: None,
+            survey: None,
             reuse: Reuse::Newest,
             advanced_at: now,
             advanced_in: 0,

@@ -13,7 +13,7 @@ use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, Failure, FailureCode,
-    Flushing, LeftOut, LeftOutCause, Planning, Principal, Unexplained, Visibility,
+    Flushing, LeftOut, LeftOutCause, PageSet, Planning, Principal, Unexplained, Visibility,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,13 +73,13 @@ pub(crate) async fn flush(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
 async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     let milvus = work.milvus().await?;
     let mut page = Page::default();
-    let mut wanted = match &flushing.survey {
+    let mut wanted = match &work.run.survey {
         Some(pages) => survey::read(&work.folder(), pages).await?,
         None => {
             let survey = survey::take(work, milvus.as_ref()).await?;
             survey::require_matches(work, &survey)?;
             page.lines = beside(work, milvus.as_ref(), &survey).await?;
-            flushing.survey = Some(survey::write(&work.folder(), work.lease.fence, &survey.wanted).await?);
+            page.survey = Some(survey::write(&work.folder(), work.lease.fence, &survey.wanted).await?);
             survey.wanted
         }
     };
@@ -170,6 +170,8 @@ fn left_out(collection: CollectionName, id: i64, reason: String, cause: LeftOutC
 struct Page {
     lines: Vec<Found>,
     segments: usize,
+    /// The survey, on the first page: it counts once what is on that page is durable.
+    survey: Option<PageSet>,
 }
 
 impl Page {
@@ -192,6 +194,7 @@ impl Page {
         }
         work.folder().write(&PageKind::Capture.key_of(work.lease.fence, flushing.capture.count), &page.lines).await?;
         flushing.capture.push(work.lease.fence);
+        work.run.survey = page.survey.or(work.run.survey.take());
         work.enter(BackupPhase::Flush(flushing.clone())).await
     }
 }
@@ -254,9 +257,9 @@ async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing
             superseded: changes.superseded,
             left_out: changes.left_out,
         };
-        let Flushing { survey, reconciled, reconciled_since, renamed, .. } = flushing;
+        let Flushing { reconciled, reconciled_since, renamed, .. } = flushing;
         let again = Some(again);
-        let flushing = Flushing { survey, reconciled, reconciled_since, renamed, again, ..Flushing::default() };
+        let flushing = Flushing { reconciled, reconciled_since, renamed, again, ..Flushing::default() };
         let reason = "collections were made or renamed while others were captured".to_owned();
         return work.enter_round(BackupPhase::Flush(flushing), reason).await;
     }
@@ -286,7 +289,7 @@ impl Changes {
 
     async fn since(work: &Work<'_>, milvus: &dyn Milvus, flushing: &Flushing) -> Step<Self> {
         let folder = work.folder();
-        let surveyed: BTreeMap<i64, CollectionName> = match &flushing.survey {
+        let surveyed: BTreeMap<i64, CollectionName> = match &work.run.survey {
             Some(pages) => survey::read(&folder, pages).await?.into_iter().map(|w| (w.id, w.name)).collect(),
             None => BTreeMap::new(),
         };

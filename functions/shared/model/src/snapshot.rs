@@ -500,6 +500,9 @@ pub struct SegmentCapture {
     /// When its rows were written.
     #[serde(default, skip_serializing_if = "is_default")]
     pub written: Written,
+    /// The delta logs that it had when it was captured, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub delta_logs: Vec<i64>,
 }
 
 /// When a segment's rows were written.

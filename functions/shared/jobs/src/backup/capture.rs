@@ -12,14 +12,19 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta};
 use milvault_model::{
-    CollectionCapture, CollectionName, Failure, FailureCode, Loaded, PrimaryKey, RowCount, SegmentCapture,
+    CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, PrimaryKey, RowCount, SegmentCapture,
     SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled, Written,
 };
 
-use super::{survey::Wanted, work::Work};
+use super::{
+    DELTA,
+    plan::{Log, log_of},
+    survey::Wanted,
+    work::Work,
+};
 use crate::{
-    Jobs,
-    ports::{CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment},
+    Error, Jobs,
+    ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment},
     slice::backoff,
 };
 
@@ -35,6 +40,10 @@ const UNSETTLED: TimeDelta = TimeDelta::seconds(180);
 
 /// A flush that takes longer is tried again as a whole.
 const FLUSH_LIMIT: TimeDelta = TimeDelta::seconds(120);
+
+/// Files that are listed so soon after their segments are all there: no server removes those of a dropped segment within
+/// so long (`dataCoord.gc.dropTolerance`, three hours by default).
+const PROMPT: TimeDelta = TimeDelta::seconds(5);
 
 /// The first pause between two looks at a flush; it doubles up to the longest.
 const FLUSH_PAUSE: Duration = Duration::from_millis(100);
@@ -63,17 +72,23 @@ pub(super) enum Captured {
 pub(super) struct Capturing<'a> {
     jobs: &'a Jobs,
     milvus: &'a dyn Milvus,
+    /// Where the server keeps its files.
+    bucket: Bucket,
+    root: String,
     /// Collections that can't be captured for now, by id.
     troubled: Mutex<BTreeMap<i64, Troubled>>,
 }
 
 impl<'a> Capturing<'a> {
-    pub(super) fn new(work: &Work<'a>, milvus: &'a dyn Milvus, troubled: &[Troubled]) -> Self {
-        Self {
+    pub(super) fn new(work: &Work<'a>, milvus: &'a dyn Milvus, troubled: &[Troubled]) -> Result<Self, Error> {
+        let (bucket, source) = work.source()?;
+        Ok(Self {
             jobs: work.jobs,
             milvus,
+            bucket,
+            root: source.root_path.prefix(),
             troubled: Mutex::new(troubled.iter().map(|of| (of.collection, of.clone())).collect()),
-        }
+        })
     }
 
     /// The collections that can't be captured for now: the next slice goes on waiting from there.
@@ -99,8 +114,8 @@ impl<'a> Capturing<'a> {
     /// Captures the collection with this id.
     ///
     /// # Errors
-    /// When the server doesn't answer at all.
-    pub(super) async fn capture(&self, wanted: &Wanted) -> Result<Captured, MilvusError> {
+    /// When the server or its object storage doesn't answer at all.
+    pub(super) async fn capture(&self, wanted: &Wanted) -> Result<Captured, Error> {
         let mut attempt = 0;
         loop {
             let error = match self.capture_now(wanted).await {
@@ -108,18 +123,19 @@ impl<'a> Capturing<'a> {
                     self.troubles().remove(&wanted.id);
                     return Ok(captured);
                 }
-                Err(error) => error,
+                Err(Error::Milvus(error)) => error,
+                Err(error) => return Err(error),
             };
             let passes = match &error {
                 // No answer says nothing about the collection.
-                MilvusError::Unreachable(_) => return Err(error),
+                MilvusError::Unreachable(_) => return Err(error.into()),
                 MilvusError::NotReady(_) | MilvusError::RateLimited(_) => true,
                 _ => false,
             };
             // Nor does what a server says that is of no use to anybody.
             if let Err(error) = self.milvus.databases().await {
                 self.troubles().clear();
-                return Err(error);
+                return Err(error.into());
             }
             let now = self.jobs.ports.clock.now();
             if !passes || now - self.troubled_since(wanted.id, now) > PATIENCE {
@@ -137,7 +153,7 @@ impl<'a> Capturing<'a> {
     }
 
     /// Captures the collection under the name that it has.
-    async fn capture_now(&self, wanted: &Wanted) -> Result<Captured, MilvusError> {
+    async fn capture_now(&self, wanted: &Wanted) -> Result<Captured, Error> {
         let mut name = wanted.name.clone();
         for _ in 0..RENAMES {
             match self.capture_as(wanted.id, &name).await {
@@ -147,14 +163,14 @@ impl<'a> Capturing<'a> {
                 Err(Short::Elsewhere) => match self.name_of(wanted.id, &name.database).await? {
                     Some(now) if now == name => {
                         let reason = format!("{name} is listed, but isn't found under its name");
-                        return Err(MilvusError::NotReady(reason));
+                        return Err(MilvusError::NotReady(reason).into());
                     }
                     Some(now) => name = now,
                     None => return Ok(Captured::Dropped),
                 },
             }
         }
-        Err(MilvusError::NotReady(format!("{} is renamed again and again", wanted.name)))
+        Err(MilvusError::NotReady(format!("{} is renamed again and again", wanted.name)).into())
     }
 
     /// Whether a collection has this name.
@@ -201,10 +217,11 @@ impl<'a> Capturing<'a> {
         // Rows that end by themselves leave no trace when they do.
         let ends = description.properties.iter().any(|(key, _)| key == TIME_TO_LIVE);
         let countable = !ends && matches!(description.loaded, Loaded::Whole { .. });
-        let (moment, before) = match countable {
+        let (mut moment, before) = match countable {
             true => self.count_and_flush_again(id, name, first).await,
             false => (first, None),
         };
+        let mut deletes = self.delta_logs(id, name, &mut moment).await?;
         let Some(segments) = moment.segments().map(<[Segment]>::to_vec) else { return Ok(None) };
         // Once more, for every field and partition that the flush found. One that lost its name since is what it was.
         match self.describe(id, name).await {
@@ -251,7 +268,62 @@ impl<'a> Capturing<'a> {
                 )));
             }
         }
-        Ok(Some(assemble(description, moment.flush.timestamp, segments, &moment.trace.needed, counted)))
+        let needed = &moment.trace.needed;
+        let segments = segments.into_iter().map(|segment| SegmentCapture {
+            id: segment.id,
+            partition_id: segment.partition_id,
+            rows: match segment.level {
+                SegmentLevel::Data => segment.rows,
+                SegmentLevel::L0 => 0,
+            },
+            level: segment.level,
+            storage: segment.storage,
+            written: if needed.contains(&segment.id) { Written::Before } else { Written::Unknown },
+            delta_logs: deletes.remove(&segment.id).unwrap_or_default(),
+        });
+        Ok(Some(assemble(description, moment.flush.timestamp, segments.collect(), counted)))
+    }
+
+    /// The delta logs of the moment's segments: of one that is dropped later, some may be gone before the others, and
+    /// nothing else says how many there were.
+    async fn delta_logs(
+        &self,
+        id: i64,
+        name: &CollectionName,
+        moment: &mut Moment,
+    ) -> Result<HashMap<i64, Vec<i64>>, Short> {
+        let clock = &self.jobs.ports.clock;
+        loop {
+            let found = self.list_delta_logs(id).await?;
+            if clock.now() - moment.listed_at <= PROMPT {
+                return Ok(found);
+            }
+            let (listed_at, listed) = (clock.now(), self.segments(id, name).await?);
+            let there: HashSet<i64> = listed.iter().map(|segment| segment.id).collect();
+            if moment.listed.iter().all(|segment| there.contains(&segment.id)) {
+                return Ok(found);
+            }
+            moment.trace.follow(&listed);
+            (moment.listed_at, moment.listed) = (listed_at, listed);
+        }
+    }
+
+    async fn list_delta_logs(&self, id: i64) -> Result<HashMap<i64, Vec<i64>>, Error> {
+        let prefix = format!("{}{DELTA}/{id}/", self.root);
+        let (mut found, mut after): (HashMap<i64, Vec<i64>>, Option<String>) = Default::default();
+        loop {
+            let page = self.jobs.ports.objects.list(&self.bucket, &prefix, after.as_deref()).await?;
+            for object in &page.objects {
+                let key = ObjectKey::from_source(&object.key[self.root.len()..]);
+                if let Some((segment, Log::Delta(log))) = key.and_then(|key| log_of(&key, DELTA)) {
+                    found.entry(segment).or_default().push(log);
+                }
+            }
+            match page.objects.last() {
+                Some(last) if page.more => after = Some(last.key.clone()),
+                _ => return Ok(found),
+            }
+        }
     }
 
     /// Flushes, waits until that is over, and follows what becomes of the segments meanwhile.
@@ -264,6 +336,7 @@ impl<'a> Capturing<'a> {
         let (mut pause, mut is_over) = (FLUSH_PAUSE, false);
         loop {
             let is_flushed = is_over || self.milvus.is_flushed(name, &flush).await?;
+            let listed_at = clock.now();
             let listed = self.segments(id, name).await?;
             trace.follow(&listed);
             let unflushed = || listed.iter().filter(|segment| !segment.is_flushed).map(|segment| segment.id);
@@ -274,7 +347,7 @@ impl<'a> Capturing<'a> {
                 is_over = true;
             }
             if is_over && !unflushed().any(|id| trace.needed.contains(&id)) {
-                return Ok(Moment { flush, listed, trace });
+                return Ok(Moment { flush, listed_at, listed, trace });
             }
             if clock.now() - began > FLUSH_LIMIT {
                 let limit = FLUSH_LIMIT.num_seconds();
@@ -357,6 +430,8 @@ impl<'a> Capturing<'a> {
 /// A point in time, with what was listed once its flush was over.
 struct Moment {
     flush: FlushResult,
+    /// When the listing was asked for.
+    listed_at: Time,
     listed: Vec<Segment>,
     trace: Trace,
 }
@@ -423,15 +498,21 @@ enum Short {
     Elsewhere,
     /// It can't be captured at all.
     Trouble(Failure),
-    Error(MilvusError),
+    Error(Error),
 }
 
 impl From<MilvusError> for Short {
     fn from(error: MilvusError) -> Self {
         match error {
             MilvusError::NoCollection(_) => Self::Elsewhere,
-            error => Self::Error(error),
+            error => Self::Error(error.into()),
         }
+    }
+}
+
+impl From<Error> for Short {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
     }
 }
 
@@ -477,14 +558,13 @@ fn within(bytes: usize, keys: Vec<PrimaryKey>) -> Vec<PrimaryKey> {
 fn assemble(
     description: CollectionDescription,
     timestamp: u64,
-    segments: Vec<Segment>,
-    needed: &HashSet<i64>,
+    segments: Vec<SegmentCapture>,
     counted: Option<Counted>,
 ) -> CollectionCapture {
     let (rows, sample) = match counted {
         Some(Counted { rows, sample }) => (RowCount::Exactly { rows }, sample),
         None => {
-            let rows = segments.iter().filter(|s| s.level == SegmentLevel::Data).map(|s| s.rows).sum();
+            let rows = segments.iter().map(|segment| segment.rows).sum();
             (RowCount::AtMost { rows }, Vec::new())
         }
     };
@@ -508,20 +588,7 @@ fn assemble(
         sample,
         size_bytes: 0,
         delta_logs: None,
-        segments: segments
-            .into_iter()
-            .map(|segment| SegmentCapture {
-                id: segment.id,
-                partition_id: segment.partition_id,
-                rows: match segment.level {
-                    SegmentLevel::Data => segment.rows,
-                    SegmentLevel::L0 => 0,
-                },
-                level: segment.level,
-                storage: segment.storage,
-                written: if needed.contains(&segment.id) { Written::Before } else { Written::Unknown },
-            })
-            .collect(),
+        segments,
     }
 }
 
@@ -557,7 +624,7 @@ mod tests {
         }
         let flush = FlushResult { timestamp: 1, sealed: sealed.to_vec(), flushed: Vec::new() };
         let listed = segments(listings.last().unwrap());
-        let moment = Moment { flush, listed, trace };
+        let moment = Moment { flush, listed_at: Time::default(), listed, trace };
         Some(moment.segments()?.iter().map(|segment| segment.id).collect())
     }
 

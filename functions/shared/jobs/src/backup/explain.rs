@@ -248,7 +248,7 @@ mod tests {
 
     fn segment(rows: u64, storage: StorageVersion) -> SegmentCapture {
         let (level, written) = (SegmentLevel::Data, Written::Before);
-        SegmentCapture { id: SEGMENT, partition_id: 2, rows, level, storage, written }
+        SegmentCapture { id: SEGMENT, partition_id: 2, rows, level, storage, written, delta_logs: Vec::new() }
     }
 
     fn fields() -> Vec<FieldCapture> {

@@ -87,7 +87,7 @@ async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
         wanted.retain(|wanted| wanted.id.to_string() > *after);
     }
     let (jobs, deadline) = (work.jobs, work.deadline);
-    let capturing = Capturing::new(work, milvus.as_ref(), &flushing.troubled);
+    let capturing = Capturing::new(work, milvus.as_ref(), &flushing.troubled)?;
     let captures = stream::iter(wanted).map(|wanted| async {
         let captured = capturing.capture(&wanted).await;
         (wanted, captured)
@@ -379,7 +379,7 @@ async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) 
         return finish(work, milvus.as_ref(), flushing, Some(again)).await;
     }
     let mut lines: Vec<Found> = work.folder().read(&PageKind::Capture.key(&again.capture, number)).await?;
-    let capturing = Capturing::new(work, milvus.as_ref(), &flushing.troubled);
+    let capturing = Capturing::new(work, milvus.as_ref(), &flushing.troubled)?;
     let range = Range {
         after: flushing.after.clone(),
         // What sorts behind the last page is added to it; to one without collections, nothing.
@@ -465,7 +465,7 @@ async fn recapture(
     let captures = stream::iter(wanted)
         .map(|(wanted, before)| async move {
             let captured = capturing.capture(&wanted).await?;
-            Ok::<_, MilvusError>((wanted, before, captured))
+            Ok::<_, Error>((wanted, before, captured))
         })
         .buffered(FLUSHES_IN_FLIGHT);
     for (wanted, before, captured) in captures.try_collect::<Vec<_>>().await? {

@@ -171,6 +171,8 @@ impl<'w, 'a> Planner<'w, 'a> {
             }
         }
         self.explain(&mut listing).await?;
+        // No key of the collection sorts behind this one.
+        self.note_lost_deletes(&mut listing, &format!("{}0", collection.id)).await?;
         if let Some(segment) = listing.ahead.last().map(|(_, segment)| *segment) {
             self.note_unseen(&listing, segment).await?;
         }
@@ -196,6 +198,7 @@ impl<'w, 'a> Planner<'w, 'a> {
             if let Some(passed) = listing.see(&key) {
                 self.note_unseen(listing, passed).await?;
             }
+            self.note_lost_deletes(listing, key.as_str()).await?;
             match log {
                 Log::Delta(log) => {
                     if listing.metadata.knows_delta(segment, log).await? != Known::Orphan {
@@ -304,6 +307,20 @@ impl<'w, 'a> Planner<'w, 'a> {
         };
         let odd = self.not_found(listing, what);
         self.note(listing, segment, odd).await
+    }
+
+    /// Notes that delta logs were captured, and aren't listed. One that the server still has the segment of was left from a
+    /// write that was tried again: of a segment that is there, nothing else is collected.
+    async fn note_lost_deletes(&mut self, listing: &mut Segments<'_>, key: &str) -> Step {
+        let lost = listing.see_deletes(key);
+        if lost.is_empty() || self.is_lost(listing) {
+            return Ok(());
+        }
+        let there = listing.metadata.segments().await?;
+        match lost.into_iter().find(|segment| !there.contains(&segment.id)) {
+            Some(segment) => self.note(listing, segment, "one of its delta logs isn't there any more".to_owned()).await,
+            None => Ok(()),
+        }
     }
 
     /// Whether this collection isn't going to be in the backup with what is listed of it now.
@@ -502,13 +519,13 @@ impl Part {
 }
 
 /// A log, as its key tells.
-enum Log {
+pub(super) enum Log {
     Delta(i64),
     Insert(InsertLog),
 }
 
 /// The segment and the log: `{partition}/{segment}/{log}` of deletes, `{partition}/{segment}/{folder}/{log}` of rows.
-fn log_of(key: &ObjectKey, kind: &str) -> Option<(i64, Log)> {
+pub(super) fn log_of(key: &ObjectKey, kind: &str) -> Option<(i64, Log)> {
     let mut numbers = key.below(kind)?.split('/').map(|part| part.parse::<i64>().ok());
     let mut next = || numbers.next().flatten();
     let (_, segment, first, second) = (next()?, next()?, next()?, next());
@@ -527,6 +544,8 @@ struct Segments<'c> {
     /// Segments of which no log was listed yet that there must be, an insert log of those with rows and a delete of those
     /// that hold deletes; in the order of the listing, the last first.
     ahead: Vec<(String, &'c SegmentCapture)>,
+    /// Delta logs that weren't listed yet and that captured segments had, in the same order.
+    deletes_ahead: Vec<(String, &'c SegmentCapture)>,
     /// Segments whose logs were listed and seem to be all there, with their logs of row ids.
     unconfirmed: Vec<(&'c SegmentCapture, Folders)>,
     /// Whether a log of any segment was listed.
@@ -550,9 +569,28 @@ impl<'c> Segments<'c> {
         let is_ahead = |path: &str| after.is_none_or(|after| after.as_str() < path || after.as_str().starts_with(path));
         let mut ahead: Vec<_> = with_logs.filter(|(path, _)| is_ahead(path)).collect();
         ahead.sort_by(|(a, _), (b, _)| b.cmp(a));
+        let deletes = collection.segments.iter().flat_map(|s| {
+            let key = move |log| format!("{}/{DELTA}/{}/{}/{log}", collection.id, s.partition_id, s.id);
+            s.delta_logs.iter().map(move |log| (key(log), s))
+        });
+        let mut deletes_ahead: Vec<_> =
+            deletes.filter(|(key, _)| after.is_none_or(|after| after.as_str() < key.as_str())).collect();
+        deletes_ahead.sort_by(|(a, _), (b, _)| b.cmp(a));
         let segments = collection.segments.iter().map(|segment| (segment.id, segment)).collect();
         let is_any_seen = after.is_some_and(|after| after.collection() == collection.id.to_string());
-        Self { collection, metadata, segments, ahead, unconfirmed: Vec::new(), is_any_seen, current: None }
+        let (unconfirmed, current) = (Vec::new(), None);
+        Self { collection, metadata, segments, ahead, deletes_ahead, unconfirmed, is_any_seen, current }
+    }
+
+    /// Segments of which the listing has passed a delta log, before this key, without showing it.
+    fn see_deletes(&mut self, key: &str) -> Vec<&'c SegmentCapture> {
+        let mut lost = Vec::new();
+        while let Some((passed, segment)) = self.deletes_ahead.pop_if(|(passed, _)| passed.as_str() <= key) {
+            if passed != key {
+                lost.push(segment);
+            }
+        }
+        lost
     }
 
     /// A log was listed; `Some` if the listing has passed a segment without showing any of it.

@@ -126,7 +126,7 @@ mod tests {
 
     fn segment(id: i64, partition_id: i64, level: SegmentLevel, storage: StorageVersion) -> SegmentCapture {
         let rows = i64::from(level == SegmentLevel::Data).unsigned_abs();
-        SegmentCapture { id, partition_id, rows, level, storage, written: Written::Before }
+        SegmentCapture { id, partition_id, rows, level, storage, written: Written::Before, delta_logs: Vec::new() }
     }
 
     fn of(segments: Vec<SegmentCapture>) -> CollectionCapture {

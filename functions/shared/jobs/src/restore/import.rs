@@ -195,8 +195,11 @@ async fn start(
 
 /// The job that a worker started and died before it wrote it down: only one is ever between the two.
 pub(super) async fn unrecorded(shared: &Shared<'_>, name: &CollectionName, imports: &Imports) -> Step<Option<i64>> {
-    Ok(match shared.milvus.import_tasks(name).await? {
-        ImportTasks::Named(tasks) => tasks.into_iter().find(|task| !imports.completed.contains(task)),
-        ImportTasks::Unnamed => None,
-    })
+    match shared.milvus.import_tasks(name).await {
+        Ok(ImportTasks::Named(tasks)) => Ok(tasks.into_iter().find(|task| !imports.completed.contains(task))),
+        Ok(ImportTasks::Unnamed) => Ok(None),
+        // Dropped by a worker that died before it made it again.
+        Err(MilvusError::NoCollection(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -258,6 +258,7 @@ impl<'a> Work<'a> {
         F: AsyncFn(&Shared<'a>, CollectionRestore) -> Step,
     {
         let shared = self.shared().await?;
+        let begun_at = shared.advanced_at();
         let mut failed: Vec<Failure> = Vec::new();
         self.run.progress = Progress { objects_total: u64::from(self.restore.collections), ..Progress::default() };
         let mut shown_at = Time::MIN_UTC;
@@ -297,7 +298,10 @@ impl<'a> Work<'a> {
             }
             drop(results);
             self.take_warnings(&shared);
-            self.advanced(shared.advanced_at());
+            // That a slice begins gets nothing further.
+            if shared.advanced_at() > begun_at {
+                self.advanced(shared.advanced_at());
+            }
             self.save().await?;
             if let Some(halt) = halt {
                 return Err(halt);

@@ -25,6 +25,9 @@ pub struct Faults {
     /// After so many listings that follow a flush, the collection's segments are compacted, and the old ones' files
     /// removed, as the garbage collection does once they have been dropped for long enough.
     pub collect_after_listing: u32,
+    /// Before so many descriptions of a collection that has been flushed, its segments are compacted, and of the old ones'
+    /// files the delta logs removed: the garbage collection is at work.
+    pub collect_deletes_after_flush: u32,
     /// Before so many listings of segments, a row is deleted and the delete brought to object storage.
     pub delete_before_listing: u32,
     /// So many listings of segments fail because one was dropped meanwhile.

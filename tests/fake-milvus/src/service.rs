@@ -248,6 +248,10 @@ impl MilvusService for Service {
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
         permit!(state, request, &database, "Global", "*", "DescribeCollection");
+        let was_flushed = state.collection(&database, name).is_some_and(|collection| collection.flushed_at.is_some());
+        if was_flushed && strikes(&mut state.faults.collect_deletes_after_flush) {
+            state.compact_and_collect(&database, name, "delta_log/").await;
+        }
         let (line, visible) = (state.line, state.users.collections(state.line, request.metadata(), &database));
         let Some(collection) = state.collection(&database, name) else {
             let by_old_code =
@@ -448,7 +452,7 @@ impl MilvusService for Service {
         }
         let follows_a_flush = std::mem::take(&mut collection.flushed_since_listing);
         if follows_a_flush && strikes(&mut state.faults.collect_after_listing) {
-            state.compact_and_collect(&database, name).await;
+            state.compact_and_collect(&database, name, "").await;
         }
         answer(api::GetPersistentSegmentInfoResponse { status: done(), infos })
     }

@@ -575,9 +575,10 @@ impl State {
         dropped.iter().flat_map(|segment| keys_of(id, segment)).collect()
     }
 
-    /// A compaction whose sources' files the garbage collection removes at once.
-    pub(crate) async fn compact_and_collect(&mut self, database: &str, name: &str) {
-        let dropped = self.compact(database, name, SegmentLevel::L1).await;
+    /// A compaction of whose sources' files the garbage collection removes those with this prefix at once.
+    pub(crate) async fn compact_and_collect(&mut self, database: &str, name: &str, prefix: &str) {
+        let mut dropped = self.compact(database, name, SegmentLevel::L1).await;
+        dropped.retain(|key| key.starts_with(prefix));
         self.remove(dropped).await;
     }
 

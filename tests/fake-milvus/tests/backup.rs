@@ -165,6 +165,23 @@ async fn a_log_that_vanishes_before_it_is_copied_leads_to_another_flush() {
 }
 
 #[tokio::test]
+async fn deletes_that_were_collected_before_the_rows_that_they_delete_lead_to_another_flush() {
+    for line in Line::ALL {
+        let world = World::of(line).await;
+        world.fake.add_collection("items", &[], Loading::Released).await;
+        world.fake.insert("items", "_default", 60).await;
+        world.fake.seal("items").await;
+        world.fake.delete("items", DeleteFrom::All, 10).await;
+        world.fake.set(|faults| faults.collect_deletes_after_flush = 1).await;
+        let backup = back_up(&world.jobs().await, &world).await;
+        let capture = &captured(&world, &backup).await[0];
+        let expected = world.fake.rows_at("items", capture.flush_timestamp).await;
+        assert_eq!(expected["_default"].len(), 50);
+        assert_eq!(content(&world, capture).await, expected, "{line:?}");
+    }
+}
+
+#[tokio::test]
 async fn logs_that_vanish_again_and_again_fail_the_backup_by_name() {
     let world = World::of(Line::V2_6).await;
     world.fake.add_collection("items", &[], Loading::Released).await;

@@ -32,6 +32,8 @@ pub struct Faults {
     pub delete_before_listing: u32,
     /// So many listings of segments fail because one was dropped meanwhile.
     pub segment_lost_while_listing: u32,
+    /// The flushes of this collection are never over.
+    pub never_flushed: Option<String>,
     /// Which segments a flush names.
     pub flush_names: FlushNames,
     /// The storage version of all segments, if not what its line writes.

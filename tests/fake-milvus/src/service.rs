@@ -399,6 +399,9 @@ impl MilvusService for Service {
         let database = database(&request, &request.get_ref().db_name);
         let name = &request.get_ref().collection_name;
         permit!(state, request, &database, "Collection", name, "GetFlushState");
+        if state.faults.never_flushed.as_ref() == Some(name) {
+            return answer(api::GetFlushStateResponse { status: done(), flushed: false });
+        }
         let collection = known!(state, &database, name, api::GetFlushStateResponse);
         // Not at the first time of asking: the channels have to be read up to the flush, and everything stored by then.
         let moment = request.get_ref().flush_ts;

@@ -5,6 +5,7 @@ mod world;
 
 use std::{collections::BTreeMap, time::Instant};
 
+use chrono::TimeDelta;
 use milvault_fake_milvus::{Change, FakeMilvus, Line, Loading};
 use milvault_model::{Backup, BackupState, CollectionCapture, Completeness};
 use world::{World, available, back_up, back_up_only, captured, content};
@@ -139,4 +140,17 @@ async fn a_backup_that_asks_for_it_by_name_fails_at_once() {
     let BackupState::Failed { failure, .. } = &backup.state else { panic!("{:?}", backup.state) };
     assert!(failure.message.contains("default.hidden"), "{}", failure.message);
     assert!(began.elapsed().as_secs() < 45, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_collection_whose_flush_does_not_end_is_left_out_and_the_others_are_not() {
+    let world = with_collections(Line::V2_5_27).await;
+    world.fake.set(|faults| faults.never_flushed = Some("b".to_owned())).await;
+    let mut jobs = world.jobs().await;
+    jobs.settings.stall = TimeDelta::seconds(3);
+    let backup = back_up(&jobs, &world).await;
+    let Completeness::Incomplete { reasons } = &available(&backup).completeness else { panic!("{:?}", backup.state) };
+    assert!(reasons.iter().any(|reason| reason.contains("default.b")), "{reasons:?}");
+    let names: Vec<String> = captured(&world, &backup).await.into_iter().map(|c| c.name.collection).collect();
+    assert_eq!(names, ["a", "c"]);
 }

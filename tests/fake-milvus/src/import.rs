@@ -56,6 +56,9 @@ impl Options {
     }
 }
 
+/// A hybrid timestamp of before this is none (`IsValidHybridTs` in `pkg/util/tsoutil/tso.go`, roughly): that of 2001.
+const EARLIEST: u64 = 1_000_000_000_000 << 18;
+
 impl State {
     /// Imports what is below two prefixes; gives the job's id.
     pub(crate) async fn import(&mut self, database: &str, request: &ImportRequest) -> Result<i64, String> {
@@ -98,8 +101,12 @@ impl State {
         }
         let is_after = |event: &Event| match self.line.has_hybrid_end() {
             true => event.timestamp > options.end,
-            false => event.timestamp >> 18 >= options.end,
+            // Of a hybrid timestamp, what is left after 64 bits.
+            false => event.timestamp >= options.end << 18,
         };
+        if self.line.has_hybrid_end() && options.end < EARLIEST {
+            return Err(format!("end_ts is not a valid hybrid timestamp, value={}", options.end));
+        }
         let mut found = Vec::new();
         for (segment, logs) in &mut segments {
             let mut deletes = Vec::new();

@@ -66,9 +66,10 @@ impl Line {
     }
 
     /// Whether an import's end is a hybrid timestamp, the last one that is kept; before, a time in milliseconds, the
-    /// first one that isn't (`internal/util/importutilv2/option.go`; `internal/util/importutil/import_options.go`).
+    /// first one that isn't (`ParseTimeRange` in `internal/util/importutilv2/option.go`, which composed a timestamp of it
+    /// until the pull requests 40333 and 40334; `internal/util/importutil/import_options.go`, 2.3).
     pub fn has_hybrid_end(self) -> bool {
-        self >= Self::V2_4
+        self >= Self::V2_5_8
     }
 
     /// Whether the list of import jobs has their ids (issue 38172, of 2.4; in which release it was mended couldn't be

@@ -59,7 +59,7 @@ mod tests {
         let (_, options) = import("2.6.4", segments(StorageVersion::V2)).unwrap();
         assert_eq!(options, owned(&[("end_ts", "1310720"), ("backup", "true"), ("storage_version", "2")]));
         let (_, options) = import("2.4.22", segments(StorageVersion::V1)).unwrap();
-        assert_eq!(options, owned(&[("end_ts", "1310720"), ("backup", "true")]));
+        assert_eq!(options, owned(&[("end_ts", "6"), ("backup", "true")]));
     }
 
     #[test]

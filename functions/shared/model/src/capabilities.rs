@@ -14,8 +14,9 @@ pub enum Capability {
     /// An import cuts rows off after a hybrid timestamp, inclusive. Before, it takes the physical part of one, and
     /// cuts off from it on.
     ///
-    /// `internal/util/importutilv2/option.go` (`ParseTimeRange`) and `binlog/filter.go` beside it; before,
-    /// `internal/util/importutil/import_options.go` (`ParseTSFromOptions`). That 2.3 excludes the end was tried out.
+    /// `internal/util/importutilv2/option.go` (`ParseTimeRange`), since the pull requests 40333 (2.5.6) and 40334
+    /// (2.4.24); before, there and in `internal/util/importutil/import_options.go` (`ParseTSFromOptions`, 2.3). That the
+    /// end is excluded there was tried out, on 2.3.5 and on a 2.5 of before; one with a hybrid timestamp cut nothing off.
     HybridImportEnd,
     /// `DescribeDatabase`.
     ///
@@ -43,14 +44,14 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// The first version with it, as `[major, minor, patch]`.
-    fn since(self) -> [u32; 3] {
+    /// The first version of each line with it, as `[major, minor, patch]`; later lines have it too.
+    fn since(self) -> &'static [[u32; 3]] {
         match self {
-            Self::HybridImportEnd => [2, 4, 0],
-            Self::DescribeDatabase => [2, 4, 3],
-            Self::Rbac => [2, 4, 10],
-            Self::SegmentFiles => [2, 5, 8],
-            Self::StorageV2 | Self::AddedFields => [2, 6, 0],
+            Self::HybridImportEnd => &[[2, 4, 24], [2, 5, 6]],
+            Self::DescribeDatabase => &[[2, 4, 3]],
+            Self::Rbac => &[[2, 4, 10]],
+            Self::SegmentFiles => &[[2, 5, 8]],
+            Self::StorageV2 | Self::AddedFields => &[[2, 6, 0]],
         }
     }
 }
@@ -79,12 +80,16 @@ impl Capabilities {
 
     /// Whether the server can do this.
     pub fn has(&self, capability: Capability) -> bool {
-        self.milvus >= capability.since()
+        let since = capability.since();
+        let is_of_line = |first: &&[u32; 3]| self.milvus[..2] == first[..2];
+        let first = since.iter().find(is_of_line).or(since.last());
+        first.is_some_and(|first| self.milvus >= *first)
     }
 
     /// The value of an import's `end_ts` that keeps the rows up to and including this hybrid timestamp.
     ///
-    /// 2.3 compares physical milliseconds, and excludes the end: one more keeps the rows of the same millisecond too.
+    /// Before [`Capability::HybridImportEnd`], the end is in milliseconds, and excluded: one more keeps the rows of the same
+    /// millisecond too.
     pub fn import_end(&self, hybrid: u64) -> u64 {
         match self.has(Capability::HybridImportEnd) {
             true => hybrid,
@@ -97,7 +102,7 @@ impl Capabilities {
 mod tests {
     use super::{Capability::*, *};
 
-    const ALL: [Capability; 6] = [HybridImportEnd, DescribeDatabase, Rbac, SegmentFiles, StorageV2, AddedFields];
+    const ALL: [Capability; 6] = [DescribeDatabase, Rbac, HybridImportEnd, SegmentFiles, StorageV2, AddedFields];
 
     fn capabilities(version: &str) -> Vec<Capability> {
         let capabilities = Capabilities::of_reported(version);
@@ -108,17 +113,27 @@ mod tests {
     fn every_line_has_what_the_lines_before_it_have_and_more() {
         for (version, count) in [
             ("v2.3.5-lite", 0),
-            ("2.4.0", 1),
-            ("2.4.3", 2),
-            ("2.4.9", 2),
-            ("2.4.10", 3),
-            ("2.5.4", 3),
+            ("2.4.0", 0),
+            ("2.4.3", 1),
+            ("2.4.9", 1),
+            ("2.4.10", 2),
+            ("2.5.4", 2),
+            ("2.5.6", 3),
             ("2.5.7", 3),
             ("2.5.8", 4),
             ("2.6.0", 6),
             ("3.0.0", 6),
         ] {
             assert_eq!(capabilities(version), ALL[..count], "{version}");
+        }
+    }
+
+    #[test]
+    fn what_came_late_to_an_older_line_too_is_not_in_the_first_releases_of_the_next_one() {
+        for (version, has) in
+            [("2.4.22", false), ("2.4.24", true), ("2.5.0", false), ("2.5.5", false), ("2.5.6", true), ("2.6.0", true)]
+        {
+            assert_eq!(Capabilities::of_reported(version).has(HybridImportEnd), has, "{version}");
         }
     }
 
@@ -131,7 +146,7 @@ mod tests {
     #[test]
     fn a_build_between_releases_counts_as_the_head_of_its_line() {
         assert_eq!(capabilities("v2.5.4-3-gabc-dev"), capabilities("2.5.99"));
-        assert_eq!(capabilities("v2.4.0-12-gabc"), capabilities("2.4.10"));
+        assert_eq!(capabilities("v2.4.0-12-gabc"), capabilities("2.4.99"));
         assert_eq!(capabilities("2.6-20260404-31fb3fc"), capabilities("2.6.99"));
         assert_eq!(capabilities("v2.3.4-1-gabc"), []);
     }
@@ -143,9 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn the_2_3_line_takes_the_end_of_an_import_in_milliseconds_and_excludes_it() {
+    fn older_servers_take_the_end_of_an_import_in_milliseconds_and_exclude_it() {
         let hybrid = (1_700_000_000_000 << 18) | 5;
-        assert_eq!(Capabilities::of_reported("2.3.5").import_end(hybrid), 1_700_000_000_001);
-        assert_eq!(Capabilities::of_reported("2.4.22").import_end(hybrid), hybrid);
+        for version in ["2.3.5", "2.4.22", "2.5.4-0.1.1_3.2"] {
+            assert_eq!(Capabilities::of_reported(version).import_end(hybrid), 1_700_000_000_001, "{version}");
+        }
+        assert_eq!(Capabilities::of_reported("2.5.27").import_end(hybrid), hybrid);
     }
 }

@@ -113,6 +113,13 @@ impl Line {
         !self.keeps_aliased()
     }
 
+    /// Whether a description has the aliases that there were when the collection was first described under its name: a new
+    /// alias expires no other cached description than its own (`CachedProxyServiceProvider` in
+    /// `internal/proxy/service_provider.go`, 2.6; 2.6.18 was seen to do it).
+    pub fn caches_aliases(self) -> bool {
+        self >= Self::V2_6
+    }
+
     /// Whether lists leave out what the user has no grant on (`internal/rootcoord`, `list_db_task.go` and
     /// `show_collection_task.go`, 2.4, and not 2.3).
     pub fn filters_lists(self) -> bool {

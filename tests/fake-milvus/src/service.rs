@@ -87,6 +87,8 @@ refusals!(
     api::ListDatabasesResponse,
     api::ShowCollectionsResponse,
     api::DescribeCollectionResponse,
+    api::ListAliasesResponse,
+    api::DescribeAliasResponse,
     api::ShowPartitionsResponse,
     api::DescribeIndexResponse,
     api::GetLoadStateResponse,
@@ -262,15 +264,19 @@ impl MilvusService for Service {
         if line.describes_by_grants() && !visible.has(&collection.schema.name) {
             refuse!(api::DescribeCollectionResponse, not_permitted("collection", name));
         }
+        let aliases = match line.caches_aliases() && *name == collection.schema.name {
+            true => collection.cached_aliases.get_or_insert_with(|| collection.aliases.clone()),
+            false => &collection.aliases,
+        };
         answer(api::DescribeCollectionResponse {
             status: done(),
+            aliases: aliases.iter().cloned().collect(),
             schema: Some(collection.schema.clone()),
             collection_id: collection.id,
             shards_num: collection.shards,
             consistency_level: collection.consistency_level,
             properties: collection.properties.clone(),
             virtual_channel_names: vec![format!("by-dev-rootcoord-dml_0_{}v0", collection.id)],
-            aliases: collection.aliases.iter().cloned().collect(),
             // The name that was asked for, be it an alias (`describeCollectionTask` in `internal/proxy/task.go`).
             collection_name: name.clone(),
             num_partitions: i64::try_from(collection.partitions.len()).unwrap_or_default(),
@@ -533,6 +539,7 @@ impl MilvusService for Service {
             refuse!(Status, no_collection(&request.old_name));
         };
         collection.schema.name.clone_from(&request.new_name);
+        collection.cached_aliases = None;
         collections.insert(request.new_name, collection);
         answer(Status::default())
     }
@@ -729,6 +736,32 @@ impl MilvusService for Service {
             collection.aliases.remove(&request.get_ref().alias);
         }
         answer(Status::default())
+    }
+
+    /// `ListAliases` in `internal/rootcoord/meta_table.go`: of the name itself, never of an alias.
+    async fn list_aliases(&self, request: Request<api::ListAliasesRequest>) -> Answer<api::ListAliasesResponse> {
+        let state = ready!(self, api::ListAliasesResponse);
+        let database = database(&request, &request.get_ref().db_name);
+        permit!(state, request, &database, "Global", "*", "ListAliases");
+        let collection_name = request.into_inner().collection_name;
+        let found = state.databases.get(&database).and_then(|collections| collections.get(&collection_name));
+        let Some(collection) = found else { refuse!(api::ListAliasesResponse, no_collection(&collection_name)) };
+        let aliases = collection.aliases.iter().cloned().collect();
+        answer(api::ListAliasesResponse { status: done(), db_name: database, collection_name, aliases })
+    }
+
+    /// `DescribeAlias` in `internal/rootcoord/meta_table.go`. Of a dangling alias 2.3.5 was seen to answer the same as of none.
+    async fn describe_alias(&self, request: Request<api::DescribeAliasRequest>) -> Answer<api::DescribeAliasResponse> {
+        let state = ready!(self, api::DescribeAliasResponse);
+        let database = database(&request, &request.get_ref().db_name);
+        permit!(state, request, &database, "Global", "*", "DescribeAlias");
+        let alias = request.into_inner().alias;
+        let mut collections = state.databases.get(&database).into_iter().flatten();
+        let Some((collection, _)) = collections.find(|(_, collection)| collection.aliases.contains(&alias)) else {
+            refuse!(api::DescribeAliasResponse, status(1600, 1, "alias not found"));
+        };
+        let collection = collection.clone();
+        answer(api::DescribeAliasResponse { status: done(), db_name: database, alias, collection })
     }
 
     async fn create_alias(&self, request: Request<api::CreateAliasRequest>) -> Answer<Status> {

@@ -60,6 +60,8 @@ pub(crate) struct Collection {
     pub(crate) schema: CollectionSchema,
     pub(crate) partitions: Vec<(String, i64)>,
     pub(crate) aliases: BTreeSet<String>,
+    /// Those that a description has from its cache, since there is one.
+    pub(crate) cached_aliases: Option<BTreeSet<String>>,
     pub(crate) indexes: Vec<Index>,
     pub(crate) is_loaded: bool,
     pub(crate) properties: Vec<KeyValuePair>,
@@ -132,6 +134,7 @@ impl Collection {
             schema,
             partitions,
             aliases: BTreeSet::new(),
+            cached_aliases: None,
             indexes: Vec::new(),
             is_loaded: false,
             properties: Vec::new(),
@@ -485,6 +488,7 @@ impl State {
 
     fn put(&mut self, database: &str, name: &str, mut collection: Collection) {
         name.clone_into(&mut collection.schema.name);
+        collection.cached_aliases = None;
         self.databases.entry(database.to_owned()).or_default().insert(name.to_owned(), collection);
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use chrono::{TimeDelta, Utc};
 use futures::future::join_all;
-use milvault_fake_milvus::{DeleteFrom, FakeMilvus, Line, Loading};
+use milvault_fake_milvus::{Change, DeleteFrom, FakeMilvus, Line, Loading};
 use milvault_jobs::{
     Error, Jobs, deletion,
     ports::{Deadline, ImportTasks, Objects},
@@ -129,6 +129,61 @@ async fn a_restore_of_every_line_brings_back_exactly_the_rows_and_a_rollback_und
         assert_eq!(fake.collections().await.len(), 2, "{line:?}");
     });
     join_all(lines).await;
+}
+
+#[tokio::test]
+async fn an_alias_that_a_description_does_not_know_yet_goes_with_its_name() {
+    // Side by side, because each waits for its server.
+    let lines = Line::ALL.map(async |line| {
+        let world = World::of(line).await;
+        fill(&world.fake).await;
+        let jobs = world.jobs().await;
+        let milvus = world.milvus().await;
+        // Described, and cached where descriptions are, before it has the alias.
+        milvus.describe(&name("items")).await.unwrap();
+        world.fake.point_alias("in_the_backup", "items").await;
+        let backup = back_up(&jobs, &world).await;
+        world.fake.point_alias("production", "items").await;
+        world.fake.point_alias("in_the_backup", "cold").await;
+        assert_eq!(milvus.alias_target("default", "production").await.unwrap().as_deref(), Some("items"), "{line:?}");
+        assert_eq!(milvus.collection_id(&name("production")).await.unwrap(), None, "{line:?}");
+
+        let restored = restore(&jobs, &backup, &world.instance).await;
+        completed(line, &restored);
+        for alias in ["current", "production", "in_the_backup"] {
+            assert_eq!(world.fake.alias(alias).await.as_deref(), Some("items"), "{line:?}: {alias}");
+        }
+    });
+    join_all(lines).await;
+}
+
+#[tokio::test]
+async fn an_alias_of_a_dropped_collection_hides_nothing_that_is_restored() {
+    let world = World::of(Line::V2_3).await;
+    let fake = &world.fake;
+    fill(fake).await;
+    let then = [fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()];
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    // One has nothing under its name, the other a collection that can't be found.
+    for gone in ["items", "cold"] {
+        fake.change(&Change::Drop(gone.to_owned())).await;
+        fake.add_collection("old", &[], Loading::Released).await;
+        fake.point_alias(gone, "old").await;
+        fake.change(&Change::Drop("old".to_owned())).await;
+    }
+    fake.add_collection("cold", &[], Loading::Released).await;
+    assert!(world.milvus().await.collection_id(&name("cold")).await.is_err());
+
+    let restored = restore(&jobs, &backup, &world.instance).await;
+    completed(Line::V2_3, &restored);
+    let milvus = world.milvus().await;
+    for (collection, then) in ["items", "cold"].into_iter().zip(then) {
+        assert!(milvus.collection_id(&name(collection)).await.unwrap().is_some(), "{collection}");
+        assert_eq!(fake.rows(collection).await.unwrap(), then, "{collection}");
+        let told = format!("default.{collection} was hidden by an alias of a dropped collection");
+        assert!(restored.warnings.iter().any(|warning| warning.contains(&told)), "{:?}", restored.warnings);
+    }
 }
 
 #[tokio::test]

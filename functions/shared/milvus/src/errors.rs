@@ -33,6 +33,8 @@ const COLLECTION_NOT_FOUND: i32 = 100;
 const COLLECTION_NOT_FOUND_OLD: i32 = 4;
 /// `ErrDatabaseNotFound`: its collections went before it.
 pub(crate) const DATABASE_NOT_FOUND: i32 = 800;
+/// `ErrAliasNotFound`, `ErrCollectionIDOfAliasNotFound`, and the collection or the database that isn't there.
+pub(crate) const NO_ALIAS: [i32; 4] = [1600, 1603, COLLECTION_NOT_FOUND, DATABASE_NOT_FOUND];
 /// `ErrPrivilegeNotAuthenticated`, and `ErrNeedAuthenticate` of the REST API.
 const NEEDS_AUTHENTICATION: [i32; 2] = [1400, 1800];
 /// `ErrPrivilegeNotPermitted`, and its old code: the user is known, and may not do this.

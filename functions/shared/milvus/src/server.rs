@@ -29,7 +29,7 @@ use crate::{
     access::missing,
     authorized::Authorized,
     credentials::Login,
-    errors::{DATABASE_NOT_FOUND, SEGMENT_NOT_FOUND, check, transport},
+    errors::{DATABASE_NOT_FOUND, NO_ALIAS, SEGMENT_NOT_FOUND, check, transport},
     imports::import_files,
     principal::{ROOT, RootCheck, User, filters_lists, unsure},
     rest::Rest,
@@ -229,6 +229,25 @@ impl Server {
         })
     }
 
+    /// The aliases of the collection of this very name, from the component that keeps them: descriptions of 2.6 have those
+    /// of some time ago (`CachedProxyServiceProvider` in `internal/proxy/service_provider.go`). `None` if it isn't offered.
+    async fn aliases(&self, name: &CollectionName) -> Result<Option<Vec<String>>, MilvusError> {
+        let message = api::ListAliasesRequest {
+            db_name: name.database.clone(),
+            collection_name: name.collection.clone(),
+            ..Default::default()
+        };
+        let answer = match self.client().list_aliases(self.request(&name.database, message)).await {
+            // What a managed service leaves out, it doesn't have; what a user may not ask for, a description tells.
+            Err(status) if is_not_offered(&status) => return Ok(None),
+            answer => answer.map_err(|status| transport(&status))?.into_inner(),
+        };
+        self.check_for(answer.status.as_ref(), name).await?;
+        let mut aliases = answer.aliases;
+        aliases.sort();
+        Ok(Some(aliases))
+    }
+
     /// The server's version, asked for once per connection.
     async fn known_version(&self) -> Result<&str, MilvusError> {
         Ok(self.version.get_or_try_init(|| self.version()).await?)
@@ -370,6 +389,11 @@ impl Server {
             _ => Err(MilvusError::NoCollection(name.clone())),
         }
     }
+}
+
+/// Whether a call isn't there, or not for this user.
+fn is_not_offered(status: &tonic::Status) -> bool {
+    matches!(status.code(), tonic::Code::Unimplemented | tonic::Code::PermissionDenied)
 }
 
 fn pairs(params: &[(String, String)]) -> Vec<KeyValuePair> {
@@ -597,9 +621,11 @@ impl Milvus for Server {
 
     async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError> {
         match self.describe_raw(name).await {
-            // Under an alias, the server describes the collection that the alias stands for; 2.3.5 even puts the alias
-            // in the name's place. No alias is also a name.
-            Ok(answer) => Ok((!answer.aliases.contains(&name.collection)).then_some(answer.collection_id)),
+            // Under an alias, the server describes the collection that the alias stands for, whose name is the schema's.
+            Ok(answer) => {
+                let schema = answer.schema.ok_or_else(|| unexpected("schema"))?;
+                Ok((schema.name == name.collection).then_some(answer.collection_id))
+            }
             Err(MilvusError::NoCollection(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -621,8 +647,9 @@ impl Milvus for Server {
                 params: from_pairs(index.params),
             })
             .collect();
-        let mut aliases = answer.aliases;
-        aliases.sort();
+        let mut described = answer.aliases;
+        described.sort();
+        let aliases = self.aliases(&name).await?.unwrap_or(described);
         let loaded = self.loaded(&name, answer.collection_id, &partitions).await?;
         // Each of these calls goes by the name: all were answered of one collection if it is still the same.
         self.require_same(&name, answer.collection_id).await?;
@@ -938,6 +965,20 @@ impl Milvus for Server {
     }
 
     async fn alias_target(&self, database: &str, alias: &str) -> Result<Option<String>, MilvusError> {
+        let message =
+            api::DescribeAliasRequest { db_name: database.to_owned(), alias: alias.to_owned(), ..Default::default() };
+        match self.client().describe_alias(self.request(database, message)).await {
+            Err(status) if is_not_offered(&status) => {}
+            answer => {
+                let answer = answer.map_err(|status| transport(&status))?.into_inner();
+                return match check(answer.status.as_ref(), None) {
+                    Ok(()) => Ok(Some(answer.collection)),
+                    // Also one whose collection was dropped, which 2.3.5 keeps.
+                    Err(_) if answer.status.as_ref().is_some_and(|status| NO_ALIAS.contains(&status.code)) => Ok(None),
+                    Err(error) => Err(error),
+                };
+            }
+        }
         match self.describe_raw(&CollectionName::new(database, alias)).await {
             Ok(answer) if answer.aliases.iter().any(|name| name == alias) => {
                 Ok(answer.schema.map(|schema| schema.name))
@@ -974,12 +1015,14 @@ impl Milvus for Server {
     }
 
     async fn drop_alias(&self, database: &str, alias: &str) -> Result<(), MilvusError> {
-        if self.alias_target(database, alias).await?.is_none() {
-            return Ok(());
-        }
+        // Not asked for before: 2.3.5 drops an alias whose collection is gone, and says of it that there is none.
         let message =
             api::DropAliasRequest { db_name: database.to_owned(), alias: alias.to_owned(), ..Default::default() };
         let answer = self.client().drop_alias(self.request(database, message)).await;
-        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)
+        let status = answer.map_err(|status| transport(&status))?.into_inner();
+        match check(Some(&status), None) {
+            Err(_) if NO_ALIAS.contains(&status.code) => Ok(()),
+            result => result,
+        }
     }
 }

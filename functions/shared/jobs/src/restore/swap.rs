@@ -89,7 +89,7 @@ pub(super) async fn swappable(shared: &Shared<'_>, line: &CollectionRestore) -> 
         let message = format!("{target} is an alias of {of} by now: no collection can have that name");
         return Err(fatal(FailureCode::CollectionExists, message));
     }
-    if shared.restore.mode == RestoreMode::Create && shared.milvus.collection_id(target).await?.is_some() {
+    if id_of(shared, target).await?.is_some() && shared.restore.mode == RestoreMode::Create {
         return Err(fatal(FailureCode::CollectionExists, format!("collection {target} exists")));
     }
     Ok(())
@@ -118,7 +118,7 @@ async fn swap_line(shared: &Shared<'_>, owners: &Owners, mut line: CollectionRes
 /// What there is to move, by id.
 async fn prepare(shared: &Shared<'_>, owners: &Owners, line: &CollectionRestore, new_id: i64) -> Step<Swap> {
     let database = &line.target.database;
-    let live = match shared.milvus.collection_id(&line.target).await? {
+    let live = match id_of(shared, &line.target).await? {
         Some(_) if shared.restore.mode == RestoreMode::Create => {
             return Err(fatal(FailureCode::CollectionExists, format!("collection {} exists", line.target)));
         }
@@ -178,8 +178,33 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
         again_if_unknown(shared, milvus.rename(target, &previous.collection).await)?;
     }
     again_if_unknown(shared, milvus.rename(&shared.rebuilt(line), &target.collection).await)?;
+    require_named(shared, target, swap.new_id).await?;
     let took = clock.now() - began;
     Ok(at_target.and(u64::try_from(took.num_milliseconds()).ok()))
+}
+
+/// The id of the collection that has this name.
+///
+/// 2.3.5 keeps the aliases of a dropped collection, and under the name of one a collection is listed and not found.
+async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Option<i64>> {
+    match shared.milvus.collection_id(name).await {
+        Err(MilvusError::NotReady(_)) => {}
+        found => return Ok(found?),
+    }
+    shared.sure(shared.milvus.drop_alias(&name.database, &name.collection).await)?;
+    let found = shared.milvus.collection_id(name).await?;
+    if found.is_some() {
+        shared.warn(format!("{name} was hidden by an alias of a dropped collection, which was dropped too"));
+    }
+    Ok(found)
+}
+
+/// Whether a collection is found under the name that it was given.
+async fn require_named(shared: &Shared<'_>, name: &CollectionName, id: i64) -> Step {
+    match id_of(shared, name).await? {
+        Some(found) if found == id => Ok(()),
+        _ => Err(MilvusError::NotReady(format!("{name} was renamed, and isn't found under its name yet")).into()),
+    }
 }
 
 /// The answer to a rename decides nothing: whether it took effect is looked up, here or by whoever comes next.
@@ -234,6 +259,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
             return Err(another(line, &previous));
         }
         again_if_unknown(shared, milvus.rename(&previous, &target.collection).await)?;
+        require_named(shared, target, live_id).await?;
     }
     let database = &target.database;
     let ours = [&target.collection, &rebuilt.collection, &previous.collection];

@@ -51,6 +51,8 @@ pub struct Faults {
     pub before_flush: Vec<Change>,
     /// What others do right after the next flush was told to be over.
     pub after_flush: Vec<Change>,
+    /// What others do right before a collection of this name is next renamed.
+    pub before_rename: Option<(String, Change)>,
     /// What others do right before segments' files are next asked for, over REST.
     pub before_files: Vec<Change>,
     /// The management endpoint wants the root's password.
@@ -92,6 +94,8 @@ pub enum Change {
     Rename(String, String),
     /// Gives each the other's name.
     Swap(String, String),
+    /// Gives an alias to a collection, whichever had it.
+    Alias(String, String),
     /// Drops a database and its collections.
     DropDatabase(String),
 }

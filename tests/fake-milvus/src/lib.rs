@@ -230,12 +230,7 @@ impl FakeMilvus {
 
     /// Gives a collection another name that it answers to; it may be another's now.
     pub async fn point_alias(&self, alias: &str, name: &str) {
-        let mut state = self.state.lock().await;
-        for collection in state.databases.get_mut(DATABASE).into_iter().flat_map(BTreeMap::values_mut) {
-            collection.aliases.remove(alias);
-        }
-        let collection = state.collection(DATABASE, name).expect("the collection exists");
-        collection.aliases.insert(alias.to_owned());
+        self.state.lock().await.point_alias(DATABASE, alias, name);
     }
 
     /// Which collection an alias stands for.

@@ -531,6 +531,9 @@ impl MilvusService for Service {
         let mut state = ready!(self, Status);
         let database = database(&request, &request.get_ref().db_name);
         let request = request.into_inner();
+        if let Some((_, change)) = state.faults.before_rename.take_if(|(name, _)| *name == request.old_name) {
+            state.change(&database, &change);
+        }
         if state.resolve(&database, &request.new_name).is_some() {
             refuse!(Status, status(1, 1, "a collection or an alias of this name exists"));
         }

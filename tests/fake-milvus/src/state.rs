@@ -505,6 +505,7 @@ impl State {
                 let collection = self.take(database, from);
                 self.put(database, to, collection);
             }
+            Change::Alias(alias, name) => self.point_alias(database, alias, name),
             Change::DropDatabase(name) => drop(self.databases.remove(name)),
             Change::Swap(one, other) => {
                 let (first, second) = (self.take(database, one), self.take(database, other));
@@ -512,6 +513,15 @@ impl State {
                 self.put(database, one, second);
             }
         }
+    }
+
+    /// Gives an alias to a collection, whichever had it.
+    pub(crate) fn point_alias(&mut self, database: &str, alias: &str, name: &str) {
+        for collection in self.databases.get_mut(database).into_iter().flat_map(BTreeMap::values_mut) {
+            collection.aliases.remove(alias);
+        }
+        let collection = self.collection(database, name).expect("the collection exists");
+        collection.aliases.insert(alias.to_owned());
     }
 
     /// Inserts rows: one message, of one moment. Answers their primary keys.

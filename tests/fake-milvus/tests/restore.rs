@@ -145,12 +145,15 @@ async fn an_alias_that_a_description_does_not_know_yet_goes_with_its_name() {
         let backup = back_up(&jobs, &world).await;
         world.fake.point_alias("production", "items").await;
         world.fake.point_alias("in_the_backup", "cold").await;
+        // Given to the live collection when all about it is known.
+        let late = Change::Alias("late".to_owned(), "items".to_owned());
+        world.fake.set(|faults| faults.before_rename = Some(("items".to_owned(), late))).await;
         assert_eq!(milvus.alias_target("default", "production").await.unwrap().as_deref(), Some("items"), "{line:?}");
         assert_eq!(milvus.collection_id(&name("production")).await.unwrap(), None, "{line:?}");
 
         let restored = restore(&jobs, &backup, &world.instance).await;
         completed(line, &restored);
-        for alias in ["current", "production", "in_the_backup"] {
+        for alias in ["current", "production", "in_the_backup", "late"] {
             assert_eq!(world.fake.alias(alias).await.as_deref(), Some("items"), "{line:?}: {alias}");
         }
     });

@@ -96,7 +96,7 @@ pub(super) async fn swappable(shared: &Shared<'_>, line: &CollectionRestore) -> 
 }
 
 async fn swap_line(shared: &Shared<'_>, owners: &Owners, mut line: CollectionRestore) -> Step {
-    let swap = match &line.stage {
+    let mut swap = match &line.stage {
         CollectionStage::Verified { id } => {
             let swap = prepare(shared, owners, &line, *id).await?;
             line.stage = CollectionStage::Swapping(swap.clone());
@@ -107,12 +107,34 @@ async fn swap_line(shared: &Shared<'_>, owners: &Owners, mut line: CollectionRes
         _ => return Ok(()),
     };
     let unavailable = rename(shared, &line, &swap).await?;
+    let late = late_aliases(shared, &line, &swap).await?;
+    swap.live_aliases.extend(late.iter().cloned());
+    swap.aliases.extend(late);
     for alias in &swap.aliases {
         shared.sure(shared.milvus.point_alias(alias, &line.target).await)?;
+        if shared.milvus.alias_target(&line.target.database, alias).await?.as_ref() != Some(&line.target.collection) {
+            shared.warn(format!(
+                "alias {}.{alias} doesn't stand for {}: it was moved meanwhile",
+                line.target.database, line.target
+            ));
+        }
     }
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
     line.stage = CollectionStage::Swapped(swap);
     Ok(shared.save(&line).await?)
+}
+
+/// Aliases that were given to the live collection between the look at it and its renaming.
+async fn late_aliases(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step<Vec<String>> {
+    let Some(live_id) = swap.live_id else { return Ok(Vec::new()) };
+    match shared.milvus.describe(&shared.previous(line)).await {
+        Ok(previous) if previous.id == live_id => {
+            Ok(previous.aliases.into_iter().filter(|alias| !swap.live_aliases.contains(alias)).collect())
+        }
+        // Whoever dropped or renamed it meanwhile dropped its aliases, or took them along.
+        Ok(_) | Err(MilvusError::NoCollection(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What there is to move, by id.

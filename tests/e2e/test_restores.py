@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
+from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, db, utility
 from stack.dataset import Dataset, MilvusData, differences
 from stack.process import poll
 
@@ -84,6 +84,68 @@ def test_collections_of_every_kind_come_back_as_they_were(product: Product, data
     found = {c["name"]: (c["state"], c["rowsFound"]) for c in restore["collections"]}
     expected = {f"{database}.{name}": ("RESTORED", len(before[database, name].rows)) for database, name in places}
     assert found == expected | {f"{here}.bare": ("RESTORED", 0)}
+
+
+def test_a_name_that_an_alias_of_a_dropped_collection_has_is_whole_again(product: Product, data: MilvusData) -> None:
+    here = product.database
+    fill("items", 500)
+    fill("orders", 500, seed=2)
+    utility.create_alias("items", "current")
+    then = {name: rows_of(name) for name in ("items", "orders")}
+    product.backup("before")
+    for name in ("items", "orders"):
+        data.drop(name, here)
+    # Both names are those of aliases that dangle by now: nothing has the one, and what has the other can't be found.
+    for name in ("items", "orders"):
+        fill("old", 10)
+        utility.create_alias("old", name)
+        utility.drop_collection("old")
+    Collection("made", CollectionSchema([FieldSchema("id", DataType.INT64, is_primary=True),
+                                         FieldSchema("vector", DataType.FLOAT_VECTOR, dim=8)]))  # fmt: skip
+    utility.rename_collection("made", "orders")
+
+    restore = product.restore(backupName="before")
+    assert {name: rows_of(name) for name in ("items", "orders")} == then
+    assert rows_of("current") == then["items"]
+    hidden = sorted(warning for warning in restore["warnings"] if "was hidden by an alias" in warning)
+    assert [warning.split(" ")[0] for warning in hidden] == [f"{here}.items", f"{here}.orders"]
+
+
+def test_keys_and_names_that_no_expression_can_have_lose_no_restore(product: Product) -> None:
+    keys = [-(2**63), -(2**63) + 1, -1, 0, 1, 2**63 - 2]  # of the very greatest, queries of 2.3.5 lose the row
+    fields = {"least": "id", "word_in": "in", "word_like": "like", "word_exists": "exists", "word_json": "json_contains"}
+
+    def keys_of(name: str) -> list[int]:
+        collection = Collection(name)
+        found = collection.query("", limit=100, output_fields=[fields[name]], consistency_level="Strong")
+        return sorted(row[fields[name]] for row in found)
+
+    for name, field in fields.items():
+        schema = CollectionSchema([FieldSchema(field, DataType.INT64, is_primary=True),
+                                   FieldSchema("vector", DataType.FLOAT_VECTOR, dim=8)])  # fmt: skip
+        collection = Collection(name, schema)
+        collection.insert([keys, [[key / 2**63] * 8 for key in keys]])
+        collection.create_index("vector", {"index_type": "FLAT", "metric_type": "L2", "params": {}})
+        collection.load()
+    product.backup("odd")
+    for name in fields:
+        Collection(name).insert([[7], [[0.5] * 8]])
+        assert len(keys_of(name)) == len(keys) + 1
+    product.restore(backupName="odd")
+    assert {name: keys_of(name) for name in fields} == dict.fromkeys(fields, keys)
+
+
+def test_a_database_without_collections_comes_back(product: Product) -> None:
+    here = product.database
+    empty = f"{here}_empty"
+    db.create_database(empty)
+    fill("items", 100)
+    product.backup("with-it", collections=[f"{here}.*", f"{empty}.*"])
+    db.drop_database(empty)
+    restore = product.restore(backupName="with-it", rename={f"{here}.items": f"{here}.items_then"})
+    assert empty in db.list_database()
+    # What comes back under another name is in the backup all the same.
+    assert [warning for warning in restore["warnings"] if "left alone" in warning] == []
 
 
 def test_a_part_comes_back_and_the_rest_stays(product: Product, data: MilvusData) -> None:

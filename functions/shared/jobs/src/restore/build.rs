@@ -1,16 +1,42 @@
 //! BUILD: the new collections beside the live ones, under names of the restore's own.
 
-use milvault_model::{CollectionCapture, CollectionRestore, CollectionStage, Imports, RestorePhase, TIME_TO_LIVE};
+use std::collections::HashSet;
+
+use milvault_model::{
+    CollectionCapture, CollectionPattern, CollectionRestore, CollectionStage, Imports, RestorePhase, TIME_TO_LIVE,
+};
 
 use super::{
     clean::discard,
-    work::{AtOnce, Shared, Work},
+    work::{AtOnce, Shared, Work, line_key},
 };
 use crate::slice::Step;
 
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
+    make_empty_databases(work).await?;
     work.each_line(AtOnce::Many, async |shared, line| build_line(shared, line).await).await?;
     Ok(work.enter(RestorePhase::Import).await?)
+}
+
+/// A database without collections is a part of the backup too.
+async fn make_empty_databases(work: &Work<'_>) -> Step {
+    let mut with_collections = HashSet::new();
+    let mut after = None;
+    loop {
+        let page = work.lines(after).await?;
+        after = page.items.last().map(line_key);
+        with_collections.extend(page.items.into_iter().map(|line| line.source.database));
+        if !page.more {
+            break;
+        }
+    }
+    let shared = work.shared().await?;
+    let selection = &work.restore.selection;
+    let is_empty = |name: &String| !with_collections.contains(name) && CollectionPattern::looks_into(selection, name);
+    for database in shared.databases().await?.iter().filter(|database| is_empty(&database.name)) {
+        shared.sure(shared.milvus.ensure_database(&database.name, &database.properties).await)?;
+    }
+    Ok(())
 }
 
 async fn build_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {

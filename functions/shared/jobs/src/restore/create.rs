@@ -221,8 +221,12 @@ async fn check_names(jobs: &Jobs, request: &CreateRestore, backup: &Backup, inst
         names.extend(collections.into_iter().map(|collection| collection.name));
     }
     let mut wrong = Vec::new();
+    let is_a_database = |pattern: &CollectionPattern| match pattern {
+        CollectionPattern::One(_) => false,
+        CollectionPattern::Database(name) => manifest.databases.iter().any(|database| database.name == *name),
+    };
     for (index, pattern) in request.selection.iter().enumerate() {
-        if !names.iter().any(|name| pattern.matches(name)) {
+        if !names.iter().any(|name| pattern.matches(name)) && !is_a_database(pattern) {
             wrong.push(FieldError::new(
                 format!("/collections/{index}"),
                 format!("the backup has nothing like '{pattern}'"),

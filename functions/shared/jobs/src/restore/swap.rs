@@ -54,12 +54,12 @@ async fn name_others(work: &mut Work<'_>) -> Step {
     let (source, id) = (&work.restore.source_instance_id, &work.restore.backup_id);
     let backup = work.jobs.ports.catalog.backup(source, id).await?;
     let selection = backup.map(|backup| backup.value.selection).unwrap_or_default();
-    let mut targets = HashSet::new();
+    let mut restored = HashSet::new();
     let mut after = None;
     loop {
         let page = work.lines(after).await?;
         after = page.items.last().map(line_key);
-        targets.extend(page.items.into_iter().map(|line| line.target));
+        restored.extend(page.items.into_iter().flat_map(|line| [line.source, line.target]));
         if !page.more {
             break;
         }
@@ -70,7 +70,7 @@ async fn name_others(work: &mut Work<'_>) -> Step {
         let collections = milvus.collections(&database).await?.into_iter();
         let names = collections.map(|(name, _)| CollectionName::new(&database, name));
         others.extend(names.filter(|name| {
-            CollectionPattern::selects(&selection, name) && !restore_owns(&name.collection) && !targets.contains(name)
+            CollectionPattern::selects(&selection, name) && !restore_owns(&name.collection) && !restored.contains(name)
         }));
     }
     if !others.is_empty() {

@@ -10,7 +10,7 @@ use milvus::proto::{
 
 use crate::{
     DataBucket,
-    state::{Event, Log, State, fields, is_deleted},
+    state::{Event, Log, State, is_deleted},
 };
 
 /// An import job: it is done at once, and tells so only when it is asked again.
@@ -64,7 +64,7 @@ impl State {
     pub(crate) async fn import(&mut self, database: &str, request: &ImportRequest) -> Result<i64, String> {
         let collection = self.collection(database, &request.collection_name).ok_or("there is no such collection")?;
         let (id, fields, partition) =
-            (collection.id, fields(&collection.schema), collection.partition(&request.partition_name));
+            (collection.id, collection.fields(), collection.partition(&request.partition_name));
         if partition < 0 {
             return Err(format!("there is no partition {}", request.partition_name));
         }

@@ -25,6 +25,7 @@ use axum::Router;
 use milvus::proto::{
     common::SegmentLevel,
     milvus::{RoleEntity, milvus_service_server::MilvusServiceServer},
+    schema::{DataType, FieldSchema},
 };
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
 use tonic::service::Routes;
@@ -140,6 +141,34 @@ impl FakeMilvus {
     /// Does what somebody else does to a collection.
     pub async fn change(&self, change: &Change) {
         self.state.lock().await.change(DATABASE, change);
+    }
+
+    /// Lets a collection have fields that its schema doesn't name.
+    pub async fn make_dynamic(&self, name: &str) {
+        let mut state = self.state.lock().await;
+        let collection = state.collection(DATABASE, name).expect("the collection exists");
+        collection.schema.enable_dynamic_field = true;
+        collection.dynamic = collection.fields().into_iter().max().map(|last| last + 1);
+    }
+
+    /// Adds a field that may be null.
+    pub async fn add_field(&self, name: &str, field: &str) {
+        let mut state = self.state.lock().await;
+        let collection = state.collection(DATABASE, name).expect("the collection exists");
+        let field = FieldSchema {
+            name: field.to_owned(),
+            data_type: DataType::Json as i32,
+            nullable: true,
+            ..Default::default()
+        };
+        collection.add_field(field);
+    }
+
+    /// Drops a field, as 3.0 can.
+    pub async fn drop_field(&self, name: &str, field: &str) {
+        let mut state = self.state.lock().await;
+        let collection = state.collection(DATABASE, name).expect("the collection exists");
+        collection.schema.fields.retain(|known| known.name != field);
     }
 
     /// Inserts rows, which a flush brings to object storage.

@@ -11,7 +11,7 @@ use milvus::proto::common::{SegmentLevel, SegmentState};
 
 use crate::{
     Pace,
-    state::{Event, Segment, State, fields, latest},
+    state::{Event, Segment, State, latest},
 };
 
 /// A segment with fewer rows is merged with others (`dataCoord.segment.smallProportion`, scaled down).
@@ -50,7 +50,7 @@ impl State {
         let now = Instant::now();
         let (sorts, has_l0) = (self.line.sorts(), self.line.has_l0());
         let Some(collection) = self.collection(database, name) else { return };
-        let (id, fields) = (collection.id, fields(&collection.schema));
+        let (id, fields) = (collection.id, collection.fields());
         let level_zero = is_due(&mut collection.timers.level_zero, now, pace.level_zero) && has_l0;
         let mix = is_due(&mut collection.timers.mix, now, pace.mix);
         let growing = collection.oldest_growing();

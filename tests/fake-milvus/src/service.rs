@@ -11,7 +11,7 @@ use milvus::proto::{
     common::{IndexState, KeyValuePair, LoadState, SegmentLevel, SegmentState, Status},
     milvus::{self as api, milvus_service_server::MilvusService},
     msg::MsgPosition,
-    schema::{CollectionSchema, FieldData, LongArray, ScalarField, field_data, scalar_field},
+    schema::{CollectionSchema, FieldData, FieldSchema, LongArray, ScalarField, field_data, scalar_field},
 };
 use prost::Message;
 use tokio::sync::Mutex;
@@ -20,7 +20,7 @@ use tonic::{Request, Response};
 use crate::{
     FlushNames, Line,
     faults::strikes,
-    state::{Collection, Index, Segment, State},
+    state::{Collection, FIRST_FIELD, Index, Segment, State},
     users::Asked,
 };
 
@@ -498,9 +498,16 @@ impl MilvusService for Service {
         let mut state = ready!(self, Status);
         let database = database(&request, &request.get_ref().db_name);
         let request = request.into_inner();
-        let Ok(schema) = CollectionSchema::decode(request.schema.as_slice()) else {
+        let Ok(mut schema) = CollectionSchema::decode(request.schema.as_slice()) else {
             refuse!(Status, status(1100, 1, "the schema can't be read"));
         };
+        // By place, whatever ids are asked for; the dynamic field's comes last (`assignFieldAndFunctionID` in
+        // `internal/rootcoord/create_collection_task.go`).
+        let mut next = FIRST_FIELD..;
+        for field in &mut schema.fields {
+            field.field_id = next.next().unwrap_or_default();
+        }
+        let dynamic = schema.enable_dynamic_field.then_some(next.start);
         if state.resolve(&database, &request.collection_name).is_some() {
             refuse!(Status, status(1, 1, "a collection or an alias of this name exists"));
         }
@@ -509,11 +516,25 @@ impl MilvusService for Service {
         }
         let (id, partition) = (state.id(), state.id());
         let mut collection = Collection::new(id, schema, vec![("_default".to_owned(), partition)]);
+        collection.dynamic = dynamic;
         collection.properties = request.properties;
         collection.consistency_level = request.consistency_level;
         collection.shards = request.shards_num;
         state.databases.entry(database).or_default().insert(request.collection_name, collection);
         answer(Status::default())
+    }
+
+    async fn add_collection_field(&self, request: Request<api::AddCollectionFieldRequest>) -> Answer<Status> {
+        let database = database(&request, &request.get_ref().db_name);
+        let request = request.into_inner();
+        let Ok(field) = FieldSchema::decode(request.schema.as_slice()) else {
+            refuse!(Status, status(1100, 1, "the field can't be read"));
+        };
+        self.change(&database, &request.collection_name, |collection| {
+            collection.add_field(field);
+            Status::default()
+        })
+        .await
     }
 
     async fn alter_collection(&self, request: Request<api::AlterCollectionRequest>) -> Answer<Status> {

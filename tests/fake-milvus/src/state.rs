@@ -58,6 +58,8 @@ pub(crate) struct State {
 pub(crate) struct Collection {
     pub(crate) id: i64,
     pub(crate) schema: CollectionSchema,
+    /// The id of the dynamic field, which the schema doesn't show.
+    pub(crate) dynamic: Option<i64>,
     pub(crate) partitions: Vec<(String, i64)>,
     pub(crate) aliases: BTreeSet<String>,
     /// Those that a description has from its cache, since there is one.
@@ -132,6 +134,7 @@ impl Collection {
         Self {
             id,
             schema,
+            dynamic: None,
             partitions,
             aliases: BTreeSet::new(),
             cached_aliases: None,
@@ -151,6 +154,17 @@ impl Collection {
             flushed_since_listing: false,
             in_flush: false,
         }
+    }
+
+    /// The ids of the fields that have logs beside the row ids and timestamps.
+    pub(crate) fn fields(&self) -> Vec<i64> {
+        self.schema.fields.iter().map(|field| field.field_id).chain(self.dynamic).collect()
+    }
+
+    /// Adds a field, with an id after all others (`internal/rootcoord/add_field_task.go`, 2.6).
+    pub(crate) fn add_field(&mut self, field: FieldSchema) {
+        let field_id = self.fields().into_iter().max().unwrap_or(FIRST_FIELD) + 1;
+        self.schema.fields.push(FieldSchema { field_id, ..field });
     }
 
     pub(crate) fn partition(&self, name: &str) -> i64 {
@@ -408,7 +422,7 @@ impl State {
     pub(crate) async fn seal(&mut self, database: &str, name: &str) -> Vec<i64> {
         let has_l0 = self.line.has_l0();
         let Some(collection) = self.collection(database, name) else { return Vec::new() };
-        let (id, fields) = (collection.id, fields(&collection.schema));
+        let (id, fields) = (collection.id, collection.fields());
         let (growing, buffered) = (std::mem::take(&mut collection.growing), std::mem::take(&mut collection.buffered));
         let mut sealed = Vec::new();
         for (partition, rows) in growing.into_iter().filter(|(_, rows)| !rows.is_empty()) {
@@ -574,7 +588,7 @@ impl State {
     /// keys of the dropped segments' logs, which stay in storage.
     pub(crate) async fn compact(&mut self, database: &str, name: &str, into: SegmentLevel) -> Vec<String> {
         let Some(collection) = self.collection(database, name) else { return Vec::new() };
-        let (id, fields) = (collection.id, fields(&collection.schema));
+        let (id, fields) = (collection.id, collection.fields());
         let dropped: Vec<Segment> = std::mem::take(&mut collection.segments);
         let deletes = collection.deletes.clone();
         let mut rows: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
@@ -609,6 +623,5 @@ impl State {
     }
 }
 
-pub(crate) fn fields(schema: &CollectionSchema) -> Vec<i64> {
-    schema.fields.iter().map(|field| field.field_id).collect()
-}
+/// The first id of a field.
+pub(crate) const FIRST_FIELD: i64 = 100;

@@ -190,6 +190,45 @@ async fn an_alias_of_a_dropped_collection_hides_nothing_that_is_restored() {
 }
 
 #[tokio::test]
+async fn fields_that_were_added_have_their_ids_again() {
+    let world = World::of(Line::V2_6).await;
+    let (fake, milvus) = (&world.fake, world.milvus().await);
+    fill(fake).await;
+    fake.make_dynamic("items").await;
+    fake.add_field("items", "added").await;
+    fake.add_field("items", "another").await;
+    let ids = async || {
+        let fields = milvus.describe(&name("items")).await.unwrap().fields;
+        fields.into_iter().map(|field| (field.name, field.id)).collect::<BTreeMap<_, _>>()
+    };
+    let before = ids().await;
+    assert_eq!((before["$meta"], before["added"], before["another"]), (102, 103, 104));
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    fake.change(&Change::Drop("items".to_owned())).await;
+    completed(Line::V2_6, &restore(&jobs, &backup, &world.instance).await);
+    assert_eq!(ids().await, before);
+}
+
+#[tokio::test]
+async fn a_collection_whose_fields_cannot_have_their_ids_again_is_not_restored() {
+    let world = World::of(Line::V2_6).await;
+    let fake = &world.fake;
+    fill(fake).await;
+    fake.add_field("items", "dropped").await;
+    fake.add_field("items", "kept").await;
+    fake.drop_field("items", "dropped").await;
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    let live = fake.rows("items").await.unwrap();
+    let restored = restore(&jobs, &backup, &world.instance).await;
+    let RestoreState::Failed { failure, .. } = &restored.state else { panic!("{:?}", restored.state) };
+    assert!(failure.message.contains("kept has id 103 in the backup, and 102 here"), "{}", failure.message);
+    assert_eq!(fake.rows("items").await.unwrap(), live);
+    assert_eq!(fake.collections().await.len(), 2);
+}
+
+#[tokio::test]
 async fn deletes_after_the_point_in_time_stay_behind_in_every_line() {
     // Side by side, because each waits for its server.
     let lines = Line::ALL.map(async |line| {

@@ -16,7 +16,7 @@ use milvault_model::{
 use milvus::proto::{
     common::{self, ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState, Status},
     milvus::{self as api, milvus_service_client::MilvusServiceClient},
-    schema::{CollectionSchema, field_data, scalar_field},
+    schema::{CollectionSchema, FieldSchema, field_data, scalar_field},
 };
 use prost::Message;
 use tokio::{
@@ -409,14 +409,31 @@ fn primary_key(schema: Option<&CollectionSchema>) -> Result<String, MilvusError>
     field.map(|field| field.name.clone()).ok_or_else(|| unexpected("primary key"))
 }
 
-/// The fields that have logs, but for the row id and the timestamp.
+/// The id of the dynamic field, where a description leaves it out (`internal/proxy/task.go`, `describeCollectionTask`).
 ///
-/// The dynamic field is left out of descriptions (`internal/proxy/task.go`, `describeCollectionTask`). It has the first
-/// id that no other field has: it was given an id after the fields that the collection was created with, and before any
-/// that were added since (`internal/rootcoord/create_collection_task.go`, `assignFieldAndFunctionID`).
-fn stored_fields(schema: &CollectionSchema, capabilities: Capabilities) -> Vec<FieldCapture> {
+/// It is the first that no other field has: it was given an id after the fields that the collection was created with, and
+/// before any that were added since (`internal/rootcoord/create_collection_task.go`, `assignFieldAndFunctionID`).
+fn dynamic_field(schema: &CollectionSchema) -> Option<i64> {
     /// Below are the row id and the timestamp.
     const FIRST: i64 = 100;
+    let is_left_out = schema.enable_dynamic_field && !schema.fields.iter().any(|field| field.is_dynamic);
+    let structs = schema.struct_array_fields.iter();
+    let of_structs = structs.flat_map(|of| of.fields.iter().map(|field| field.field_id).chain([of.field_id]));
+    let taken: HashSet<i64> = schema.fields.iter().map(|field| field.field_id).chain(of_structs).collect();
+    is_left_out.then(|| (FIRST..).find(|id| !taken.contains(id)).unwrap_or(FIRST))
+}
+
+/// Takes those fields out of a schema that were added to the collection after it was created with the others: a server
+/// gives ids by place, the dynamic field's after all others of a create, and that of an added field after all.
+fn take_added_fields(schema: &mut CollectionSchema) -> Vec<FieldSchema> {
+    schema.fields.sort_by_key(|field| field.field_id);
+    let Some(dynamic) = dynamic_field(schema) else { return Vec::new() };
+    let created = schema.fields.partition_point(|field| field.field_id < dynamic);
+    schema.fields.split_off(created)
+}
+
+/// The fields that have logs, but for the row id and the timestamp.
+fn stored_fields(schema: &CollectionSchema, capabilities: Capabilities) -> Vec<FieldCapture> {
     let presence = |may_be_added| match may_be_added && capabilities.has(Capability::AddedFields) {
         true => FieldPresence::SinceAdded,
         false => FieldPresence::Always,
@@ -433,10 +450,7 @@ fn stored_fields(schema: &CollectionSchema, capabilities: Capabilities) -> Vec<F
             presence: presence(field.nullable || field.default_value.is_some()),
         })
         .collect();
-    if schema.enable_dynamic_field && !schema.fields.iter().any(|field| field.is_dynamic) {
-        let structs = schema.struct_array_fields.iter().map(|of| of.field_id);
-        let taken: HashSet<i64> = fields.iter().map(|field| field.id).chain(structs).collect();
-        let id = (FIRST..).find(|id| !taken.contains(id)).unwrap_or(FIRST);
+    if let Some(id) = dynamic_field(schema) {
         fields.push(FieldCapture { id, name: DYNAMIC_FIELD.to_owned(), presence: presence(true) });
     }
     fields.sort_by_key(|field| field.id);
@@ -761,6 +775,7 @@ impl Milvus for Server {
         let schema = BASE64_STANDARD.decode(&capture.schema).map_err(|error| damaged(error.to_string()))?;
         let mut schema = CollectionSchema::decode(schema.as_slice()).map_err(|error| damaged(error.to_string()))?;
         schema.name.clone_from(&name.collection);
+        let added = take_added_fields(&mut schema);
         let by_key = i64::try_from(capture.partitions.len()).unwrap_or_default();
         let message = api::CreateCollectionRequest {
             db_name: name.database.clone(),
@@ -774,6 +789,16 @@ impl Milvus for Server {
         };
         let answer = self.client().create_collection(self.request(&name.database, message)).await;
         check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)?;
+        for field in added {
+            let message = api::AddCollectionFieldRequest {
+                db_name: name.database.clone(),
+                collection_name: name.collection.clone(),
+                schema: field.encode_to_vec(),
+                ..Default::default()
+            };
+            let answer = self.client().add_collection_field(self.request(&name.database, message)).await;
+            self.check_for(Some(&answer.map_err(|status| transport(&status))?.into_inner()), name).await?;
+        }
         if capture.has_partition_key {
             return Ok(());
         }

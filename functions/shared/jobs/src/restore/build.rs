@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 
 use milvault_model::{
-    CollectionCapture, CollectionPattern, CollectionRestore, CollectionStage, Imports, RestorePhase, TIME_TO_LIVE,
+    CollectionCapture, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, FieldCapture, Imports,
+    RestorePhase, TIME_TO_LIVE,
 };
 
 use super::{
     clean::discard,
     work::{AtOnce, Shared, Work, line_key},
 };
-use crate::slice::Step;
+use crate::slice::{Step, fatal};
 
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
     make_empty_databases(work).await?;
@@ -72,7 +73,31 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     for index in &capture.indexes {
         shared.sure(milvus.ensure_index(&name, index).await)?;
     }
-    let id = milvus.describe(&name).await?.id;
-    line.stage = CollectionStage::Built { id: Some(id), imports: Imports::default() };
+    let described = milvus.describe(&name).await?;
+    require_field_ids(line, &capture.fields, &described.fields)?;
+    line.stage = CollectionStage::Built { id: Some(described.id), imports: Imports::default() };
     Ok(shared.save(line).await?)
+}
+
+/// Whether every field has the id that it has in the backup: an import puts columns into fields by their ids.
+fn require_field_ids(line: &CollectionRestore, captured: &[FieldCapture], made: &[FieldCapture]) -> Step {
+    let differs = |field: &&FieldCapture| !made.iter().any(|other| (&other.name, other.id) == (&field.name, field.id));
+    let differing: Vec<String> = captured
+        .iter()
+        .filter(differs)
+        .map(|field| {
+            let made = made.iter().find(|other| other.name == field.name);
+            let now = made.map_or_else(|| "none".to_owned(), |made| made.id.to_string());
+            format!("{} has id {} in the backup, and {now} here", field.name, field.id)
+        })
+        .collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: the server gives other ids to its fields, and an import would mix up their columns: {}",
+        line.target,
+        differing.join(", ")
+    );
+    Err(fatal(FailureCode::VerificationFailed, message))
 }

@@ -34,6 +34,7 @@ def stack() -> Iterator[LocalStack]:
 @pytest.fixture
 def product(stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[Product]:
     """An instance of the test's own, registered, and a database of its own in the shared Milvus."""
+    revive(stack)
     name = re.sub(r"[^a-z0-9]+", "_", request.node.name.lower()).strip("_")
     name = f"{name[:32]}_{zlib.crc32(request.node.nodeid.encode()):08x}"
     if name not in db.list_database():
@@ -42,9 +43,13 @@ def product(stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[Produ
     product = Product(stack, name.replace("_", "-"), name, stack.deployment)
     product.register()
     yield product
-    # Here, so that the log is seen with the test that the server failed, and the next one has a server.
+    revive(stack)  # here too, so that the log is seen with the test that the server failed
+    db.using_database("default")
+
+
+def revive(stack: LocalStack) -> None:
+    """Starts the server again, if it ended by itself."""
     if said := stack.milvus.revive():
         print(f"Milvus had ended and was started again:\n{said}")
         connections.disconnect("default")
         connections.connect(uri=stack.milvus.uri)
-    db.using_database("default")

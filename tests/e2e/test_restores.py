@@ -107,7 +107,7 @@ def test_a_name_that_an_alias_of_a_dropped_collection_has_is_whole_again(product
     restore = product.restore(backupName="before")
     assert {name: rows_of(name) for name in ("items", "orders")} == then
     assert rows_of("current") == then["items"]
-    hidden = sorted(warning for warning in restore["warnings"] if "was hidden by an alias" in warning)
+    hidden = sorted(warning for warning in restore["warnings"] if "an alias of that name" in warning)
     assert [warning.split(" ")[0] for warning in hidden] == [f"{here}.items", f"{here}.orders"]
 
 

@@ -16,6 +16,8 @@ pub struct Faults {
     /// The load of each collection that isn't loaded has failed, with this code (`ShowCollections` in
     /// `internal/querycoordv2/services.go`, 2.4 and 2.5).
     pub load_failed: Option<i32>,
+    /// `ListAliases` and `DescribeAlias` are known, and not there: so it is in 2.3.4 (`internal/proxy/impl.go`).
+    pub no_alias_calls: bool,
     /// `GetReplicas` answers with this code.
     pub replicas_fail: Option<i32>,
     /// A collection can be flushed once in so long; a flush before is refused, with code 8.

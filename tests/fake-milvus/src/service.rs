@@ -43,6 +43,11 @@ fn done() -> Option<Status> {
     Some(Status::default())
 }
 
+/// What a proxy says of a call that it knows and doesn't have (`WrapErrServiceUnavailable`).
+fn unimplemented() -> Status {
+    status(2, 1, "service unavailable: unimplemented")
+}
+
 fn not_ready() -> Status {
     status(1, 56, "service not ready: Initializing")
 }
@@ -327,7 +332,7 @@ impl MilvusService for Service {
             (true, _) => LoadState::Loaded,
             (false, None) => LoadState::NotLoad,
             (false, Some(code)) => {
-                refuse!(api::GetLoadStateResponse, status(code, 1, "show collection failed: no memory left"));
+                refuse!(api::GetLoadStateResponse, status(code, 1, "stack trace: no memory left"));
             }
         };
         answer(api::GetLoadStateResponse { status: done(), state: loaded as i32 })
@@ -767,6 +772,9 @@ impl MilvusService for Service {
         let state = ready!(self, api::ListAliasesResponse);
         let database = database(&request, &request.get_ref().db_name);
         permit!(state, request, &database, "Global", "*", "ListAliases");
+        if state.faults.no_alias_calls {
+            refuse!(api::ListAliasesResponse, unimplemented());
+        }
         let collection_name = request.into_inner().collection_name;
         let found = state.databases.get(&database).and_then(|collections| collections.get(&collection_name));
         let Some(collection) = found else { refuse!(api::ListAliasesResponse, no_collection(&collection_name)) };
@@ -779,6 +787,9 @@ impl MilvusService for Service {
         let state = ready!(self, api::DescribeAliasResponse);
         let database = database(&request, &request.get_ref().db_name);
         permit!(state, request, &database, "Global", "*", "DescribeAlias");
+        if state.faults.no_alias_calls {
+            refuse!(api::DescribeAliasResponse, unimplemented());
+        }
         let alias = request.into_inner().alias;
         let mut collections = state.databases.get(&database).into_iter().flatten();
         let Some((collection, _)) = collections.find(|(_, collection)| collection.aliases.contains(&alias)) else {

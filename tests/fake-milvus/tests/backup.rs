@@ -238,7 +238,7 @@ async fn a_collection_whose_load_failed_or_whose_replicas_cannot_be_reached_is_i
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 100).await;
         // A load failed for want of memory, or because a node didn't answer; no shard of the other has a leader.
-        for code in [3, 2] {
+        for code in [3, 65535] {
             world.fake.set(|faults| (faults.load_failed, faults.replicas_fail) = (Some(code), Some(503))).await;
             let jobs = world.jobs().await;
             let backup = back_up_as(&jobs, &world, &format!("code-{code}")).await;

@@ -161,6 +161,22 @@ async fn an_alias_that_a_description_does_not_know_yet_goes_with_its_name() {
 }
 
 #[tokio::test]
+async fn a_server_without_the_calls_about_aliases_is_asked_for_descriptions() {
+    let world = World::of(Line::V2_3).await;
+    let fake = &world.fake;
+    fill(fake).await;
+    fake.set(|faults| faults.no_alias_calls = true).await;
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    fake.point_alias("production", "items").await;
+    fake.point_alias("current", "cold").await;
+    completed(Line::V2_3, &restore(&jobs, &backup, &world.instance).await);
+    for alias in ["current", "production"] {
+        assert_eq!(fake.alias(alias).await.as_deref(), Some("items"), "{alias}");
+    }
+}
+
+#[tokio::test]
 async fn an_alias_of_a_dropped_collection_hides_nothing_that_is_restored() {
     let world = World::of(Line::V2_3).await;
     let fake = &world.fake;
@@ -184,7 +200,7 @@ async fn an_alias_of_a_dropped_collection_hides_nothing_that_is_restored() {
     for (collection, then) in ["items", "cold"].into_iter().zip(then) {
         assert!(milvus.collection_id(&name(collection)).await.unwrap().is_some(), "{collection}");
         assert_eq!(fake.rows(collection).await.unwrap(), then, "{collection}");
-        let told = format!("default.{collection} was hidden by an alias of a dropped collection");
+        let told = format!("default.{collection} couldn't be found: an alias of that name");
         assert!(restored.warnings.iter().any(|warning| warning.contains(&told)), "{:?}", restored.warnings);
     }
 }

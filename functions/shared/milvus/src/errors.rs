@@ -7,8 +7,7 @@ use milvault_jobs::ports::MilvusError;
 use milvault_model::CollectionName;
 use milvus::proto::common::Status;
 
-/// Codes of the whole server that a later try may not meet: not ready, unavailable, too many requests, no quota for writes
-/// now.
+/// Codes that are about the whole server, and may pass: not ready, unavailable, too many requests, no quota for writes now.
 const UNAVAILABLE: [i32; 4] = [1, 2, 4, 9];
 
 /// The same of one collection.

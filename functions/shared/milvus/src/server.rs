@@ -198,13 +198,15 @@ impl Server {
 
     async fn loaded(&self, name: &CollectionName, id: i64, all: &[PartitionCapture]) -> Result<Loaded, MilvusError> {
         let answer = self.load_answer(name).await?;
-        // For a day after a load has failed, the answer is why it failed, whatever its code (`ShowCollections` in
-        // `internal/querycoordv2/services.go`, 2.4 and 2.5).
-        if let Some(failed) = answer.status.as_ref().filter(|status| status.reason.contains("show collection failed")) {
-            tracing::warn!(reason = failed.reason, collection = %name, "not loaded: its load failed");
-            return Ok(Loaded::No);
+        match check(answer.status.as_ref(), Some(name)) {
+            // For a day after a load has failed, the answer is why it failed (`ShowCollections` in
+            // `internal/querycoordv2/services.go`, 2.4 and 2.5). A server that isn't ready says that it is unreachable.
+            Err(error @ (MilvusError::NotReady(_) | MilvusError::Refused(_))) => {
+                tracing::warn!(%error, collection = %name, "not loaded: its load failed");
+                return Ok(Loaded::No);
+            }
+            _ => self.check_for(answer.status.as_ref(), name).await?,
         }
-        self.check_for(answer.status.as_ref(), name).await?;
         if !matches!(answer.state(), LoadState::Loaded | LoadState::Loading) {
             return Ok(Loaded::No);
         }
@@ -242,6 +244,9 @@ impl Server {
             Err(status) if is_not_offered(&status) => return Ok(None),
             answer => answer.map_err(|status| transport(&status))?.into_inner(),
         };
+        if is_unimplemented(answer.status.as_ref()) {
+            return Ok(None);
+        }
         self.check_for(answer.status.as_ref(), name).await?;
         let mut aliases = answer.aliases;
         aliases.sort();
@@ -394,6 +399,11 @@ impl Server {
 /// Whether a call isn't there, or not for this user.
 fn is_not_offered(status: &tonic::Status) -> bool {
     matches!(status.code(), tonic::Code::Unimplemented | tonic::Code::PermissionDenied)
+}
+
+/// Whether the server knows a call and doesn't have it: 2.3.4 answers so about aliases (`internal/proxy/impl.go`).
+fn is_unimplemented(status: Option<&Status>) -> bool {
+    status.is_some_and(|status| status.reason.contains("unimplemented"))
 }
 
 fn pairs(params: &[(String, String)]) -> Vec<KeyValuePair> {
@@ -996,19 +1006,20 @@ impl Milvus for Server {
             Err(status) if is_not_offered(&status) => {}
             answer => {
                 let answer = answer.map_err(|status| transport(&status))?.into_inner();
-                return match check(answer.status.as_ref(), None) {
-                    Ok(()) => Ok(Some(answer.collection)),
+                match check(answer.status.as_ref(), None) {
+                    Ok(()) => return Ok(Some(answer.collection)),
+                    Err(_) if is_unimplemented(answer.status.as_ref()) => {}
                     // Also one whose collection was dropped, which 2.3.5 keeps.
-                    Err(_) if answer.status.as_ref().is_some_and(|status| NO_ALIAS.contains(&status.code)) => Ok(None),
-                    Err(error) => Err(error),
-                };
+                    Err(_) if answer.status.as_ref().is_some_and(|status| NO_ALIAS.contains(&status.code)) => {
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         match self.describe_raw(&CollectionName::new(database, alias)).await {
-            Ok(answer) if answer.aliases.iter().any(|name| name == alias) => {
-                Ok(answer.schema.map(|schema| schema.name))
-            }
-            Ok(_) => Ok(None),
+            // Under an alias, the server describes the collection that it stands for, whose name is the schema's.
+            Ok(answer) => Ok(answer.schema.map(|schema| schema.name).filter(|name| name != alias)),
             // Also an alias whose collection was dropped, which 2.3.5 keeps.
             Err(MilvusError::NoCollection(_)) => Ok(None),
             Err(error) => Err(error),

@@ -290,6 +290,7 @@ impl<'a> Capturing<'a> {
         moment: &mut Moment,
     ) -> Result<HashMap<i64, Vec<i64>>, Short> {
         let clock = &self.jobs.ports.clock;
+        let began = clock.now();
         loop {
             let found = self.list_delta_logs(id).await?;
             if clock.now() - moment.listed_at <= PROMPT {
@@ -299,6 +300,15 @@ impl<'a> Capturing<'a> {
             let there: HashSet<i64> = listed.iter().map(|segment| segment.id).collect();
             if moment.listed.iter().all(|segment| there.contains(&segment.id)) {
                 return Ok(found);
+            }
+            if clock.now() - began > UNSETTLED {
+                return Err(Short::Trouble(Failure::new(
+                    FailureCode::SourceChanged,
+                    format!(
+                        "segments were compacted whenever its deletes were listed, for {} s",
+                        UNSETTLED.num_seconds()
+                    ),
+                )));
             }
             moment.trace.follow(&listed);
             (moment.listed_at, moment.listed) = (listed_at, listed);

@@ -177,7 +177,7 @@ struct Page {
 impl Page {
     fn add(&mut self, found: Found) {
         if let Found::Collection(taken) = &found {
-            self.segments += taken.capture.segments.len();
+            self.segments += taken.capture.segments.iter().map(|segment| 1 + segment.delta_logs.len()).sum::<usize>();
         }
         self.lines.push(found);
     }

@@ -117,6 +117,8 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
                 Found::Principal(principal) => manifest.captured_as = Some(principal),
                 Found::Collection(taken) => {
                     let mut collection = taken.capture;
+                    // They were PLAN's, and the objects tell by now.
+                    collection.segments.iter_mut().for_each(|segment| segment.delta_logs.clear());
                     sizes.measure(&mut collection, &mut manifest).await?;
                     names.insert(collection.name.clone());
                     manifest.totals.entities += collection.rows.rows();
@@ -259,7 +261,8 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
         Stored::Doubtful => {
             // Until the job is over, no other one of the instance changes what other backups claim.
             let counted = attribution::count(work.jobs, &work.backup, &manifest, &mut publishing, work.deadline).await;
-            if matches!(counted, Err(Halt::OutOfTime)) && work.run.phase != BackupPhase::Publish(publishing) {
+            // Whatever ended it, the next try goes on from here.
+            if counted.is_err() && work.run.phase != BackupPhase::Publish(publishing) {
                 work.enter(BackupPhase::Publish(publishing)).await?;
             }
             counted?;

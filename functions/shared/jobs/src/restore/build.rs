@@ -11,7 +11,10 @@ use super::{
     clean::discard,
     work::{AtOnce, Shared, Work, line_key},
 };
-use crate::slice::{Step, fatal};
+use crate::{
+    ports::MilvusError,
+    slice::{Step, fatal},
+};
 
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
     make_empty_databases(work).await?;
@@ -20,7 +23,7 @@ pub(crate) async fn build(work: &mut Work<'_>) -> Step {
 }
 
 /// A database without collections is a part of the backup too.
-async fn make_empty_databases(work: &Work<'_>) -> Step {
+async fn make_empty_databases(work: &mut Work<'_>) -> Step {
     let mut with_collections = HashSet::new();
     let mut after = None;
     loop {
@@ -35,8 +38,17 @@ async fn make_empty_databases(work: &Work<'_>) -> Step {
     let selection = &work.restore.selection;
     let is_empty = |name: &String| !with_collections.contains(name) && CollectionPattern::looks_into(selection, name);
     for database in shared.databases().await?.iter().filter(|database| is_empty(&database.name)) {
-        shared.sure(shared.milvus.ensure_database(&database.name, &database.properties).await)?;
+        match shared.milvus.ensure_database(&database.name, &database.properties).await {
+            // Nobody has to go without the collections for it.
+            Err(error @ (MilvusError::Refused(_) | MilvusError::Forbidden(_))) => {
+                shared
+                    .warn(format!("database {}, which has no collections, isn't brought back: {error}", database.name));
+            }
+            made => shared.sure(made)?,
+        }
     }
+    let warnings = shared.take_warnings();
+    warnings.into_iter().for_each(|warning| work.warn(warning));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     Backup, BackupId, BackupName, BackupState, CollectionName, CollectionPattern, EngineVersion, Instance, InstanceId,
-    JobRef, Reload, Restore, RestoreId, RestoreMode, RestoreState,
+    JobRef, LeftOut, LeftOutCause, Reload, Restore, RestoreId, RestoreMode, RestoreState,
 };
 
 use crate::{
@@ -221,9 +221,14 @@ async fn check_names(jobs: &Jobs, request: &CreateRestore, backup: &Backup, inst
         names.extend(collections.into_iter().map(|collection| collection.name));
     }
     let mut wrong = Vec::new();
+    // A database without collections is a part of a backup too, but not one whose collections couldn't be captured.
     let is_a_database = |pattern: &CollectionPattern| match pattern {
         CollectionPattern::One(_) => false,
-        CollectionPattern::Database(name) => manifest.databases.iter().any(|database| database.name == *name),
+        CollectionPattern::Database(name) => {
+            let is_lacking = |out: &LeftOut| out.cause == LeftOutCause::Trouble && pattern.matches(&out.collection);
+            manifest.databases.iter().any(|database| database.name == *name)
+                && !manifest.left_out.iter().any(is_lacking)
+        }
     };
     for (index, pattern) in request.selection.iter().enumerate() {
         if !names.iter().any(|name| pattern.matches(name)) && !is_a_database(pattern) {

@@ -186,7 +186,8 @@ async fn prepare(shared: &Shared<'_>, owners: &Owners, line: &CollectionRestore,
 /// Both renames, as far as they aren't done, and the milliseconds in which the name had no collection, if it had one.
 async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step<Option<u64>> {
     let (milvus, target, previous) = (&shared.milvus, &line.target, shared.previous(line));
-    let at_target = milvus.collection_id(target).await?;
+    // It may be hidden: a worker that died right after the rename left it so.
+    let at_target = id_of(shared, target).await?;
     if at_target == Some(swap.new_id) {
         return Ok(None);
     }
@@ -207,7 +208,7 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
 
 /// The id of the collection that has this name.
 ///
-/// 2.3.5 keeps the aliases of a dropped collection, and under the name of one a collection is listed and not found.
+/// 2.3.5 keeps the aliases of a dropped collection. A collection with the name of such an alias is listed, and not found.
 async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Option<i64>> {
     match shared.milvus.collection_id(name).await {
         Err(MilvusError::NotReady(_)) => {}
@@ -216,7 +217,8 @@ async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Option<i64>> 
     shared.sure(shared.milvus.drop_alias(&name.database, &name.collection).await)?;
     let found = shared.milvus.collection_id(name).await?;
     if found.is_some() {
-        shared.warn(format!("{name} was hidden by an alias of a dropped collection, which was dropped too"));
+        shared
+            .warn(format!("{name} couldn't be found: an alias of that name, left of a dropped collection, is dropped"));
     }
     Ok(found)
 }
@@ -242,7 +244,7 @@ pub(crate) async fn require_previous(shared: &Shared<'_>, line: &CollectionResto
     let Some(live_id) = swap.live_id else { return Ok(()) };
     let previous = shared.previous(line);
     for name in [&previous, &line.target] {
-        if shared.milvus.collection_id(name).await? == Some(live_id) {
+        if id_of(shared, name).await? == Some(live_id) {
             return Ok(());
         }
     }
@@ -266,18 +268,18 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
     let rebuilt = shared.rebuilt(line);
     if let Err(Halt::Fatal(gone)) = require_previous(shared, line, swap).await {
         // Dropped between the two renames: the new one is better than nothing.
-        if milvus.collection_id(target).await?.is_none() && milvus.collection_id(&rebuilt).await? == Some(swap.new_id) {
+        if id_of(shared, target).await?.is_none() && milvus.collection_id(&rebuilt).await? == Some(swap.new_id) {
             again_if_unknown(shared, milvus.rename(&rebuilt, &target.collection).await)?;
         }
         return Err(Halt::Fatal(gone));
     }
-    if milvus.collection_id(target).await? == Some(swap.new_id) {
+    if id_of(shared, target).await? == Some(swap.new_id) {
         again_if_unknown(shared, milvus.rename(target, &rebuilt.collection).await)?;
     }
     if let Some(live_id) = swap.live_id
         && milvus.collection_id(&previous).await? == Some(live_id)
     {
-        if milvus.collection_id(target).await?.is_some() {
+        if id_of(shared, target).await?.is_some() {
             return Err(another(line, &previous));
         }
         again_if_unknown(shared, milvus.rename(&previous, &target.collection).await)?;

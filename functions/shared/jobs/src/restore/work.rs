@@ -318,8 +318,7 @@ impl<'a> Work<'a> {
 
     /// Takes over what the user should know.
     fn take_warnings(&mut self, shared: &Shared<'_>) {
-        let found = std::mem::take(&mut *shared.warnings.lock().unwrap_or_else(PoisonError::into_inner));
-        found.into_iter().for_each(|warning| self.warn(warning));
+        shared.take_warnings().into_iter().for_each(|warning| self.warn(warning));
     }
 
     /// Tells the user, with the next write of the restore.
@@ -432,6 +431,11 @@ impl Shared<'_> {
     /// Tells the user, with the next write of the restore.
     pub(crate) fn warn(&self, warning: String) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+    }
+
+    /// What the user is to be told.
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until so many segments may be imported beside the others'; they may until this is dropped.

@@ -28,9 +28,6 @@ use crate::{
     world::{WorkerId, World},
 };
 
-/// How often names have to change their collections before a backup may give up following them.
-const RESTLESS: usize = 5;
-
 /// A rule that doesn't hold, and how.
 #[derive(Debug)]
 pub(crate) struct Breach {
@@ -419,19 +416,10 @@ impl Audit {
                     locked(&self.seen).troubles += 1;
                     // A network on which nothing gets through for long is trouble enough.
                     let is_of_the_weather = !self.is_calm && left_out.reason.contains("Milvus doesn't answer");
-                    // Files that go within seconds, while a worker is frozen again and again.
-                    let is_outrun =
-                        left_out.reason.contains("files were gone before they were copied, again and again")
-                            && server.collects_at_once();
-                    // Names that go round and round are followed for a while.
-                    let is_restless = left_out.reason.contains("all the while it was captured")
-                        && server.journal.changes_of_names(span) >= RESTLESS;
                     !server.is_sound()
                         || server.ghost.as_ref().is_some_and(|ghost| ghost.name == name)
                         || server.journal.was_dropped(&name, span)
                         || is_of_the_weather
-                        || is_outrun
-                        || is_restless
                 }
             };
             if !is_right {

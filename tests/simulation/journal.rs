@@ -113,12 +113,6 @@ impl Journal {
         self.holders_of(name, span).iter().map(|held| held.id).collect()
     }
 
-    /// How often names went from one collection to another in a span.
-    pub(crate) fn changes_of_names(&self, span: Span) -> usize {
-        let begun = self.0.values().flat_map(|life| life.names.iter().map(|(from, _)| *from));
-        begun.filter(|at| *at >= span.from && *at <= span.until).count()
-    }
-
     /// The names that stood for a collection all the while, be it one after the other.
     pub(crate) fn names_all_the_while(&self, span: Span) -> Vec<&CollectionName> {
         let names: BTreeSet<&CollectionName> =

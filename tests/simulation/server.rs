@@ -648,11 +648,6 @@ impl Server {
         Principal { user: Some("backup".to_owned()), visibility }
     }
 
-    /// Whether the files of a dropped segment go within seconds, whoever asks for them.
-    pub(crate) fn collects_at_once(&self) -> bool {
-        !self.habits.can_hold && self.habits.gc_tolerance < TimeDelta::minutes(1)
-    }
-
     /// Whether who asks sees this collection.
     pub(crate) fn lists(&self, id: i64) -> bool {
         let shows_all = self.habits.shows_all && self.lie != Some(Lie::PartForEverything);

@@ -9,7 +9,7 @@ use milvault_model::{
 
 use super::{
     clean::discard,
-    work::{AtOnce, Shared, Work, line_key},
+    work::{AtOnce, Shared, Work},
 };
 use crate::{
     ports::MilvusError,
@@ -25,15 +25,7 @@ pub(crate) async fn build(work: &mut Work<'_>) -> Step {
 /// A database without collections is a part of the backup too.
 async fn make_empty_databases(work: &mut Work<'_>) -> Step {
     let mut with_collections = HashSet::new();
-    let mut after = None;
-    loop {
-        let page = work.lines(after).await?;
-        after = page.items.last().map(line_key);
-        with_collections.extend(page.items.into_iter().map(|line| line.source.database));
-        if !page.more {
-            break;
-        }
-    }
+    work.read_lines(|line| with_collections.extend([line.source.database])).await?;
     let shared = work.shared().await?;
     let selection = &work.restore.selection;
     let is_empty = |name: &String| !with_collections.contains(name) && CollectionPattern::looks_into(selection, name);

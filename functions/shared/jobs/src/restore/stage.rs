@@ -11,11 +11,7 @@ use milvault_model::{
     RestorePhase,
 };
 
-use super::{
-    create::targets,
-    groups::Places,
-    work::{Work, line_key},
-};
+use super::{create::targets, groups::Places, work::Work};
 use crate::{
     Error, layout,
     ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, MilvusError, Write},
@@ -125,17 +121,7 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     let manifest = work.manifest().await?;
     // By page of the manifest's collections.
     let mut lines: BTreeMap<u32, BTreeSet<i64>> = BTreeMap::new();
-    let mut after = None;
-    loop {
-        let page = work.lines(after).await?;
-        after = page.items.last().map(line_key);
-        for line in &page.items {
-            lines.entry(line.capture_page).or_default().insert(line.source_id);
-        }
-        if !page.more {
-            break;
-        }
-    }
+    work.read_lines(|line| lines.entry(line.capture_page).or_default().extend([line.source_id])).await?;
     let mut staging = Staging {
         own: work.own_bucket()?,
         wanted: lines.values().flatten().map(i64::to_string).collect(),

@@ -55,15 +55,7 @@ async fn name_others(work: &mut Work<'_>) -> Step {
     let backup = work.jobs.ports.catalog.backup(source, id).await?;
     let selection = backup.map(|backup| backup.value.selection).unwrap_or_default();
     let mut restored = HashSet::new();
-    let mut after = None;
-    loop {
-        let page = work.lines(after).await?;
-        after = page.items.last().map(line_key);
-        restored.extend(page.items.into_iter().flat_map(|line| [line.source, line.target]));
-        if !page.more {
-            break;
-        }
-    }
+    work.read_lines(|line| restored.extend([line.source, line.target])).await?;
     let milvus = work.milvus().await?;
     let mut others = Vec::new();
     for database in milvus.databases().await? {

@@ -9,7 +9,7 @@ use super::{
     clean::{discard, remove_staged},
     import::{follow, save, unrecorded},
     swap::{another, require_previous, swap_back},
-    work::{AtOnce, Shared, Work, ended, line_key},
+    work::{AtOnce, Shared, Work, ended},
 };
 use crate::{
     Error,
@@ -45,19 +45,12 @@ pub(crate) async fn give_up(work: &mut Work<'_>, first: Ending, last: Ending) ->
         return Ok(false);
     }
     let mut moved = Vec::new();
-    let mut after = None;
-    loop {
-        let page = work.lines(after).await?;
-        for line in &page.items {
-            if matches!(line.stage, CollectionStage::Swapping(_) | CollectionStage::Swapped(_)) {
-                moved.push(line.target.to_string());
-            }
+    work.read_lines(|line| {
+        if matches!(line.stage, CollectionStage::Swapping(_) | CollectionStage::Swapped(_)) {
+            moved.push(line.target.to_string());
         }
-        after = page.items.last().map(line_key);
-        if !page.more {
-            break;
-        }
-    }
+    })
+    .await?;
     let ending = match (first, last) {
         _ if !moved.is_empty() && !work.is_stalled_for(now, stall * 10) => return Ok(false),
         (Ending::Failed(failure), Ending::Failed(stuck)) if !moved.is_empty() => {

@@ -249,6 +249,19 @@ impl<'a> Work<'a> {
         Ok(self.jobs.ports.catalog.ledger(&self.restore.id, request).await?)
     }
 
+    /// Reads the whole ledger, a page of it in memory at a time.
+    pub(crate) async fn read_lines(&self, mut each: impl FnMut(CollectionRestore)) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let page = self.lines(after).await?;
+            after = page.items.last().map(line_key);
+            page.items.into_iter().for_each(&mut each);
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+
     /// Does `step` to every line of the ledger, several at once; progress counts lines.
     ///
     /// A line that fails doesn't keep the others from going on, unless it is meant to; afterwards the job fails with

@@ -9,7 +9,7 @@ use milvault_model::{
     Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports,
     Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey, PageSet, Planning, Previous, Principal,
     Progress, Publishing, Region, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState,
-    RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled, Unexplained, UsageRecord,
+    RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled, Unexplained, Unsettled, UsageRecord,
     Verification, Verifying, Visibility, Wanted,
 };
 
@@ -119,7 +119,7 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
                     code: Some(FailureCode::SourceChanged),
                 }],
             }),
-            reconciled_since: Some(odd(at)),
+            restless: vec![Unsettled { what: "default.items".parse().unwrap(), rounds: u32::MAX, since: odd(at) }],
             troubled: vec![Troubled { collection: i64::MIN, since: odd(at), tried: odd(at) }],
             ..Flushing::default()
         }),

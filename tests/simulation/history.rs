@@ -33,7 +33,7 @@ use crate::{
     rules::Rule,
     server::{Habits, ROOT, Server},
     workers::Workers,
-    world::{Blow, World},
+    world::{Blow, Follow, World},
 };
 
 /// The names that collections and backups have: few, so that they meet.
@@ -96,15 +96,15 @@ pub(crate) struct Outcome {
     pub(crate) violation: Option<String>,
     /// How often rules were broken of which that is known.
     pub(crate) known: BTreeMap<Rule, u32>,
-    /// Of all that happened.
+    /// Of all that happened, if it was followed.
     pub(crate) fingerprint: u64,
     /// How many backups ended how.
     pub(crate) endings: BTreeMap<&'static str, u32>,
 }
 
 /// Lives through the history of a seed.
-pub(crate) fn live(seed: u64, defect: Option<Defect>, is_shown: bool) -> Outcome {
-    let world = World::new(seed, is_shown);
+pub(crate) fn live(seed: u64, defect: Option<Defect>, follow: Follow) -> Outcome {
+    let world = World::new(seed, follow);
     let told = world.clone();
     let lived = catch_unwind(AssertUnwindSafe(move || {
         let mut history = History::begin(world, seed, defect);

@@ -48,6 +48,7 @@ use std::{
 use broken::Defect;
 use history::{LEFT_OUT, Outcome, live};
 use seeds::{number, seeds};
+use world::Follow;
 
 /// What a default run goes through: enough for every defect that was ever seen here to show several times.
 const SEEDS: u64 = 2_500;
@@ -65,7 +66,7 @@ const NAMED: usize = 20;
 #[test]
 fn every_history_keeps_the_invariants() {
     if let Some(seed) = number("SIM_SEED") {
-        let outcome = live(seed, None, true);
+        let outcome = live(seed, None, Follow::Aloud);
         assert!(outcome.violation.is_none(), "seed {seed}: {outcome:?}");
         return;
     }
@@ -83,7 +84,7 @@ fn every_history_keeps_the_invariants() {
                     if !range.contains(&seed) || failed.lock().unwrap_or_else(PoisonError::into_inner).len() >= NAMED {
                         return;
                     }
-                    let outcome = live(seed, None, false);
+                    let outcome = live(seed, None, Follow::Quietly);
                     for (ending, times) in outcome.endings {
                         *endings.lock().unwrap().entry(ending).or_default() += times;
                     }
@@ -111,17 +112,17 @@ fn every_history_keeps_the_invariants() {
 #[test]
 fn a_seed_tells_the_same_history_every_time() {
     for seed in seeds(10) {
-        let (once, again): (Outcome, Outcome) = (live(seed, None, false), live(seed, None, false));
+        let [once, again]: [Outcome; 2] = [(); 2].map(|()| live(seed, None, Follow::Fingerprint));
         assert_eq!(once.fingerprint, again.fingerprint, "seed {seed}");
     }
 }
 
 fn must_be_caught(defect: Defect, rule: &str) {
     if let Some(seed) = number("SIM_SEED") {
-        return println!("{:?}", live(seed, Some(defect), true));
+        return println!("{:?}", live(seed, Some(defect), Follow::Aloud));
     }
     // One defect may break several rules: this is the one that is there for it.
-    let breaks = |seed| live(seed, Some(defect), false).violation.filter(|what| what.starts_with(rule));
+    let breaks = |seed| live(seed, Some(defect), Follow::Quietly).violation.filter(|what| what.starts_with(rule));
     if let Some(count) = number("SIM_COUNT") {
         let caught = seeds(count).filter(|seed| breaks(*seed).is_some()).count();
         println!("{defect:?}: {rule} is broken in {caught} of {count} histories");
@@ -136,13 +137,13 @@ fn must_be_caught(defect: Defect, rule: &str) {
 /// can't be captured is named as left out.
 fn must_be_withstood(defect: Defect) {
     if let Some(seed) = number("SIM_SEED") {
-        let outcome = live(seed, Some(defect), true);
+        let outcome = live(seed, Some(defect), Follow::Aloud);
         return assert!(outcome.violation.is_none(), "seed {seed}: {outcome:?}");
     }
     let (mut failed, mut left_out) = (Vec::new(), 0);
     let count = number("SIM_COUNT").unwrap_or(SEEDS_TO_WITHSTAND);
     for seed in seeds(count) {
-        let outcome = live(seed, Some(defect), false);
+        let outcome = live(seed, Some(defect), Follow::Quietly);
         left_out += u64::from(outcome.endings.contains_key(LEFT_OUT));
         failed.extend(outcome.violation.map(|violation| format!("seed {seed}: {violation}")));
     }
@@ -156,13 +157,13 @@ fn must_be_withstood(defect: Defect) {
 fn identities_that_are_mixed_up_are_noticed() {
     let defect = Defect::TakesNamesForIds;
     if let Some(seed) = number("SIM_SEED") {
-        return println!("{:?}", live(seed, Some(defect), true));
+        return println!("{:?}", live(seed, Some(defect), Follow::Aloud));
     }
     let is_right = |violation: &str| ["PointInTime:", "Identity:"].iter().any(|rule| violation.starts_with(rule));
     let (mut judged, mut left_out) = (0, 0);
     let count = number("SIM_COUNT").unwrap_or(SEEDS_TO_WITHSTAND);
     for seed in seeds(count) {
-        let outcome = live(seed, Some(defect), false);
+        let outcome = live(seed, Some(defect), Follow::Quietly);
         left_out += u64::from(outcome.endings.contains_key(LEFT_OUT));
         judged += u64::from(outcome.violation.as_deref().is_some_and(is_right));
     }

@@ -103,6 +103,13 @@ impl Port {
     }
 }
 
+/// What a call is called, where anybody follows the history: much of the time would go into it.
+macro_rules! title {
+    ($port:expr, $($words:tt)*) => {
+        $port.network.world.title(|| format!($($words)*))
+    };
+}
+
 fn show(write: &Write) -> String {
     match write {
         Write::Backup(backup, expect) => format!("{} {:?} if {expect:?}", backup.id, backup.state),
@@ -113,7 +120,7 @@ fn show(write: &Write) -> String {
 #[async_trait]
 impl Catalog for Port {
     async fn commit(&self, writes: Vec<Write>) -> Result<(), CatalogError> {
-        let name = format!("commit {}", writes.iter().map(show).collect::<Vec<_>>().join("; "));
+        let name = title!(self, "commit {}", writes.iter().map(show).collect::<Vec<_>>().join("; "));
         let (catalog, audit) = (self.catalog.clone(), self.audit.clone());
         let effect = move || {
             let result = at_once(catalog.commit(writes.clone()));
@@ -127,7 +134,7 @@ impl Catalog for Port {
 
     async fn instance(&self, id: &InstanceId) -> Result<Option<Versioned<Instance>>, CatalogError> {
         let id = id.clone();
-        self.look(format!("instance {id}"), move |catalog| at_once(catalog.instance(&id))).await
+        self.look(title!(self, "instance {id}"), move |catalog| at_once(catalog.instance(&id))).await
     }
 
     async fn instances(&self, page: PageRequest) -> Result<Page<Instance>, CatalogError> {
@@ -136,47 +143,49 @@ impl Catalog for Port {
 
     async fn job(&self, instance: &InstanceId) -> Result<Option<JobRef>, CatalogError> {
         let instance = instance.clone();
-        self.look(format!("job {instance}"), move |catalog| at_once(catalog.job(&instance))).await
+        self.look(title!(self, "job {instance}"), move |catalog| at_once(catalog.job(&instance))).await
     }
 
     async fn backup(&self, instance: &InstanceId, id: &BackupId) -> Result<Option<Versioned<Backup>>, CatalogError> {
         let (instance, id) = (instance.clone(), id.clone());
-        self.look(format!("backup {id}"), move |catalog| at_once(catalog.backup(&instance, &id))).await
+        self.look(title!(self, "backup {id}"), move |catalog| at_once(catalog.backup(&instance, &id))).await
     }
 
     async fn backup_named(&self, instance: &InstanceId, name: &BackupName) -> Result<Option<BackupId>, CatalogError> {
         let (instance, name) = (instance.clone(), name.clone());
-        self.look(format!("backup named {name}"), move |catalog| at_once(catalog.backup_named(&instance, &name))).await
+        self.look(title!(self, "backup named {name}"), move |catalog| at_once(catalog.backup_named(&instance, &name)))
+            .await
     }
 
     async fn backups(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Versioned<Backup>>, CatalogError> {
         let instance = instance.clone();
-        self.look(format!("backups {instance}"), move |catalog| at_once(catalog.backups(&instance, page))).await
+        self.look(title!(self, "backups {instance}"), move |catalog| at_once(catalog.backups(&instance, page))).await
     }
 
     async fn restore(&self, instance: &InstanceId, id: &RestoreId) -> Result<Option<Versioned<Restore>>, CatalogError> {
         let (instance, id) = (instance.clone(), id.clone());
-        self.look(format!("restore {id}"), move |catalog| at_once(catalog.restore(&instance, &id))).await
+        self.look(title!(self, "restore {id}"), move |catalog| at_once(catalog.restore(&instance, &id))).await
     }
 
     async fn restores(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Restore>, CatalogError> {
         let instance = instance.clone();
-        self.look(format!("restores {instance}"), move |catalog| at_once(catalog.restores(&instance, page))).await
+        self.look(title!(self, "restores {instance}"), move |catalog| at_once(catalog.restores(&instance, page))).await
     }
 
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
         let restore = restore.clone();
-        self.look(format!("ledger {restore}"), move |catalog| at_once(catalog.ledger(&restore, page))).await
+        self.look(title!(self, "ledger {restore}"), move |catalog| at_once(catalog.ledger(&restore, page))).await
     }
 
     async fn auto_backup(&self, instance: &InstanceId) -> Result<Option<Versioned<AutoBackup>>, CatalogError> {
         let instance = instance.clone();
-        self.look(format!("automatic backups {instance}"), move |catalog| at_once(catalog.auto_backup(&instance))).await
+        self.look(title!(self, "automatic backups {instance}"), move |catalog| at_once(catalog.auto_backup(&instance)))
+            .await
     }
 
     async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError> {
         let instance = instance.clone();
-        self.look(format!("notices {instance}"), move |catalog| at_once(catalog.notices(&instance, page))).await
+        self.look(title!(self, "notices {instance}"), move |catalog| at_once(catalog.notices(&instance, page))).await
     }
 
     async fn account(
@@ -186,8 +195,10 @@ impl Catalog for Port {
         backup: &BackupId,
     ) -> Result<Option<Versioned<Account>>, CatalogError> {
         let (region, instance, backup) = (region.clone(), instance.clone(), backup.clone());
-        self.look(format!("account {backup}"), move |catalog| at_once(catalog.account(&region, &instance, &backup)))
-            .await
+        self.look(title!(self, "account {backup}"), move |catalog| {
+            at_once(catalog.account(&region, &instance, &backup))
+        })
+        .await
     }
 
     async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
@@ -204,7 +215,7 @@ impl Catalog for Port {
     ) -> Result<Page<UsageRecord>, CatalogError> {
         let (region, instance) = (region.clone(), instance.cloned());
         let look = move |catalog: &dyn Catalog| at_once(catalog.usage(&region, hour, instance.as_ref(), page));
-        self.look(format!("usage {hour}"), look).await
+        self.look(title!(self, "usage {hour}"), look).await
     }
 
     async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError> {
@@ -214,7 +225,7 @@ impl Catalog for Port {
 
     async fn idempotency(&self, scope: &str, key: &str) -> Result<Option<Idempotency>, CatalogError> {
         let (scope, key) = (scope.to_owned(), key.to_owned());
-        self.look(format!("idempotency {key}"), move |catalog| at_once(catalog.idempotency(&scope, &key))).await
+        self.look(title!(self, "idempotency {key}"), move |catalog| at_once(catalog.idempotency(&scope, &key))).await
     }
 
     async fn acquire(
@@ -226,7 +237,7 @@ impl Catalog for Port {
     ) -> Result<Option<Lease>, CatalogError> {
         let (catalog, audit, worker) = (self.catalog.clone(), self.audit.clone(), self.worker);
         let (instance, purpose) = (instance.clone(), purpose.clone());
-        let name = format!("acquire {instance}");
+        let name = title!(self, "acquire {instance}");
         let effect = move || {
             let result = at_once(catalog.acquire(&instance, &purpose, now, ttl));
             if let Ok(Some(lease)) = &result {
@@ -239,7 +250,7 @@ impl Catalog for Port {
 
     async fn renew(&self, lease: &Lease, until: Time) -> Result<bool, CatalogError> {
         let (catalog, audit, lease) = (self.catalog.clone(), self.audit.clone(), lease.clone());
-        let name = format!("renew {}", lease.fence);
+        let name = title!(self, "renew {}", lease.fence);
         let effect = move || {
             let result = at_once(catalog.renew(&lease, until));
             if let Ok(true) = &result {
@@ -252,18 +263,18 @@ impl Catalog for Port {
 
     async fn release(&self, lease: &Lease, due: Time) -> Result<(), CatalogError> {
         let (catalog, lease) = (self.catalog.clone(), lease.clone());
-        let name = format!("release {}", lease.fence);
+        let name = title!(self, "release {}", lease.fence);
         let effect = move || at_once(catalog.release(&lease, due));
         self.network.call(self.worker, Nature::Guarded, name, effect, no_catalog).await
     }
 
     async fn held_until(&self, lease: &Lease) -> Result<Option<Time>, CatalogError> {
         let lease = lease.clone();
-        self.look(format!("held until {}", lease.fence), move |catalog| at_once(catalog.held_until(&lease))).await
+        self.look(title!(self, "held until {}", lease.fence), move |catalog| at_once(catalog.held_until(&lease))).await
     }
 
     async fn due(&self, kind: DueKind, now: Time, page: PageRequest) -> Result<Page<DueEntry>, CatalogError> {
-        self.look(format!("due {kind:?}"), move |catalog| at_once(catalog.due(kind, now, page))).await
+        self.look(title!(self, "due {kind:?}"), move |catalog| at_once(catalog.due(kind, now, page))).await
     }
 }
 
@@ -272,7 +283,7 @@ impl Objects for Port {
     async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
         let (objects, bucket, prefix) = (self.objects.clone(), bucket.clone(), prefix.to_owned());
         let after = after.map(str::to_owned);
-        let name = format!("list {} {prefix}", bucket.name);
+        let name = title!(self, "list {} {prefix}", bucket.name);
         let effect = move || at_once(objects.list(&bucket, &prefix, after.as_deref()));
         self.network.call(self.worker, Nature::Read, name, effect, no_objects).await
     }
@@ -283,7 +294,7 @@ impl Objects for Port {
         let (from_key, from_etag) = (request.from_key.to_owned(), request.from_etag.to_owned());
         let (to_key, size, stored_by) = (request.to_key.to_owned(), request.size, request.stored_by.to_owned());
         audit.writes(self.worker, &to, &to_key);
-        let name = format!("copy {to_key}");
+        let name = title!(self, "copy {to_key}");
         let effect = move || {
             let request = CopyRequest {
                 from: &from,
@@ -308,7 +319,7 @@ impl Objects for Port {
         let (objects, audit) = (self.objects.clone(), self.audit.clone());
         let (bucket, key) = (bucket.clone(), key.to_owned());
         audit.writes(self.worker, &bucket, &key);
-        let name = format!("put {key}");
+        let name = title!(self, "put {key}");
         let effect = move || {
             let result = at_once(objects.put(&bucket, &key, body, mode));
             audit.touched(&bucket, &[key]);
@@ -319,14 +330,14 @@ impl Objects for Port {
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
         let (objects, bucket, key) = (self.objects.clone(), bucket.clone(), key.to_owned());
-        let name = format!("get {key}");
+        let name = title!(self, "get {key}");
         let effect = move || at_once(objects.get(&bucket, &key));
         self.network.call(self.worker, Nature::Read, name, effect, no_objects).await
     }
 
     async fn get_range(&self, bucket: &Bucket, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, ObjectsError> {
         let (objects, bucket, key) = (self.objects.clone(), bucket.clone(), key.to_owned());
-        let name = format!("get {range:?} of {key}");
+        let name = title!(self, "get {range:?} of {key}");
         let effect = move || at_once(objects.get_range(&bucket, &key, range));
         self.network.call(self.worker, Nature::Read, name, effect, no_objects).await
     }
@@ -337,7 +348,7 @@ impl Objects for Port {
         for key in &keys {
             audit.writes(self.worker, &bucket, key);
         }
-        let name = format!("delete {}", keys.join(" "));
+        let name = title!(self, "delete {}", keys.join(" "));
         let effect = move || {
             let result = at_once(objects.delete(&bucket, &keys));
             audit.touched(&bucket, &keys);
@@ -348,14 +359,14 @@ impl Objects for Port {
 
     async fn locking(&self, bucket: &Bucket) -> Result<Option<Locking>, ObjectsError> {
         let (objects, bucket) = (self.objects.clone(), bucket.clone());
-        let name = format!("locking of {}", bucket.name);
+        let name = title!(self, "locking of {}", bucket.name);
         let effect = move || at_once(objects.locking(&bucket));
         self.network.call(self.worker, Nature::Read, name, effect, no_objects).await
     }
 
     async fn lock(&self, bucket: &Bucket, key: &str, mode: LockMode, until: Time) -> Result<(), ObjectsError> {
         let (objects, bucket, key) = (self.objects.clone(), bucket.clone(), key.to_owned());
-        let name = format!("lock {key}");
+        let name = title!(self, "lock {key}");
         let effect = move || at_once(objects.lock(&bucket, &key, mode, until));
         self.network.call(self.worker, Nature::Unguarded, name, effect, no_objects).await
     }
@@ -377,7 +388,7 @@ impl Port {
     /// Has a function invoked that nobody waits for.
     async fn start(&self, invocation: Invocation) -> Result<(), ContinuationError> {
         let network = self.network.clone();
-        let name = format!("start {invocation:?}");
+        let name = title!(self, "start {invocation:?}");
         let effect = move || {
             // At least once: a second delivery is Lambda's right, and an accepted one that gets lost does happen.
             let faults = network.faults();
@@ -419,7 +430,7 @@ impl CopyWorkers for Port {
     async fn copy(&self, task: &CopyTask) -> Result<CopyReport, ContinuationError> {
         let (world, report) = (self.network.world.clone(), Report::default());
         let invocation = Invocation::Copy(task.clone(), report.clone());
-        let name = format!("have page {} copied", task.page);
+        let name = title!(self, "have page {} copied", task.page);
         let effect = move || {
             world.invoke(invocation);
             Ok(())
@@ -479,7 +490,7 @@ impl Connection {
         name: &CollectionName,
         ask: impl FnOnce(&mut Server, &CollectionName, Time) -> Result<T, MilvusError> + Send + 'static,
     ) -> Result<T, MilvusError> {
-        let (title, name) = (format!("{what} {name}"), name.clone());
+        let (title, name) = (title!(self.port, "{what} {name}"), name.clone());
         self.port.ask(&self.instance, nature, title, move |server, now| ask(server, &name, now)).await
     }
 }
@@ -546,7 +557,7 @@ impl Milvus for Connection {
     ) -> Result<Option<Vec<SegmentFiles>>, MilvusError> {
         let segments = segments.to_vec();
         let ask = move |server: &mut Server, _| server.segment_files(collection, &segments);
-        self.port.ask(&self.instance, Nature::Guarded, format!("files of {collection}"), ask).await
+        self.port.ask(&self.instance, Nature::Guarded, title!(self.port, "files of {collection}"), ask).await
     }
 
     async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError> {
@@ -579,7 +590,9 @@ impl Milvus for Connection {
     }
 
     async fn ensure_database(&self, database: &str, _: &[(String, String)]) -> Result<(), MilvusError> {
-        self.port.ask(&self.instance, Nature::Guarded, format!("ensure database {database}"), |_, _| Ok(())).await
+        self.port
+            .ask(&self.instance, Nature::Guarded, title!(self.port, "ensure database {database}"), |_, _| Ok(()))
+            .await
     }
 
     async fn some_keys(&self, name: &CollectionName, limit: usize) -> Result<Vec<PrimaryKey>, MilvusError> {
@@ -622,7 +635,7 @@ impl Milvus for Connection {
 
     async fn import_status(&self, task: i64) -> Result<ImportStatus, MilvusError> {
         let ask = move |server: &mut Server, now| server.import_status(task, now);
-        self.port.ask(&self.instance, Nature::Guarded, format!("import {task}"), ask).await
+        self.port.ask(&self.instance, Nature::Guarded, title!(self.port, "import {task}"), ask).await
     }
 
     async fn load(&self, name: &CollectionName, how: &Loaded) -> Result<(), MilvusError> {
@@ -642,7 +655,7 @@ impl Milvus for Connection {
 
     async fn rename(&self, from: &CollectionName, to: &str) -> Result<(), MilvusError> {
         let to = to.to_owned();
-        let title = format!("rename to {to}:");
+        let title = title!(self.port, "rename to {to}:");
         self.change(&title, from, move |server, from, now| server.rename(from, &to, now)).await
     }
 
@@ -664,13 +677,13 @@ impl Milvus for Connection {
 
     async fn alias_target(&self, _: &str, alias: &str) -> Result<Option<String>, MilvusError> {
         let alias = alias.to_owned();
-        let title = format!("target of {alias}");
+        let title = title!(self.port, "target of {alias}");
         self.port.ask(&self.instance, Nature::Guarded, title, move |server, _| Ok(server.alias_target(&alias))).await
     }
 
     async fn point_alias(&self, alias: &str, at: &CollectionName) -> Result<(), MilvusError> {
         let alias = alias.to_owned();
-        let title = format!("point {alias} at");
+        let title = title!(self.port, "point {alias} at");
         self.change(&title, at, move |server, at, _| server.point_alias(&alias, at)).await
     }
 

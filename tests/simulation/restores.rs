@@ -27,15 +27,18 @@ impl Audit {
 
     fn by_id(&self, restore: &RestoreId) -> Option<Restore> {
         let instances: Vec<InstanceId> = locked(&self.servers).keys().cloned().collect();
-        instances.iter().flat_map(|instance| self.restores(instance)).find(|found| found.id == *restore)
+        instances.iter().find_map(|instance| self.restore(instance, restore))
+    }
+
+    fn restore(&self, instance: &InstanceId, id: &RestoreId) -> Option<Restore> {
+        let found = at_once(self.catalog.restore(instance, id)).expect("the catalog in memory answers");
+        found.map(|found| found.value)
     }
 
     /// The restore that is the instance's job, if one is.
     fn at_work(&self, instance: &InstanceId) -> Option<Restore> {
         match at_once(self.catalog.job(instance)) {
-            Ok(Some(JobRef::Restore { restore_id, .. })) => {
-                self.restores(instance).into_iter().find(|restore| restore.id == restore_id)
-            }
+            Ok(Some(JobRef::Restore { restore_id, .. })) => self.restore(instance, &restore_id),
             _ => None,
         }
     }

@@ -45,8 +45,22 @@ pub(crate) enum Blow {
     Frozen(Time),
 }
 
+/// What is kept of what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// Nothing but what is wrong.
+    Quietly,
+    /// A fingerprint, so that two runs can be compared.
+    Fingerprint,
+    /// All of it is shown.
+    Aloud,
+}
+
 /// The time, the draws, and what is to come.
-pub(crate) struct World(Mutex<State>);
+pub(crate) struct World {
+    follow: Follow,
+    state: Mutex<State>,
+}
 
 struct State {
     now: Time,
@@ -61,22 +75,16 @@ struct State {
     is_over: bool,
     is_late: bool,
     known: BTreeMap<Rule, u32>,
-    trace: Trace,
-}
-
-/// What is kept of what happened.
-struct Trace {
-    is_shown: bool,
-    /// Of everything that happened, so that two runs can be compared.
+    /// Of everything that happened, if it is wanted.
     fingerprint: u64,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, is_shown: bool) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, follow: Follow) -> Arc<Self> {
         let mut random = Random::new(seed);
         // Close before midnight, so that hours and a day end in it.
         let before = TimeDelta::seconds(random.below(5_400).cast_signed());
-        Arc::new(Self(Mutex::new(State {
+        let state = Mutex::new(State {
             now: DateTime::UNIX_EPOCH + TimeDelta::days(20_000) - before,
             random,
             agenda: BTreeMap::new(),
@@ -88,12 +96,13 @@ impl World {
             is_over: false,
             is_late: false,
             known: BTreeMap::new(),
-            trace: Trace { is_shown, fingerprint: 0xCBF2_9CE4_8422_2325 },
-        })))
+            fingerprint: 0xCBF2_9CE4_8422_2325,
+        });
+        Arc::new(Self { follow, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -194,21 +203,29 @@ impl World {
         state.now = state.now.max(until);
     }
 
+    /// The name of a call, if anybody follows what happens.
+    pub(crate) fn title(&self, title: impl FnOnce() -> String) -> String {
+        if self.follow == Follow::Quietly { String::new() } else { title() }
+    }
+
     /// Writes down what happened, for the one who looks into a seed.
     pub(crate) fn note(&self, what: impl FnOnce() -> String) {
+        if self.follow == Follow::Quietly {
+            return;
+        }
         let mut state = self.state();
         let what = what();
         for byte in what.bytes() {
-            state.trace.fingerprint = (state.trace.fingerprint ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+            state.fingerprint = (state.fingerprint ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
         }
-        if state.trace.is_shown {
+        if self.follow == Follow::Aloud {
             eprintln!("{} {what}", state.now.format("%d %H:%M:%S%.3f"));
         }
     }
 
     /// Of all that happened.
     pub(crate) fn fingerprint(&self) -> u64 {
-        self.state().trace.fingerprint
+        self.state().fingerprint
     }
 
     /// An invariant doesn't hold; the first one counts.

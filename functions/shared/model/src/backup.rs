@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackupId, BackupName, CollectionPattern, Due, DueKind, Ending, Failure, FailureCode, InstanceId, LeftOut,
-    ObjectKey, Progress, Region, RestoreId, Snapshot, Time,
+    BackupId, BackupName, CollectionName, CollectionPattern, Due, DueKind, Ending, Failure, FailureCode, InstanceId,
+    LeftOut, ObjectKey, Progress, Region, RestoreId, Snapshot, Time,
 };
 
 /// Who asked for a backup.
@@ -168,9 +168,12 @@ pub struct BackupRun {
     pub slices: u32,
     /// How often some of it had to be planned again because its source changed.
     pub replans: u32,
-    /// When that was first so.
+    /// When all of it was first planned again.
     #[serde(default)]
     pub unsettled_since: Option<Time>,
+    /// Collections, by id, whose files were gone before they were copied.
+    #[serde(default)]
+    pub gone: Vec<Unsettled<i64>>,
     /// Pages of the survey: which collections there were when it began. `None` until it is written.
     #[serde(default)]
     pub survey: Option<PageSet>,
@@ -222,11 +225,23 @@ pub struct Flushing {
     /// How often the captures were compared with the server's names, once all were done.
     #[serde(default)]
     pub reconciled: u32,
-    /// When that was done first.
+    /// Names that led elsewhere than in the captures, each time that they were compared.
     #[serde(default)]
-    pub reconciled_since: Option<Time>,
+    pub restless: Vec<Unsettled<CollectionName>>,
     /// What to do again, if this isn't the first time.
     pub again: Option<Again>,
+}
+
+/// Something that is done again and again, because the source changes meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unsettled<T> {
+    /// What.
+    pub what: T,
+    /// How often it was so.
+    pub rounds: u32,
+    /// When it was so first.
+    pub since: Time,
 }
 
 /// Some collections are captured and planned again, or left out after all.
@@ -517,6 +532,7 @@ impl BackupRun {
             slices: 0,
             replans: 0,
             unsettled_since: None,
+            gone: Vec::new(),
             survey: None,
             reuse: Reuse::Newest,
             advanced_at: now,

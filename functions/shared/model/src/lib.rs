@@ -27,7 +27,7 @@ pub use auto_backup::{
 };
 pub use backup::{
     Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
-    Flushing, PageSet, Planning, Publishing, Reuse, Troubled, Unexplained, Verification, Verifying,
+    Flushing, PageSet, Planning, Publishing, Reuse, Troubled, Unexplained, Unsettled, Verification, Verifying,
 };
 pub use capabilities::{Capabilities, Capability};
 pub use decimal::Decimal;

@@ -5,7 +5,7 @@
 //! one name.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     pin::pin,
 };
 
@@ -13,12 +13,13 @@ use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, Failure, FailureCode,
-    Flushing, LeftOut, LeftOutCause, PageSet, Planning, Principal, Unexplained, Visibility,
+    Flushing, LeftOut, LeftOutCause, PageSet, Planning, Principal, Unexplained, Unsettled, Visibility,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     capture::{Captured, Capturing},
+    patience::{Patience, Verdict},
     survey::{self, Asked, Survey, Wanted},
     work::Work,
 };
@@ -36,10 +37,8 @@ const FLUSHES_IN_FLIGHT: usize = 8;
 /// How often collections that were made while the backup ran are added to it.
 pub(super) const ADDITIONS: u32 = 1;
 
-/// How often, and for how long at least, names are followed that go from one collection to another, before the collections
-/// that had them are left out.
-const NAME_ROUNDS: u32 = 5;
-const NAMES_UNSETTLED: TimeDelta = TimeDelta::seconds(300);
+/// With a name that goes from one collection to another, before the collections that had it are left out.
+const NAMES: Patience = Patience { rounds: 5, lasts: TimeDelta::seconds(300) };
 
 /// The most collections that a message names.
 const NAMED: usize = 5;
@@ -246,7 +245,6 @@ fn refusal(error: MilvusError) -> Step<String> {
 async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing, earlier: Option<Again>) -> Step {
     let changes = Changes::since(work, milvus, &flushing).await?;
     flushing.reconciled += 1;
-    flushing.reconciled_since.get_or_insert(work.jobs.ports.clock.now());
     if !changes.is_none() {
         let earlier = earlier.unwrap_or_default();
         let again = Again {
@@ -257,9 +255,9 @@ async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing
             superseded: changes.superseded,
             left_out: changes.left_out,
         };
-        let Flushing { reconciled, reconciled_since, renamed, .. } = flushing;
-        let again = Some(again);
-        let flushing = Flushing { reconciled, reconciled_since, renamed, again, ..Flushing::default() };
+        let Flushing { reconciled, renamed, .. } = flushing;
+        let (again, restless) = (Some(again), changes.restless);
+        let flushing = Flushing { reconciled, restless, renamed, again, ..Flushing::default() };
         let reason = "collections were made or renamed while others were captured".to_owned();
         return work.enter_round(BackupPhase::Flush(flushing), reason).await;
     }
@@ -280,6 +278,8 @@ struct Changes {
     superseded: BTreeSet<i64>,
     /// What was made again and again.
     left_out: Vec<LeftOut>,
+    /// See [`Flushing::restless`].
+    restless: Vec<Unsettled<CollectionName>>,
 }
 
 impl Changes {
@@ -322,9 +322,12 @@ impl Changes {
             }
         }
         let mut changes = Self::default();
-        let now_is = work.jobs.ports.clock.now();
-        let is_unsettled = flushing.reconciled_since.is_some_and(|since| now_is - since > NAMES_UNSETTLED);
-        let is_over = (flushing.reconciled >= NAME_ROUNDS && is_unsettled) || work.is_unsettled_for_too_long();
+        let (mut restless, at) = (flushing.restless.clone(), work.jobs.ports.clock.now());
+        let mut moved = HashSet::new();
+        let mut judge = |name: &CollectionName| {
+            moved.insert(name.clone());
+            NAMES.judge(&mut restless, name.clone(), at)
+        };
         let made = now.iter().filter(|(id, name)| !done.contains(id) && !given_up.contains(**name));
         for (id, name) in made {
             let is_missed = dropped.contains(*name)
@@ -332,10 +335,13 @@ impl Changes {
                 || renamed.iter().any(|(_, asked)| asked == *name);
             let is_remade = is_missed && !captured.contains_key(*name);
             let is_new = flushing.reconciled < ADDITIONS && !surveyed.contains_key(id);
-            match is_over {
-                false if is_remade || is_new => drop(changes.again.insert(*id)),
-                true if is_remade => changes.left_out.push(remade(*id, (*name).clone())),
-                _ => {}
+            if !is_remade && !is_new {
+                continue;
+            }
+            match judge(name) {
+                Verdict::Again => drop(changes.again.insert(*id)),
+                Verdict::GiveUp(_) if is_remade => changes.left_out.push(remade(*id, (*name).clone())),
+                Verdict::GiveUp(_) => {}
             }
         }
         // Another collection has the name that was asked for, and is in the backup.
@@ -344,15 +350,18 @@ impl Changes {
         for (name, ids) in captured.into_iter().filter(|(_, ids)| ids.len() > 1) {
             // The one that has the name keeps it; the others had it before.
             let others = ids.into_iter().filter(|id| now.get(id) != Some(&&name));
-            match is_over {
-                false => changes.again.extend(others),
-                true => changes.homeless.extend(others.map(|collection| Unexplained {
+            match judge(&name) {
+                Verdict::Again => changes.again.extend(others),
+                Verdict::GiveUp(_) => changes.homeless.extend(others.map(|collection| Unexplained {
                     collection,
                     code: FailureCode::SourceChanged,
                     reason: "its name went to other collections all the while it was captured".to_owned(),
                 })),
             }
         }
+        // One that has come to rest begins anew if it moves again.
+        restless.retain(|restless| moved.contains(&restless.what));
+        changes.restless = restless;
         Ok(changes)
     }
 }

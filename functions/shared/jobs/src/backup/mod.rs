@@ -11,6 +11,7 @@ mod inspection;
 mod metadata;
 pub(crate) mod object_lock;
 mod page_copy;
+mod patience;
 mod plan;
 mod publish;
 mod source;

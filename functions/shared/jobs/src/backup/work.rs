@@ -8,7 +8,10 @@ use milvault_model::{
     Notice, Planning, Progress, SourceStorage, Unexplained,
 };
 
-use super::flush;
+use super::{
+    flush,
+    patience::{Patience, Verdict},
+};
 use crate::{
     Error, Jobs, layout,
     pages::Folder,
@@ -17,8 +20,9 @@ use crate::{
     snapshot,
 };
 
-/// The fewest rounds before a backup gives up on what changes under it: each may take hours by itself.
-const FEWEST_ROUNDS: u32 = 5;
+/// The fewest rounds before a backup gives up on what changes under it: each may take hours, and workers may be missing in
+/// between.
+const FEWEST_ROUNDS: u32 = 8;
 
 /// How long a second round of captures waits; it doubles with each further one, up to 32 times as long.
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(2);
@@ -141,44 +145,37 @@ impl<'a> Work<'a> {
     pub(crate) async fn begin_again(&mut self, mut again: Again) -> Step {
         let names = flush::names(&self.folder(), &again).await?;
         let reason = format!("files of {} were gone before they were copied", names.join(", "));
-        self.run.unsettled_since.get_or_insert(self.jobs.ports.clock.now());
-        if self.is_unsettled_for_too_long() {
-            let reason = format!(
-                "its files were gone before they were copied, again and again for {} seconds",
-                self.unsettled().num_seconds()
-            );
-            let gone = std::mem::take(&mut again.collections).into_iter();
-            let code = FailureCode::SourceChanged;
-            again.unexplained.extend(gone.map(|collection| Unexplained { collection, code, reason: reason.clone() }));
+        let (now, patience) = (self.jobs.ports.clock.now(), self.patience());
+        for collection in std::mem::take(&mut again.collections) {
+            match patience.judge(&mut self.run.gone, collection, now) {
+                Verdict::Again => drop(again.collections.insert(collection)),
+                Verdict::GiveUp(lasted) => {
+                    let seconds = lasted.num_seconds();
+                    let reason =
+                        format!("its files were gone before they were copied, again and again for {seconds} seconds");
+                    again.unexplained.push(Unexplained { collection, code: FailureCode::SourceChanged, reason });
+                }
+            }
         }
         // What was made since isn't added any more, unless it has the name of one that was dropped.
         let flushing = Flushing { again: Some(again), reconciled: flush::ADDITIONS, ..Flushing::default() };
         self.enter_round(BackupPhase::Flush(flushing), reason).await
     }
 
-    /// Plans again what was captured.
+    /// Plans all of what was captured again.
     pub(crate) async fn plan_again(&mut self, planning: Planning, reason: String) -> Step {
-        self.another_round(BackupPhase::Plan(planning), reason).await
-    }
-
-    async fn another_round(&mut self, phase: BackupPhase, reason: String) -> Step {
-        self.run.unsettled_since.get_or_insert(self.jobs.ports.clock.now());
-        if self.is_unsettled_for_too_long() {
-            let seconds = self.unsettled().num_seconds();
-            return Err(fatal(FailureCode::SourceChanged, format!("again and again for {seconds} seconds, {reason}")));
+        let (now, patience) = (self.jobs.ports.clock.now(), self.patience());
+        let lasted = now - *self.run.unsettled_since.get_or_insert(now);
+        if self.run.replans >= patience.rounds && lasted > patience.lasts {
+            let message = format!("again and again for {} seconds, {reason}", lasted.num_seconds());
+            return Err(fatal(FailureCode::SourceChanged, message));
         }
-        self.enter_round(phase, reason).await
+        self.enter_round(BackupPhase::Plan(planning), reason).await
     }
 
-    /// For how long some of the backup has had to be done again.
-    fn unsettled(&self) -> TimeDelta {
-        let now = self.jobs.ports.clock.now();
-        now - self.run.unsettled_since.unwrap_or(now)
-    }
-
-    /// Whether files were gone so often, and for so long, that trying again is of no use.
-    pub(crate) fn is_unsettled_for_too_long(&self) -> bool {
-        self.run.replans >= FEWEST_ROUNDS && self.unsettled() > self.jobs.settings.stall * 2
+    /// With what isn't there any more when it is to be copied.
+    fn patience(&self) -> Patience {
+        Patience { rounds: FEWEST_ROUNDS, lasts: self.jobs.settings.stall * 2 }
     }
 
     /// Lets the source come to rest before some of it is captured once more: the first time at once, then later and later.

@@ -74,6 +74,8 @@ pub(super) struct Capturing<'a> {
     root: String,
     /// Collections that can't be captured for now, by id.
     troubled: Mutex<BTreeMap<i64, Troubled>>,
+    /// When a flush that is waited for got further, if one did.
+    moved_at: Mutex<Option<Time>>,
 }
 
 impl<'a> Capturing<'a> {
@@ -85,7 +87,13 @@ impl<'a> Capturing<'a> {
             bucket,
             root: source.root_path.prefix(),
             troubled: Mutex::new(troubled.iter().map(|of| (of.collection, of.clone())).collect()),
+            moved_at: Mutex::default(),
         })
+    }
+
+    /// When a flush that is waited for last got further, if one did.
+    pub(super) fn moved_at(&self) -> Option<Time> {
+        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The collections that can't be captured for now: the next slice goes on waiting from there.
@@ -358,6 +366,7 @@ impl<'a> Capturing<'a> {
             }
             if trace.unseen() != unseen {
                 (moved_at, unseen) = (clock.now(), trace.unseen());
+                *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(moved_at);
             }
             let limit = self.jobs.settings.stall;
             if clock.now() - moved_at > limit {

@@ -103,8 +103,11 @@ async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
         let captured = match captured {
             Ok(captured) => captured,
             Err(error) => {
-                // What was captured needn't be captured again.
+                // What was captured needn't be captured again, and the flush of a large collection gets on beside it.
                 page.write(work, &mut flushing).await?;
+                if capturing.moved_at().is_some_and(|moved_at| moved_at > work.run.advanced_at) {
+                    work.enter(BackupPhase::Flush(flushing)).await?;
+                }
                 return Err(error.into());
             }
         };

@@ -158,8 +158,12 @@ def test_three_backups_while_rows_are_written(product: Product) -> None:
     began, ended = (bound(entry.latest for entry in journal) >> PHYSICAL for bound in (min, max))
     rows = sum(len(entry.after) for entry in journal)
     [live] = labels_of(["busy"]).values()
-    forgotten = lost(journal, live)
-    print(f"{len(journal)} writes of {rows} rows in {(ended - began) / 1000:.1f} s; the server forgot {len(forgotten)}")
+    # Some of what the server forgets it still has in memory: what it finds in its own storage is what counts too.
+    Collection("busy").release()
+    [stored] = labels_of(["busy"]).values()
+    forgotten = lost(journal, live) | lost(journal, stored)
+    in_memory = len(forgotten - lost(journal, live))
+    print(f"{len(journal)} writes of {rows} rows in {(ended - began) / 1000:.1f} s; the server forgot {len(forgotten)}, {in_memory} of them not in memory")
     assert len(forgotten) * 100 < rows, "so many that hardly anything is left to judge"
 
     for number, backup in enumerate(backups):

@@ -4,7 +4,10 @@ use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{CollectionName, CollectionRestore, CollectionStage, Previous, Restore, RestoreState, Time};
 
-use super::work::{AtOnce, Shared, Work};
+use super::{
+    swap::is_there,
+    work::{AtOnce, Shared, Work},
+};
 use crate::{
     Error, Jobs, SliceEnd, layout,
     ports::{Bucket, CatalogError, Expect, Milvus, MilvusError, PageRequest, Versioned, Write},
@@ -57,8 +60,8 @@ pub(crate) async fn complete(work: &mut Work<'_>, leftovers_since: Option<Time>)
 /// A previous collection takes no memory while it is kept.
 async fn retire_previous(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     let CollectionStage::Swapped(swap) = &line.stage else { return Ok(()) };
-    let previous = shared.previous(&line);
-    if swap.live_id.is_some() && shared.milvus.collection_id(&previous).await? == swap.live_id {
+    let (Some(live_id), previous) = (swap.live_id, shared.previous(&line)) else { return Ok(()) };
+    if is_there(shared.milvus.as_ref(), &previous, live_id).await? {
         if shared.restore.keep_previous_hours == 0 {
             shared.sure(discard(shared.milvus.as_ref(), &previous, &line.target).await)?;
         } else {
@@ -190,7 +193,8 @@ async fn clear(milvus: &dyn Milvus, restore: &Restore, line: &CollectionRestore,
         return Ok(Cleared::Yes);
     };
     let previous = milvault_model::previous_name(&line.target, &restore.id);
-    if swap.live_id.is_none() || milvus.collection_id(&previous).await? != swap.live_id {
+    let Some(live_id) = swap.live_id else { return Ok(Cleared::Yes) };
+    if !is_there(milvus, &previous, live_id).await? {
         return Ok(Cleared::Yes);
     }
     if *until > now {

@@ -9,7 +9,7 @@ use milvault_model::{
 
 use super::work::{AtOnce, Shared, Work, line_key};
 use crate::{
-    ports::{CollectionDescription, MilvusError},
+    ports::{CollectionDescription, Milvus, MilvusError},
     slice::{Halt, Step, fatal},
 };
 
@@ -215,6 +215,22 @@ async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Option<i64>> 
     Ok(found)
 }
 
+/// Whether this very collection has this name.
+///
+/// # Errors
+/// [`MilvusError::NotReady`] if it is listed and isn't found, as it may be right after a server's start: whoever took it
+/// for gone would leave it behind for ever.
+pub(super) async fn is_there(milvus: &dyn Milvus, name: &CollectionName, id: i64) -> Result<bool, MilvusError> {
+    if milvus.collection_id(name).await? == Some(id) {
+        return Ok(true);
+    }
+    let listed = milvus.collections(&name.database).await?;
+    match listed.iter().any(|(listed, of)| (listed, *of) == (&name.collection, id)) {
+        true => Err(MilvusError::NotReady(format!("{name} is listed, but isn't found under its name"))),
+        false => Ok(false),
+    }
+}
+
 /// Whether a collection is found under the name that it was given.
 async fn require_named(shared: &Shared<'_>, name: &CollectionName, id: i64) -> Step {
     match id_of(shared, name).await? {
@@ -235,10 +251,10 @@ fn again_if_unknown(shared: &Shared<'_>, result: Result<(), MilvusError>) -> Ste
 pub(crate) async fn require_previous(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
     let Some(live_id) = swap.live_id else { return Ok(()) };
     let previous = shared.previous(line);
-    for name in [&previous, &line.target] {
-        if id_of(shared, name).await? == Some(live_id) {
-            return Ok(());
-        }
+    if id_of(shared, &line.target).await? == Some(live_id)
+        || is_there(shared.milvus.as_ref(), &previous, live_id).await?
+    {
+        return Ok(());
     }
     let message = format!("{}: what it was before the swap is gone; {previous} was dropped or renamed", line.target);
     Err(fatal(FailureCode::CollectionDropped, message))
@@ -269,7 +285,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
         again_if_unknown(shared, milvus.rename(target, &rebuilt.collection).await)?;
     }
     if let Some(live_id) = swap.live_id
-        && milvus.collection_id(&previous).await? == Some(live_id)
+        && is_there(milvus.as_ref(), &previous, live_id).await?
     {
         if id_of(shared, target).await?.is_some() {
             return Err(another(line, &previous));

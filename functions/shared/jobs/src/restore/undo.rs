@@ -8,7 +8,7 @@ use milvault_model::{
 use super::{
     clean::{discard, remove_staged},
     import::{follow, save, unrecorded},
-    swap::{another, require_previous, swap_back},
+    swap::{another, is_there, require_previous, swap_back},
     work::{AtOnce, Shared, Work, ended},
 };
 use crate::{
@@ -172,7 +172,8 @@ async fn prepare_line(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     if live.is_some_and(|live| live != swap.new_id && Some(live) != swap.live_id) {
         return Err(another(&line, &previous));
     }
-    if swap.live_loaded == Loaded::No || shared.milvus.collection_id(&previous).await? != swap.live_id {
+    let (Some(live_id), false) = (swap.live_id, swap.live_loaded == Loaded::No) else { return Ok(()) };
+    if !is_there(shared.milvus.as_ref(), &previous, live_id).await? {
         return Ok(());
     }
     shared.sure(shared.milvus.load(&previous, &swap.live_loaded).await)?;

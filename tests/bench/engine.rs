@@ -98,6 +98,7 @@ impl Engine {
             lease: TimeDelta::seconds(60),
             stall: TimeDelta::seconds(600),
             import_stall: TimeDelta::seconds(600),
+            imports_in_flight: 32,
             objects_per_page: OBJECTS_PER_PAGE,
             copies_in_flight: IN_FLIGHT,
         };

@@ -6,11 +6,11 @@ use chrono::{DateTime, TimeDelta};
 use milvault_model::{
     Account, Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupKind, BackupName, BackupPhase,
     BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness,
-    Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports,
-    Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey, PageSet, Planning, Previous, Principal,
-    Progress, Publishing, Region, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState,
-    RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled, Unexplained, Unsettled, UsageRecord,
-    Verification, Verifying, Visibility, Wanted,
+    Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Hour, ImportJob, ImportProgress,
+    ImportState, Imports, Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey, PageSet, Planning,
+    Previous, Principal, Progress, Publishing, Region, Reload, Restore, RestoreId, RestoreMode, RestorePhase,
+    RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled,
+    Unexplained, Unsettled, UsageRecord, Verification, Verifying, Visibility, Wanted,
 };
 
 /// A time whose every digit counts.
@@ -140,7 +140,13 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
         BackupPhase::Clean(Ending::Cancelled),
         BackupPhase::Clean(Ending::Failed(failure())),
     ];
-    let progress = Progress { objects_done: 1, objects_total: u64::MAX, bytes_done: 0, bytes_total: (1 << 53) + 1 };
+    let progress = Progress {
+        objects_done: 1,
+        objects_total: u64::MAX,
+        bytes_done: 0,
+        bytes_total: (1 << 53) + 1,
+        imports: Some(ImportProgress { jobs_done: 1, jobs_total: u64::MAX, rows_done: 0, rows_total: u64::MAX }),
+    };
     let running = phases.map(|phase| {
         BackupState::Running(Box::new(BackupRun {
             phase,
@@ -225,6 +231,8 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
         rows_expected: u64::MAX,
         rows_expected_is: CountKind::Exact,
         rows_found: None,
+        jobs: u32::MAX,
+        lost_indexes: vec!["vector".to_owned()],
         attempts: 0,
         unavailable_ms: Some(0),
         stage: CollectionStage::Waiting,
@@ -232,7 +240,10 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
 }
 
 pub(super) fn collection_stages() -> Vec<CollectionStage> {
-    let import = |next| Imports { completed: vec![i64::MIN, i64::MAX], rows: u64::MAX, next };
+    let import = |state| {
+        let at_work = vec![ImportJob { group: u32::MAX, state }];
+        Imports { completed: vec![i64::MIN, i64::MAX], rows: u64::MAX, begun: u32::MAX, at_work }
+    };
     let swap = Swap {
         new_id: i64::MIN,
         live_id: None,
@@ -245,6 +256,10 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
         CollectionStage::Waiting,
         CollectionStage::Built { id: None, imports: Imports::default() },
         CollectionStage::Built { id: Some(i64::MAX), imports: import(ImportState::Starting) },
+        CollectionStage::Built {
+            id: Some(i64::MAX),
+            imports: import(ImportState::Refused { since: DateTime::UNIX_EPOCH }),
+        },
         CollectionStage::Built {
             id: Some(i64::MAX),
             imports: import(ImportState::Started {

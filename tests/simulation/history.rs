@@ -222,6 +222,7 @@ impl History {
             lease,
             stall,
             import_stall: TimeDelta::seconds(60),
+            imports_in_flight: world.draw(|random| random.between(1, 4)).try_into().unwrap_or(1),
             objects_per_page: world.draw(|random| random.between(1, 12)).try_into().unwrap_or(1),
             copies_in_flight,
         };

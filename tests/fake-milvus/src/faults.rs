@@ -44,6 +44,10 @@ pub struct Faults {
     pub garbage: Option<Garbage>,
     /// Every import fails, for this reason.
     pub imports_fail: Option<String>,
+    /// No index is made on this field.
+    pub index_refused: Option<String>,
+    /// How fast it imports; `None`: each job is over when it has been asked about a few times.
+    pub imports: Option<ImportPace>,
     /// How fast the server works by itself; `None`: everything is stored at once, and nothing is compacted.
     pub pace: Option<Pace>,
     /// Before so many flushes, half of what is growing is sealed by policy: it is stored by the end of the flush, which
@@ -83,6 +87,18 @@ impl Pace {
         level_zero: Duration::from_secs(10),
         mix: Duration::from_secs(60),
     };
+}
+
+/// How fast a server imports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImportPace {
+    /// How long a job takes, whatever its size: seen on 2.5.27, 15 to 20 s.
+    pub job: Duration,
+    /// So many jobs are at work at once; the others wait.
+    pub side_by_side: usize,
+    /// With so many jobs at work or waiting, another one is refused (`dataCoord.import.maxImportJobNum`, `ImportV2` in
+    /// `internal/datacoord/services.go`, 2.4 and later).
+    pub most: usize,
 }
 
 /// What somebody else does to a collection.

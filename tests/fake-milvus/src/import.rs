@@ -1,6 +1,6 @@
 //! Imports of logs, as each line does them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use milvault_jobs::ports::ObjectMeta;
 use milvus::proto::{
@@ -9,17 +9,25 @@ use milvus::proto::{
 };
 
 use crate::{
-    DataBucket,
+    DataBucket, ImportPace,
     state::{Event, Log, State, is_deleted},
 };
 
-/// An import job: it is done at once, and tells so only when it is asked again.
+/// An import job: it is done at once, and tells so only later.
 #[derive(Debug, Clone)]
 pub(crate) struct Import {
     pub(crate) collection: i64,
     pub(crate) outcome: Result<u64, String>,
-    /// How often it is still to be asked for before it is over.
-    asks: u32,
+    when: When,
+}
+
+/// When a job tells that it is over.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    /// When it has been asked for so often.
+    Asked(u32),
+    /// At its time.
+    Timed { begins: Instant, ends: Instant },
 }
 
 impl Import {
@@ -27,14 +35,42 @@ impl Import {
     pub(crate) fn ask(&mut self) -> ImportState {
         const STEPS: [ImportState; 3] =
             [ImportState::ImportPersisted, ImportState::ImportStarted, ImportState::ImportPending];
-        let left = self.asks;
-        self.asks = left.saturating_sub(1);
+        let left = match &mut self.when {
+            When::Asked(asks) => {
+                let left = *asks;
+                *asks = left.saturating_sub(1);
+                left
+            }
+            When::Timed { begins, .. } if *begins > Instant::now() => 3,
+            When::Timed { .. } => u32::from(self.is_unfinished()) * 2,
+        };
         match (left, &self.outcome) {
             (0, Ok(_)) => ImportState::ImportCompleted,
             (0, Err(_)) => ImportState::ImportFailed,
             (left, _) => STEPS[(left as usize - 1).min(2)],
         }
     }
+
+    fn is_unfinished(&self) -> bool {
+        match self.when {
+            When::Asked(asks) => asks > 0,
+            When::Timed { ends, .. } => ends > Instant::now(),
+        }
+    }
+}
+
+/// When a new job begins and ends beside those that there are: as soon as one of the places is free.
+fn next(pace: ImportPace, imports: &BTreeMap<i64, Import>) -> When {
+    let now = Instant::now();
+    let timed = imports.values().filter_map(|import| match import.when {
+        When::Timed { ends, .. } if ends > now => Some(ends),
+        _ => None,
+    });
+    let mut ends: Vec<Instant> = timed.collect();
+    ends.sort();
+    // What ends last began when what was before it in its place ended.
+    let begins = ends.len().checked_sub(pace.side_by_side).map_or(now, |place| ends[place]);
+    When::Timed { begins, ends: begins + pace.job }
 }
 
 /// The options of an import.
@@ -62,6 +98,14 @@ const EARLIEST: u64 = 1_000_000_000_000 << 18;
 impl State {
     /// Imports what is below two prefixes; gives the job's id.
     pub(crate) async fn import(&mut self, database: &str, request: &ImportRequest) -> Result<i64, String> {
+        let unfinished = self.imports.values().filter(|import| import.is_unfinished()).count();
+        if self.faults.imports.is_some_and(|pace| unfinished >= pace.most) {
+            self.imports_refused += 1;
+            return Err("importing data failed: The number of jobs has reached the limit, please try again later. If \
+                        your request is set to only import a single file, please consider importing multiple files in \
+                        one request for better efficiency."
+                .to_owned());
+        }
         let collection = self.collection(database, &request.collection_name).ok_or("there is no such collection")?;
         let (id, fields, partition) =
             (collection.id, collection.fields(), collection.partition(&request.partition_name));
@@ -85,7 +129,8 @@ impl State {
             Err(reason) => Err(reason),
         };
         let job = self.id();
-        self.imports.insert(job, Import { collection: id, outcome, asks: 3 });
+        let when = self.faults.imports.map_or(When::Asked(3), |pace| next(pace, &self.imports));
+        self.imports.insert(job, Import { collection: id, outcome, when });
         Ok(job)
     }
 

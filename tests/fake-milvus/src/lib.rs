@@ -30,10 +30,10 @@ use milvus::proto::{
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
 use tonic::service::Routes;
 
-pub use faults::{Change, Faults, FlushNames, Pace, RootPassword};
+pub use faults::{Change, Faults, FlushNames, ImportPace, Pace, RootPassword};
 pub use line::{Garbage, Line};
 pub use state::DataBucket;
-use state::State;
+use state::{Index, State};
 use users::Users;
 pub use users::{Grant, Role, User};
 
@@ -223,6 +223,26 @@ impl FakeMilvus {
     /// How many flushes were done.
     pub async fn flushes(&self) -> u32 {
         self.state.lock().await.flushes
+    }
+
+    /// Makes an index on a path of a JSON field, with the name that the server gives it.
+    pub async fn index_path(&self, name: &str, field: &str, path: &str) {
+        let params = service::pairs(&[("index_type", "INVERTED"), ("json_path", path)]);
+        let index = Index { field: field.to_owned(), name: format!("{field}{path}"), params };
+        self.state.lock().await.collection(DATABASE, name).expect("a collection").indexes.push(index);
+    }
+
+    /// The indexes of a collection, by name.
+    pub async fn indexes(&self, name: &str) -> Vec<String> {
+        let mut state = self.state.lock().await;
+        let collection = state.collection(DATABASE, name).expect("a collection");
+        collection.indexes.iter().map(|index| index.name.clone()).collect()
+    }
+
+    /// How many import jobs were taken, and how many refused because there were too many.
+    pub async fn imports(&self) -> (usize, u32) {
+        let state = self.state.lock().await;
+        (state.imports.len(), state.imports_refused)
     }
 
     /// The primary keys of the rows that a query finds, by partition; `None` without such a collection.

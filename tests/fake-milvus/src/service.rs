@@ -695,8 +695,29 @@ impl MilvusService for Service {
     async fn create_index(&self, request: Request<api::CreateIndexRequest>) -> Answer<Status> {
         let database = database(&request, &request.get_ref().db_name);
         let request = request.into_inner();
+        let refused = self.0.lock().await.faults.index_refused.clone();
+        if refused.is_some_and(|field| field == request.field_name) {
+            refuse!(Status, status(1100, 5, "invalid parameter[expected=valid index params]"));
+        }
+        // `validateIndexName` in `internal/proxy/util.go`.
+        let mut name = request.index_name.chars();
+        let is_word = |c: char| c == '_' || c.is_ascii_alphanumeric();
+        if name.next().is_some_and(|first| !is_word(first) || first.is_ascii_digit()) || !name.all(is_word) {
+            let reason = format!(
+                "Invalid index name: {}. Index name can only contain numbers, letters, and underscores.",
+                request.index_name
+            );
+            refuse!(Status, status(65535, 1, &reason));
+        }
         self.change(&database, &request.collection_name, |collection| {
-            let index = Index { field: request.field_name, name: request.index_name, params: request.extra_params };
+            // The names that the server makes itself (`CreateIndex` in `internal/datacoord/index_service.go`, 2.5).
+            let path = request.extra_params.iter().find(|pair| pair.key == "json_path");
+            let name = match path {
+                _ if !request.index_name.is_empty() => request.index_name,
+                Some(path) => format!("{}{}", request.field_name, path.value),
+                None => request.field_name.clone(),
+            };
+            let index = Index { field: request.field_name, name, params: request.extra_params };
             if collection.indexes.iter().all(|known| known.name != index.name) {
                 collection.indexes.push(index);
             }
@@ -708,6 +729,10 @@ impl MilvusService for Service {
     async fn load_collection(&self, request: Request<api::LoadCollectionRequest>) -> Answer<Status> {
         let database = database(&request, &request.get_ref().db_name);
         self.change(&database, &request.get_ref().collection_name, |collection| {
+            // `loadCollectionTask` in `internal/proxy/task.go`: every vector field needs an index.
+            if collection.indexes.iter().all(|index| index.field != "vector") {
+                return status(700, 25, "there is no vector index on field: [vector], please create index firstly");
+            }
             collection.is_loaded = true;
             Status::default()
         })

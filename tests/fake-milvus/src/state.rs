@@ -48,6 +48,8 @@ pub(crate) struct State {
     /// Aliases of dropped collections, by database.
     pub(crate) dangling: BTreeSet<(String, String)>,
     pub(crate) imports: BTreeMap<i64, Import>,
+    /// Imports that were refused because there were as many as the server takes.
+    pub(crate) imports_refused: u32,
     /// The tickets of the holds; one is "" where there are none.
     pub(crate) holds: BTreeSet<String>,
     pub(crate) flushes: u32,
@@ -299,6 +301,7 @@ impl State {
             users: Users::default(),
             dangling: BTreeSet::new(),
             imports: BTreeMap::new(),
+            imports_refused: 0,
             holds: BTreeSet::new(),
             flushes: 0,
             last_id: 449_000_000_000,

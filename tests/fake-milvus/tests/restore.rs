@@ -6,11 +6,12 @@ mod world;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use chrono::{TimeDelta, Utc};
 use futures::future::join_all;
-use milvault_fake_milvus::{Change, DeleteFrom, FakeMilvus, Line, Loading};
+use milvault_fake_milvus::{Change, DeleteFrom, FakeMilvus, ImportPace, Line, Loading};
 use milvault_jobs::{
     Error, Jobs, deletion,
     ports::{Deadline, ImportTasks, Objects},
@@ -269,10 +270,10 @@ async fn deletes_after_the_point_in_time_stay_behind_in_every_line() {
 async fn another_instance_takes_backups_of_its_own_line_and_of_older_ones_only() {
     let pairs = [
         (Line::V2_3, Line::V2_4),
-        (Line::V2_4, Line::V2_5_8),
+        (Line::V2_4, Line::V2_5_27),
         (Line::V2_5_4, Line::V2_6),
         (Line::V2_6, Line::V2_6),
-        (Line::V2_6, Line::V2_5_8),
+        (Line::V2_6, Line::V2_5_27),
         (Line::V2_5_4, Line::V2_4),
     ]
     .map(async |(line, into)| {
@@ -359,4 +360,81 @@ impl MakeWriter<'_> for Log {
     fn make_writer(&self) -> Self {
         self.clone()
     }
+}
+
+/// Restores in slices of a second; answers the restore and how many import jobs were told to be done after each slice.
+async fn restore_in_slices(jobs: &Jobs, backup: &Backup, into: &Instance) -> (Restore, Vec<u64>) {
+    let accepted = restore::create(jobs, request(backup, into)).await.unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let deadline = Deadline::at(Utc::now() + TimeDelta::seconds(1));
+        restore::run(jobs, &into.id, &accepted.id, deadline).await.unwrap();
+        let found = jobs.ports.catalog.restore(&into.id, &accepted.id).await.unwrap().unwrap().value;
+        match &found.state {
+            RestoreState::Pending => {}
+            RestoreState::Running(run) => seen.extend(run.progress.imports.map(|imports| imports.jobs_done)),
+            _ => return (found, seen),
+        }
+    }
+}
+
+#[tokio::test]
+async fn partitions_are_imported_side_by_side_as_many_as_the_server_takes() {
+    const PARTITIONS: usize = 64;
+    let world = World::of(Line::V2_5_27).await;
+    let fake = &world.fake;
+    let partitions: Vec<String> = (0..PARTITIONS).map(|number| format!("p{number}")).collect();
+    let names: Vec<&str> = partitions.iter().map(String::as_str).collect();
+    fake.add_collection("items", &names, Loading::Loaded).await;
+    for partition in &names {
+        fake.insert("items", partition, 3).await;
+    }
+    fake.seal("items").await;
+    let jobs = world.jobs().await;
+    let then = fake.rows("items").await.unwrap();
+    let backup = back_up(&jobs, &world).await;
+    let pace = ImportPace { job: Duration::from_secs(1), side_by_side: 16, most: 20 };
+    fake.set(|faults| faults.imports = Some(pace)).await;
+
+    let begun = Instant::now();
+    let (restored, seen) = restore_in_slices(&jobs, &backup, &world.instance).await;
+    completed(Line::V2_5_27, &restored);
+    assert_eq!(fake.rows("items").await.unwrap(), then);
+    let (taken, refused) = fake.imports().await;
+    assert_eq!(taken, PARTITIONS, "each partition once");
+    assert!(refused > 0, "it was asked for more than it takes");
+    assert!(seen.iter().any(|done| (1..PARTITIONS as u64).contains(done)), "no progress was told: {seen:?}");
+    // One after another they would take 64 s, and the server alone needs 4.
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_made_again_is_a_warning_and_a_made_up_name_is_made_up_again() {
+    let world = World::of(Line::V2_5_27).await;
+    let fake = &world.fake;
+    for collection in ["items", "users"] {
+        fake.add_collection(collection, &[], Loading::Loaded).await;
+        fake.insert(collection, "_default", 30).await;
+        fake.seal(collection).await;
+    }
+    fake.index_path("items", "meta", "/a/b").await;
+    let jobs = world.jobs().await;
+    let then = [fake.rows("items").await, fake.rows("users").await];
+    let backup = back_up(&jobs, &world).await;
+
+    let restored = restore(&jobs, &backup, &world.instance).await;
+    completed(Line::V2_5_27, &restored);
+    assert_eq!(restored.warnings, Vec::<String>::new());
+    assert_eq!(fake.indexes("items").await, ["vector", "meta/a/b"]);
+
+    fake.set(|faults| faults.index_refused = Some("vector".to_owned())).await;
+    let restored = restore(&jobs, &backup, &world.instance).await;
+    completed(Line::V2_5_27, &restored);
+    assert_eq!([fake.rows("items").await, fake.rows("users").await], then);
+    for collection in ["items", "users"] {
+        let told = format!("default.{collection}: index vector on vector isn't made again: ");
+        assert!(restored.warnings.iter().any(|warning| warning.starts_with(&told)), "{:?}", restored.warnings);
+        assert_eq!(fake.collections().await[collection], Loading::Released);
+    }
+    assert_eq!(fake.indexes("items").await, ["meta/a/b"]);
 }

@@ -163,6 +163,7 @@ impl MemoryWorld {
             lease: TimeDelta::seconds(60),
             stall: TimeDelta::seconds(600),
             import_stall: TimeDelta::seconds(300),
+            imports_in_flight: 32,
             objects_per_page: 10,
             copies_in_flight: 1,
         };

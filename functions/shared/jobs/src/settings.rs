@@ -52,6 +52,9 @@ pub struct Settings {
     pub stall: TimeDelta,
     /// How long a started import may go without getting any further before its collection is built again.
     pub import_stall: TimeDelta,
+    /// How many segments a restore has Milvus import at once at most. The import jobs of 2.3 expire after 15 minutes, their
+    /// wait for the ones before them included.
+    pub imports_in_flight: usize,
     /// How many objects are in a page of a backup's plan and manifest at most.
     pub objects_per_page: usize,
     /// How many server-side copies an invocation has in flight at most.

@@ -25,6 +25,9 @@ fn passes(code: i32) -> bool {
 const PASSING_OLD: i32 = 56;
 const RATE_LIMIT: i32 = 8;
 const RATE_LIMIT_OLD: i32 = 49;
+/// A server that has as many import jobs as it takes: `ImportV2` in `internal/datacoord/services.go` (2.4 and later, code
+/// 2100), `importManager.sendOutTasks` in `internal/rootcoord/import_manager.go` (2.3). No code tells it from others.
+const TOO_MANY_IMPORTS: [&str; 2] = ["number of jobs has reached the limit", "import task queue max size"];
 /// Servers put it into reasons under other codes too (milvus-backup goes by it: `internal/client/milvus/grpc.go`).
 const RATE_LIMIT_REASON: &str = "rate limit exceeded";
 pub(crate) const SEGMENT_NOT_FOUND: i32 = 600;
@@ -84,6 +87,7 @@ pub(crate) fn by_code(code: i32, reason: String) -> MilvusError {
     match code {
         RATE_LIMIT => MilvusError::RateLimited(reason),
         _ if reason.contains(RATE_LIMIT_REASON) => MilvusError::RateLimited(reason),
+        _ if TOO_MANY_IMPORTS.iter().any(|words| reason.contains(words)) => MilvusError::RateLimited(reason),
         NOT_PERMITTED => MilvusError::Forbidden(reason),
         code if NEEDS_AUTHENTICATION.contains(&code) => MilvusError::Unauthenticated(reason),
         code if UNAVAILABLE.contains(&code) => MilvusError::Unreachable(reason),
@@ -108,6 +112,8 @@ mod tests {
             refusal(8, 0, "rate"),
             refusal(0, 49, "rate"),
             refusal(65535, 1, "rate limit exceeded[rate=0.1]"),
+            refusal(2100, 1, "The number of jobs has reached the limit, please try again later"),
+            refusal(65535, 1, "import task queue max size is 32, currently there are 32 tasks is pending"),
             transport(&tonic::Status::resource_exhausted("rate")),
         ] {
             assert!(matches!(limit, MilvusError::RateLimited(_)), "{limit:?}");

@@ -16,6 +16,9 @@ pub(crate) fn import_files(
     let option = |key: &str, value: String| KeyValuePair { key: key.to_owned(), value };
     let mut options = vec![option("end_ts", capabilities.import_end(request.end_timestamp).to_string())];
     options.push(option("backup", "true".to_owned()));
+    if capabilities.has(Capability::SkipDiskQuota) {
+        options.push(option("skip_disk_quota_check", "true".to_owned()));
+    }
     let ImportData { insert_prefix, delta_prefix, storage } = request.data;
     match storage {
         StorageVersion::V1 => {}
@@ -55,11 +58,12 @@ mod tests {
     fn the_options_of_an_import_are_those_of_the_servers_line() {
         let (files, options) = import("v2.3.5-lite", segments(StorageVersion::V1)).unwrap();
         assert_eq!(files, ["i/", "d/"]);
-        assert_eq!(options, owned(&[("end_ts", "6"), ("backup", "true")]));
+        let [backup, skip] = [("backup", "true"), ("skip_disk_quota_check", "true")];
+        assert_eq!(options, owned(&[("end_ts", "6"), backup]));
         let (_, options) = import("2.6.4", segments(StorageVersion::V2)).unwrap();
-        assert_eq!(options, owned(&[("end_ts", "1310720"), ("backup", "true"), ("storage_version", "2")]));
+        assert_eq!(options, owned(&[("end_ts", "1310720"), backup, skip, ("storage_version", "2")]));
         let (_, options) = import("2.4.22", segments(StorageVersion::V1)).unwrap();
-        assert_eq!(options, owned(&[("end_ts", "6"), ("backup", "true")]));
+        assert_eq!(options, owned(&[("end_ts", "6"), backup, skip]));
     }
 
     #[test]

@@ -500,6 +500,15 @@ fn segment(info: &api::PersistentSegmentInfo) -> Segment {
     }
 }
 
+/// Whether an index can be created with this name. Of JSON paths the server makes names, such as `meta/a/b`, that it
+/// doesn't take from others; without a name it makes the same one again.
+///
+/// `validateIndexName` in `internal/proxy/util.go` (2.5).
+fn can_be_given(index_name: &str) -> bool {
+    let is_word = |c: u8| c == b'_' || c.is_ascii_alphanumeric();
+    index_name.bytes().all(is_word) && !index_name.bytes().next().is_none_or(|first| first.is_ascii_digit())
+}
+
 impl Server {
     /// Whether the proxy reaches the root coordinator.
     ///
@@ -831,7 +840,7 @@ impl Milvus for Server {
             collection_name: name.collection.clone(),
             field_name: index.field.clone(),
             extra_params: pairs(&index.params),
-            index_name: index.name.clone(),
+            index_name: if can_be_given(&index.name) { index.name.clone() } else { String::new() },
             ..Default::default()
         };
         let answer = self.client().create_index(self.request(&name.database, message)).await;

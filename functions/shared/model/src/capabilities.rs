@@ -37,6 +37,12 @@ pub enum Capability {
     /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
     /// has one storage version).
     StorageV2,
+    /// An import of a backup may leave the check of the disk's quota to whoever asks for it: what it brings is to replace
+    /// what is there. Servers of before the pull request 35274, of August 2024, don't look at the option.
+    ///
+    /// `internal/util/importutilv2/option.go` (`SkipDiskQuotaCheck`), `internal/proxy/rate_limit_interceptor.go`; milvus-backup
+    /// asks for it always.
+    SkipDiskQuota,
     /// Fields are added to collections that have rows: segments of before have no logs of them.
     ///
     /// `internal/rootcoord/add_field_task.go`.
@@ -48,6 +54,7 @@ impl Capability {
     fn since(self) -> &'static [[u32; 3]] {
         match self {
             Self::HybridImportEnd => &[[2, 4, 24], [2, 5, 6]],
+            Self::SkipDiskQuota => &[[2, 4, 0]],
             Self::DescribeDatabase => &[[2, 4, 3]],
             Self::Rbac => &[[2, 4, 10]],
             Self::SegmentFiles => &[[2, 5, 8]],

@@ -112,6 +112,23 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Bytes to do.
     pub bytes_total: u64,
+    /// Of a restore's imports, how far they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imports: Option<ImportProgress>,
+}
+
+/// How far a restore's imports are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportProgress {
+    /// Import jobs that are completed.
+    pub jobs_done: u64,
+    /// Import jobs that there are in all, unless some have to be done again.
+    pub jobs_total: u64,
+    /// Rows that completed jobs imported.
+    pub rows_done: u64,
+    /// Rows in the backup; more than will be imported where some of them are deleted.
+    pub rows_total: u64,
 }
 
 impl Progress {
@@ -119,6 +136,9 @@ impl Progress {
     pub fn percent(&self) -> u8 {
         let share = |done: u64, total: u64| u128::from(done.min(total)) * 100 / u128::from(total.max(1));
         let percent = match (self.bytes_total, self.objects_total) {
+            _ if self.imports.is_some_and(|imports| imports.jobs_total > 0) => {
+                self.imports.map_or(0, |imports| share(imports.jobs_done, imports.jobs_total))
+            }
             (0, 0) => 0,
             (0, objects) => share(self.objects_done, objects),
             (bytes, _) => share(self.bytes_done, bytes),
@@ -197,7 +217,8 @@ mod tests {
 
     #[test]
     fn percent_reaches_100_only_when_all_is_done_and_eta_is_the_rest_at_the_same_pace() {
-        let progress = Progress { objects_done: 9, objects_total: 10, bytes_done: 999, bytes_total: 1000 };
+        let progress =
+            Progress { objects_done: 9, objects_total: 10, bytes_done: 999, bytes_total: 1000, imports: None };
         assert_eq!(progress.percent(), 99);
         let since = DateTime::UNIX_EPOCH;
         let half = Progress { bytes_done: 500, ..progress };

@@ -35,12 +35,13 @@ pub use endpoints::AllowedEndpoints;
 pub use engine::{EngineVersion, Support};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
-pub use job::{Due, DueKind, Ending, Failure, FailureCode, JobRef, Progress};
+pub use job::{Due, DueKind, Ending, Failure, FailureCode, ImportProgress, JobRef, Progress};
 pub use names::{BackupName, CollectionName, CollectionPattern, Invalid};
 pub use notice::{Notice, NoticeKind};
 pub use restore::{
-    CollectionRestore, CollectionStage, ImportState, Imports, Previous, Reload, Restore, RestoreMode, RestorePhase,
-    RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name, rebuilt_name, restore_owns,
+    CollectionRestore, CollectionStage, ImportJob, ImportState, Imports, Previous, Reload, Restore, RestoreMode,
+    RestorePhase, RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name, rebuilt_name,
+    restore_owns,
 };
 pub use root_path::RootPath;
 pub use snapshot::{

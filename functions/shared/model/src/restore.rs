@@ -317,6 +317,12 @@ pub struct CollectionRestore {
     pub rows_expected_is: CountKind,
     /// Rows found in what was rebuilt, once counted.
     pub rows_found: Option<u64>,
+    /// How many import jobs its data takes.
+    #[serde(default)]
+    pub jobs: u32,
+    /// Indexes that the server wouldn't make again, by name.
+    #[serde(default)]
+    pub lost_indexes: Vec<String>,
     /// How often it was built from the beginning.
     pub attempts: u32,
     /// How long its name answered no query during the swap, in milliseconds: measured by the worker, once swapped.
@@ -367,7 +373,7 @@ pub enum CollectionStage {
     Undone,
 }
 
-/// The imports into a collection, one after another in the order of its groups of segments.
+/// The imports into a collection: a job for each of its groups of segments, several of them side by side.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Imports {
@@ -375,19 +381,33 @@ pub struct Imports {
     pub completed: Vec<i64>,
     /// Rows of these, deleted ones not counted.
     pub rows: u64,
-    /// Where the job of the next group stands.
-    pub next: ImportState,
+    /// For how many groups, from the first on, a job was to be begun.
+    pub begun: u32,
+    /// Those of them whose jobs aren't completed.
+    pub at_work: Vec<ImportJob>,
+}
+
+/// The import of a group of segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportJob {
+    /// The group's number.
+    pub group: u32,
+    /// Where its job stands.
+    pub state: ImportState,
 }
 
 /// Where an import job stands, as far as it is durable.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum ImportState {
-    /// Not asked for.
-    #[default]
-    Planned,
     /// About to be asked for, or asked for by a worker that died before it wrote down the job's id.
     Starting,
+    /// Milvus has as many jobs as it takes: it is asked again.
+    Refused {
+        /// Since when.
+        since: Time,
+    },
     /// Milvus is at it.
     Started {
         /// Milvus's id of the job.

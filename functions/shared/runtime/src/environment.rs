@@ -95,6 +95,10 @@ impl Environment {
                 lease: seconds("JOB_LEASE_SECONDS", 60)?,
                 stall: seconds("JOB_STALL_SECONDS", 600)?,
                 import_stall: seconds("IMPORT_STALL_SECONDS", 300)?,
+                imports_in_flight: number("IMPORTS_IN_FLIGHT", 32, "a number of segments")?
+                    .try_into()
+                    .unwrap_or(1)
+                    .max(1),
                 objects_per_page: number("OBJECTS_PER_PAGE", 10_000, "a number of objects")?
                     .try_into()
                     .map_or(OBJECTS_PER_PAGE, |objects: usize| objects.min(OBJECTS_PER_PAGE)),

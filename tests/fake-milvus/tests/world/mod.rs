@@ -145,6 +145,7 @@ impl World {
                 lease: TimeDelta::seconds(60),
                 stall: TimeDelta::seconds(30),
                 import_stall: TimeDelta::seconds(30),
+                imports_in_flight: 32,
                 objects_per_page: 3,
                 copies_in_flight: 4,
             },

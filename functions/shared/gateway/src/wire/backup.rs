@@ -307,7 +307,13 @@ mod tests {
                 done: Copied { objects: 400, bytes: 50, added_bytes: 45 },
                 ..Copying::default()
             }),
-            progress: Progress { objects_done: 420, objects_total: 1000, bytes_done: 50, bytes_total: 100 },
+            progress: Progress {
+                objects_done: 420,
+                objects_total: 1000,
+                bytes_done: 50,
+                bytes_total: 100,
+                imports: None,
+            },
             ..BackupRun::begin(at(10))
         };
         assert_eq!(

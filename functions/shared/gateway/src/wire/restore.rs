@@ -254,6 +254,8 @@ mod tests {
             rows_expected: 5,
             rows_expected_is: CountKind::AtMost,
             rows_found: Some(5),
+            jobs: 1,
+            lost_indexes: vec![],
             attempts: 1,
             unavailable_ms: Some(3),
             stage,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use milvault_model::{
     CollectionCapture, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, FieldCapture, Imports,
-    RestorePhase, TIME_TO_LIVE,
+    IndexCapture, RestorePhase, TIME_TO_LIVE,
 };
 
 use super::{
@@ -59,6 +59,7 @@ async fn build_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
 pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capture: &CollectionCapture) -> Step {
     let name = shared.rebuilt(line);
     line.attempts += 1;
+    line.lost_indexes.clear();
     line.stage = CollectionStage::Built { id: None, imports: Imports::default() };
     shared.save(line).await?;
 
@@ -75,7 +76,15 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     shared.sure(milvus.create(&name, &lasting).await)?;
     // Before the data: then an import is completed only when its rows are indexed.
     for index in &capture.indexes {
-        shared.sure(milvus.ensure_index(&name, index).await)?;
+        match milvus.ensure_index(&name, index).await {
+            // An index can be made later; without the rows there is nothing to make it of.
+            Err(MilvusError::Refused(reason)) => {
+                let IndexCapture { name, field, .. } = index;
+                shared.warn(format!("{}: index {name} on {field} isn't made again: {reason}", line.target));
+                line.lost_indexes.push(name.clone());
+            }
+            made => shared.sure(made)?,
+        }
     }
     let described = milvus.describe(&name).await?;
     require_field_ids(line, &capture.fields, &described.fields)?;

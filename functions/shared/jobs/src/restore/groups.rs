@@ -40,7 +40,7 @@ pub(super) struct Group {
 
 impl Group {
     /// The prefixes of its staged insert and delta logs.
-    pub(super) fn prefixes(&self, staging: &str, number: usize, collection: i64) -> [String; 2] {
+    pub(super) fn prefixes(&self, staging: &str, number: u32, collection: i64) -> [String; 2] {
         [INSERT, DELTA].map(|kind| format!("{staging}{number}/{kind}/{collection}/{}/", self.partition_id))
     }
 }

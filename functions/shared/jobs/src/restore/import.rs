@@ -1,10 +1,14 @@
-//! IMPORT: the staged logs into the new collections, by jobs of the server's own.
+//! IMPORT: the staged logs into the new collections, by jobs of the server's own, several of them side by side.
+
+use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
+use futures::{StreamExt, stream};
 use milvault_model::{
-    CollectionCapture, CollectionName, CollectionRestore, CollectionStage, FailureCode, ImportState, Imports,
-    RestorePhase,
+    CollectionCapture, CollectionName, CollectionRestore, CollectionStage, FailureCode, ImportJob, ImportProgress,
+    ImportState, Imports, RestorePhase, Time,
 };
+use tokio::sync::SemaphorePermit;
 
 use super::{
     build::make,
@@ -12,9 +16,9 @@ use super::{
     work::{AtOnce, Shared, Wait, Work},
 };
 use crate::{
-    layout,
+    Error, layout,
     ports::{ImportData, ImportRequest, ImportStatus, ImportTasks, MilvusError},
-    slice::{Step, fatal},
+    slice::{Halt, Step, fatal},
 };
 
 /// How often a collection is built before its import counts as failed.
@@ -23,7 +27,37 @@ const MAX_ATTEMPTS: u32 = 5;
 /// How long an import may wait for its turn behind others, not all of them ours.
 const TURN: TimeDelta = TimeDelta::hours(1);
 
+/// How long a server that has as many jobs as it takes isn't asked again, unless one of ours ends.
+const ASK_AGAIN: TimeDelta = TimeDelta::seconds(5);
+
+/// Jobs of one collection that are begun together: their states are written down together.
+const BATCH: usize = 16;
+
+/// Jobs asked about at once.
+const QUESTIONS: usize = 8;
+
+/// How old what is durable of the jobs' progress becomes; that they begin and end is written down at once.
+const SAVE_PROGRESS: TimeDelta = TimeDelta::seconds(5);
+
 pub(crate) async fn import(work: &mut Work<'_>) -> Step {
+    let mut progress = ImportProgress::default();
+    work.read_lines(|line| {
+        progress.jobs_total += u64::from(line.jobs);
+        progress.rows_total += line.rows_expected;
+        match line.stage {
+            CollectionStage::Built { imports, .. } => {
+                progress.jobs_done += imports.completed.len() as u64;
+                progress.rows_done += imports.rows;
+            }
+            CollectionStage::Imported { rows, .. } => {
+                progress.jobs_done += u64::from(line.jobs);
+                progress.rows_done += rows;
+            }
+            _ => {}
+        }
+    })
+    .await?;
+    work.run.progress.imports = Some(progress);
     work.each_line(AtOnce::Many, async |shared, line| import_line(shared, line).await).await?;
     Ok(work.enter(RestorePhase::Verify).await?)
 }
@@ -34,17 +68,15 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
         _ => return Ok(()),
     };
     loop {
-        let CollectionStage::Built { id: Some(id), mut imports } = line.stage.clone() else {
+        let CollectionStage::Built { id: Some(id), imports } = line.stage.clone() else {
             // Made by a worker that died before it was whole.
             make(shared, &mut line, &capture).await?;
             continue;
         };
-        match import_all(shared, &mut line, id, &mut imports, &capture).await? {
-            Ended::Whole { .. } => {
-                let name = shared.rebuilt(&line);
-                let what = format!("the indexes of {}", line.target);
-                shared.wait_until(&what, async || Ok(shared.milvus.indexing(&name).await?.into())).await?;
-                line.stage = CollectionStage::Imported { id, rows: imports.rows };
+        match Importing::new(shared, &mut line, id, imports).all(&capture).await? {
+            Ended::Whole { rows } => {
+                index(shared, &mut line).await?;
+                line.stage = CollectionStage::Imported { id, rows };
                 return Ok(shared.save(&line).await?);
             }
             Ended::Failed(reason) if line.attempts >= MAX_ATTEMPTS => {
@@ -52,6 +84,9 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
                 return Err(fatal(FailureCode::ImportFailed, message));
             }
             Ended::Failed(_) => {
+                if let CollectionStage::Built { imports, .. } = &line.stage {
+                    shared.import_again(imports);
+                }
                 // From the beginning, so that no row is loaded twice. The server's reason may quote rows: it is for the
                 // restore's caller, who sees it if this goes on, and not for whoever reads logs.
                 tracing::warn!(attempts = line.attempts, collection = %line.target, "an import failed: building the collection again");
@@ -61,125 +96,274 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     }
 }
 
-/// How an import ended.
-pub(super) enum Ended {
+/// Waits until the imported rows are indexed. An index that can't be built costs nobody the rows.
+async fn index(shared: &Shared<'_>, line: &mut CollectionRestore) -> Step {
+    let (name, what) = (shared.rebuilt(line), format!("the indexes of {}", line.target));
+    match shared.wait_until(&what, async || Ok(shared.milvus.indexing(&name).await?.into())).await {
+        Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) => {
+            shared.warn(format!("{}: {reason}", line.target));
+            line.lost_indexes.push(reason);
+            Ok(())
+        }
+        ended => ended,
+    }
+}
+
+/// How the imports into a collection ended.
+enum Ended {
     Whole { rows: u64 },
     Failed(String),
 }
 
-/// The imports of a collection's groups that aren't completed yet.
+/// The imports into a collection.
 ///
-/// One after another: a server of the 2.3 line works on them one after another too, and an import that waits for its
-/// turn may expire.
-async fn import_all(
-    shared: &Shared<'_>,
-    line: &mut CollectionRestore,
+/// Jobs of one collection may be several: what of them is at work is in the ledger before it is asked for. Once one has
+/// failed none is begun any more, and the others are waited for: Milvus 2.3.5 leaves jobs behind a failed one of a dropped
+/// collection pending for ever.
+pub(super) struct Importing<'s, 'a> {
+    shared: &'s Shared<'a>,
+    line: &'s mut CollectionRestore,
     id: i64,
-    imports: &mut Imports,
-    capture: &CollectionCapture,
-) -> Step<Ended> {
-    let name = shared.rebuilt(line);
-    let groups = groups(capture)?;
-    while let Some(group) = groups.get(imports.completed.len()) {
-        let _turn = shared.import_turn(group.segments.len()).await;
-        let number = imports.completed.len();
-        let task = match imports.next {
-            ImportState::Started { task, .. } => task,
-            ImportState::Starting | ImportState::Planned => {
-                let task = if imports.next == ImportState::Planned {
-                    save(shared, line, id, imports, ImportState::Starting).await?;
-                    start(shared, &name, number, group, capture).await?
-                } else {
-                    match unrecorded(shared, &name, imports).await? {
-                        Some(task) => task,
-                        // Perhaps it never began; perhaps its rows are there, and the server has forgotten it.
-                        None => return Ok(Ended::Failed("whether it began isn't known".to_owned())),
-                    }
-                };
-                let since = shared.jobs.ports.clock.now();
-                save(shared, line, id, imports, ImportState::Started { task, progress: None, since }).await?;
-                task
-            }
-        };
-        match follow(shared, line, id, imports).await? {
-            Ended::Whole { rows } => {
-                imports.completed.push(task);
-                imports.rows += rows;
-                save(shared, line, id, imports, ImportState::Planned).await?;
-            }
-            failed @ Ended::Failed(_) => return Ok(failed),
+    imports: Imports,
+    /// Of the groups that are imported now.
+    turns: BTreeMap<u32, SemaphorePermit<'s>>,
+    failed: Option<String>,
+    saved_at: Time,
+    /// When the server had no room for another job.
+    refused_at: Option<Time>,
+}
+
+impl<'s, 'a> Importing<'s, 'a> {
+    pub(super) fn new(shared: &'s Shared<'a>, line: &'s mut CollectionRestore, id: i64, imports: Imports) -> Self {
+        let (turns, saved_at) = (BTreeMap::new(), shared.jobs.ports.clock.now());
+        Self { shared, line, id, imports, turns, failed: None, saved_at, refused_at: None }
+    }
+
+    /// Imports what isn't imported yet.
+    async fn all(mut self, capture: &CollectionCapture) -> Step<Ended> {
+        let groups = groups(capture)?;
+        self.find_unrecorded().await?;
+        let (shared, what) = (self.shared, format!("the import into {}", self.line.target));
+        shared
+            .wait_until(&what, async || {
+                if self.failed.is_none() {
+                    self.begin(&groups, capture).await?;
+                }
+                self.look().await?;
+                let are_begun = self.imports.begun as usize >= groups.len();
+                // Its limits are here: to the job, a server that answers is at work.
+                Ok(self.wait(are_begun || self.failed.is_some()))
+            })
+            .await?;
+        Ok(self.failed.map_or(Ended::Whole { rows: self.imports.rows }, Ended::Failed))
+    }
+
+    /// Waits until no job is at work any more, however they end.
+    pub(super) async fn end(mut self) -> Step {
+        self.find_unrecorded().await?;
+        self.imports.at_work.retain(|job| matches!(job.state, ImportState::Started { .. }));
+        let (shared, what) = (self.shared, format!("the import into {}", self.line.target));
+        let ended = shared.wait_until(&what, async || {
+            self.look().await?;
+            Ok(self.wait(true))
+        });
+        ended.await
+    }
+
+    fn wait(&self, are_begun: bool) -> Wait {
+        match are_begun && self.imports.at_work.is_empty() {
+            true => Wait::Over,
+            false => Wait::Further(self.now().timestamp_millis().cast_unsigned()),
         }
     }
-    Ok(Ended::Whole { rows: imports.rows })
-}
 
-/// Waits for the import that was started to end. One that has started and gets no further for the limit counts as
-/// failed: a server that was restarted forgets the work, but not the job (seen on 2.3.5, which leaves it "Started").
-pub(super) async fn follow(
-    shared: &Shared<'_>,
-    line: &mut CollectionRestore,
-    id: i64,
-    imports: &mut Imports,
-) -> Step<Ended> {
-    let clock = &shared.jobs.ports.clock;
-    let limit = shared.jobs.settings.import_stall;
-    let what = format!("the import into {}", line.target);
-    let mut ended = None;
-    shared
-        .wait_until(&what, async || {
-            let ImportState::Started { task, progress, since } = imports.next else { return Ok(Wait::Over) };
-            let status = match shared.milvus.import_status(task).await {
-                Ok(status) => status,
-                // The server no longer knows the job.
-                Err(MilvusError::Refused(reason)) => ImportStatus::Failed(reason),
-                Err(error) => return Err(error.into()),
-            };
-            let now = clock.now();
-            let idle = now - since;
-            let seen = match status {
-                ImportStatus::Completed { rows } => {
-                    ended = Some(Ended::Whole { rows });
-                    return Ok(Wait::Over);
-                }
-                ImportStatus::Failed(reason) => {
-                    ended = Some(Ended::Failed(reason));
-                    return Ok(Wait::Over);
-                }
-                ImportStatus::Running { progress } => Some(progress),
-                ImportStatus::Waiting => None,
-            };
-            let patience = if seen.is_some() { limit } else { TURN };
-            if seen != progress {
-                // Durable: slices may be shorter than the limit.
-                let further = ImportState::Started { task, progress: seen, since: now };
-                save(shared, line, id, imports, further).await?;
-            } else if idle > patience {
-                ended = Some(Ended::Failed(format!("no progress for {} s", patience.num_seconds())));
-                return Ok(Wait::Over);
+    fn now(&self) -> Time {
+        self.shared.jobs.ports.clock.now()
+    }
+
+    async fn save(&mut self) -> Step {
+        self.line.stage = CollectionStage::Built { id: Some(self.id), imports: self.imports.clone() };
+        self.saved_at = self.now();
+        Ok(self.shared.save(self.line).await?)
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.failed.get_or_insert(reason);
+        self.imports.at_work.retain(|job| matches!(job.state, ImportState::Started { .. }));
+    }
+
+    /// Finds the jobs that a worker asked for and died before it wrote them down.
+    async fn find_unrecorded(&mut self) -> Step {
+        let is_starting = |job: &&mut ImportJob| job.state == ImportState::Starting;
+        let count = self.imports.at_work.iter_mut().filter(is_starting).count();
+        if count == 0 {
+            return Ok(());
+        }
+        let known = |task: &i64| {
+            let is_it =
+                |job: &ImportJob| matches!(job.state, ImportState::Started { task: at_work, .. } if at_work == *task);
+            self.imports.completed.contains(task) || self.imports.at_work.iter().any(is_it)
+        };
+        let mut found = unrecorded(self.shared, &self.shared.rebuilt(self.line)).await?.unwrap_or_default();
+        found.retain(|task| !known(task));
+        let (since, are_found) = (self.now(), found.len() >= count);
+        // Which of them is of which group doesn't matter: all have to be completed.
+        for (job, task) in self.imports.at_work.iter_mut().filter(is_starting).zip(found) {
+            job.state = ImportState::Started { task, progress: None, since };
+        }
+        if are_found {
+            return self.save().await;
+        }
+        // Perhaps it never began; perhaps its rows are there, and the server has forgotten it. The others are waited for.
+        self.fail("whether it began isn't known".to_owned());
+        Ok(())
+    }
+
+    /// Begins as many jobs as there is room for.
+    async fn begin(&mut self, groups: &[Group], capture: &CollectionCapture) -> Step {
+        let wanted = self.take_turns(groups).await;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for group in &wanted {
+            self.set(*group, ImportState::Starting);
+        }
+        self.save().await?;
+        let (shared, name) = (self.shared, self.shared.rebuilt(self.line));
+        let starts = wanted.into_iter().filter_map(|number| Some((number, groups.get(number as usize)?)));
+        let starts = starts.map(|(number, group)| {
+            let name = &name;
+            async move { (number, start(shared, name, number, group, capture).await) }
+        });
+        let started: Vec<(u32, Step<i64>)> = stream::iter(starts).buffer_unordered(BATCH).collect().await;
+        let (now, mut halted) = (self.now(), None);
+        for (group, started) in started {
+            match started {
+                Ok(task) => self.set(group, ImportState::Started { task, progress: None, since: now }),
+                Err(Halt::Error(Error::Milvus(MilvusError::RateLimited(reason)))) => self.refused(group, reason, now),
+                // Whether it began is looked up by whoever comes next.
+                Err(halt) => halted = Some(halt),
             }
-            // Its limits are here: to the job, a server that answers is at work.
-            Ok(Wait::Further(now.timestamp_millis().cast_unsigned()))
-        })
-        .await?;
-    Ok(ended.unwrap_or_else(|| Ended::Failed("it was never started".to_owned())))
-}
+        }
+        self.save().await?;
+        halted.map_or(Ok(()), Err)
+    }
 
-pub(super) async fn save(
-    shared: &Shared<'_>,
-    line: &mut CollectionRestore,
-    id: i64,
-    imports: &mut Imports,
-    next: ImportState,
-) -> Step {
-    imports.next = next;
-    line.stage = CollectionStage::Built { id: Some(id), imports: imports.clone() };
-    Ok(shared.save(line).await?)
+    /// The groups whose turn it is: those that the server had no room for, then those that come next.
+    async fn take_turns(&mut self, groups: &[Group]) -> Vec<u32> {
+        let (now, shared) = (self.now(), self.shared);
+        if self.refused_at.is_some_and(|at| now - at < ASK_AGAIN) {
+            return Vec::new();
+        }
+        let is_refused = |job: &&ImportJob| matches!(job.state, ImportState::Refused { .. });
+        let mut is_idle = !self.imports.at_work.iter().any(|job| !is_refused(&job));
+        let refused: Vec<u32> = self.imports.at_work.iter().filter(is_refused).map(|job| job.group).collect();
+        let mut taken = Vec::new();
+        for number in refused.into_iter().chain(self.imports.begun..).take(BATCH) {
+            let Some(group) = groups.get(number as usize) else { break };
+            let turn = match is_idle {
+                // Until then there is nothing to look after.
+                true => shared.import_turn(group.segments.len()).await,
+                false => shared.import_turn_now(group.segments.len()),
+            };
+            let Some(turn) = turn else { break };
+            is_idle = false;
+            self.turns.insert(number, turn);
+            taken.push(number);
+        }
+        taken
+    }
+
+    fn set(&mut self, group: u32, state: ImportState) {
+        match self.imports.at_work.iter_mut().find(|job| job.group == group) {
+            Some(job) => job.state = state,
+            None => {
+                self.imports.at_work.push(ImportJob { group, state });
+                self.imports.begun = self.imports.begun.max(group + 1);
+            }
+        }
+    }
+
+    /// The server has no room for a job: 2.4 and later take `dataCoord.import.maxImportJobNum` of them, other users' included.
+    fn refused(&mut self, group: u32, reason: String, now: Time) {
+        self.refused_at = Some(now);
+        self.turns.remove(&group);
+        let before = self.imports.at_work.iter().find(|job| job.group == group).map(|job| job.state);
+        let since = if let Some(ImportState::Refused { since }) = before { since } else { now };
+        if now - since > TURN {
+            return self.fail(reason);
+        }
+        self.set(group, ImportState::Refused { since });
+    }
+
+    /// Asks how the jobs that are at work are.
+    async fn look(&mut self) -> Step {
+        let started = self.imports.at_work.iter().filter_map(|job| match job.state {
+            ImportState::Started { task, .. } => Some((job.group, task)),
+            ImportState::Starting | ImportState::Refused { .. } => None,
+        });
+        let shared = self.shared;
+        let asked = started.map(|(group, task)| async move { (group, task, shared.milvus.import_status(task).await) });
+        let answers: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(QUESTIONS).collect().await;
+        let (now, mut has_ended, mut has_moved, mut halted) = (self.now(), false, false, None);
+        for (group, task, status) in answers {
+            match status {
+                Ok(ImportStatus::Completed { rows }) => {
+                    self.imports.completed.push(task);
+                    self.imports.rows += rows;
+                    self.remove(group);
+                    shared.imported(1, rows);
+                    has_ended = true;
+                }
+                // The server no longer knows the job.
+                Ok(ImportStatus::Failed(reason)) | Err(MilvusError::Refused(reason)) => {
+                    self.remove(group);
+                    self.fail(reason);
+                    has_ended = true;
+                }
+                Ok(ImportStatus::Running { progress }) => has_moved |= self.is_seen(group, Some(progress), now),
+                Ok(ImportStatus::Waiting) => has_moved |= self.is_seen(group, None, now),
+                Err(error) => halted = Some(error),
+            }
+        }
+        if has_ended {
+            self.refused_at = None;
+        }
+        // Durable: slices may be shorter than the limits.
+        if has_ended || (has_moved && now - self.saved_at > SAVE_PROGRESS) {
+            self.save().await?;
+        }
+        halted.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn remove(&mut self, group: u32) {
+        self.turns.remove(&group);
+        self.imports.at_work.retain(|job| job.group != group);
+    }
+
+    /// A job is seen to be this far; whether that is further than before. One that has started and gets no further for the
+    /// limit counts as failed: a server that was restarted forgets the work, but not the job (seen on 2.3.5, which leaves
+    /// it "Started").
+    fn is_seen(&mut self, group: u32, seen: Option<u64>, now: Time) -> bool {
+        let Some(job) = self.imports.at_work.iter_mut().find(|job| job.group == group) else { return false };
+        let ImportState::Started { task, progress, since } = job.state else { return false };
+        if seen != progress {
+            job.state = ImportState::Started { task, progress: seen, since: now };
+            return true;
+        }
+        let patience = if seen.is_some() { self.shared.jobs.settings.import_stall } else { TURN };
+        if now - since > patience {
+            self.remove(group);
+            self.fail(format!("no progress for {} s", patience.num_seconds()));
+        }
+        false
+    }
 }
 
 async fn start(
     shared: &Shared<'_>,
     name: &CollectionName,
-    number: usize,
+    number: u32,
     group: &Group,
     capture: &CollectionCapture,
 ) -> Step<i64> {
@@ -193,10 +377,10 @@ async fn start(
     shared.sure(shared.milvus.import(request).await)
 }
 
-/// The job that a worker started and died before it wrote it down: only one is ever between the two.
-pub(super) async fn unrecorded(shared: &Shared<'_>, name: &CollectionName, imports: &Imports) -> Step<Option<i64>> {
+/// The jobs of a collection, where the server tells.
+async fn unrecorded(shared: &Shared<'_>, name: &CollectionName) -> Step<Option<Vec<i64>>> {
     match shared.milvus.import_tasks(name).await {
-        Ok(ImportTasks::Named(tasks)) => Ok(tasks.into_iter().find(|task| !imports.completed.contains(task))),
+        Ok(ImportTasks::Named(tasks)) => Ok(Some(tasks)),
         Ok(ImportTasks::Unnamed) => Ok(None),
         // Dropped by a worker that died before it made it again.
         Err(MilvusError::NoCollection(_)) => Ok(None),

@@ -11,7 +11,11 @@ use milvault_model::{
     RestorePhase,
 };
 
-use super::{create::targets, groups::Places, work::Work};
+use super::{
+    create::targets,
+    groups::{Places, groups},
+    work::Work,
+};
 use crate::{
     Error, layout,
     ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, MilvusError, Write},
@@ -43,6 +47,8 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 rows_expected: capture.rows.rows(),
                 rows_expected_is: capture.rows.kind(),
                 rows_found: None,
+                jobs: u32::try_from(groups(capture)?.len()).unwrap_or(u32::MAX),
+                lost_indexes: Vec::new(),
                 attempts: 0,
                 unavailable_ms: None,
                 stage: CollectionStage::Waiting,

@@ -1,13 +1,13 @@
 //! The ways back: a restore that doesn't complete, and one that is rolled back.
 
 use milvault_model::{
-    CollectionRestore, CollectionStage, Ending, Failure, ImportState, Loaded, Previous, RestorePhase, RestoreState,
-    RollbackStep, Time,
+    CollectionRestore, CollectionStage, Ending, Failure, Loaded, Previous, RestorePhase, RestoreState, RollbackStep,
+    Time,
 };
 
 use super::{
     clean::{discard, remove_staged},
-    import::{follow, save, unrecorded},
+    import::Importing,
     swap::{another, is_there, require_previous, swap_back},
     work::{AtOnce, Shared, Work, ended},
 };
@@ -84,19 +84,9 @@ async fn put_back(shared: &Shared<'_>, line: CollectionRestore) -> Step {
 /// Removes what was built for a collection that isn't swapped in.
 async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     match &line.stage {
-        CollectionStage::Built { id: Some(id), imports } if imports.next != ImportState::Planned => {
-            // Milvus 2.3.5 leaves jobs behind a failed one of a dropped collection pending for ever: let it end, unless
-            // the server has forgotten it.
-            let (id, mut imports) = (*id, imports.clone());
-            if imports.next == ImportState::Starting
-                && let Some(task) = unrecorded(shared, &shared.rebuilt(&line), &imports).await?
-            {
-                let since = shared.jobs.ports.clock.now();
-                save(shared, &mut line, id, &mut imports, ImportState::Started { task, progress: None, since }).await?;
-            }
-            if matches!(imports.next, ImportState::Started { .. }) {
-                follow(shared, &mut line, id, &mut imports).await?;
-            }
+        CollectionStage::Built { id: Some(id), imports } if !imports.at_work.is_empty() => {
+            let (id, imports) = (*id, imports.clone());
+            Importing::new(shared, &mut line, id, imports).end().await?;
         }
         CollectionStage::Built { .. }
         | CollectionStage::Imported { .. }

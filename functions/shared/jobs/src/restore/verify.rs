@@ -50,7 +50,8 @@ async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u6
     let capture = shared.capture(line).await?;
     let name = shared.rebuilt(line);
 
-    let found = match load(shared, &name, &capture).await? {
+    let countable = load(shared, line, &capture).await?;
+    let found = match countable {
         Countable::Yes => count(shared, &name, &capture, imported).await?,
         Countable::No => imported,
     };
@@ -66,6 +67,9 @@ async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u6
         shared.save(line).await?;
         let rows = capture.rows.rows();
         return Err(failed(line, format!("the backup has {rows} rows and no deletes of them, and none is found")));
+    }
+    if countable == Countable::No {
+        return Ok(());
     }
     let sample: Vec<PrimaryKey> = capture.sample.iter().filter(|key| can_be_said(key)).cloned().collect();
     if sample.is_empty() {
@@ -115,14 +119,16 @@ fn expected(capture: &CollectionCapture, imported: u64) -> u64 {
 }
 
 /// Whether a collection's rows can be counted by a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Countable {
     Yes,
     No,
 }
 
 /// Loads all of a collection, if it can be.
-async fn load(shared: &Shared<'_>, name: &CollectionName, capture: &CollectionCapture) -> Step<Countable> {
-    let milvus = &shared.milvus;
+async fn load(shared: &Shared<'_>, line: &CollectionRestore, capture: &CollectionCapture) -> Step<Countable> {
+    let (milvus, name) = (&shared.milvus, &shared.rebuilt(line));
+    let may_fail = capture.loaded == Loaded::No || !line.lost_indexes.is_empty();
     let loading = async || {
         shared.sure(milvus.load(name, &Loaded::Whole { replicas: replicas(&capture.loaded) }).await)?;
         let what = format!("loading {name}");
@@ -132,7 +138,7 @@ async fn load(shared: &Shared<'_>, name: &CollectionName, capture: &CollectionCa
         Ok(()) => Ok(Countable::Yes),
         // A collection that lacks an index can't be loaded, and one that wasn't may be too large for the server, which
         // says so at once or while it loads.
-        Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) if capture.loaded == Loaded::No => {
+        Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) if may_fail => {
             tracing::info!(reason, collection = %name, "counted by its imports: it can't be loaded");
             shared.sure(milvus.release(name).await)?;
             Ok(Countable::No)
@@ -167,12 +173,21 @@ async fn load_as_wanted(shared: &Shared<'_>, line: &CollectionRestore) -> Step {
         return Ok(());
     }
     shared.sure(shared.milvus.release(&name).await)?;
-    if *wanted != Loaded::No {
+    if *wanted == Loaded::No {
+        return Ok(());
+    }
+    let loading = async || {
         shared.sure(shared.milvus.load(&name, wanted).await)?;
         let what = format!("loading {}", line.target);
-        shared.wait_until(&what, async || Ok(shared.milvus.loading(&name).await?.into())).await?;
+        shared.wait_until(&what, async || Ok(shared.milvus.loading(&name).await?.into())).await
+    };
+    match loading().await {
+        Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) if !line.lost_indexes.is_empty() => {
+            tracing::info!(reason, collection = %line.target, "it stays released: it lacks an index");
+            shared.sure(shared.milvus.release(&name).await)
+        }
+        loaded => loaded,
     }
-    Ok(())
 }
 
 fn replicas(loaded: &Loaded) -> i32 {

@@ -6,10 +6,15 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use futures::{StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    future::{Either, select},
+    stream,
+};
 use milvault_model::{
-    CollectionCapture, CollectionName, CollectionRestore, DatabaseCapture, Ending, Failure, FailureCode, Instance,
-    Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState, Time, previous_name, rebuilt_name,
+    CollectionCapture, CollectionName, CollectionRestore, DatabaseCapture, Ending, Failure, FailureCode,
+    ImportProgress, Imports, Instance, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState,
+    Time, previous_name, rebuilt_name,
 };
 
 use crate::{
@@ -42,10 +47,6 @@ impl AtOnce {
         }
     }
 }
-
-/// Segments being imported at once. The import jobs of 2.3 expire after 15 minutes, their wait for the ones before
-/// them included.
-const SEGMENTS_IN_FLIGHT: usize = 32;
 
 /// After so many invocations that got it no further, and ten times as long as the stall limit, a restore is undone.
 const MAX_IDLE_SLICES: u32 = 50;
@@ -82,6 +83,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) milvus: Arc<dyn Milvus>,
     advanced_at: Mutex<Time>,
     imports: Semaphore,
+    /// How far the imports are.
+    imported: Mutex<ImportProgress>,
     warnings: Mutex<Vec<String>>,
     /// The page of the manifest's collections that was read last: lines are in its order.
     captures: tokio::sync::Mutex<Option<(u32, Vec<CollectionCapture>)>>,
@@ -273,7 +276,8 @@ impl<'a> Work<'a> {
         let shared = self.shared().await?;
         let begun_at = shared.advanced_at();
         let mut failed: Vec<Failure> = Vec::new();
-        self.run.progress = Progress { objects_total: u64::from(self.restore.collections), ..Progress::default() };
+        let (objects_total, imports) = (u64::from(self.restore.collections), self.run.progress.imports.take());
+        self.run.progress = Progress { objects_total, imports, ..Progress::default() };
         let mut shown_at = Time::MIN_UTC;
         let mut after = None;
         loop {
@@ -289,16 +293,9 @@ impl<'a> Work<'a> {
                 })
                 .buffer_unordered(at_once.collections());
             let mut halt = None;
-            while let Some(result) = results.next().await {
+            while let Some(result) = self.next_result(&shared, &mut results, &mut shown_at).await? {
                 match result {
-                    Ok(()) => {
-                        self.run.progress.objects_done += 1;
-                        let now = self.jobs.ports.clock.now();
-                        if now - shown_at > SHOW_PROGRESS {
-                            shown_at = now;
-                            self.save().await?;
-                        }
-                    }
+                    Ok(()) => self.run.progress.objects_done += 1,
                     Err(Halt::Fatal(failure)) => {
                         failed.push(failure);
                         if at_once == AtOnce::OneUntilFailure {
@@ -329,6 +326,34 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// The next result; while it is waited for, and if it is time for that, shows how far the imports are.
+    async fn next_result<T>(
+        &mut self,
+        shared: &Shared<'_>,
+        results: &mut (impl Stream<Item = T> + Unpin),
+        shown_at: &mut Time,
+    ) -> Result<Option<T>, Error> {
+        let clock = &self.jobs.ports.clock;
+        loop {
+            let pause = clock.sleep(SHOW_PROGRESS.to_std().unwrap_or_default());
+            let next = match select(results.next(), pause).await {
+                Either::Left((next, _)) => Some(next),
+                Either::Right(_) => None,
+            };
+            let imports = self.run.progress.imports.map(|_| shared.imports_so_far());
+            let has_moved = next.as_ref().is_some_and(Option::is_some) || imports != self.run.progress.imports;
+            let now = clock.now();
+            if has_moved && now - *shown_at > SHOW_PROGRESS {
+                *shown_at = now;
+                self.run.progress.imports = imports;
+                self.save().await?;
+            }
+            if let Some(next) = next {
+                return Ok(next);
+            }
+        }
+    }
+
     /// Takes over what the user should know.
     fn take_warnings(&mut self, shared: &Shared<'_>) {
         shared.take_warnings().into_iter().for_each(|warning| self.warn(warning));
@@ -350,7 +375,8 @@ impl<'a> Work<'a> {
             restore: self.restore.clone(),
             milvus: self.milvus().await?,
             advanced_at: Mutex::new(self.run.advanced_at.max(self.began_at)),
-            imports: Semaphore::new(SEGMENTS_IN_FLIGHT),
+            imports: Semaphore::new(self.jobs.settings.imports_in_flight),
+            imported: Mutex::new(self.run.progress.imports.unwrap_or_default()),
             warnings: Mutex::default(),
             captures: tokio::sync::Mutex::default(),
             databases: OnceCell::new(),
@@ -453,9 +479,38 @@ impl Shared<'_> {
 
     /// Waits until so many segments may be imported beside the others'; they may until this is dropped.
     pub(crate) async fn import_turn(&self, segments: usize) -> Option<SemaphorePermit<'_>> {
-        let segments = u32::try_from(segments.min(SEGMENTS_IN_FLIGHT)).unwrap_or_default();
+        let segments = self.turn_of(segments);
         // An error would mean that it was closed, which it never is.
         self.imports.acquire_many(segments).await.ok()
+    }
+
+    /// The same, if they may at once.
+    pub(crate) fn import_turn_now(&self, segments: usize) -> Option<SemaphorePermit<'_>> {
+        let segments = self.turn_of(segments);
+        self.imports.try_acquire_many(segments).ok()
+    }
+
+    /// More than may be imported at once are imported alone.
+    fn turn_of(&self, segments: usize) -> u32 {
+        u32::try_from(segments.min(self.jobs.settings.imports_in_flight)).unwrap_or_default()
+    }
+
+    /// Import jobs are completed.
+    pub(crate) fn imported(&self, jobs: u64, rows: u64) {
+        let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
+        imported.jobs_done += jobs;
+        imported.rows_done += rows;
+    }
+
+    /// A collection's imports begin anew.
+    pub(crate) fn import_again(&self, imports: &Imports) {
+        let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
+        imported.jobs_done -= imports.completed.len() as u64;
+        imported.rows_done -= imports.rows;
+    }
+
+    fn imports_so_far(&self) -> ImportProgress {
+        *self.imported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks `condition` again and again until it holds; a request to stop, or the stall limit, ends that.

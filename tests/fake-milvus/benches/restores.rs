@@ -1,0 +1,97 @@
+//! `make bench`: how long a restore of many partitions takes beside what the server alone needs for its import jobs.
+//!
+//! The server is the fake, at the pace of real ones: 2.5.27 takes 15 s for a job whatever its size, and does 16 of them side
+//! by side; 2.3.5 takes 2 s, and does one after the other.
+#![forbid(unsafe_code)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark that surprises has failed")]
+
+#[path = "../tests/world/mod.rs"]
+#[allow(dead_code, reason = "the tests need more of it")]
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use chrono::{TimeDelta, Utc};
+use milvault_fake_milvus::{ImportPace, Line, Loading};
+use milvault_jobs::{
+    ports::Deadline,
+    restore::{self, BackupSelector, CreateRestore, DamagedBackup},
+};
+use milvault_model::{Reload, RestoreMode, RestoreState};
+use tokio::runtime::Builder;
+use world::{World, back_up};
+
+fn main() {
+    let measured = async {
+        tokio::join!(
+            measure(Line::V2_5_27, 1_024, ImportPace { job: Duration::from_secs(15), side_by_side: 16, most: 1_024 }),
+            measure(Line::V2_3, 256, ImportPace { job: Duration::from_secs(2), side_by_side: 1, most: 65_536 }),
+        )
+    };
+    let (newer, older) = Builder::new_multi_thread().enable_all().build().unwrap().block_on(measured);
+    println!("A restore of one collection, one import job for each partition:");
+    println!("| Milvus | partitions | server alone | restore | ratio |");
+    println!("|---|---:|---:|---:|---:|");
+    for Measured { line, partitions, alone, took } in [newer, older] {
+        let ratio = took.as_secs_f64() / alone.as_secs_f64();
+        println!("| {line:?} | {partitions} | {} s | {} s | {ratio:.2} |", alone.as_secs(), took.as_secs());
+    }
+}
+
+struct Measured {
+    line: Line,
+    partitions: u32,
+    /// What the jobs take if the server is never idle.
+    alone: Duration,
+    took: Duration,
+}
+
+async fn measure(line: Line, partitions: u32, pace: ImportPace) -> Measured {
+    let world = World::of(line).await;
+    let names: Vec<String> = (0..partitions).map(|number| format!("p{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.fake.add_collection("items", &names, Loading::Loaded).await;
+    for name in &names {
+        world.fake.insert("items", name, 10).await;
+    }
+    world.fake.seal("items").await;
+    let then = world.fake.rows("items").await;
+    let mut jobs = world.jobs().await;
+    jobs.settings.objects_per_page = 10_000;
+    jobs.settings.copies_in_flight = 64;
+    let backup = back_up(&jobs, &world).await;
+    world.fake.set(|faults| faults.imports = Some(pace)).await;
+
+    let begun = Instant::now();
+    let request = CreateRestore {
+        instance_id: world.instance.id.clone(),
+        source_instance_id: world.instance.id.clone(),
+        backup: BackupSelector::Id(backup.id.clone()),
+        selection: Vec::new(),
+        rename: BTreeMap::new(),
+        damaged: DamagedBackup::Refuse,
+        mode: RestoreMode::Replace,
+        reload: Reload::AsBefore,
+        keep_previous_hours: 24,
+        idempotency: None,
+    };
+    let accepted = restore::create(&jobs, request).await.unwrap();
+    loop {
+        // As long as a function may work.
+        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(14));
+        restore::run(&jobs, &world.instance.id, &accepted.id, deadline).await.unwrap();
+        let found = jobs.ports.catalog.restore(&world.instance.id, &accepted.id).await.unwrap().unwrap().value;
+        match found.state {
+            RestoreState::Pending | RestoreState::Running(_) => {}
+            RestoreState::Completed { .. } => break,
+            state => panic!("{state:?}"),
+        }
+    }
+    let took = begun.elapsed();
+    assert_eq!(world.fake.rows("items").await, then);
+    let rounds = partitions.div_ceil(u32::try_from(pace.side_by_side).unwrap());
+    Measured { line, partitions, alone: pace.job * rounds, took }
+}

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta};
 use milvault_model::{
     Account, Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupKind, BackupName, BackupPhase,
     BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness,
-    Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Hour, ImportState, Imports,
+    Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Grant, Hour, ImportState, Imports,
     Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey, PageSet, Planning, Previous, Principal,
     Progress, Publishing, Region, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun, RestoreState,
     RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled, Unexplained, Unsettled, UsageRecord,
@@ -232,6 +232,11 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
 }
 
 pub(super) fn collection_stages() -> Vec<CollectionStage> {
+    let grant = |name: &str| {
+        let [role, database, object, name, privilege] =
+            ["reader", "default", "Collection", name, "Query"].map(str::to_owned);
+        Grant { role, database, object, name, privilege }
+    };
     let import = |next| Imports { completed: vec![i64::MIN, i64::MAX], rows: u64::MAX, next };
     let swap = Swap {
         new_id: i64::MIN,
@@ -240,6 +245,8 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
         live_aliases: vec![],
         aliases: vec!["a".to_owned()],
         taken_aliases: vec![("a".to_owned(), "other".to_owned())],
+        live_grants: vec![grant("items")],
+        grants: vec![grant("*"), grant("")],
     };
     vec![
         CollectionStage::Waiting,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BackupId, BackupName, CollectionName, CollectionPattern, CountKind, Due, DueKind, Ending, Failure, InstanceId,
-    Loaded, Progress, Region, RestoreId, Time,
+    BackupId, BackupName, CollectionName, CollectionPattern, CountKind, Due, DueKind, Ending, Failure, Grant,
+    InstanceId, Loaded, Progress, Region, RestoreId, Time,
 };
 
 /// A restore as the catalog keeps it. What happens to each collection is in its ledger of [`CollectionRestore`]s.
@@ -415,6 +415,12 @@ pub struct Swap {
     pub aliases: Vec<String>,
     /// Who had those aliases before, where it was another collection: `(alias, collection)`.
     pub taken_aliases: Vec<(String, String)>,
+    /// What roles may do with the name apart from the restore: newer servers take it from a name that is given up.
+    #[serde(default)]
+    pub live_grants: Vec<Grant>,
+    /// What the name is granted beside these, because the backup has it and nothing was live.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
 }
 
 /// The name of the collection being rebuilt for `target`.

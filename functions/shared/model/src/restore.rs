@@ -476,6 +476,23 @@ mod tests {
     }
 
     #[test]
+    fn a_swap_of_before_grants_were_kept_is_read() {
+        let kept = r#"{"stage": "swapped", "newId": 2, "liveId": 1, "liveLoaded": {"state": "no"}, "liveAliases": [],
+            "aliases": [], "takenAliases": []}"#;
+        let swapped = CollectionStage::Swapped(Swap {
+            new_id: 2,
+            live_id: Some(1),
+            live_loaded: Loaded::No,
+            live_aliases: vec![],
+            aliases: vec![],
+            taken_aliases: vec![],
+            live_grants: vec![],
+            grants: vec![],
+        });
+        assert_eq!(serde_json::from_str::<CollectionStage>(kept).unwrap(), swapped);
+    }
+
+    #[test]
     fn long_names_that_differ_at_their_end_stay_different() {
         let restore = RestoreId::new(Ulid::from_parts(7, 42));
         let name = |end: &str| CollectionName::new("default", format!("{}{end}", "x".repeat(254)));

@@ -9,7 +9,7 @@ use milvault_jobs::ports::{
     MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
-    CollectionCapture, CollectionName, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, Principal,
+    CollectionCapture, CollectionName, Grant, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, Principal,
     SegmentLevel, StorageVersion, Visibility,
 };
 
@@ -129,6 +129,22 @@ impl Milvus for Server {
     }
 
     async fn restore_access_control(&self, _: &str) -> Result<Vec<String>, MilvusError> {
+        not_here()
+    }
+
+    fn captured_grants(&self, _: &str) -> Result<Vec<Grant>, MilvusError> {
+        not_here()
+    }
+
+    async fn roles(&self) -> Result<Vec<String>, MilvusError> {
+        not_here()
+    }
+
+    async fn grants(&self, _: &str, _: &str) -> Result<Vec<Grant>, MilvusError> {
+        not_here()
+    }
+
+    async fn grant(&self, _: &Grant) -> Result<(), MilvusError> {
         not_here()
     }
 

@@ -6,11 +6,11 @@ use chrono::{DateTime, TimeDelta};
 use milvault_model::{
     Account, Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupKind, BackupName, BackupPhase,
     BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness,
-    Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Hour, ImportJob, ImportProgress,
-    ImportState, Imports, Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey, PageSet, Planning,
-    Previous, Principal, Progress, Publishing, Region, Reload, Restore, RestoreId, RestoreMode, RestorePhase,
-    RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled,
-    Unexplained, Unsettled, UsageRecord, Verification, Verifying, Visibility, Wanted,
+    Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Grant, Hour, ImportJob,
+    ImportProgress, ImportState, Imports, Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey,
+    PageSet, Planning, Previous, Principal, Progress, Publishing, Region, Reload, Restore, RestoreId, RestoreMode,
+    RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals,
+    Troubled, Unexplained, Unsettled, UsageRecord, Verification, Verifying, Visibility, Wanted,
 };
 
 /// A time whose every digit counts.
@@ -244,6 +244,11 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
         let at_work = vec![ImportJob { group: u32::MAX, state }];
         Imports { completed: vec![i64::MIN, i64::MAX], rows: u64::MAX, begun: u32::MAX, at_work }
     };
+    let grant = |name: &str| {
+        let [role, database, object, name, privilege] =
+            ["reader", "default", "Collection", name, "Query"].map(str::to_owned);
+        Grant { role, database, object, name, privilege }
+    };
     let swap = Swap {
         new_id: i64::MIN,
         live_id: None,
@@ -251,6 +256,8 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
         live_aliases: vec![],
         aliases: vec!["a".to_owned()],
         taken_aliases: vec![("a".to_owned(), "other".to_owned())],
+        live_grants: vec![grant("items")],
+        grants: vec![grant("*"), grant("")],
     };
     vec![
         CollectionStage::Waiting,

@@ -19,7 +19,7 @@ use milvault_jobs::ports::{
 };
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
-    Hour, IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Principal, Region, Restore,
+    Grant, Hour, IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Principal, Region, Restore,
     RestoreId, RestorePhase, Time, UsageExport, UsageRecord,
 };
 
@@ -587,6 +587,22 @@ impl Milvus for Connection {
 
     async fn restore_access_control(&self, _: &str) -> Result<Vec<String>, MilvusError> {
         Ok(Vec::new())
+    }
+
+    fn captured_grants(&self, _: &str) -> Result<Vec<Grant>, MilvusError> {
+        Ok(Vec::new())
+    }
+
+    async fn roles(&self) -> Result<Vec<String>, MilvusError> {
+        Ok(Vec::new())
+    }
+
+    async fn grants(&self, _: &str, _: &str) -> Result<Vec<Grant>, MilvusError> {
+        Ok(Vec::new())
+    }
+
+    async fn grant(&self, _: &Grant) -> Result<(), MilvusError> {
+        Ok(())
     }
 
     async fn ensure_database(&self, database: &str, _: &[(String, String)]) -> Result<(), MilvusError> {

@@ -6,7 +6,6 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark that surprises has failed")]
 
 #[path = "../tests/world/mod.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
 mod world;
 
 use std::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Garbage;
+use crate::{Garbage, Grant};
 
 /// The switches. Those that count are counted down as they strike.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +61,10 @@ pub struct Faults {
     pub before_rename: Option<(String, Change)>,
     /// What others do right before segments' files are next asked for, over REST.
     pub before_files: Vec<Change>,
+    /// This privilege can't be granted.
+    pub grant_refused: Option<String>,
+    /// So many calls that rename or grant something do it, and their answer is lost.
+    pub unanswered: u32,
     /// The management endpoint wants the root's password.
     pub management_is_locked: Option<RootPassword>,
 }
@@ -114,6 +118,8 @@ pub enum Change {
     Swap(String, String),
     /// Gives an alias to a collection, whichever had it.
     Alias(String, String),
+    /// Lets a role do this.
+    Grant(String, Grant),
     /// Drops a database and its collections.
     DropDatabase(String),
 }

@@ -24,7 +24,7 @@ use std::{
 use axum::Router;
 use milvus::proto::{
     common::SegmentLevel,
-    milvus::{RoleEntity, milvus_service_server::MilvusServiceServer},
+    milvus::milvus_service_server::MilvusServiceServer,
     schema::{DataType, FieldSchema},
 };
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
@@ -98,7 +98,7 @@ impl FakeMilvus {
             }
             Access::Users(users) => {
                 *tokens.lock().unwrap_or_else(PoisonError::into_inner) = users.iter().map(User::token).collect();
-                state.lock().await.users = Users(Some(users));
+                state.lock().await.users = Users::new(users);
                 http::locked(router, tokens.clone())
             }
         };
@@ -295,13 +295,31 @@ impl FakeMilvus {
 
     /// Adds or removes a role.
     pub async fn set_roles(&self, roles: &[&str]) {
-        let role = |name: &&str| RoleEntity { name: (*name).to_owned(), ..Default::default() };
-        self.state.lock().await.access.roles = roles.iter().map(role).collect();
+        let role = |name: &&str| Role { name: (*name).to_owned(), grants: Vec::new() };
+        self.state.lock().await.users.roles = roles.iter().map(role).collect();
     }
 
     /// The roles there are.
     pub async fn roles(&self) -> Vec<String> {
-        self.state.lock().await.access.roles.iter().map(|role| role.name.clone()).collect()
+        self.state.lock().await.users.roles.iter().map(|role| role.name.clone()).collect()
+    }
+
+    /// What a role may do.
+    pub async fn grants(&self, role: &str) -> Vec<Grant> {
+        let state = self.state.lock().await;
+        state.users.roles.iter().filter(|known| known.name == role).flat_map(|role| role.grants.clone()).collect()
+    }
+
+    /// Lets a role do this.
+    pub async fn grant(&self, role: &str, grant: Grant) {
+        assert!(self.state.lock().await.users.grant(role, grant), "the role exists");
+    }
+
+    /// Takes from a role what it may do.
+    pub async fn revoke_all(&self, role: &str) {
+        for role in self.state.lock().await.users.roles.iter_mut().filter(|known| known.name == role) {
+            role.grants.clear();
+        }
     }
 }
 

@@ -138,6 +138,19 @@ impl Line {
         self >= Self::V2_5_27
     }
 
+    /// Whether grants on a collection follow it when it is renamed, and go with it when it is dropped; before, they stay
+    /// with the name (`AlterCollection` and `DropCollection` in `internal/rootcoord/meta_table.go`, from 2.6.12 on; 2.6.18
+    /// and 2.5.27 were seen to do so).
+    pub fn moves_grants(self) -> bool {
+        self >= Self::V2_6
+    }
+
+    /// Whether groups of privileges can be granted, by the second call for it only (`isValidPrivilege` and
+    /// `isValidPrivilegeV2` in `internal/rootcoord/root_coord.go`, 2.5).
+    pub(crate) fn has_privilege_groups(self) -> bool {
+        self >= Self::V2_5_4
+    }
+
     /// As `PersistentSegmentInfo` tells it.
     pub fn storage_version(self) -> i64 {
         match self {

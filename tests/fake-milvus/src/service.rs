@@ -21,7 +21,7 @@ use crate::{
     FlushNames, Line,
     faults::strikes,
     state::{Collection, FIRST_FIELD, Index, Segment, State},
-    users::Asked,
+    users::{Asked, Grant, Role},
 };
 
 pub(crate) struct Service(pub(crate) Arc<Mutex<State>>);
@@ -109,7 +109,8 @@ refusals!(
     api::DescribeDatabaseResponse,
     api::GetLoadingProgressResponse,
     api::SelectUserResponse,
-    api::SelectGrantResponse
+    api::SelectGrantResponse,
+    api::SelectRoleResponse
 );
 
 impl Refusal for Status {
@@ -563,14 +564,10 @@ impl MilvusService for Service {
         if state.resolve(&database, &request.new_name).is_some() {
             refuse!(Status, status(1, 1, "a collection or an alias of this name exists"));
         }
-        let collections = state.databases.entry(database).or_default();
-        let Some(mut collection) = collections.remove(&request.old_name) else {
-            refuse!(Status, no_collection(&request.old_name));
-        };
-        collection.schema.name.clone_from(&request.new_name);
-        collection.cached_aliases = None;
-        collections.insert(request.new_name, collection);
-        answer(Status::default())
+        answer(match state.rename(&database, &request.old_name, &request.new_name) {
+            true => state.done()?,
+            false => no_collection(&request.old_name),
+        })
     }
 
     async fn import(&self, request: Request<api::ImportRequest>) -> Answer<api::ImportResponse> {
@@ -658,13 +655,47 @@ impl MilvusService for Service {
         answer(api::SelectGrantResponse { status: done(), entities })
     }
 
+    async fn select_role(&self, request: Request<api::SelectRoleRequest>) -> Answer<api::SelectRoleResponse> {
+        let state = ready!(self, api::SelectRoleResponse);
+        permit!(state, request, "default", "Global", "*", "SelectOwnership");
+        let result = |role: &Role| api::RoleResult { role: Some(role.entity()), ..Default::default() };
+        let results = state.users.roles.iter().map(result).collect();
+        answer(api::SelectRoleResponse { status: done(), results })
+    }
+
+    /// `OperatePrivilege` in `internal/rootcoord/root_coord.go`: that the object exists isn't asked for, and what is
+    /// granted already isn't an error.
+    async fn operate_privilege(&self, request: Request<api::OperatePrivilegeRequest>) -> Answer<Status> {
+        let mut state = ready!(self, Status);
+        permit!(state, request, "default", "Global", "*", "ManageOwnership");
+        let (role, grant) = Grant::from_entity(request.into_inner().entity.unwrap_or_default());
+        if grant.is_group() {
+            let reason = format!("can not operate the built-in privilege group [{}]", grant.privilege);
+            refuse!(Status, status(1100, 1, &reason));
+        }
+        answer(state.grant(&role, grant)?)
+    }
+
+    async fn operate_privilege_v2(&self, request: Request<api::OperatePrivilegeV2Request>) -> Answer<Status> {
+        let mut state = ready!(self, Status);
+        if !state.line.has_privilege_groups() {
+            return Err(tonic::Status::unimplemented("unknown method OperatePrivilegeV2"));
+        }
+        permit!(state, request, "default", "Global", "*", "ManageOwnership");
+        let api::OperatePrivilegeV2Request { role, grantor, db_name, collection_name, .. } = request.into_inner();
+        let entity = api::GrantEntity { role, grantor, db_name, object_name: collection_name, ..Default::default() };
+        let (role, mut grant) = Grant::from_entity(entity);
+        grant.object = if grant.is_group() { "Global" } else { "Collection" }.to_owned();
+        answer(state.grant(&role, grant)?)
+    }
+
     async fn backup_rbac(&self, request: Request<api::BackupRbacMetaRequest>) -> Answer<api::BackupRbacMetaResponse> {
         let state = ready!(self, api::BackupRbacMetaResponse);
         if state.line < Line::V2_4 {
             return Err(tonic::Status::unimplemented("unknown method BackupRBAC"));
         }
         permit!(state, request, "default", "Global", "*", "BackupRBAC");
-        answer(api::BackupRbacMetaResponse { status: done(), rbac_meta: Some(state.access.clone()) })
+        answer(api::BackupRbacMetaResponse { status: done(), rbac_meta: Some(state.users.meta()) })
     }
 
     async fn restore_rbac(&self, request: Request<api::RestoreRbacMetaRequest>) -> Answer<Status> {
@@ -674,10 +705,14 @@ impl MilvusService for Service {
         }
         let back = request.into_inner().rbac_meta.unwrap_or_default();
         // `internal/rootcoord/meta_table.go`, `RestoreRBAC`.
-        if let Some(known) = back.roles.iter().find(|role| state.access.roles.contains(role)) {
+        let is_known = |role: &&api::RoleEntity| state.users.roles.iter().any(|known| known.name == role.name);
+        if let Some(known) = back.roles.iter().find(is_known) {
             refuse!(Status, status(1, 1, &format!("role [{}] already exists", known.name)));
         }
-        state.access.roles.extend(back.roles);
+        state.users.roles.extend(back.roles.into_iter().map(|role| Role { name: role.name, grants: Vec::new() }));
+        for (role, grant) in back.grants.into_iter().map(Grant::from_entity) {
+            state.users.grant(&role, grant);
+        }
         answer(Status::default())
     }
 
@@ -835,6 +870,29 @@ impl MilvusService for Service {
             Status::default()
         })
         .await
+    }
+}
+
+impl State {
+    /// Lets a role do this, as whoever asks may.
+    #[expect(clippy::result_large_err, reason = "the type that the server's trait wants")]
+    fn grant(&mut self, role: &str, grant: Grant) -> Result<Status, tonic::Status> {
+        if self.faults.grant_refused.as_ref() == Some(&grant.privilege) {
+            return Ok(status(1100, 1, &format!("the privilege {} can't be granted", grant.privilege)));
+        }
+        if !self.users.grant(role, grant) {
+            return Ok(status(1100, 1, &format!("the role \"{role}\" does not exist")));
+        }
+        self.done()
+    }
+
+    /// The answer of what is done, unless it is lost.
+    #[expect(clippy::result_large_err, reason = "the type that the server's trait wants")]
+    fn done(&mut self) -> Result<Status, tonic::Status> {
+        match strikes(&mut self.faults.unanswered) {
+            true => Err(tonic::Status::unavailable("the connection was lost")),
+            false => Ok(Status::default()),
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use milvault_jobs::ports::{Bucket, Objects, PutMode};
 use milvault_memory::binlog::{self, Nullability, Of};
 use milvus::proto::{
     common::{KeyValuePair, SegmentLevel, SegmentState},
-    milvus::RbacMeta,
     schema::{CollectionSchema, DataType, FieldSchema},
 };
 use serde::{Deserialize, Serialize};
@@ -43,7 +42,6 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     pub(crate) databases: BTreeMap<String, BTreeMap<String, Collection>>,
     pub(crate) database_properties: BTreeMap<String, Vec<KeyValuePair>>,
-    pub(crate) access: RbacMeta,
     pub(crate) users: Users,
     /// Aliases of dropped collections, by database.
     pub(crate) dangling: BTreeSet<(String, String)>,
@@ -297,7 +295,6 @@ impl State {
             faults: Faults::default(),
             databases,
             database_properties: BTreeMap::new(),
-            access: RbacMeta::default(),
             users: Users::default(),
             dangling: BTreeSet::new(),
             imports: BTreeMap::new(),
@@ -491,22 +488,26 @@ impl State {
     /// Drops a collection, whatever aliases it has.
     pub(crate) fn drop_collection(&mut self, database: &str, name: &str) {
         let dropped = self.databases.get_mut(database).and_then(|collections| collections.remove(name));
+        if self.line.moves_grants() && dropped.is_some() {
+            self.users.move_grants(database, name, None);
+        }
         let aliases = dropped.into_iter().flat_map(|collection| collection.aliases);
         if self.line.leaves_aliases() {
             self.dangling.extend(aliases.map(|alias| (database.to_owned(), alias)));
         }
     }
 
-    /// Takes a collection out of its database, or puts it there under a name.
-    fn take(&mut self, database: &str, name: &str) -> Collection {
-        let taken = self.databases.get_mut(database).and_then(|collections| collections.remove(name));
-        taken.expect("the collection exists")
-    }
-
-    fn put(&mut self, database: &str, name: &str, mut collection: Collection) {
-        name.clone_into(&mut collection.schema.name);
+    /// Gives a collection another name. Whether there is one.
+    pub(crate) fn rename(&mut self, database: &str, from: &str, to: &str) -> bool {
+        let collections = self.databases.entry(database.to_owned()).or_default();
+        let Some(mut collection) = collections.remove(from) else { return false };
+        to.clone_into(&mut collection.schema.name);
         collection.cached_aliases = None;
-        self.databases.entry(database.to_owned()).or_default().insert(name.to_owned(), collection);
+        collections.insert(to.to_owned(), collection);
+        if self.line.moves_grants() {
+            self.users.move_grants(database, from, Some(to));
+        }
+        true
     }
 
     /// Does what somebody else does.
@@ -519,15 +520,15 @@ impl State {
                 self.insert(database, name, "_default", *rows);
             }
             Change::Rename(from, to) => {
-                let collection = self.take(database, from);
-                self.put(database, to, collection);
+                assert!(self.rename(database, from, to), "the collection exists");
             }
             Change::Alias(alias, name) => self.point_alias(database, alias, name),
+            Change::Grant(role, grant) => assert!(self.users.grant(role, grant.clone()), "the role exists"),
             Change::DropDatabase(name) => drop(self.databases.remove(name)),
             Change::Swap(one, other) => {
-                let (first, second) = (self.take(database, one), self.take(database, other));
-                self.put(database, other, first);
-                self.put(database, one, second);
+                for (from, to) in [(one.as_str(), "between"), (other, one), ("between", other)] {
+                    assert!(self.rename(database, from, to), "the collection exists");
+                }
             }
         }
     }

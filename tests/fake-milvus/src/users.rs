@@ -50,12 +50,18 @@ impl User {
 pub struct Role {
     /// Its name.
     pub name: String,
-    /// What it may do.
+    /// What it may do at first.
     pub grants: Vec<Grant>,
 }
 
+impl Role {
+    pub(crate) fn entity(&self) -> api::RoleEntity {
+        api::RoleEntity { name: self.name.clone(), ..Default::default() }
+    }
+}
+
 /// What a role may do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// In which database; `*` is all.
     pub database: String,
@@ -82,6 +88,19 @@ impl Grant {
         let is_this =
             self.object == asked.object && fits(&self.name, asked.name) && fits(&self.privilege, asked.privilege);
         fits(&self.database, asked.database) && (is_all || is_this)
+    }
+
+    /// A role's grant, and the role.
+    pub(crate) fn from_entity(entity: api::GrantEntity) -> (String, Self) {
+        let privilege = entity.grantor.and_then(|grantor| grantor.privilege).unwrap_or_default().name;
+        let object = entity.object.unwrap_or_default().name;
+        let database = if entity.db_name.is_empty() { "default".to_owned() } else { entity.db_name };
+        (entity.role.unwrap_or_default().name, Self { database, object, name: entity.object_name, privilege })
+    }
+
+    /// Whether it is of a built-in group of privileges for collections.
+    pub(crate) fn is_group(&self) -> bool {
+        COLLECTION_GROUPS.contains(&self.privilege.as_str())
     }
 
     fn entity(&self, role: &str) -> api::GrantEntity {
@@ -119,16 +138,61 @@ impl Visible {
     }
 }
 
-/// Who may use a server.
+/// Who may use a server, and what its roles may do.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Users(pub(crate) Option<Vec<User>>);
+pub(crate) struct Users {
+    users: Option<Vec<User>>,
+    /// All of them, those of users and others.
+    pub(crate) roles: Vec<Role>,
+}
 
 impl Users {
+    /// Those of a server with authorization on, with their roles.
+    pub(crate) fn new(users: Vec<User>) -> Self {
+        let roles = users.iter().flat_map(|user| user.roles.iter().cloned()).collect();
+        Self { users: Some(users), roles }
+    }
+
+    fn grants_of<'a>(&'a self, user: &'a User) -> impl Iterator<Item = (&'a Role, &'a Grant)> {
+        let is_theirs = |role: &&Role| user.roles.iter().any(|own| own.name == role.name);
+        self.roles.iter().filter(is_theirs).flat_map(|role| role.grants.iter().map(move |grant| (role, grant)))
+    }
+
+    /// Gives the grants on a collection to another name, or to none.
+    pub(crate) fn move_grants(&mut self, database: &str, name: &str, to: Option<&str>) {
+        let is_on = |grant: &Grant| grant.object == "Collection" && grant.database == database && grant.name == name;
+        for role in &mut self.roles {
+            match to {
+                Some(to) => {
+                    role.grants.iter_mut().filter(|grant| is_on(grant)).for_each(|grant| to.clone_into(&mut grant.name))
+                }
+                None => role.grants.retain(|grant| !is_on(grant)),
+            }
+        }
+    }
+
+    /// Users, roles and their grants but for those that every server has (`BackupRBAC` in
+    /// `internal/metastore/kv/rootcoord/kv_catalog.go`).
+    pub(crate) fn meta(&self) -> api::RbacMeta {
+        let roles = || self.roles.iter().filter(|role| role.name != ADMIN && role.name != PUBLIC);
+        let grants = roles().flat_map(|role| role.grants.iter().map(|grant| grant.entity(&role.name)));
+        api::RbacMeta { roles: roles().map(Role::entity).collect(), grants: grants.collect(), ..Default::default() }
+    }
+
+    /// Lets a role do this. Whether there is such a role.
+    pub(crate) fn grant(&mut self, role: &str, grant: Grant) -> bool {
+        let Some(role) = self.roles.iter_mut().find(|known| known.name == role) else { return false };
+        if !role.grants.contains(&grant) {
+            role.grants.push(grant);
+        }
+        true
+    }
+
     /// Who calls; `None` for everyone, of a server without authorization.
     pub(crate) fn caller(&self, metadata: &MetadataMap) -> Option<&User> {
         let token = metadata.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let token = BASE64_STANDARD.decode(token).unwrap_or_default();
-        self.0.iter().flatten().find(|user| user.token().as_bytes() == token)
+        self.users.iter().flatten().find(|user| user.token().as_bytes() == token)
     }
 
     /// Whether the caller may do this (`PrivilegeInterceptor` in `internal/proxy/privilege_interceptor.go`, 2.3 to 2.6).
@@ -140,7 +204,7 @@ impl Users {
         let is_admin = user.name == ROOT || user.roles.iter().any(|role| role.name == ADMIN);
         let is_for_all = matches!(asked.privilege, "DescribeCollection" | "IndexDetail" | "ListAliases")
             || (asked.object == "User" && asked.name == user.name);
-        if is_admin || is_for_all || user.roles.iter().flat_map(|role| &role.grants).any(|grant| grant.lets(asked)) {
+        if is_admin || is_for_all || self.grants_of(user).any(|(_, grant)| grant.lets(asked)) {
             return Ok(());
         }
         let Asked { database, privilege, .. } = asked;
@@ -159,7 +223,7 @@ impl Users {
     /// The collections of a database that are listed for the caller (`getCurrentUserVisibleCollections`, likewise).
     pub(crate) fn collections(&self, line: Line, metadata: &MetadataMap, database: &str) -> Visible {
         self.visible(line, metadata, |grant, names| {
-            let is_group = || line.lists_by_groups() && COLLECTION_GROUPS.contains(&grant.privilege.as_str());
+            let is_group = || line.lists_by_groups() && grant.is_group();
             if grant.database != database && grant.database != ANY {
                 return;
             }
@@ -177,7 +241,7 @@ impl Users {
             return Visible::All;
         }
         let mut names = BTreeSet::new();
-        for grant in user.roles.iter().filter(|role| role.name != PUBLIC).flat_map(|role| &role.grants) {
+        for (_, grant) in self.grants_of(user).filter(|(role, _)| role.name != PUBLIC) {
             note(grant, &mut names);
         }
         Visible::Only(names)
@@ -186,12 +250,11 @@ impl Users {
     /// Users with their roles: this one, if there is such a user, or all of them (`ListUser` in
     /// `internal/metastore/kv/rootcoord/kv_catalog.go`, and `SelectUser` in `internal/rootcoord/root_coord.go`).
     pub(crate) fn select(&self, name: Option<&str>) -> Vec<api::UserResult> {
-        let users = self.0.iter().flatten().filter(|user| name.is_none_or(|name| user.name == name));
-        let role = |role: &Role| api::RoleEntity { name: role.name.clone(), ..Default::default() };
+        let users = self.users.iter().flatten().filter(|user| name.is_none_or(|name| user.name == name));
         users
             .map(|user| api::UserResult {
                 user: Some(api::UserEntity { name: user.name.clone() }),
-                roles: user.roles.iter().map(role).collect(),
+                roles: user.roles.iter().map(Role::entity).collect(),
                 ..Default::default()
             })
             .collect()
@@ -203,7 +266,7 @@ impl Users {
         let is_asked = |grant: &&Grant| {
             grant.database == database || grant.database == ANY || (database == ANY && line >= Line::V2_4)
         };
-        let roles = self.0.iter().flatten().flat_map(|user| &user.roles).filter(|known| known.name == role);
+        let roles = self.roles.iter().filter(|known| known.name == role);
         let mut grants: Vec<&Grant> = roles.flat_map(|role| &role.grants).collect();
         grants.retain(|grant| is_asked(grant));
         grants.into_iter().map(|grant| grant.entity(role)).collect()

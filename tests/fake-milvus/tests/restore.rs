@@ -13,46 +13,13 @@ use chrono::{TimeDelta, Utc};
 use futures::future::join_all;
 use milvault_fake_milvus::{Change, DeleteFrom, FakeMilvus, ImportPace, Line, Loading};
 use milvault_jobs::{
-    Error, Jobs, deletion,
+    Error, deletion,
     ports::{Deadline, ImportTasks, Objects},
-    restore::{self, BackupSelector, CreateRestore, DamagedBackup},
+    restore,
 };
-use milvault_model::{
-    Backup, BackupState, FailureCode, Instance, Reload, Restore, RestoreId, RestoreMode, RestoreState,
-};
+use milvault_model::{BackupState, FailureCode, Restore, RestoreState};
 use tracing_subscriber::fmt::MakeWriter;
-use world::{World, back_up, name, register};
-
-fn request(backup: &Backup, into: &Instance) -> CreateRestore {
-    CreateRestore {
-        instance_id: into.id.clone(),
-        source_instance_id: backup.instance_id.clone(),
-        backup: BackupSelector::Id(backup.id.clone()),
-        selection: Vec::new(),
-        rename: BTreeMap::new(),
-        damaged: DamagedBackup::Refuse,
-        mode: RestoreMode::Replace,
-        reload: Reload::AsBefore,
-        keep_previous_hours: 24,
-        idempotency: None,
-    }
-}
-
-async fn drive(jobs: &Jobs, into: &Instance, id: &RestoreId) -> Restore {
-    loop {
-        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
-        restore::run(jobs, &into.id, id, deadline).await.unwrap();
-        let found = jobs.ports.catalog.restore(&into.id, id).await.unwrap().unwrap().value;
-        if !matches!(found.state, RestoreState::Pending | RestoreState::Running(_)) {
-            return found;
-        }
-    }
-}
-
-async fn restore(jobs: &Jobs, backup: &Backup, into: &Instance) -> Restore {
-    let accepted = restore::create(jobs, request(backup, into)).await.unwrap();
-    drive(jobs, into, &accepted.id).await
-}
+use world::{World, back_up, drive, name, register, request, restore};
 
 fn completed(line: Line, restore: &Restore) {
     assert!(matches!(restore.state, RestoreState::Completed { .. }), "{line:?}: {:?}", restore.state);

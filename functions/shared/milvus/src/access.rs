@@ -1,6 +1,49 @@
 //! Users, roles, privilege groups and grants.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use milvault_jobs::ports::MilvusError;
+use milvault_model::{Grant, restore_owns};
 use milvus::proto::milvus as api;
+use prost::Message;
+
+/// What a backup keeps of them.
+pub(crate) fn encode(meta: &api::RbacMeta) -> String {
+    BASE64_STANDARD.encode(meta.encode_to_vec())
+}
+
+/// What a backup has of them, but for grants on a restore's own collections: those went with what it moved away.
+pub(crate) fn decode(captured: &str) -> Result<api::RbacMeta, MilvusError> {
+    let damaged = |reason: String| MilvusError::Refused(format!("what the backup has of them: {reason}"));
+    let captured = BASE64_STANDARD.decode(captured).map_err(|error| damaged(error.to_string()))?;
+    let mut captured = api::RbacMeta::decode(captured.as_slice()).map_err(|error| damaged(error.to_string()))?;
+    captured.grants.retain(|grant| !restore_owns(&grant.object_name));
+    Ok(captured)
+}
+
+/// A grant of the server's. One of before there were databases is in the default one (`SplitObjectName` in
+/// `pkg/util/funcutil/policy.go`).
+pub(crate) fn grant(entity: api::GrantEntity) -> Grant {
+    let privilege = entity.grantor.and_then(|grantor| grantor.privilege);
+    Grant {
+        role: entity.role.unwrap_or_default().name,
+        database: if entity.db_name.is_empty() { "default".to_owned() } else { entity.db_name },
+        object: entity.object.unwrap_or_default().name,
+        name: entity.object_name,
+        privilege: privilege.unwrap_or_default().name,
+    }
+}
+
+/// The same for the server, which puts in who grants it (`OperatePrivilege` in `internal/proxy/impl.go`).
+pub(crate) fn entity(grant: &Grant) -> api::GrantEntity {
+    let privilege = api::PrivilegeEntity { name: grant.privilege.clone() };
+    api::GrantEntity {
+        role: Some(api::RoleEntity { name: grant.role.clone(), ..Default::default() }),
+        object: Some(api::ObjectEntity { name: grant.object.clone() }),
+        object_name: grant.name.clone(),
+        grantor: Some(api::GrantorEntity { privilege: Some(privilege), ..Default::default() }),
+        db_name: grant.database.clone(),
+    }
+}
 
 /// What of the captured users, roles, privilege groups and grants isn't there, and its names. A server refuses to
 /// restore any that exists (`internal/rootcoord/meta_table.go`, `RestoreRBAC`).
@@ -24,7 +67,7 @@ pub(crate) fn missing(captured: api::RbacMeta, present: &api::RbacMeta) -> (api:
         .filter(|group| present.privilege_groups.iter().all(|known| known.group_name != group.group_name))
         .inspect(|group| names.push(format!("privilege group {}", group.group_name)))
         .collect();
-    // A role that exists has the grants that it is meant to have by now.
+    // Those of roles that exist are given one by one: the server would refuse all of it because of them.
     let is_of_missing =
         |grant: &api::GrantEntity| grant.role.as_ref().is_some_and(|of| roles.iter().any(|role| role.name == of.name));
     let grants = captured.grants.into_iter().filter(is_of_missing).collect();

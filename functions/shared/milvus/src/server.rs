@@ -10,8 +10,8 @@ use milvault_jobs::ports::{
     OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvault_model::{
-    Capabilities, Capability, CollectionCapture, CollectionName, FieldCapture, FieldPresence, IndexCapture, Loaded,
-    PartitionCapture, PrimaryKey, Principal, SegmentLevel, StorageVersion, Time, Visibility,
+    Capabilities, Capability, CollectionCapture, CollectionName, FieldCapture, FieldPresence, Grant, IndexCapture,
+    Loaded, PartitionCapture, PrimaryKey, Principal, SegmentLevel, StorageVersion, Time, Visibility,
 };
 use milvus::proto::{
     common::{self, ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState, Status},
@@ -26,7 +26,7 @@ use tokio::{
 use tonic::Request;
 
 use crate::{
-    access::missing,
+    access::{self, missing},
     authorized::Authorized,
     credentials::Login,
     errors::{DATABASE_NOT_FOUND, NO_ALIAS, SEGMENT_NOT_FOUND, check, transport},
@@ -275,7 +275,7 @@ impl Server {
     /// The roles bound to a user, or, of none in particular, nothing but whether all may be listed.
     ///
     /// Everyone may ask about themselves (`isCurUserObject` in `internal/proxy/privilege_interceptor.go`, 2.3 to 2.6).
-    async fn roles(&self, user: Option<&str>) -> Result<Vec<String>, MilvusError> {
+    async fn roles_of(&self, user: Option<&str>) -> Result<Vec<String>, MilvusError> {
         let message = api::SelectUserRequest {
             user: user.map(|name| api::UserEntity { name: name.to_owned() }),
             include_role_info: user.is_some(),
@@ -288,12 +288,15 @@ impl Server {
         Ok(of.map(|result| result.roles.into_iter().map(|role| role.name).collect()).unwrap_or_default())
     }
 
-    /// A role's grants in all databases. Everyone may ask about their own roles (`isSelectMyRoleGrants` in
+    /// A role's grants in a database, or in all (`*`). Everyone may ask about their own roles (`isSelectMyRoleGrants` in
     /// `internal/proxy/privilege_interceptor.go`, 2.4 to 2.6).
-    async fn grants(&self, role: &str) -> Result<Vec<api::GrantEntity>, MilvusError> {
+    ///
+    /// No object is asked for: asked for one, the server leaves out privilege groups, which it keeps on another kind of
+    /// object (`OperatePrivilege` in `internal/rootcoord/root_coord.go`, 2.5), and looks for aliases first (2.6).
+    async fn granted(&self, role: &str, database: &str) -> Result<Vec<api::GrantEntity>, MilvusError> {
         let entity = api::GrantEntity {
             role: Some(api::RoleEntity { name: role.to_owned(), ..Default::default() }),
-            db_name: "*".to_owned(),
+            db_name: database.to_owned(),
             ..Default::default()
         };
         let message = api::SelectGrantRequest { entity: Some(entity), ..Default::default() };
@@ -305,16 +308,16 @@ impl Server {
 
     /// What decides what a user sees.
     async fn user<'a>(&self, name: &'a str) -> Result<User<'a>, MilvusError> {
-        let roles = self.roles(Some(name)).await?;
+        let roles = self.roles_of(Some(name)).await?;
         let mut user = User { name, roles, grants: Vec::new(), root: RootCheck::Checked };
         if user.is_admin() {
             return Ok(user);
         }
         for role in user.counted_roles().cloned().collect::<Vec<_>>() {
-            user.grants.extend(self.grants(&role).await?);
+            user.grants.extend(self.granted(&role, "*").await?);
         }
         if name == ROOT {
-            user.root = match self.roles(None).await {
+            user.root = match self.roles_of(None).await {
                 Ok(_) => RootCheck::PassesUnchecked,
                 Err(MilvusError::Forbidden(_) | MilvusError::Refused(_)) => RootCheck::Checked,
                 Err(error) => return Err(error),
@@ -619,17 +622,14 @@ impl Milvus for Server {
         if !self.capabilities().await?.has(Capability::Rbac) {
             return Ok(None);
         }
-        Ok(Some(BASE64_STANDARD.encode(self.rbac().await?.encode_to_vec())))
+        Ok(Some(access::encode(&self.rbac().await?)))
     }
 
     async fn restore_access_control(&self, captured: &str) -> Result<Vec<String>, MilvusError> {
         if !self.capabilities().await?.has(Capability::Rbac) {
             return Err(MilvusError::Refused("it has no calls for them".to_owned()));
         }
-        let damaged = |reason: String| MilvusError::Refused(format!("what the backup has of them: {reason}"));
-        let captured = BASE64_STANDARD.decode(captured).map_err(|error| damaged(error.to_string()))?;
-        let captured = api::RbacMeta::decode(captured.as_slice()).map_err(|error| damaged(error.to_string()))?;
-        let (missing, names) = missing(captured, &self.rbac().await?);
+        let (missing, names) = missing(access::decode(captured)?, &self.rbac().await?);
         if names.is_empty() {
             return Ok(names);
         }
@@ -637,6 +637,48 @@ impl Milvus for Server {
         let answer = self.client().restore_rbac(self.request("default", message)).await;
         check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)?;
         Ok(names)
+    }
+
+    fn captured_grants(&self, captured: &str) -> Result<Vec<Grant>, MilvusError> {
+        Ok(access::decode(captured)?.grants.into_iter().map(access::grant).collect())
+    }
+
+    async fn roles(&self) -> Result<Vec<String>, MilvusError> {
+        let answer = self.client().select_role(self.request("default", api::SelectRoleRequest::default())).await;
+        let answer = answer.map_err(|status| transport(&status))?.into_inner();
+        check(answer.status.as_ref(), None)?;
+        Ok(answer.results.into_iter().filter_map(|result| result.role).map(|role| role.name).collect())
+    }
+
+    async fn grants(&self, role: &str, database: &str) -> Result<Vec<Grant>, MilvusError> {
+        Ok(self.granted(role, database).await?.into_iter().map(access::grant).collect())
+    }
+
+    async fn grant(&self, grant: &Grant) -> Result<(), MilvusError> {
+        let entity = access::entity(grant);
+        let (role, grantor) = (entity.role.clone(), entity.grantor.clone());
+        let message = api::OperatePrivilegeRequest {
+            entity: Some(entity),
+            r#type: api::OperatePrivilegeType::Grant as i32,
+            ..Default::default()
+        };
+        let answer = self.client().operate_privilege(self.request("default", message)).await;
+        match check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None) {
+            // A group of privileges, which the newer call is for (`isValidPrivilege` in `internal/rootcoord/root_coord.go`,
+            // 2.5). It has no kind of object, and takes any other privilege for one of the kind that it goes by.
+            Err(MilvusError::Refused(_)) if grant.object == "Global" => {}
+            result => return result,
+        }
+        let message = api::OperatePrivilegeV2Request {
+            role,
+            grantor,
+            r#type: api::OperatePrivilegeType::Grant as i32,
+            db_name: grant.database.clone(),
+            collection_name: grant.name.clone(),
+            ..Default::default()
+        };
+        let answer = self.client().operate_privilege_v2(self.request("default", message)).await;
+        check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None)
     }
 
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError> {

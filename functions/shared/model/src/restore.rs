@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BackupId, BackupName, CollectionName, CollectionPattern, CountKind, Due, DueKind, Ending, Failure, InstanceId,
-    Loaded, Progress, Region, RestoreId, Time,
+    BackupId, BackupName, CollectionName, CollectionPattern, CountKind, Due, DueKind, Ending, Failure, Grant,
+    InstanceId, Loaded, Progress, Region, RestoreId, Time,
 };
 
 /// A restore as the catalog keeps it. What happens to each collection is in its ledger of [`CollectionRestore`]s.
@@ -435,6 +435,12 @@ pub struct Swap {
     pub aliases: Vec<String>,
     /// Who had those aliases before, where it was another collection: `(alias, collection)`.
     pub taken_aliases: Vec<(String, String)>,
+    /// What roles may do with the name apart from the restore: newer servers take it from a name that is given up.
+    #[serde(default)]
+    pub live_grants: Vec<Grant>,
+    /// What the name is granted beside these, because the backup has it and nothing was live.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
 }
 
 /// The name of the collection being rebuilt for `target`.
@@ -487,6 +493,23 @@ mod tests {
         for users in ["items", "items__before_", "items__before_monday", "__restore_", "items_restore_0123456789"] {
             assert!(!restore_owns(users), "{users}");
         }
+    }
+
+    #[test]
+    fn a_swap_of_before_grants_were_kept_is_read() {
+        let kept = r#"{"stage": "swapped", "newId": 2, "liveId": 1, "liveLoaded": {"state": "no"}, "liveAliases": [],
+            "aliases": [], "takenAliases": []}"#;
+        let swapped = CollectionStage::Swapped(Swap {
+            new_id: 2,
+            live_id: Some(1),
+            live_loaded: Loaded::No,
+            live_aliases: vec![],
+            aliases: vec![],
+            taken_aliases: vec![],
+            live_grants: vec![],
+            grants: vec![],
+        });
+        assert_eq!(serde_json::from_str::<CollectionStage>(kept).unwrap(), swapped);
     }
 
     #[test]

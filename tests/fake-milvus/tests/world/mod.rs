@@ -17,13 +17,14 @@ use milvault_jobs::{
     Jobs, Ports, Settings, SnapshotBuckets,
     backup::{self, CreateBackup},
     ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, OnRateLimit, Write},
+    restore::{self, BackupSelector, CreateRestore, DamagedBackup},
     snapshot,
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds, binlog};
 use milvault_milvus::{MilvusConnector, SecretError, SecretSource};
 use milvault_model::{
     AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionCapture, CollectionName, Instance, Prices,
-    Snapshot, Storage, Time,
+    Reload, Restore, RestoreId, RestoreMode, RestoreState, Snapshot, Storage, Time,
 };
 use serde::Deserialize;
 
@@ -347,4 +348,38 @@ pub async fn content(world: &World, capture: &CollectionCapture) -> BTreeMap<Str
         }
     }
     found
+}
+
+/// Restores all of a backup in place of what is live.
+pub fn request(backup: &Backup, into: &Instance) -> CreateRestore {
+    CreateRestore {
+        instance_id: into.id.clone(),
+        source_instance_id: backup.instance_id.clone(),
+        backup: BackupSelector::Id(backup.id.clone()),
+        selection: Vec::new(),
+        rename: BTreeMap::new(),
+        damaged: DamagedBackup::Refuse,
+        mode: RestoreMode::Replace,
+        reload: Reload::AsBefore,
+        keep_previous_hours: 24,
+        idempotency: None,
+    }
+}
+
+/// Works on a restore until it is over.
+pub async fn drive(jobs: &Jobs, into: &Instance, id: &RestoreId) -> Restore {
+    loop {
+        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(5));
+        restore::run(jobs, &into.id, id, deadline).await.unwrap();
+        let found = jobs.ports.catalog.restore(&into.id, id).await.unwrap().unwrap().value;
+        if !matches!(found.state, RestoreState::Pending | RestoreState::Running(_)) {
+            return found;
+        }
+    }
+}
+
+/// Restores all of a backup, until that is over.
+pub async fn restore(jobs: &Jobs, backup: &Backup, into: &Instance) -> Restore {
+    let accepted = restore::create(jobs, request(backup, into)).await.unwrap();
+    drive(jobs, into, &accepted.id).await
 }

@@ -270,6 +270,8 @@ mod tests {
             live_aliases: vec![],
             aliases: vec![],
             taken_aliases: vec![],
+            live_grants: vec![],
+            grants: vec![],
         })
     }
 

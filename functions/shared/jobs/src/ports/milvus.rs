@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use milvault_model::{
-    CollectionCapture, CollectionName, FieldCapture, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey,
-    Principal, SegmentLevel, StorageVersion, Time,
+    CollectionCapture, CollectionName, FieldCapture, Grant, IndexCapture, Instance, Loaded, PartitionCapture,
+    PrimaryKey, Principal, SegmentLevel, StorageVersion, Time,
 };
 use serde::{Deserialize, Serialize};
 
@@ -252,6 +252,19 @@ pub trait Milvus: Send + Sync {
 
     /// Brings back those of [`Milvus::access_control`] that don't exist, and names them.
     async fn restore_access_control(&self, captured: &str) -> Result<Vec<String>, MilvusError>;
+
+    /// The grants among what [`Milvus::access_control`] gave.
+    fn captured_grants(&self, captured: &str) -> Result<Vec<Grant>, MilvusError>;
+
+    /// The roles' names. To ask for them, and for their grants, takes a privilege that reading the data doesn't:
+    /// [`MilvusError::Forbidden`] without it.
+    async fn roles(&self) -> Result<Vec<String>, MilvusError>;
+
+    /// What a role may do in a database, or, from 2.4 on, in any (`*`). What it may do in all databases is among it.
+    async fn grants(&self, role: &str, database: &str) -> Result<Vec<Grant>, MilvusError>;
+
+    /// Lets a role do this, be there such an object or not; what it may do already is fine.
+    async fn grant(&self, grant: &Grant) -> Result<(), MilvusError>;
 
     /// The names and ids of a database's collections, by name; none of a database that isn't there.
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError>;

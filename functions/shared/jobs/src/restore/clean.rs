@@ -2,9 +2,12 @@
 
 use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
-use milvault_model::{CollectionName, CollectionRestore, CollectionStage, Previous, Restore, RestoreState, Time};
+use milvault_model::{
+    CollectionName, CollectionRestore, CollectionStage, Grant, Previous, Restore, RestoreState, Time,
+};
 
 use super::{
+    grants, named,
     swap::is_there,
     work::{AtOnce, Shared, Work},
 };
@@ -20,6 +23,9 @@ const IN_FLIGHT: usize = 16;
 /// How much longer a previous collection is kept than it was meant to, while nothing else has its name.
 const KEPT_ON: TimeDelta = TimeDelta::hours(24);
 
+/// Asks for grants in all databases.
+const ANY_DATABASE: &str = "*";
+
 /// The swap is done: tidy up and complete.
 pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     let own = work.own_bucket()?;
@@ -30,18 +36,30 @@ pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     Ok(complete(work, None).await?)
 }
 
-/// With everything, users, roles and grants come back that don't exist any more. What can't be brought back doesn't undo
-/// a restore whose data is in place.
+/// With everything, users, roles and grants come back that don't exist any more, grants of roles that exist too. What
+/// can't be brought back doesn't undo a restore whose data is in place.
 async fn restore_access_control(work: &mut Work<'_>) -> Step {
     let captured = work.manifest().await?.access_control;
     let Some(captured) = captured.filter(|_| work.restore.selection.is_empty()) else { return Ok(()) };
-    match work.milvus().await?.restore_access_control(&captured).await {
-        Ok(back) if back.is_empty() => {}
-        Ok(back) => work.warn(format!("brought back, as in the backup: {}", back.join(", "))),
+    let shared = work.shared().await?;
+    let mut back = match shared.milvus.restore_access_control(&captured).await {
+        Ok(back) => back,
         Err(MilvusError::Refused(reason) | MilvusError::Unauthenticated(reason) | MilvusError::Forbidden(reason)) => {
             work.warn(format!("users, roles and grants of the backup were not brought back: {reason}"));
+            return Ok(());
         }
         Err(error) => return Err(error.into()),
+    };
+    let captured = shared.milvus.captured_grants(&captured)?;
+    let known = grants::known(&shared, ANY_DATABASE).await?;
+    let of_known_roles = captured.iter().filter(|grant| known.roles.contains(&grant.role));
+    let given = grants::give(&shared, &known, of_known_roles, ANY_DATABASE).await?;
+    if !given.is_empty() {
+        back.push(format!("grants of {}", named(given.into_iter().map(Grant::to_string).collect())));
+    }
+    work.take_warnings(&shared);
+    if !back.is_empty() {
+        work.warn(format!("brought back, as in the backup: {}", back.join(", ")));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod build;
 mod clean;
 mod create;
+mod grants;
 mod groups;
 mod import;
 mod requests;
@@ -156,6 +157,17 @@ fn why(ending: &Ending) -> String {
 
 /// The most reasons that a failure names.
 const REASONS: usize = 20;
+
+/// The most things that a warning names.
+const NAMED: usize = 20;
+
+/// What a warning names.
+fn named(mut names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", names.join(", "))
+}
 
 /// Several collections' reasons as one failure, in the order of their names.
 fn together(code: FailureCode, mut reasons: Vec<String>) -> Halt {

@@ -3,11 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use milvault_model::{
-    CollectionName, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, Loaded, RestoreMode,
+    CollectionName, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, Grant, Loaded, RestoreMode,
     RestorePhase, Swap, restore_owns,
 };
 
-use super::work::{AtOnce, Shared, Work, line_key};
+use super::{
+    grants, named,
+    work::{AtOnce, Shared, Work, line_key},
+};
 use crate::{
     ports::{CollectionDescription, Milvus, MilvusError},
     slice::{Halt, Step, fatal},
@@ -16,9 +19,15 @@ use crate::{
 /// Which of the restored collections an alias belongs to, by database and alias.
 type Owners = HashMap<(String, String), CollectionName>;
 
+/// What the backup has beside the collections.
+struct Backup {
+    owners: Owners,
+    grants: Vec<Grant>,
+}
+
 pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
-    let owners = owners(work).await?;
-    work.each_line(AtOnce::OneUntilFailure, async |shared, line| swap_line(shared, &owners, line).await).await?;
+    let backup = Backup { owners: owners(work).await?, grants: grants::captured(work).await? };
+    work.each_line(AtOnce::OneUntilFailure, async |shared, line| swap_line(shared, &backup, line).await).await?;
     if work.restore.selection.is_empty() {
         name_others(work).await?;
     }
@@ -45,9 +54,6 @@ async fn owners(work: &Work<'_>) -> Step<Owners> {
     }
 }
 
-/// The most collections that a warning names.
-const NAMED: usize = 20;
-
 /// Tells of the collections beside the restored ones that a restore of everything leaves alone: the backup would have
 /// them if they had been there. What a backup of a part never was about isn't told of.
 async fn name_others(work: &mut Work<'_>) -> Step {
@@ -66,9 +72,8 @@ async fn name_others(work: &mut Work<'_>) -> Step {
         }));
     }
     if !others.is_empty() {
-        let named: Vec<String> = others.iter().take(NAMED).map(CollectionName::to_string).collect();
-        let more = if others.len() > NAMED { format!(" and {} more", others.len() - NAMED) } else { String::new() };
-        work.warn(format!("not in the backup, and left alone: {}{more}", named.join(", ")));
+        let others = others.iter().map(CollectionName::to_string).collect();
+        work.warn(format!("not in the backup, and left alone: {}", named(others)));
     }
     Ok(())
 }
@@ -87,10 +92,10 @@ pub(super) async fn swappable(shared: &Shared<'_>, line: &CollectionRestore) -> 
     Ok(())
 }
 
-async fn swap_line(shared: &Shared<'_>, owners: &Owners, mut line: CollectionRestore) -> Step {
+async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRestore) -> Step {
     let mut swap = match &line.stage {
         CollectionStage::Verified { id } => {
-            let swap = prepare(shared, owners, &line, *id).await?;
+            let swap = prepare(shared, backup, &line, *id).await?;
             line.stage = CollectionStage::Swapping(swap.clone());
             shared.save(&line).await?;
             swap
@@ -111,6 +116,7 @@ async fn swap_line(shared: &Shared<'_>, owners: &Owners, mut line: CollectionRes
             ));
         }
     }
+    grants::give_after_swap(shared, &line, &mut swap).await?;
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
     line.stage = CollectionStage::Swapped(swap);
     Ok(shared.save(&line).await?)
@@ -130,7 +136,7 @@ async fn late_aliases(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap
 }
 
 /// What there is to move, by id.
-async fn prepare(shared: &Shared<'_>, owners: &Owners, line: &CollectionRestore, new_id: i64) -> Step<Swap> {
+async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore, new_id: i64) -> Step<Swap> {
     let database = &line.target.database;
     let live = match id_of(shared, &line.target).await? {
         Some(_) if shared.restore.mode == RestoreMode::Create => {
@@ -139,7 +145,7 @@ async fn prepare(shared: &Shared<'_>, owners: &Owners, line: &CollectionRestore,
         Some(_) => Some(shared.milvus.describe(&line.target).await?),
         None => None,
     };
-    let owner = |alias: &String| owners.get(&(database.clone(), alias.clone()));
+    let owner = |alias: &String| backup.owners.get(&(database.clone(), alias.clone()));
     let mut swap = Swap {
         new_id,
         live_id: live.as_ref().map(|live| live.id),
@@ -147,12 +153,14 @@ async fn prepare(shared: &Shared<'_>, owners: &Owners, line: &CollectionRestore,
         live_aliases: live.map(|live: CollectionDescription| live.aliases).unwrap_or_default(),
         aliases: Vec::new(),
         taken_aliases: Vec::new(),
+        live_grants: Vec::new(),
+        grants: Vec::new(),
     };
     // The live collection's aliases stay on its name, but for those that go to another one of the backup.
     let staying = |alias: &&String| owner(alias).is_none_or(|owner| *owner == line.target);
     swap.aliases = swap.live_aliases.iter().filter(staying).cloned().collect();
     let mut coming: Vec<&String> =
-        owners.iter().filter(|(_, owner)| **owner == line.target).map(|((_, alias), _)| alias).collect();
+        backup.owners.iter().filter(|(_, owner)| **owner == line.target).map(|((_, alias), _)| alias).collect();
     coming.sort();
     for alias in coming.into_iter().filter(|alias| !swap.live_aliases.contains(alias)) {
         if shared.milvus.collection_id(&CollectionName::new(database, alias)).await?.is_some() {
@@ -171,6 +179,15 @@ async fn prepare(shared: &Shared<'_>, owners: &Owners, line: &CollectionRestore,
             }
             _ => {}
         }
+    }
+    let known = grants::known(shared, database).await?;
+    swap.live_grants = known.on(&line.target).cloned().collect();
+    // A collection that is gone may have taken its grants with it. Under another name, or on another server, nobody had
+    // any on it.
+    let is_back = line.source == line.target && shared.restore.source_instance_id == shared.restore.instance_id;
+    if swap.live_id.is_none() && is_back {
+        let of_known_roles = backup.grants.iter().filter(|grant| known.roles.contains(&grant.role));
+        swap.grants = of_known_roles.filter(|grant| grant.is_on(&line.target)).cloned().collect();
     }
     Ok(swap)
 }
@@ -201,7 +218,7 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
 /// The id of the collection that has this name.
 ///
 /// 2.3.5 keeps the aliases of a dropped collection. A collection with the name of such an alias is listed, and not found.
-async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Option<i64>> {
+pub(super) async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Option<i64>> {
     match shared.milvus.collection_id(name).await {
         Err(MilvusError::NotReady(_)) => {}
         found => return Ok(found?),
@@ -278,6 +295,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
         // Dropped between the two renames: the new one is better than nothing.
         if id_of(shared, target).await?.is_none() && milvus.collection_id(&rebuilt).await? == Some(swap.new_id) {
             again_if_unknown(shared, milvus.rename(&rebuilt, &target.collection).await)?;
+            grants::give_after_swap_back(shared, line, swap).await?;
         }
         return Err(Halt::Fatal(gone));
     }
@@ -319,5 +337,5 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
             _ => shared.sure(milvus.drop_alias(database, alias).await)?,
         }
     }
-    Ok(())
+    grants::give_after_swap_back(shared, line, swap).await
 }

@@ -7,6 +7,7 @@ use milvault_model::{
 
 use super::{
     clean::{discard, remove_staged},
+    grants,
     import::Importing,
     swap::{another, is_there, require_previous, swap_back},
     work::{AtOnce, Shared, Work, ended},
@@ -71,7 +72,8 @@ pub(crate) async fn give_up(work: &mut Work<'_>, first: Ending, last: Ending) ->
 }
 
 /// Puts what was live back where it was, if it was moved.
-async fn put_back(shared: &Shared<'_>, line: CollectionRestore) -> Step {
+async fn put_back(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
+    grants::keep_for_swap_back(shared, &mut line).await?;
     match &line.stage {
         CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) => {
             swap_back(shared, &line, swap).await?;

@@ -355,7 +355,7 @@ impl<'a> Work<'a> {
     }
 
     /// Takes over what the user should know.
-    fn take_warnings(&mut self, shared: &Shared<'_>) {
+    pub(crate) fn take_warnings(&mut self, shared: &Shared<'_>) {
         shared.take_warnings().into_iter().for_each(|warning| self.warn(warning));
     }
 

@@ -1,0 +1,219 @@
+//! What roles may do with collections that are restored: newer servers move grants with a name, and drop them with it.
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
+
+mod world;
+
+use chrono::TimeDelta;
+use milvault_fake_milvus::{Access, Change, Grant, Line, Loading, User};
+use milvault_jobs::{
+    Jobs,
+    restore::{self, CreateRestore},
+};
+use milvault_model::{Backup, Restore, RestoreState, previous_name, rebuilt_name};
+use world::{World, back_up, back_up_as, drive, name, request, restore};
+
+const ROOT: &str = r#"{"username": "root", "password": "Milvus"}"#;
+const ANN: &str = r#"{"username": "ann", "password": "secret"}"#;
+
+/// The line before grants are moved, and the one since.
+const LINES: [Line; 2] = [Line::V2_5_27, Line::V2_6];
+
+fn on(collection: &str, privilege: &str) -> Grant {
+    Grant::of("default", "Collection", collection, privilege)
+}
+
+/// What the role `reader` may do: with a collection, one by one and by a group, and with more than that.
+fn grants() -> Vec<Grant> {
+    vec![
+        on("items", "Query"),
+        on("items", "Search"),
+        Grant::of("default", "Global", "items", "CollectionReadOnly"),
+        on("other", "Query"),
+        on("*", "Load"),
+        Grant::of("*", "Global", "*", "ShowCollections"),
+    ]
+}
+
+/// A server with two collections, where ann is a reader.
+async fn world(line: Line) -> World {
+    let users = vec![User::root(), User::with_role("ann", "reader", grants())];
+    filled(World::with(line, Access::Users(users), Some(ROOT)).await).await
+}
+
+async fn filled(world: World) -> World {
+    for collection in ["items", "other"] {
+        world.fake.add_collection(collection, &[], Loading::Released).await;
+        world.fake.insert(collection, "_default", 10).await;
+    }
+    world
+}
+
+/// Whatever the order.
+fn sorted(mut grants: Vec<Grant>) -> Vec<Grant> {
+    grants.sort_by_key(|grant| format!("{grant:?}"));
+    grants
+}
+
+/// What a reader may do, but for what was moved away.
+async fn granted(world: &World) -> Vec<Grant> {
+    let mut grants = world.fake.grants("reader").await;
+    grants.retain(|grant| !grant.name.contains("__before_"));
+    sorted(grants)
+}
+
+/// Of `items` alone: what a restore of everything brings back by itself stays away.
+fn only_items(backup: &Backup, world: &World) -> CreateRestore {
+    CreateRestore { selection: vec!["default.items".parse().unwrap()], ..request(backup, &world.instance) }
+}
+
+async fn restore_items(jobs: &Jobs, backup: &Backup, world: &World) -> Restore {
+    let accepted = restore::create(jobs, only_items(backup, world)).await.unwrap();
+    completed(drive(jobs, &world.instance, &accepted.id).await)
+}
+
+fn completed(restore: Restore) -> Restore {
+    assert!(matches!(restore.state, RestoreState::Completed { .. }), "{:?}", restore.state);
+    restore
+}
+
+async fn roll_back(jobs: &Jobs, world: &World, restored: &Restore) -> Restore {
+    restore::rollback(jobs, &world.instance.id, &restored.id, None).await.unwrap();
+    let back = drive(jobs, &world.instance, &restored.id).await;
+    assert!(matches!(back.state, RestoreState::RolledBack { .. }), "{:?}", back.state);
+    back
+}
+
+#[tokio::test]
+async fn the_name_has_its_grants_after_the_swap_and_after_a_rollback() {
+    for line in LINES {
+        let world = world(line).await;
+        let jobs = world.jobs().await;
+        let backup = back_up(&jobs, &world).await;
+        world.fake.grant("reader", on("items", "Insert")).await;
+        // Given to the live collection when all about it is known.
+        let late = Change::Grant("reader".to_owned(), on("items", "Delete"));
+        world.fake.set(|faults| faults.before_rename = Some(("items".to_owned(), late))).await;
+        let restored = restore_items(&jobs, &backup, &world).await;
+        let mut all = [grants(), vec![on("items", "Insert"), on("items", "Delete")]].concat();
+        assert_eq!(granted(&world).await, sorted(all.clone()), "{line:?}");
+        assert_eq!(restored.warnings, Vec::<String>::new(), "{line:?}");
+
+        // To the restored collection, which goes.
+        world.fake.grant("reader", on("items", "Upsert")).await;
+        all.push(on("items", "Upsert"));
+        let back = roll_back(&jobs, &world, &restored).await;
+        assert_eq!(sorted(world.fake.grants("reader").await), sorted(all), "{line:?}");
+        assert_eq!(back.warnings, Vec::<String>::new(), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_ledger_has_the_grants_of_a_collection_that_is_dropped_during_its_swap() {
+    let world = world(Line::V2_6).await;
+    let mut jobs = world.jobs().await;
+    jobs.settings.lease = TimeDelta::seconds(6);
+    let backup = back_up(&jobs, &world).await;
+    let accepted = restore::create(&jobs, only_items(&backup, &world)).await.unwrap();
+    let [rebuilt, previous] = [rebuilt_name, previous_name].map(|of| of(&name("items"), &accepted.id).collection);
+    // The first rename's answer is lost: whoever goes on finds the name without grants.
+    let set = |faults: &mut milvault_fake_milvus::Faults| {
+        faults.unanswered = 1;
+        faults.before_rename = Some((rebuilt, Change::Drop(previous)));
+    };
+    world.fake.set(set).await;
+    completed(drive(&jobs, &world.instance, &accepted.id).await);
+    assert_eq!(granted(&world).await, sorted(grants()));
+}
+
+#[tokio::test]
+async fn a_collection_that_was_dropped_has_the_grants_of_the_backup() {
+    for line in LINES {
+        let world = world(line).await;
+        let jobs = world.jobs().await;
+        let backup = back_up(&jobs, &world).await;
+        world.fake.change(&Change::Drop("items".to_owned())).await;
+        assert_eq!(granted(&world).await == sorted(grants()), !line.moves_grants());
+        restore_items(&jobs, &backup, &world).await;
+        assert_eq!(granted(&world).await, sorted(grants()), "{line:?}");
+
+        // Nobody was granted anything on it under another name.
+        let copy = CreateRestore { rename: [(name("items"), name("copy"))].into(), ..only_items(&backup, &world) };
+        let accepted = restore::create(&jobs, copy).await.unwrap();
+        completed(drive(&jobs, &world.instance, &accepted.id).await);
+        assert_eq!(granted(&world).await, sorted(grants()), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_has_lost_its_grants_has_them_again_after_a_restore_of_everything() {
+    for line in LINES {
+        let world = world(line).await;
+        let jobs = world.jobs().await;
+        let backup = back_up(&jobs, &world).await;
+        world.fake.revoke_all("reader").await;
+        let restored = completed(restore(&jobs, &backup, &world.instance).await);
+        assert_eq!(granted(&world).await, sorted(grants()), "{line:?}");
+        let told = "brought back, as in the backup: grants of Query on default.items to role reader, ";
+        assert!(restored.warnings.iter().any(|warning| warning.starts_with(told)), "{:?}", restored.warnings);
+    }
+}
+
+#[tokio::test]
+async fn grants_that_went_with_what_an_earlier_restore_keeps_do_not_come_back_with_its_name() {
+    let world = world(Line::V2_6).await;
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    restore_items(&jobs, &backup, &world).await;
+    assert_ne!(sorted(world.fake.grants("reader").await), granted(&world).await, "what is kept has them");
+    let backup = back_up_as(&jobs, &world, "later").await;
+    world.fake.revoke_all("reader").await;
+    completed(restore(&jobs, &backup, &world.instance).await);
+    assert_eq!(sorted(world.fake.grants("reader").await), sorted(grants()));
+}
+
+#[tokio::test]
+async fn who_may_not_ask_for_grants_restores_without_them_and_is_told_so_once() {
+    let all = ["DescribeAlias", "DescribeDatabase", "BackupRBAC"].map(|of| Grant::of("*", "Global", "*", of));
+    let all = [vec![Grant::of("*", "Collection", "*", "*")], all.to_vec()].concat();
+    let users = vec![
+        User::root(),
+        User::with_role("ann", "operator", all),
+        User::with_role("bob", "reader", vec![on("items", "Query")]),
+    ];
+    let world = filled(World::with(Line::V2_6, Access::Users(users), Some(ANN)).await).await;
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    let restored = completed(restore(&jobs, &backup, &world.instance).await);
+    let told =
+        |warning: &&String| warning.contains("can't be asked for") && warning.contains("PrivilegeSelectOwnership");
+    assert_eq!(restored.warnings.iter().filter(told).count(), 1, "{:?}", restored.warnings);
+    roll_back(&jobs, &world, &restored).await;
+    assert_eq!(world.fake.grants("reader").await, [on("items", "Query")], "it came back with its collection");
+}
+
+#[tokio::test]
+async fn a_grant_that_is_refused_is_named_and_the_others_are_given() {
+    let world = world(Line::V2_6).await;
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    world.fake.set(|faults| faults.grant_refused = Some("Search".to_owned())).await;
+    let restored = restore_items(&jobs, &backup, &world).await;
+    let mut given = grants();
+    given.retain(|grant| grant.privilege != "Search");
+    assert_eq!(granted(&world).await, sorted(given));
+    let told = "grants that couldn't be given back: Search on default.items to role reader (";
+    assert!(restored.warnings.iter().any(|warning| warning.starts_with(told)), "{:?}", restored.warnings);
+}
+
+#[tokio::test]
+async fn a_grant_whose_answer_is_lost_is_given_once_more() {
+    let world = world(Line::V2_6).await;
+    let mut jobs = world.jobs().await;
+    jobs.settings.lease = TimeDelta::seconds(6);
+    let backup = back_up(&jobs, &world).await;
+    // Both renames, and the first grant.
+    world.fake.set(|faults| faults.unanswered = 3).await;
+    let restored = restore_items(&jobs, &backup, &world).await;
+    assert_eq!(granted(&world).await, sorted(grants()));
+    assert_eq!(restored.warnings, Vec::<String>::new());
+}

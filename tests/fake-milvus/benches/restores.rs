@@ -8,20 +8,12 @@
 #[path = "../tests/world/mod.rs"]
 mod world;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
 use milvault_fake_milvus::{ImportPace, Line, Loading};
-use milvault_jobs::{
-    ports::Deadline,
-    restore::{self, BackupSelector, CreateRestore, DamagedBackup},
-};
-use milvault_model::{Reload, RestoreMode, RestoreState};
+use milvault_model::RestoreState;
 use tokio::runtime::Builder;
-use world::{World, back_up};
+use world::{World, back_up, restore};
 
 fn main() {
     let measured = async {
@@ -65,30 +57,8 @@ async fn measure(line: Line, partitions: u32, pace: ImportPace) -> Measured {
     world.fake.set(|faults| faults.imports = Some(pace)).await;
 
     let begun = Instant::now();
-    let request = CreateRestore {
-        instance_id: world.instance.id.clone(),
-        source_instance_id: world.instance.id.clone(),
-        backup: BackupSelector::Id(backup.id.clone()),
-        selection: Vec::new(),
-        rename: BTreeMap::new(),
-        damaged: DamagedBackup::Refuse,
-        mode: RestoreMode::Replace,
-        reload: Reload::AsBefore,
-        keep_previous_hours: 24,
-        idempotency: None,
-    };
-    let accepted = restore::create(&jobs, request).await.unwrap();
-    loop {
-        // As long as a function may work.
-        let deadline = Deadline::at(Utc::now() + TimeDelta::minutes(14));
-        restore::run(&jobs, &world.instance.id, &accepted.id, deadline).await.unwrap();
-        let found = jobs.ports.catalog.restore(&world.instance.id, &accepted.id).await.unwrap().unwrap().value;
-        match found.state {
-            RestoreState::Pending | RestoreState::Running(_) => {}
-            RestoreState::Completed { .. } => break,
-            state => panic!("{state:?}"),
-        }
-    }
+    let restored = restore(&jobs, &backup, &world.instance).await;
+    assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
     let took = begun.elapsed();
     assert_eq!(world.fake.rows("items").await, then);
     let rounds = partitions.div_ceil(u32::try_from(pace.side_by_side).unwrap());

@@ -13,11 +13,11 @@ use chrono::{TimeDelta, Utc};
 use futures::future::join_all;
 use milvault_fake_milvus::{Change, DeleteFrom, FakeMilvus, ImportPace, Line, Loading};
 use milvault_jobs::{
-    Error, deletion,
+    Error, Jobs, deletion,
     ports::{Deadline, ImportTasks, Objects},
     restore,
 };
-use milvault_model::{BackupState, FailureCode, Restore, RestoreState};
+use milvault_model::{Backup, BackupState, FailureCode, Instance, Restore, RestoreState};
 use tracing_subscriber::fmt::MakeWriter;
 use world::{World, back_up, drive, name, register, request, restore};
 

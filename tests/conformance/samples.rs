@@ -242,7 +242,7 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
 pub(super) fn collection_stages() -> Vec<CollectionStage> {
     let import = |state| {
         let at_work = vec![ImportJob { group: u32::MAX, state }];
-        Imports { completed: vec![i64::MIN, i64::MAX], rows: u64::MAX, begun: u32::MAX, at_work }
+        Imports { completed: vec![i64::MIN, i64::MAX], rows: u64::MAX, at_work }
     };
     let grant = |name: &str| {
         let [role, database, object, name, privilege] =
@@ -263,6 +263,7 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
         CollectionStage::Waiting,
         CollectionStage::Built { id: None, imports: Imports::default() },
         CollectionStage::Built { id: Some(i64::MAX), imports: import(ImportState::Starting) },
+        CollectionStage::Built { id: Some(i64::MAX), imports: import(ImportState::Failed) },
         CollectionStage::Built {
             id: Some(i64::MAX),
             imports: import(ImportState::Refused { since: DateTime::UNIX_EPOCH }),

@@ -44,6 +44,8 @@ pub struct Faults {
     pub garbage: Option<Garbage>,
     /// Every import fails, for this reason.
     pub imports_fail: Option<String>,
+    /// The next import into this partition fails.
+    pub import_fails_once: Option<String>,
     /// No index is made on this field.
     pub index_refused: Option<String>,
     /// How fast it imports; `None`: each job is over when it has been asked about a few times.

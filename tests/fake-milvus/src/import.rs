@@ -112,7 +112,9 @@ impl State {
         if partition < 0 {
             return Err(format!("there is no partition {}", request.partition_name));
         }
-        let read = match self.faults.imports_fail.clone() {
+        let is_it = |partition: &mut String| *partition == request.partition_name;
+        let once = self.faults.import_fails_once.take_if(is_it).map(|_| "as it happens".to_owned());
+        let read = match once.or_else(|| self.faults.imports_fail.clone()) {
             None => self.read(&request.files, &Options::of(&request.options)).await,
             Some(reason) => Err(reason),
         };

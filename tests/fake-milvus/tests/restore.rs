@@ -405,3 +405,30 @@ async fn an_index_that_cannot_be_made_again_is_a_warning_and_a_made_up_name_is_m
     }
     assert_eq!(fake.indexes("items").await, ["meta/a/b"]);
 }
+
+#[tokio::test]
+async fn an_import_that_fails_before_its_worker_ends_is_not_forgotten_by_the_next_one() {
+    let world = World::of(Line::V2_5_27).await;
+    let fake = &world.fake;
+    // Not loaded, so that its rows aren't counted: nothing but the imports tells how many there must be.
+    fake.add_collection("items", &["first", "second"], Loading::Released).await;
+    for partition in ["first", "second"] {
+        fake.insert("items", partition, 5).await;
+    }
+    fake.seal("items").await;
+    let jobs = world.jobs().await;
+    let then = fake.rows("items").await.unwrap();
+    let backup = back_up(&jobs, &world).await;
+    // The first job has failed when the second is at work, for longer than a worker has left.
+    let pace = ImportPace { job: Duration::from_secs(2), side_by_side: 1, most: 10 };
+    fake.set(|faults| {
+        faults.imports = Some(pace);
+        faults.import_fails_once = Some("first".to_owned());
+    })
+    .await;
+
+    let (restored, _) = restore_in_slices(&jobs, &backup, &world.instance).await;
+    completed(Line::V2_5_27, &restored);
+    assert_eq!(fake.rows("items").await.unwrap(), then);
+    assert_eq!(fake.imports().await.0, 4, "both once more");
+}

@@ -381,10 +381,15 @@ pub struct Imports {
     pub completed: Vec<i64>,
     /// Rows of these, deleted ones not counted.
     pub rows: u64,
-    /// For how many groups, from the first on, a job was to be begun.
-    pub begun: u32,
-    /// Those of them whose jobs aren't completed.
+    /// The groups whose jobs were to be begun, and aren't completed.
     pub at_work: Vec<ImportJob>,
+}
+
+impl Imports {
+    /// For how many groups, from the first on, a job was to be begun.
+    pub fn begun(&self) -> usize {
+        self.completed.len() + self.at_work.len()
+    }
 }
 
 /// The import of a group of segments.
@@ -417,6 +422,9 @@ pub enum ImportState {
         /// When that was.
         since: Time,
     },
+    /// It failed, or whether it began isn't known: the collection is built again once none of its jobs is at work. What
+    /// has failed stays here until then, so that no worker takes the rest for all of it.
+    Failed,
 }
 
 /// What a swap replaces and puts in place. Collections are known by their ids: names are what changes.

@@ -127,7 +127,8 @@ pub(super) struct Importing<'s, 'a> {
     imports: Imports,
     /// Of the groups that are imported now.
     turns: BTreeMap<u32, SemaphorePermit<'s>>,
-    failed: Option<String>,
+    /// Why one has failed, if this worker saw it.
+    reason: Option<String>,
     saved_at: Time,
     /// When the server had no room for another job.
     refused_at: Option<Time>,
@@ -136,7 +137,7 @@ pub(super) struct Importing<'s, 'a> {
 impl<'s, 'a> Importing<'s, 'a> {
     pub(super) fn new(shared: &'s Shared<'a>, line: &'s mut CollectionRestore, id: i64, imports: Imports) -> Self {
         let (turns, saved_at) = (BTreeMap::new(), shared.jobs.ports.clock.now());
-        Self { shared, line, id, imports, turns, failed: None, saved_at, refused_at: None }
+        Self { shared, line, id, imports, turns, reason: None, saved_at, refused_at: None }
     }
 
     /// Imports what isn't imported yet.
@@ -146,35 +147,43 @@ impl<'s, 'a> Importing<'s, 'a> {
         let (shared, what) = (self.shared, format!("the import into {}", self.line.target));
         shared
             .wait_until(&what, async || {
-                if self.failed.is_none() {
+                if !self.has_failed() {
                     self.begin(&groups, capture).await?;
                 }
                 self.look().await?;
-                let are_begun = self.imports.begun as usize >= groups.len();
-                // Its limits are here: to the job, a server that answers is at work.
-                Ok(self.wait(are_begun || self.failed.is_some()))
+                let is_all_begun = self.has_failed() || self.imports.begun() >= groups.len();
+                Ok(if is_all_begun { self.wait() } else { self.at_work() })
             })
             .await?;
-        Ok(self.failed.map_or(Ended::Whole { rows: self.imports.rows }, Ended::Failed))
+        Ok(match self.has_failed() {
+            false => Ended::Whole { rows: self.imports.rows },
+            true => Ended::Failed(self.reason.unwrap_or_else(|| "one of its jobs failed".to_owned())),
+        })
     }
 
     /// Waits until no job is at work any more, however they end.
     pub(super) async fn end(mut self) -> Step {
         self.find_unrecorded().await?;
-        self.imports.at_work.retain(|job| matches!(job.state, ImportState::Started { .. }));
+        self.begin_no_more();
         let (shared, what) = (self.shared, format!("the import into {}", self.line.target));
         let ended = shared.wait_until(&what, async || {
             self.look().await?;
-            Ok(self.wait(true))
+            Ok(self.wait())
         });
         ended.await
     }
 
-    fn wait(&self, are_begun: bool) -> Wait {
-        match are_begun && self.imports.at_work.is_empty() {
+    /// Whether no job is at work any more.
+    fn wait(&self) -> Wait {
+        match self.imports.at_work.iter().all(|job| job.state == ImportState::Failed) {
             true => Wait::Over,
-            false => Wait::Further(self.now().timestamp_millis().cast_unsigned()),
+            false => self.at_work(),
         }
+    }
+
+    /// The limits of jobs are here: to the restore, a server that answers is at work.
+    fn at_work(&self) -> Wait {
+        Wait::Further(self.now().timestamp_millis().cast_unsigned())
     }
 
     fn now(&self) -> Time {
@@ -187,36 +196,50 @@ impl<'s, 'a> Importing<'s, 'a> {
         Ok(self.shared.save(self.line).await?)
     }
 
-    fn fail(&mut self, reason: String) {
-        self.failed.get_or_insert(reason);
-        self.imports.at_work.retain(|job| matches!(job.state, ImportState::Started { .. }));
+    fn has_failed(&self) -> bool {
+        self.imports.at_work.iter().any(|job| job.state == ImportState::Failed)
+    }
+
+    /// A group isn't imported: nothing more is begun.
+    fn fail(&mut self, group: u32, reason: String) {
+        self.turns.remove(&group);
+        self.set(group, ImportState::Failed);
+        self.reason.get_or_insert(reason);
+        self.begin_no_more();
+    }
+
+    fn begin_no_more(&mut self) {
+        let is_begun = |job: &ImportJob| matches!(job.state, ImportState::Started { .. });
+        self.imports.at_work.iter_mut().filter(|job| !is_begun(job)).for_each(|job| job.state = ImportState::Failed);
     }
 
     /// Finds the jobs that a worker asked for and died before it wrote them down.
     async fn find_unrecorded(&mut self) -> Step {
-        let is_starting = |job: &&mut ImportJob| job.state == ImportState::Starting;
-        let count = self.imports.at_work.iter_mut().filter(is_starting).count();
-        if count == 0 {
+        let starting = self.imports.at_work.iter().filter(|job| job.state == ImportState::Starting);
+        let starting: Vec<u32> = starting.map(|job| job.group).collect();
+        if starting.is_empty() {
             return Ok(());
         }
-        let known = |task: &i64| {
-            let is_it =
-                |job: &ImportJob| matches!(job.state, ImportState::Started { task: at_work, .. } if at_work == *task);
-            self.imports.completed.contains(task) || self.imports.at_work.iter().any(is_it)
-        };
         let mut found = unrecorded(self.shared, &self.shared.rebuilt(self.line)).await?.unwrap_or_default();
-        found.retain(|task| !known(task));
-        let (since, are_found) = (self.now(), found.len() >= count);
+        let is_at_work =
+            |job: &ImportJob, task| matches!(job.state, ImportState::Started { task: of, .. } if of == task);
+        found.retain(|task| {
+            !self.imports.completed.contains(task) && !self.imports.at_work.iter().any(|job| is_at_work(job, *task))
+        });
         // Which of them is of which group doesn't matter: all have to be completed.
-        for (job, task) in self.imports.at_work.iter_mut().filter(is_starting).zip(found) {
-            job.state = ImportState::Started { task, progress: None, since };
+        let (mut found, since) = (found.into_iter(), self.now());
+        for group in starting {
+            match found.next() {
+                Some(task) => self.set(group, ImportState::Started { task, progress: None, since }),
+                // Perhaps it never began; perhaps its rows are there, and the server has forgotten it. The others are
+                // waited for.
+                None => {
+                    self.fail(group, "whether it began isn't known".to_owned());
+                    break;
+                }
+            }
         }
-        if are_found {
-            return self.save().await;
-        }
-        // Perhaps it never began; perhaps its rows are there, and the server has forgotten it. The others are waited for.
-        self.fail("whether it began isn't known".to_owned());
-        Ok(())
+        self.save().await
     }
 
     /// Begins as many jobs as there is room for.
@@ -259,7 +282,8 @@ impl<'s, 'a> Importing<'s, 'a> {
         let mut is_idle = !self.imports.at_work.iter().any(|job| !is_refused(&job));
         let refused: Vec<u32> = self.imports.at_work.iter().filter(is_refused).map(|job| job.group).collect();
         let mut taken = Vec::new();
-        for number in refused.into_iter().chain(self.imports.begun..).take(BATCH) {
+        let fresh = u32::try_from(self.imports.begun()).unwrap_or(u32::MAX)..;
+        for number in refused.into_iter().chain(fresh).take(BATCH) {
             let Some(group) = groups.get(number as usize) else { break };
             let turn = match is_idle {
                 // Until then there is nothing to look after.
@@ -277,10 +301,7 @@ impl<'s, 'a> Importing<'s, 'a> {
     fn set(&mut self, group: u32, state: ImportState) {
         match self.imports.at_work.iter_mut().find(|job| job.group == group) {
             Some(job) => job.state = state,
-            None => {
-                self.imports.at_work.push(ImportJob { group, state });
-                self.imports.begun = self.imports.begun.max(group + 1);
-            }
+            None => self.imports.at_work.push(ImportJob { group, state }),
         }
     }
 
@@ -291,7 +312,7 @@ impl<'s, 'a> Importing<'s, 'a> {
         let before = self.imports.at_work.iter().find(|job| job.group == group).map(|job| job.state);
         let since = if let Some(ImportState::Refused { since }) = before { since } else { now };
         if now - since > TURN {
-            return self.fail(reason);
+            return self.fail(group, reason);
         }
         self.set(group, ImportState::Refused { since });
     }
@@ -300,7 +321,7 @@ impl<'s, 'a> Importing<'s, 'a> {
     async fn look(&mut self) -> Step {
         let started = self.imports.at_work.iter().filter_map(|job| match job.state {
             ImportState::Started { task, .. } => Some((job.group, task)),
-            ImportState::Starting | ImportState::Refused { .. } => None,
+            ImportState::Starting | ImportState::Refused { .. } | ImportState::Failed => None,
         });
         let shared = self.shared;
         let asked = started.map(|(group, task)| async move { (group, task, shared.milvus.import_status(task).await) });
@@ -311,14 +332,14 @@ impl<'s, 'a> Importing<'s, 'a> {
                 Ok(ImportStatus::Completed { rows }) => {
                     self.imports.completed.push(task);
                     self.imports.rows += rows;
-                    self.remove(group);
+                    self.turns.remove(&group);
+                    self.imports.at_work.retain(|job| job.group != group);
                     shared.imported(1, rows);
                     has_ended = true;
                 }
                 // The server no longer knows the job.
                 Ok(ImportStatus::Failed(reason)) | Err(MilvusError::Refused(reason)) => {
-                    self.remove(group);
-                    self.fail(reason);
+                    self.fail(group, reason);
                     has_ended = true;
                 }
                 Ok(ImportStatus::Running { progress }) => has_moved |= self.is_seen(group, Some(progress), now),
@@ -336,12 +357,7 @@ impl<'s, 'a> Importing<'s, 'a> {
         halted.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    fn remove(&mut self, group: u32) {
-        self.turns.remove(&group);
-        self.imports.at_work.retain(|job| job.group != group);
-    }
-
-    /// A job is seen to be this far; whether that is further than before. One that has started and gets no further for the
+    /// A job is seen to be this far; whether that tells something new. One that has started and gets no further for the
     /// limit counts as failed: a server that was restarted forgets the work, but not the job (seen on 2.3.5, which leaves
     /// it "Started").
     fn is_seen(&mut self, group: u32, seen: Option<u64>, now: Time) -> bool {
@@ -353,8 +369,8 @@ impl<'s, 'a> Importing<'s, 'a> {
         }
         let patience = if seen.is_some() { self.shared.jobs.settings.import_stall } else { TURN };
         if now - since > patience {
-            self.remove(group);
-            self.fail(format!("no progress for {} s", patience.num_seconds()));
+            self.fail(group, format!("no progress for {} s", patience.num_seconds()));
+            return true;
         }
         false
     }

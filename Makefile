@@ -45,9 +45,10 @@ lint: ## formatting, clippy with warnings denied, dependencies, the templates
 	target/local/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation \
 		-f infra/template.yaml -f infra/snapshot-bucket.yaml
 
-bench: ## speed and memory of backups on a model of S3, beside rclone and s5cmd; size and start of each function
+bench: ## backups on a model of S3, beside rclone and s5cmd; restores of many partitions (16 minutes); size and start of each function
 	@$(MAKE) --no-print-directory bootstrap WITH=bench
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo bench -q -p milvault-bench --bench backup
+	@cargo bench --profile dev -q -p milvault-fake-milvus --bench restores
 	@$(RUN) tests/bench/functions.py
 
 client: ## build the command-line client: target/release/examples/milvault

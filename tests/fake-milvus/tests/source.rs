@@ -3,18 +3,15 @@
 
 mod world;
 
-use std::collections::BTreeMap;
-
-use chrono::TimeDelta;
 use milvault_fake_milvus::{Line, Loading};
 use milvault_jobs::{
     Error, Jobs,
     backup::{self, CreateBackup, SourceData, find_data},
-    ports::{Deadline, Objects, ObjectsError},
-    restore::{self, BackupSelector, CreateRestore, DamagedBackup},
+    ports::{Objects, ObjectsError},
+    restore::{self, CreateRestore},
 };
-use milvault_model::{Backup, BackupKind, BackupState, Instance, Reload, RestoreMode, RestoreState, Storage};
-use world::{ROOT, World, back_up, flush, name};
+use milvault_model::{Backup, BackupKind, BackupState, Instance, RestoreState, Storage};
+use world::{ROOT, World, back_up, drive, flush, name, request};
 
 /// The instance as if it had been registered with this storage.
 fn registered(world: &World, bucket: &str, root: &str) -> Instance {
@@ -152,29 +149,10 @@ async fn a_server_with_any_root_path_is_backed_up_and_restored() {
             assert!(matches!(backup.state, BackupState::Available(_)), "{line:?}, {root:?}: {:?}", backup.state);
             world.fake.insert("items", "_default", 7).await;
 
-            let request = CreateRestore {
-                instance_id: world.instance.id.clone(),
-                source_instance_id: world.instance.id.clone(),
-                backup: BackupSelector::Id(backup.id.clone()),
-                selection: Vec::new(),
-                rename: BTreeMap::new(),
-                damaged: DamagedBackup::Refuse,
-                mode: RestoreMode::Replace,
-                reload: Reload::AsBefore,
-                keep_previous_hours: 0,
-                idempotency: None,
-            };
+            let request = CreateRestore { keep_previous_hours: 0, ..request(&backup, &world.instance) };
             let accepted = restore::create(&jobs, request).await.unwrap();
-            loop {
-                let deadline = Deadline::at(jobs.ports.clock.now() + TimeDelta::minutes(5));
-                restore::run(&jobs, &world.instance.id, &accepted.id, deadline).await.unwrap();
-                let found = jobs.ports.catalog.restore(&world.instance.id, &accepted.id).await.unwrap().unwrap().value;
-                match found.state {
-                    RestoreState::Pending | RestoreState::Running(_) => {}
-                    RestoreState::Completed { .. } => break,
-                    state => panic!("{line:?}, {root:?}: {state:?}"),
-                }
-            }
+            let state = drive(&jobs, &world.instance, &accepted.id).await.state;
+            assert!(matches!(state, RestoreState::Completed { .. }), "{line:?}, {root:?}: {state:?}");
             assert_eq!(world.fake.rows("items").await, rows, "{line:?}, {root:?}");
             let staged = world.objects.list(&world.data, "milvault-staging/", None).await.unwrap();
             assert!(staged.objects.is_empty(), "{line:?}, {root:?}");

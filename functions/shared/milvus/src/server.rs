@@ -319,7 +319,7 @@ impl Server {
         if name == ROOT {
             user.root = match self.roles_of(None).await {
                 Ok(_) => RootCheck::PassesUnchecked,
-                Err(MilvusError::Forbidden(_) | MilvusError::Refused(_)) => RootCheck::Checked,
+                Err(error) if error.is_refusal() => RootCheck::Checked,
                 Err(error) => return Err(error),
             };
         }

@@ -135,13 +135,11 @@ impl Progress {
     /// Whole percent, rounded down, so that 100 means done.
     pub fn percent(&self) -> u8 {
         let share = |done: u64, total: u64| u128::from(done.min(total)) * 100 / u128::from(total.max(1));
-        let percent = match (self.bytes_total, self.objects_total) {
-            _ if self.imports.is_some_and(|imports| imports.jobs_total > 0) => {
-                self.imports.map_or(0, |imports| share(imports.jobs_done, imports.jobs_total))
-            }
-            (0, 0) => 0,
-            (0, objects) => share(self.objects_done, objects),
-            (bytes, _) => share(self.bytes_done, bytes),
+        let percent = match (self.imports, self.bytes_total, self.objects_total) {
+            (Some(imports), ..) if imports.jobs_total > 0 => share(imports.jobs_done, imports.jobs_total),
+            (_, 0, 0) => 0,
+            (_, 0, objects) => share(self.objects_done, objects),
+            (_, bytes, _) => share(self.bytes_done, bytes),
         };
         u8::try_from(percent).unwrap_or(100)
     }

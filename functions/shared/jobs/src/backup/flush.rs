@@ -37,7 +37,7 @@ const FLUSHES_IN_FLIGHT: usize = 8;
 /// How often collections that were made while the backup ran are added to it.
 pub(super) const ADDITIONS: u32 = 1;
 
-/// With a name that goes from one collection to another, before the collections that had it are left out.
+/// For how long a name is followed that goes from one collection to another. Then the collections that had it are left out.
 const NAMES: Patience = Patience { rounds: 5, lasts: TimeDelta::seconds(300) };
 
 /// The most collections that a message names.
@@ -362,7 +362,7 @@ impl Changes {
                 })),
             }
         }
-        // One that has come to rest begins anew if it moves again.
+        // A name that was found in its place this time is counted from the beginning if it moves later.
         restless.retain(|restless| moved.contains(&restless.what));
         changes.restless = restless;
         Ok(changes)

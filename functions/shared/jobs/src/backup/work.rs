@@ -173,7 +173,7 @@ impl<'a> Work<'a> {
         self.enter_round(BackupPhase::Plan(planning), reason).await
     }
 
-    /// With what isn't there any more when it is to be copied.
+    /// For how long files are tried again that are gone when they are to be copied.
     fn patience(&self) -> Patience {
         Patience { rounds: FEWEST_ROUNDS, lasts: self.jobs.settings.stall * 2 }
     }

@@ -213,6 +213,13 @@ pub enum MilvusError {
     Refused(String),
 }
 
+impl MilvusError {
+    /// Whether the server won't do it, or not for this user: trying again is of no use.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Forbidden(_))
+    }
+}
+
 /// Connects to registered instances.
 #[async_trait]
 pub trait Connector: Send + Sync {

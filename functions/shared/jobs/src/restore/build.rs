@@ -32,7 +32,7 @@ async fn make_empty_databases(work: &mut Work<'_>) -> Step {
     for database in shared.databases().await?.iter().filter(|database| is_empty(&database.name)) {
         match shared.milvus.ensure_database(&database.name, &database.properties).await {
             // Nobody has to go without the collections for it.
-            Err(error @ (MilvusError::Refused(_) | MilvusError::Forbidden(_))) => {
+            Err(error) if error.is_refusal() => {
                 shared
                     .warn(format!("database {}, which has no collections, isn't brought back: {error}", database.name));
             }

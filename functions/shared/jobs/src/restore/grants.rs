@@ -11,7 +11,7 @@ use super::{
     swap::id_of,
     work::{Shared, Work},
 };
-use crate::{ports::MilvusError, slice::Step};
+use crate::slice::Step;
 
 /// What could be found out.
 #[derive(Debug, Default)]
@@ -28,15 +28,10 @@ impl Known {
     }
 }
 
-/// Whether it costs no more than the grants that it is about.
-fn is_refusal(error: &MilvusError) -> bool {
-    matches!(error, MilvusError::Refused(_) | MilvusError::Forbidden(_))
-}
-
 /// Every role's grants in a database, or in any (`*`). What can't be asked for is told.
 pub(super) async fn known(shared: &Shared<'_>, database: &str) -> Step<Known> {
     let roles = match shared.milvus.roles().await {
-        Err(error) if is_refusal(&error) => {
+        Err(error) if error.is_refusal() => {
             shared.warn(format!(
                 "what roles are granted can't be asked for, and isn't given back where the server takes it from a \
                  collection that is renamed (Milvus 2.6.12 and newer): {error}"
@@ -48,7 +43,7 @@ pub(super) async fn known(shared: &Shared<'_>, database: &str) -> Step<Known> {
     let mut known = Known::default();
     for role in roles {
         match shared.milvus.grants(&role, database).await {
-            Err(error) if is_refusal(&error) => {
+            Err(error) if error.is_refusal() => {
                 shared.warn(format!("what role {role} is granted can't be asked for: {error}"));
             }
             grants => {
@@ -64,7 +59,7 @@ pub(super) async fn known(shared: &Shared<'_>, database: &str) -> Step<Known> {
 pub(super) async fn captured(work: &mut Work<'_>) -> Step<Vec<Grant>> {
     let Some(captured) = work.manifest().await?.access_control else { return Ok(Vec::new()) };
     match work.milvus().await?.captured_grants(&captured) {
-        Err(error) if is_refusal(&error) => {
+        Err(error) if error.is_refusal() => {
             work.warn(format!("grants of the backup are not brought back: {error}"));
             Ok(Vec::new())
         }
@@ -95,7 +90,7 @@ pub(super) async fn give<'a>(
     let (mut given, mut failed) = (Vec::new(), Vec::new());
     for grant in lacking {
         match shared.milvus.grant(grant).await {
-            Err(error) if is_refusal(&error) => failed.push(format!("{grant} ({error})")),
+            Err(error) if error.is_refusal() => failed.push(format!("{grant} ({error})")),
             result => {
                 shared.sure(result)?;
                 given.push(grant);

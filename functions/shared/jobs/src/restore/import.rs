@@ -85,7 +85,9 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
             }
             Ended::Failed(_) => {
                 if let CollectionStage::Built { imports, .. } = &line.stage {
-                    shared.import_again(imports);
+                    let mut imported = shared.imported();
+                    imported.jobs_done -= imports.completed.len() as u64;
+                    imported.rows_done -= imports.rows;
                 }
                 // From the beginning, so that no row is loaded twice. The server's reason may quote rows: it is for the
                 // restore's caller, who sees it if this goes on, and not for whoever reads logs.
@@ -334,7 +336,9 @@ impl<'s, 'a> Importing<'s, 'a> {
                     self.imports.rows += rows;
                     self.turns.remove(&group);
                     self.imports.at_work.retain(|job| job.group != group);
-                    shared.imported(1, rows);
+                    let mut imported = shared.imported();
+                    imported.jobs_done += 1;
+                    imported.rows_done += rows;
                     has_ended = true;
                 }
                 // The server no longer knows the job.

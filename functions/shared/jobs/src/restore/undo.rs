@@ -168,7 +168,5 @@ async fn prepare_line(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     if !is_there(shared.milvus.as_ref(), &previous, live_id).await? {
         return Ok(());
     }
-    shared.sure(shared.milvus.load(&previous, &swap.live_loaded).await)?;
-    let what = format!("loading {previous}");
-    shared.wait_until(&what, async || Ok(shared.milvus.loading(&previous).await?.into())).await
+    shared.load(&previous, &swap.live_loaded, &previous).await
 }

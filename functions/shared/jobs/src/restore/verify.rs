@@ -127,20 +127,16 @@ enum Countable {
 
 /// Loads all of a collection, if it can be.
 async fn load(shared: &Shared<'_>, line: &CollectionRestore, capture: &CollectionCapture) -> Step<Countable> {
-    let (milvus, name) = (&shared.milvus, &shared.rebuilt(line));
+    let name = &shared.rebuilt(line);
     let may_fail = capture.loaded == Loaded::No || !line.lost_indexes.is_empty();
-    let loading = async || {
-        shared.sure(milvus.load(name, &Loaded::Whole { replicas: replicas(&capture.loaded) }).await)?;
-        let what = format!("loading {name}");
-        shared.wait_until(&what, async || Ok(milvus.loading(name).await?.into())).await
-    };
-    match loading().await {
+    let whole = Loaded::Whole { replicas: replicas(&capture.loaded) };
+    match shared.load(name, &whole, name).await {
         Ok(()) => Ok(Countable::Yes),
         // A collection that lacks an index can't be loaded, and one that wasn't may be too large for the server, which
         // says so at once or while it loads.
         Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) if may_fail => {
             tracing::info!(reason, collection = %name, "counted by its imports: it can't be loaded");
-            shared.sure(milvus.release(name).await)?;
+            shared.sure(shared.milvus.release(name).await)?;
             Ok(Countable::No)
         }
         Err(halt) => Err(halt),
@@ -176,12 +172,7 @@ async fn load_as_wanted(shared: &Shared<'_>, line: &CollectionRestore) -> Step {
     if *wanted == Loaded::No {
         return Ok(());
     }
-    let loading = async || {
-        shared.sure(shared.milvus.load(&name, wanted).await)?;
-        let what = format!("loading {}", line.target);
-        shared.wait_until(&what, async || Ok(shared.milvus.loading(&name).await?.into())).await
-    };
-    match loading().await {
+    match shared.load(&name, wanted, &line.target).await {
         Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) if !line.lost_indexes.is_empty() => {
             tracing::info!(reason, collection = %line.target, "it stays released: it lacks an index");
             shared.sure(shared.milvus.release(&name).await)

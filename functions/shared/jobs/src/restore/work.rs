@@ -1,19 +1,19 @@
 //! A worker's view of the restore that it works on: its record, its ledger, and its checkpoints.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use chrono::TimeDelta;
 use futures::{
-    Stream, StreamExt,
+    StreamExt,
     future::{Either, select},
     stream,
 };
 use milvault_model::{
     CollectionCapture, CollectionName, CollectionRestore, DatabaseCapture, Ending, Failure, FailureCode,
-    ImportProgress, Imports, Instance, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState,
+    ImportProgress, Instance, Loaded, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState,
     Time, previous_name, rebuilt_name,
 };
 
@@ -293,9 +293,22 @@ impl<'a> Work<'a> {
                 })
                 .buffer_unordered(at_once.collections());
             let mut halt = None;
-            while let Some(result) = self.next_result(&shared, &mut results, &mut shown_at).await? {
-                match result {
-                    Ok(()) => self.run.progress.objects_done += 1,
+            loop {
+                let pause = shared.jobs.ports.clock.sleep(SHOW_PROGRESS.to_std().unwrap_or_default());
+                let next = match select(results.next(), pause).await {
+                    Either::Left((Some(next), _)) => next,
+                    Either::Left((None, _)) => break,
+                    // Jobs of imports end meanwhile.
+                    Either::Right(_) => {
+                        self.show_progress(&shared, &mut shown_at).await?;
+                        continue;
+                    }
+                };
+                match next {
+                    Ok(()) => {
+                        self.run.progress.objects_done += 1;
+                        self.show_progress(&shared, &mut shown_at).await?;
+                    }
                     Err(Halt::Fatal(failure)) => {
                         failed.push(failure);
                         if at_once == AtOnce::OneUntilFailure {
@@ -326,32 +339,18 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The next result; while it is waited for, and if it is time for that, shows how far the imports are.
-    async fn next_result<T>(
-        &mut self,
-        shared: &Shared<'_>,
-        results: &mut (impl Stream<Item = T> + Unpin),
-        shown_at: &mut Time,
-    ) -> Result<Option<T>, Error> {
-        let clock = &self.jobs.ports.clock;
-        loop {
-            let pause = clock.sleep(SHOW_PROGRESS.to_std().unwrap_or_default());
-            let next = match select(results.next(), pause).await {
-                Either::Left((next, _)) => Some(next),
-                Either::Right(_) => None,
-            };
-            let imports = self.run.progress.imports.map(|_| shared.imports_so_far());
-            let has_moved = next.as_ref().is_some_and(Option::is_some) || imports != self.run.progress.imports;
-            let now = clock.now();
-            if has_moved && now - *shown_at > SHOW_PROGRESS {
-                *shown_at = now;
-                self.run.progress.imports = imports;
-                self.save().await?;
-            }
-            if let Some(next) = next {
-                return Ok(next);
-            }
+    /// Writes down how far it is, if that is something new and was last done a while ago.
+    async fn show_progress(&mut self, shared: &Shared<'_>, shown_at: &mut Time) -> Result<(), Error> {
+        let imports = self.run.progress.imports.map(|_| *shared.imported());
+        let progress = Progress { imports, ..self.run.progress };
+        let now = self.jobs.ports.clock.now();
+        let is_shown = matches!(&self.restore.state, RestoreState::Running(run) if run.progress == progress);
+        if is_shown || now - *shown_at <= SHOW_PROGRESS {
+            return Ok(());
         }
+        *shown_at = now;
+        self.run.progress = progress;
+        self.save().await
     }
 
     /// Takes over what the user should know.
@@ -495,22 +494,16 @@ impl Shared<'_> {
         u32::try_from(segments.min(self.jobs.settings.imports_in_flight)).unwrap_or_default()
     }
 
-    /// Import jobs are completed.
-    pub(crate) fn imported(&self, jobs: u64, rows: u64) {
-        let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
-        imported.jobs_done += jobs;
-        imported.rows_done += rows;
+    /// How far the imports are.
+    pub(crate) fn imported(&self) -> MutexGuard<'_, ImportProgress> {
+        self.imported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A collection's imports begin anew.
-    pub(crate) fn import_again(&self, imports: &Imports) {
-        let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
-        imported.jobs_done -= imports.completed.len() as u64;
-        imported.rows_done -= imports.rows;
-    }
-
-    fn imports_so_far(&self) -> ImportProgress {
-        *self.imported.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Loads a collection, and waits until it is loaded; `shown` is what people call it.
+    pub(crate) async fn load(&self, name: &CollectionName, how: &Loaded, shown: &CollectionName) -> Step {
+        self.sure(self.milvus.load(name, how).await)?;
+        let what = format!("loading {shown}");
+        self.wait_until(&what, async || Ok(self.milvus.loading(name).await?.into())).await
     }
 
     /// Asks `condition` again and again until it holds; a request to stop, or the stall limit, ends that.

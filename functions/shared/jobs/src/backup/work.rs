@@ -186,7 +186,8 @@ impl<'a> Work<'a> {
         let rounds = self.run.replans.saturating_sub(1).min(6);
         let until = match rounds {
             0 => return Ok(()),
-            rounds => self.run.advanced_at + FIRST_PAUSE * (1 << (rounds - 1)),
+            // No pause takes so much of the patience that it alone decides how long that lasts.
+            rounds => self.run.advanced_at + (FIRST_PAUSE * (1 << (rounds - 1))).min(self.patience().lasts / 10),
         };
         let clock = &self.jobs.ports.clock;
         let wait = (until - clock.now()).to_std().unwrap_or_default();

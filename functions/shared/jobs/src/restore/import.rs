@@ -131,15 +131,17 @@ pub(super) struct Importing<'s, 'a> {
     turns: BTreeMap<u32, SemaphorePermit<'s>>,
     /// Why one has failed, if this worker saw it.
     reason: Option<String>,
-    saved_at: Time,
+    /// When this worker last wrote down where the jobs stand, and whether one got further since.
+    saved_at: Option<Time>,
+    has_moved: bool,
     /// When the server had no room for another job.
     refused_at: Option<Time>,
 }
 
 impl<'s, 'a> Importing<'s, 'a> {
     pub(super) fn new(shared: &'s Shared<'a>, line: &'s mut CollectionRestore, id: i64, imports: Imports) -> Self {
-        let (turns, saved_at) = (BTreeMap::new(), shared.jobs.ports.clock.now());
-        Self { shared, line, id, imports, turns, reason: None, saved_at, refused_at: None }
+        let turns = BTreeMap::new();
+        Self { shared, line, id, imports, turns, reason: None, saved_at: None, has_moved: false, refused_at: None }
     }
 
     /// Imports what isn't imported yet.
@@ -194,7 +196,7 @@ impl<'s, 'a> Importing<'s, 'a> {
 
     async fn save(&mut self) -> Step {
         self.line.stage = CollectionStage::Built { id: Some(self.id), imports: self.imports.clone() };
-        self.saved_at = self.now();
+        (self.saved_at, self.has_moved) = (Some(self.now()), false);
         Ok(self.shared.save(self.line).await?)
     }
 
@@ -328,7 +330,7 @@ impl<'s, 'a> Importing<'s, 'a> {
         let shared = self.shared;
         let asked = started.map(|(group, task)| async move { (group, task, shared.milvus.import_status(task).await) });
         let answers: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffer_unordered(QUESTIONS).collect().await;
-        let (now, mut has_ended, mut has_moved, mut halted) = (self.now(), false, false, None);
+        let (now, mut has_ended, mut halted) = (self.now(), false, None);
         for (group, task, status) in answers {
             match status {
                 Ok(ImportStatus::Completed { rows }) => {
@@ -346,37 +348,35 @@ impl<'s, 'a> Importing<'s, 'a> {
                     self.fail(group, reason);
                     has_ended = true;
                 }
-                Ok(ImportStatus::Running { progress }) => has_moved |= self.is_seen(group, Some(progress), now),
-                Ok(ImportStatus::Waiting) => has_moved |= self.is_seen(group, None, now),
+                Ok(ImportStatus::Running { progress }) => self.see(group, Some(progress), now),
+                Ok(ImportStatus::Waiting) => self.see(group, None, now),
                 Err(error) => halted = Some(error),
             }
         }
         if has_ended {
             self.refused_at = None;
         }
-        // Durable: slices may be shorter than the limits.
-        if has_ended || (has_moved && now - self.saved_at > SAVE_PROGRESS) {
+        // Durable, the first at once: slices may be shorter than the limits, and than this.
+        let is_due = self.saved_at.is_none_or(|at| now - at > SAVE_PROGRESS);
+        if has_ended || (self.has_moved && is_due) {
             self.save().await?;
         }
         halted.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// A job is seen to be this far; whether that tells something new. One that has started and gets no further for the
-    /// limit counts as failed: a server that was restarted forgets the work, but not the job (seen on 2.3.5, which leaves
-    /// it "Started").
-    fn is_seen(&mut self, group: u32, seen: Option<u64>, now: Time) -> bool {
-        let Some(job) = self.imports.at_work.iter_mut().find(|job| job.group == group) else { return false };
-        let ImportState::Started { task, progress, since } = job.state else { return false };
+    /// A job is seen to be this far. One that has started and gets no further for the limit counts as failed: a server that
+    /// was restarted forgets the work, but not the job (seen on 2.3.5, which leaves it "Started").
+    fn see(&mut self, group: u32, seen: Option<u64>, now: Time) {
+        let Some(job) = self.imports.at_work.iter_mut().find(|job| job.group == group) else { return };
+        let ImportState::Started { task, progress, since } = job.state else { return };
+        let patience = if seen.is_some() { self.shared.jobs.settings.import_stall } else { TURN };
         if seen != progress {
             job.state = ImportState::Started { task, progress: seen, since: now };
-            return true;
-        }
-        let patience = if seen.is_some() { self.shared.jobs.settings.import_stall } else { TURN };
-        if now - since > patience {
+            self.has_moved = true;
+        } else if now - since > patience {
             self.fail(group, format!("no progress for {} s", patience.num_seconds()));
-            return true;
+            self.has_moved = true;
         }
-        false
     }
 }
 

@@ -23,8 +23,8 @@ use milvault_jobs::{
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds, binlog};
 use milvault_milvus::{MilvusConnector, SecretError, SecretSource};
 use milvault_model::{
-    AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionCapture, CollectionName, Instance, Prices,
-    Reload, Restore, RestoreId, RestoreMode, RestoreState, Snapshot, Storage, Time,
+    AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionCapture, CollectionName, Instance, OnError,
+    Prices, Reload, Restore, RestoreId, RestoreMode, RestoreState, Snapshot, Storage, Time,
 };
 use serde::Deserialize;
 
@@ -361,6 +361,7 @@ pub fn request(backup: &Backup, into: &Instance) -> CreateRestore {
         damaged: DamagedBackup::Refuse,
         mode: RestoreMode::Replace,
         reload: Reload::AsBefore,
+        on_error: OnError::Stop,
         keep_previous_hours: 24,
         idempotency: None,
     }

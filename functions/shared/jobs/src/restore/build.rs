@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
     make_empty_databases(work).await?;
-    work.each_line(AtOnce::Many, async |shared, line| build_line(shared, line).await).await?;
+    work.each_wanted(AtOnce::Many, async |shared, line| build_line(shared, line).await).await?;
     Ok(work.enter(RestorePhase::Import).await?)
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     let name = shared.rebuilt(line);
     line.attempts += 1;
     line.lost_indexes.clear();
-    line.stage = CollectionStage::Built { id: None, imports: Imports::default() };
+    line.enter(CollectionStage::Built { id: None, imports: Imports::default() }, shared.now());
     shared.save(line).await?;
 
     let milvus = &shared.milvus;
@@ -88,7 +88,7 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     }
     let described = milvus.describe(&name).await?;
     require_field_ids(line, &capture.fields, &described.fields)?;
-    line.stage = CollectionStage::Built { id: Some(described.id), imports: Imports::default() };
+    line.enter(CollectionStage::Built { id: Some(described.id), imports: Imports::default() }, shared.now());
     Ok(shared.save(line).await?)
 }
 

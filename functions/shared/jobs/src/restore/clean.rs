@@ -29,11 +29,16 @@ const ANY_DATABASE: &str = "*";
 /// The swap is done: tidy up and complete.
 pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     let own = work.own_bucket()?;
+    let is_rid = work.is_rid_of_given_up().await?;
     work.held.settle(work.deadline).await?;
-    remove_staged(work.jobs, &own, &work.restore).await?;
+    // Imports of what was given up may still read it.
+    if is_rid {
+        remove_staged(work.jobs, &own, &work.restore).await?;
+    }
     work.each_line(AtOnce::Many, async |shared, line| retire_previous(shared, line).await).await?;
     restore_access_control(work).await?;
-    Ok(complete(work, None).await?)
+    let leftovers_since = (!is_rid).then(|| work.jobs.ports.clock.now());
+    Ok(complete(work, leftovers_since).await?)
 }
 
 /// With everything, users, roles and grants come back that don't exist any more, grants of roles that exist too. What

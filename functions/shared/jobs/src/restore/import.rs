@@ -42,6 +42,9 @@ const SAVE_PROGRESS: TimeDelta = TimeDelta::seconds(5);
 pub(crate) async fn import(work: &mut Work<'_>) -> Step {
     let mut progress = ImportProgress::default();
     work.read_lines(|line| {
+        if line.failure.is_some() {
+            return;
+        }
         progress.jobs_total += u64::from(line.jobs);
         progress.rows_total += line.rows_expected;
         match line.stage {
@@ -58,7 +61,7 @@ pub(crate) async fn import(work: &mut Work<'_>) -> Step {
     })
     .await?;
     work.run.progress.imports = Some(progress);
-    work.each_line(AtOnce::Many, async |shared, line| import_line(shared, line).await).await?;
+    work.each_wanted(AtOnce::Many, async |shared, line| import_line(shared, line).await).await?;
     Ok(work.enter(RestorePhase::Verify).await?)
 }
 
@@ -76,7 +79,7 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
         match Importing::new(shared, &mut line, id, imports).all(&capture).await? {
             Ended::Whole { rows } => {
                 index(shared, &mut line).await?;
-                line.stage = CollectionStage::Imported { id, rows };
+                line.enter(CollectionStage::Imported { id, rows }, shared.now());
                 return Ok(shared.save(&line).await?);
             }
             Ended::Failed(reason) if line.attempts >= MAX_ATTEMPTS => {
@@ -191,12 +194,13 @@ impl<'s, 'a> Importing<'s, 'a> {
     }
 
     fn now(&self) -> Time {
-        self.shared.jobs.ports.clock.now()
+        self.shared.now()
     }
 
     async fn save(&mut self) -> Step {
-        self.line.stage = CollectionStage::Built { id: Some(self.id), imports: self.imports.clone() };
-        (self.saved_at, self.has_moved) = (Some(self.now()), false);
+        let now = self.now();
+        self.line.enter(CollectionStage::Built { id: Some(self.id), imports: self.imports.clone() }, now);
+        (self.saved_at, self.has_moved) = (Some(now), false);
         Ok(self.shared.save(self.line).await?)
     }
 

@@ -6,6 +6,7 @@
 mod build;
 mod clean;
 mod create;
+mod give_up;
 mod grants;
 mod groups;
 mod import;
@@ -131,6 +132,15 @@ impl Job for Work<'_> {
                     undo::stop_rollback(self, &stuck, completed_at, until).await?;
                 }
                 is_over
+            }
+            RestorePhase::Stage { .. }
+            | RestorePhase::Build
+            | RestorePhase::Import
+            | RestorePhase::Verify
+            | RestorePhase::Swap
+                if ending != Ending::Cancelled && self.give_up_stuck().await? =>
+            {
+                return Ok(None);
             }
             RestorePhase::Undo(first) => {
                 tracing::error!(why = why(&ending), %restore, "the undoing waits for the next sweep");

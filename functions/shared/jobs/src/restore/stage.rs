@@ -7,8 +7,8 @@ use std::{
 
 use futures::{StreamExt, stream};
 use milvault_model::{
-    CollectionCapture, CollectionRestore, CollectionStage, FailureCode, Manifest, ObjectEntry, PageRef, Progress,
-    RestorePhase,
+    CollectionCapture, CollectionRestore, CollectionStage, Failure, FailureCode, Manifest, ObjectEntry, OnError,
+    PageRef, Progress, RestorePhase,
 };
 
 use super::{
@@ -30,6 +30,7 @@ const LINES_PER_COMMIT: usize = 50;
 pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
     let manifest = work.manifest().await?;
     let folder = work.snapshot()?;
+    let now = work.jobs.ports.clock.now();
     let mut number = 0;
     for (capture_page, page) in (0..).zip(&manifest.collection_pages) {
         let captures: Vec<CollectionCapture> = folder.read_named(page).await?;
@@ -37,6 +38,11 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
         let mut lines = Vec::with_capacity(targets.len());
         for (source, target) in targets {
             let Some(capture) = captures.iter().find(|capture| capture.name == source) else { continue };
+            let (jobs, failure) = match (groups(capture), work.restore.on_error) {
+                (Ok(groups), _) => (groups.len(), None),
+                (Err(Halt::Fatal(failure)), OnError::Continue) => (0, Some(failure)),
+                (Err(halt), _) => return Err(halt),
+            };
             lines.push(CollectionRestore {
                 number,
                 source,
@@ -47,11 +53,13 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 rows_expected: capture.rows.rows(),
                 rows_expected_is: capture.rows.kind(),
                 rows_found: None,
-                jobs: u32::try_from(groups(capture)?.len()).unwrap_or(u32::MAX),
+                jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
                 lost_indexes: Vec::new(),
                 attempts: 0,
                 unavailable_ms: None,
+                failure,
                 stage: CollectionStage::Waiting,
+                since: now,
             });
             number += 1;
         }
@@ -112,10 +120,17 @@ struct Staging {
 
 /// Copies the wanted objects of the manifest's pages, from this one on.
 pub(crate) async fn stage(work: &mut Work<'_>, next: u32) -> Step {
-    let staging = prepare(work).await?;
+    let mut staging = prepare(work).await?;
     for next in next.. {
         let Some(page) = staging.manifest.object_pages.get(next as usize) else { break };
-        stage_page(work, &staging, page).await?;
+        let damaged = stage_page(work, &staging, page).await?;
+        for (collection, failure) in damaged {
+            if work.restore.on_error == OnError::Stop {
+                return Err(Halt::Fatal(failure));
+            }
+            work.give_up_before(&collection, failure).await?;
+            staging.wanted.remove(&collection);
+        }
         work.run.phase = RestorePhase::Stage { next: Some(next + 1) };
         work.checkpoint().await?;
         work.require_time()?;
@@ -127,7 +142,12 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     let manifest = work.manifest().await?;
     // By page of the manifest's collections.
     let mut lines: BTreeMap<u32, BTreeSet<i64>> = BTreeMap::new();
-    work.read_lines(|line| lines.entry(line.capture_page).or_default().extend([line.source_id])).await?;
+    work.read_lines(|line| {
+        if line.failure.is_none() {
+            lines.entry(line.capture_page).or_default().insert(line.source_id);
+        }
+    })
+    .await?;
     let mut staging = Staging {
         own: work.own_bucket()?,
         wanted: lines.values().flatten().map(i64::to_string).collect(),
@@ -149,11 +169,20 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     Ok(staging)
 }
 
-async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> Step {
-    if !holds_any(page, &staging.wanted) {
-        return Ok(());
+/// Copies what is wanted of a page. Gives the collections, by source id, of which something is missing or changed.
+async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> Step<BTreeMap<String, Failure>> {
+    let mut damaged = BTreeMap::new();
+    let mut concerned = wanted_of(page, &staging.wanted).peekable();
+    if concerned.peek().is_none() {
+        return Ok(damaged);
     }
-    let entries = work.snapshot()?.read_named::<ObjectEntry>(page).await?;
+    let entries = match work.snapshot()?.read_named::<ObjectEntry>(page).await {
+        Err(error @ Error::Document { .. }) => {
+            let failure = Failure::new(FailureCode::SnapshotDamaged, error.to_string());
+            return Ok(concerned.map(|collection| (collection.clone(), failure.clone())).collect());
+        }
+        entries => entries?,
+    };
     let wanted: Vec<_> = entries.iter().filter(|entry| staging.wanted.contains(entry.key.collection())).collect();
     let mut progress = Progress { bytes_total: staging.bytes, ..work.run.progress };
     progress.objects_total += wanted.len() as u64;
@@ -161,7 +190,7 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
     let prefix = layout::staging(&work.restore.id);
     let data = layout::data(&work.restore.source_instance_id);
     let snapshots = work.jobs.settings.snapshots.in_region(&work.restore.backup_region)?;
-    let stopping = AtomicBool::new(false);
+    let (stopping, on_error) = (AtomicBool::new(false), work.restore.on_error);
     let copies = wanted.into_iter().flat_map(|entry| {
         let places = staging.places.of(&entry.key).into_iter().enumerate();
         places.map(move |(number, place)| (entry, number == 0, place))
@@ -184,11 +213,10 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
             let outcome = staging.throttle.copy(jobs, request, is_over).await?;
             match outcome {
                 None => Err(Halt::OutOfTime),
-                Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => Ok(is_first.then_some(entry)),
-                Some(CopyOutcome::SourceGone) => {
-                    let message = format!("the backup's object {} is missing or changed", entry.key);
-                    Err(fatal(FailureCode::SnapshotDamaged, message))
+                Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => {
+                    Ok(if is_first { Staged::New(entry) } else { Staged::Again })
                 }
+                Some(CopyOutcome::SourceGone) => Ok(Staged::Damaged(entry)),
                 Some(CopyOutcome::Occupied) => {
                     Err(fatal(FailureCode::StorageUnreachable, format!("another object is in the way of {to_key}")))
                 }
@@ -200,11 +228,19 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
     // Those in flight come to their ends, whatever one of them finds: none may arrive after the staging is removed.
     while let Some(result) = copies.next().await {
         match result {
-            Ok(Some(entry)) if halted.is_none() => {
+            Ok(Staged::New(entry)) if halted.is_none() => {
                 progress.objects_done += 1;
                 progress.bytes_done += entry.size;
             }
-            Ok(_) => {}
+            Ok(Staged::New(_) | Staged::Again) => {}
+            Ok(Staged::Damaged(entry)) => {
+                let message = format!("the backup's object {} is missing or changed", entry.key);
+                let failure = Failure::new(FailureCode::SnapshotDamaged, message);
+                damaged.entry(entry.key.collection().to_owned()).or_insert(failure);
+                if on_error == OnError::Stop {
+                    stopping.store(true, Ordering::Relaxed);
+                }
+            }
             Err(halt) => {
                 stopping.store(true, Ordering::Relaxed);
                 halted.get_or_insert(halt);
@@ -213,15 +249,24 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
     }
     drop(copies);
     // What is copied is found to be there already by whoever does the page again.
-    if let Some(halt) = halted {
-        return Err(halt);
+    match halted {
+        Some(halt) if on_error == OnError::Continue || damaged.is_empty() => return Err(halt),
+        _ => {}
     }
     work.run.progress = progress;
-    Ok(())
+    Ok(damaged)
 }
 
-/// Whether a page, which is sorted by collection, may hold objects of one of these.
-fn holds_any(page: &PageRef, collections: &BTreeSet<String>) -> bool {
+/// What became of an object that was to be staged.
+enum Staged<'e> {
+    New(&'e ObjectEntry),
+    /// In another place.
+    Again,
+    Damaged(&'e ObjectEntry),
+}
+
+/// Those of these collections of which a page, which is sorted by collection, may hold objects.
+fn wanted_of<'w>(page: &PageRef, wanted: &'w BTreeSet<String>) -> impl Iterator<Item = &'w String> + use<'w> {
     let collection = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
-    collections.range(collection(&page.first)..=collection(&page.last)).next().is_some()
+    wanted.range(collection(&page.first)..=collection(&page.last))
 }

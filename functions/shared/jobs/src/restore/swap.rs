@@ -27,7 +27,8 @@ struct Backup {
 
 pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
     let backup = Backup { owners: owners(work).await?, grants: grants::captured(work).await? };
-    work.each_line(AtOnce::OneUntilFailure, async |shared, line| swap_line(shared, &backup, line).await).await?;
+    work.each_wanted(AtOnce::OneUntilFailure, async |shared, line| swap_line(shared, &backup, line).await).await?;
+    give_back_aliases(work, &backup.owners).await?;
     if work.restore.selection.is_empty() {
         name_others(work).await?;
     }
@@ -35,7 +36,7 @@ pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
 }
 
 /// The backup's aliases come back, unless the collection comes back under another name: then they belong to the one
-/// that has the name.
+/// that has the name. Those of a collection that was given up stay where they are.
 async fn owners(work: &Work<'_>) -> Step<Owners> {
     let shared = work.shared().await?;
     let mut owners = Owners::new();
@@ -43,7 +44,9 @@ async fn owners(work: &Work<'_>) -> Step<Owners> {
     loop {
         let page = work.lines(after).await?;
         after = page.items.last().map(line_key);
-        for line in page.items.iter().filter(|line| line.source.collection == line.target.collection) {
+        let is_owner =
+            |line: &&CollectionRestore| line.source.collection == line.target.collection && line.failure.is_none();
+        for line in page.items.iter().filter(is_owner) {
             for alias in shared.capture(line).await?.aliases {
                 owners.insert((line.target.database.clone(), alias), line.target.clone());
             }
@@ -52,6 +55,35 @@ async fn owners(work: &Work<'_>) -> Step<Owners> {
             return Ok(owners);
         }
     }
+}
+
+/// An alias that was to go to a collection which was given up since stays where it was before the swap.
+async fn give_back_aliases(work: &mut Work<'_>, owners: &Owners) -> Step {
+    let mut given_up = HashSet::new();
+    work.read_lines(|line| given_up.extend(line.failure.is_some().then_some(line.target))).await?;
+    let of_given_up = |database: &String, alias: &String| {
+        owners.get(&(database.clone(), alias.clone())).is_some_and(|owner| given_up.contains(owner))
+    };
+    if !owners.values().any(|owner| given_up.contains(owner)) {
+        return Ok(());
+    }
+    let give_back = async |shared: &Shared<'_>, mut line: CollectionRestore| {
+        let CollectionStage::Swapped(mut swap) = line.stage.clone() else { return Ok(()) };
+        let database = &line.target.database;
+        let lost = swap.live_aliases.iter().filter(|alias| !swap.aliases.contains(alias));
+        let lost: Vec<String> = lost.filter(|alias| of_given_up(database, alias)).cloned().collect();
+        for alias in lost {
+            let holder = shared.milvus.alias_target(database, &alias).await?;
+            // What a user has given it to meanwhile has it.
+            if holder.is_none_or(|holder| restore_owns(&holder)) {
+                shared.sure(shared.milvus.point_alias(&alias, &line.target).await)?;
+                swap.aliases.push(alias);
+            }
+        }
+        line.enter(CollectionStage::Swapped(swap), shared.now());
+        Ok(shared.save(&line).await?)
+    };
+    work.each_wanted(AtOnce::One, give_back).await
 }
 
 /// Tells of the collections beside the restored ones that a restore of everything leaves alone: the backup would have
@@ -96,7 +128,7 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     let mut swap = match &line.stage {
         CollectionStage::Verified { id } => {
             let swap = prepare(shared, backup, &line, *id).await?;
-            line.stage = CollectionStage::Swapping(swap.clone());
+            line.enter(CollectionStage::Swapping(swap.clone()), shared.now());
             shared.save(&line).await?;
             swap
         }
@@ -118,7 +150,7 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     }
     grants::give_after_swap(shared, &line, &mut swap).await?;
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
-    line.stage = CollectionStage::Swapped(swap);
+    line.enter(CollectionStage::Swapped(swap), shared.now());
     Ok(shared.save(&line).await?)
 }
 

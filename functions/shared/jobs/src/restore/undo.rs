@@ -71,6 +71,14 @@ pub(crate) async fn give_up(work: &mut Work<'_>, first: Ending, last: Ending) ->
     Ok(true)
 }
 
+/// Leaves one live collection as it was, and nothing that was built for it.
+pub(super) async fn undo_line(shared: &Shared<'_>, line: CollectionRestore) -> Step {
+    match line.stage {
+        CollectionStage::Swapping(_) | CollectionStage::Swapped(_) => put_back(shared, line).await,
+        _ => remove_built(shared, line).await,
+    }
+}
+
 /// Puts what was live back where it was, if it was moved.
 async fn put_back(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     grants::keep_for_swap_back(shared, &mut line).await?;
@@ -104,7 +112,7 @@ async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step 
 
 async fn remove(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     shared.sure(discard(shared.milvus.as_ref(), &shared.rebuilt(&line), &line.target).await)?;
-    line.stage = CollectionStage::Undone;
+    line.enter(CollectionStage::Undone, shared.now());
     Ok(shared.save(&line).await?)
 }
 

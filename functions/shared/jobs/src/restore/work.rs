@@ -68,6 +68,8 @@ pub(crate) struct Work<'a> {
     pub(crate) instance: Instance,
     pub(crate) restore: Restore,
     pub(crate) run: RestoreRun,
+    /// The collections, by number, that only wait for what may pass, and for what.
+    pub(super) stuck: Vec<(u32, Failure)>,
     version: u64,
     /// When this slice began: no worker's time counts as a stalled server's.
     began_at: Time,
@@ -133,7 +135,8 @@ impl<'a> Work<'a> {
             let message = format!("the job got no further in {MAX_IDLE_SLICES} invocations");
             run.phase = RestorePhase::Undo(Ending::Failed(Failure::new(FailureCode::Stalled, message)));
         }
-        let mut work = Self { held, jobs, lease, deadline, instance, restore, run, version, began_at: now };
+        let mut work =
+            Self { held, jobs, lease, deadline, instance, restore, run, stuck: Vec::new(), version, began_at: now };
         work.save().await?;
         Ok(work)
     }
@@ -194,7 +197,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn advanced(&mut self, at: Time) {
+    pub(super) fn advanced(&mut self, at: Time) {
         if at > self.run.advanced_at {
             self.run.advanced_at = at;
             self.run.advanced_in = self.run.slices;
@@ -413,7 +416,7 @@ fn is_idle(run: &RestoreRun, now: Time, stall: TimeDelta) -> bool {
 }
 
 /// What the server refuses to one of many collections is told of that one, and doesn't keep the others from going on.
-fn of_line(halt: Halt, at_once: AtOnce, target: &CollectionName) -> Halt {
+pub(super) fn of_line(halt: Halt, at_once: AtOnce, target: &CollectionName) -> Halt {
     match halt {
         Halt::Error(error) if at_once == AtOnce::Many => match slice::verdict(&error) {
             Verdict::Fail(failure) => fatal(failure.code, format!("{target}: {}", failure.message)),
@@ -453,7 +456,7 @@ impl Shared<'_> {
         *self.advanced_at.lock().unwrap_or_else(PoisonError::into_inner) = self.jobs.ports.clock.now();
     }
 
-    fn advanced_at(&self) -> Time {
+    pub(super) fn advanced_at(&self) -> Time {
         *self.advanced_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -464,6 +467,10 @@ impl Shared<'_> {
             self.held.objects.note(self.jobs.ports.clock.now());
         }
         Ok(result?)
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.jobs.ports.clock.now()
     }
 
     /// Tells the user, with the next write of the restore.
@@ -595,5 +602,9 @@ pub(crate) fn ended(ending: Ending, started_at: Time, ended_at: Time, leftovers_
 }
 
 pub(crate) fn line_key(line: &CollectionRestore) -> String {
-    format!("{:010}", line.number)
+    key_of(line.number)
+}
+
+pub(super) fn key_of(number: u32) -> String {
+    format!("{number:010}")
 }

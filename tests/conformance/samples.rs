@@ -233,6 +233,7 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
         rows_expected: u64::MAX,
         rows_expected_is: CountKind::Exact,
         rows_found: None,
+        segments_per_job: 1,
         jobs: u32::MAX,
         lost_indexes: vec!["vector".to_owned()],
         attempts: 0,

@@ -346,6 +346,8 @@ pub struct CollectionRestore {
     pub rows_expected_is: CountKind,
     /// Rows found in what was rebuilt, once counted.
     pub rows_found: Option<u64>,
+    /// The most segments that are imported by one job.
+    pub segments_per_job: u32,
     /// How many import jobs its data takes.
     #[serde(default)]
     pub jobs: u32,

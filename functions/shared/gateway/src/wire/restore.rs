@@ -282,6 +282,7 @@ mod tests {
             rows_expected: 5,
             rows_expected_is: CountKind::AtMost,
             rows_found: Some(5),
+            segments_per_job: 16,
             jobs: 1,
             lost_indexes: vec![],
             attempts: 1,

@@ -149,7 +149,7 @@ impl<'s, 'a> Importing<'s, 'a> {
 
     /// Imports what isn't imported yet.
     async fn all(mut self, capture: &CollectionCapture) -> Step<Ended> {
-        let groups = groups(capture)?;
+        let groups = groups(capture, self.line.segments_per_job)?;
         self.find_unrecorded().await?;
         let (shared, what) = (self.shared, format!("the import into {}", self.line.target));
         shared

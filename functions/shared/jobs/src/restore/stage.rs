@@ -7,8 +7,8 @@ use std::{
 
 use futures::{StreamExt, stream};
 use milvault_model::{
-    CollectionCapture, CollectionRestore, CollectionStage, Failure, FailureCode, Manifest, ObjectEntry, OnError,
-    PageRef, Progress, RestorePhase,
+    Capabilities, CollectionCapture, CollectionRestore, CollectionStage, Failure, FailureCode, Manifest, ObjectEntry,
+    OnError, PageRef, Progress, RestorePhase,
 };
 
 use super::{
@@ -31,6 +31,8 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
     let manifest = work.manifest().await?;
     let folder = work.snapshot()?;
     let now = work.jobs.ports.clock.now();
+    let reported = work.milvus().await?.version().await?;
+    let segments_per_job = Capabilities::of_reported(&reported).segments_per_import();
     let mut number = 0;
     for (capture_page, page) in (0..).zip(&manifest.collection_pages) {
         let captures: Vec<CollectionCapture> = folder.read_named(page).await?;
@@ -38,7 +40,7 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
         let mut lines = Vec::with_capacity(targets.len());
         for (source, target) in targets {
             let Some(capture) = captures.iter().find(|capture| capture.name == source) else { continue };
-            let (jobs, failure) = match (groups(capture), work.restore.on_error) {
+            let (jobs, failure) = match (groups(capture, segments_per_job), work.restore.on_error) {
                 (Ok(groups), _) => (groups.len(), None),
                 (Err(Halt::Fatal(failure)), OnError::Continue) => (0, Some(failure)),
                 (Err(halt), _) => return Err(halt),
@@ -53,6 +55,7 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 rows_expected: capture.rows.rows(),
                 rows_expected_is: capture.rows.kind(),
                 rows_found: None,
+                segments_per_job,
                 jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
                 lost_indexes: Vec::new(),
                 attempts: 0,
@@ -141,16 +144,16 @@ pub(crate) async fn stage(work: &mut Work<'_>, next: u32) -> Step {
 async fn prepare(work: &Work<'_>) -> Step<Staging> {
     let manifest = work.manifest().await?;
     // By page of the manifest's collections.
-    let mut lines: BTreeMap<u32, BTreeSet<i64>> = BTreeMap::new();
+    let mut lines: BTreeMap<u32, BTreeMap<i64, u32>> = BTreeMap::new();
     work.read_lines(|line| {
         if line.failure.is_none() {
-            lines.entry(line.capture_page).or_default().insert(line.source_id);
+            lines.entry(line.capture_page).or_default().insert(line.source_id, line.segments_per_job);
         }
     })
     .await?;
     let mut staging = Staging {
         own: work.own_bucket()?,
-        wanted: lines.values().flatten().map(i64::to_string).collect(),
+        wanted: lines.values().flat_map(BTreeMap::keys).map(i64::to_string).collect(),
         places: Places::default(),
         throttle: Throttle::new(work.jobs.settings.copies_in_flight),
         bytes: 0,
@@ -160,8 +163,8 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     for (number, ids) in lines {
         let Some(page) = staging.manifest.collection_pages.get(number as usize) else { continue };
         for capture in folder.read_named::<CollectionCapture>(page).await? {
-            if ids.contains(&capture.id) {
-                staging.places.add(&capture)?;
+            if let Some(segments_per_job) = ids.get(&capture.id) {
+                staging.places.add(&capture, *segments_per_job)?;
                 staging.bytes += capture.size_bytes;
             }
         }

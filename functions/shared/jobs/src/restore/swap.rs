@@ -76,7 +76,7 @@ async fn give_back_aliases(work: &mut Work<'_>, owners: &Owners) -> Step {
             let holder = shared.milvus.alias_target(database, &alias).await?;
             // What a user has given it to meanwhile has it.
             if holder.is_none_or(|holder| restore_owns(&holder)) {
-                shared.sure(shared.milvus.point_alias(&alias, &line.target).await)?;
+                give_alias(shared, &alias, &line.target).await?;
                 swap.aliases.push(alias);
             }
         }
@@ -140,18 +140,22 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     swap.live_aliases.extend(late.iter().cloned());
     swap.aliases.extend(late);
     for alias in &swap.aliases {
-        shared.sure(shared.milvus.point_alias(alias, &line.target).await)?;
-        if shared.milvus.alias_target(&line.target.database, alias).await?.as_ref() != Some(&line.target.collection) {
-            shared.warn(format!(
-                "alias {}.{alias} doesn't stand for {}: it was moved meanwhile",
-                line.target.database, line.target
-            ));
-        }
+        give_alias(shared, alias, &line.target).await?;
     }
     grants::give_after_swap(shared, &line, &mut swap).await?;
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
     line.enter(CollectionStage::Swapped(swap), shared.now());
     Ok(shared.save(&line).await?)
+}
+
+/// Makes an alias stand for the collection of this name, whose id is known, and looks whether it does.
+async fn give_alias(shared: &Shared<'_>, alias: &str, to: &CollectionName) -> Step {
+    shared.sure(shared.milvus.point_alias(alias, to).await)?;
+    let holder = shared.milvus.alias_target(&to.database, alias).await?;
+    if holder.as_ref() != Some(&to.collection) {
+        shared.warn(format!("alias {}.{alias} doesn't stand for {to}: it was moved meanwhile", to.database));
+    }
+    Ok(())
 }
 
 /// Aliases that were given to the live collection between the look at it and its renaming.
@@ -353,7 +357,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
             shared.warn(format!("alias {database}.{alias} was moved meanwhile, and isn't put back to {target}"));
             continue;
         }
-        shared.sure(milvus.point_alias(alias, target).await)?;
+        give_alias(shared, alias, target).await?;
     }
     for alias in swap.aliases.iter().filter(|alias| !swap.live_aliases.contains(alias)) {
         let holder = milvus.alias_target(database, alias).await?;
@@ -364,7 +368,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
         let before = before.map(|(_, holder)| CollectionName::new(database, holder));
         match before {
             Some(holder) if milvus.collection_id(&holder).await?.is_some() => {
-                shared.sure(milvus.point_alias(alias, &holder).await)?;
+                give_alias(shared, alias, &holder).await?;
             }
             _ => shared.sure(milvus.drop_alias(database, alias).await)?,
         }

@@ -114,7 +114,8 @@ async fn what_is_missing_from_a_backup_costs_only_its_own_collection() {
     assert_eq!(rows(fake).await, [then[0].clone(), live[1].clone()]);
     let failure = lines(&jobs, &restored).await.remove("users").unwrap().failure.unwrap();
     assert_eq!(failure.code, FailureCode::SnapshotDamaged);
-    assert!(failure.message.contains("is missing or changed"), "{}", failure.message);
+    let told = failure.message.strip_prefix("default.users: the backup's object ");
+    assert!(told.is_some_and(|told| told.ends_with(" is missing or changed")), "{}", failure.message);
 
     // With nothing left to restore, it isn't completed.
     let selection = vec!["default.users".parse().unwrap()];

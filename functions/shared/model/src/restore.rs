@@ -391,8 +391,12 @@ impl CollectionRestore {
         self.change(now, |line| line.stage = stage);
     }
 
-    /// Gives it up.
-    pub fn give_up(&mut self, failure: Failure, now: Time) {
+    /// Gives it up for a reason that names it.
+    pub fn give_up(&mut self, mut failure: Failure, now: Time) {
+        let target = self.target.to_string();
+        if !failure.message.contains(&target) {
+            failure.message = format!("{target}: {}", failure.message);
+        }
         self.change(now, |line| line.failure = Some(failure));
     }
 

@@ -38,8 +38,7 @@ impl<'a> Work<'a> {
                 match step(shared, line).await.map_err(|halt| of_line(halt, AtOnce::Many, &target)) {
                     Err(Halt::Fatal(failure)) => give_up(shared, number, failure).await,
                     Err(Halt::Error(error)) => {
-                        if let Verdict::Retry(mut failure) = verdict(&error) {
-                            failure.message = format!("{target}: {}", failure.message);
+                        if let Verdict::Retry(failure) = verdict(&error) {
                             stuck.lock().unwrap_or_else(PoisonError::into_inner).push((number, failure));
                         }
                         Err(Halt::Error(error))
@@ -125,13 +124,9 @@ impl Shared<'_> {
     }
 }
 
-async fn give_up(shared: &Shared<'_>, number: u32, mut failure: Failure) -> Step {
+async fn give_up(shared: &Shared<'_>, number: u32, failure: Failure) -> Step {
     let mut line = shared.line(number).await?;
-    let target = line.target.to_string();
-    if !failure.message.contains(&target) {
-        failure.message = format!("{target}: {}", failure.message);
-    }
-    tracing::warn!(code = ?failure.code, collection = target, "given up: the others go on");
+    tracing::warn!(code = ?failure.code, collection = %line.target, "given up: the others go on");
     line.give_up(failure, shared.now());
     shared.save(&line).await?;
     abandon(shared, line).await

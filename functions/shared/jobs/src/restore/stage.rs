@@ -45,7 +45,7 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 (Err(Halt::Fatal(failure)), OnError::Continue) => (0, Some(failure)),
                 (Err(halt), _) => return Err(halt),
             };
-            lines.push(CollectionRestore {
+            let mut line = CollectionRestore {
                 number,
                 source,
                 source_id: capture.id,
@@ -60,10 +60,12 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 lost_indexes: Vec::new(),
                 attempts: 0,
                 unavailable_ms: None,
-                failure,
+                failure: None,
                 stage: CollectionStage::Waiting,
                 since: now,
-            });
+            };
+            failure.into_iter().for_each(|failure| line.give_up(failure, now));
+            lines.push(line);
             number += 1;
         }
         for batch in lines.chunks(LINES_PER_COMMIT) {

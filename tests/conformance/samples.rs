@@ -240,7 +240,7 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
         unavailable_ms: Some(0),
         failure: (number % 2 == 1).then(failure),
         stage: CollectionStage::Waiting,
-        since: DateTime::UNIX_EPOCH,
+        since: (number % 2 == 1).then_some(DateTime::UNIX_EPOCH),
     }
 }
 

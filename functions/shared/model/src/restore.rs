@@ -347,6 +347,7 @@ pub struct CollectionRestore {
     /// Rows found in what was rebuilt, once counted.
     pub rows_found: Option<u64>,
     /// The most segments that are imported by one job.
+    #[serde(default = "segments_per_job")]
     pub segments_per_job: u32,
     /// How many import jobs its data takes.
     #[serde(default)]
@@ -363,8 +364,14 @@ pub struct CollectionRestore {
     pub failure: Option<Failure>,
     /// Where it stands.
     pub stage: CollectionStage,
-    /// Since when it is in its [`state`](Self::state).
-    pub since: Time,
+    /// Since when it is in its [`state`](Self::state); `None` in lines of before it was noted.
+    #[serde(default)]
+    pub since: Option<Time>,
+}
+
+/// That of lines of before it was noted.
+fn segments_per_job() -> u32 {
+    16
 }
 
 impl CollectionRestore {
@@ -404,7 +411,7 @@ impl CollectionRestore {
         let before = self.state();
         change(self);
         if self.state() != before {
-            self.since = now;
+            self.since = Some(now);
         }
     }
 }
@@ -622,6 +629,16 @@ mod tests {
             grants: vec![],
         });
         assert_eq!(serde_json::from_str::<CollectionStage>(kept).unwrap(), swapped);
+    }
+
+    #[test]
+    fn a_line_of_before_its_state_was_dated_is_read() {
+        let kept = r#"{"number": 0, "source": "default.items", "sourceId": 1, "target": "default.items", "capturePage": 0,
+            "loadedBefore": {"state": "no"}, "rowsExpected": 5, "rowsFound": 5, "attempts": 1, "unavailableMs": 7,
+            "stage": {"stage": "swapped", "newId": 2, "liveId": 1, "liveLoaded": {"state": "no"}, "liveAliases": [],
+            "aliases": [], "takenAliases": []}}"#;
+        let line: CollectionRestore = serde_json::from_str(kept).unwrap();
+        assert_eq!((line.state(), line.since, line.segments_per_job), (CollectionState::Restored, None, 16));
     }
 
     #[test]

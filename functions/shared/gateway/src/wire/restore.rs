@@ -158,7 +158,7 @@ pub struct CollectionRestoreView {
     name: String,
     source: String,
     state: CollectionState,
-    since: Timestamp,
+    since: Option<Timestamp>,
     waits_for: Option<String>,
     rows_expected: u64,
     rows_expected_is: CountKind,
@@ -183,7 +183,7 @@ impl CollectionRestoreView {
             name: line.target.to_string(),
             source: line.source.to_string(),
             state: line.state(),
-            since: line.since.into(),
+            since: line.since.map(Timestamp::from),
             waits_for: waits_for(line, restore),
             rows_expected: line.rows_expected,
             rows_expected_is: line.rows_expected_is,
@@ -289,7 +289,7 @@ mod tests {
             unavailable_ms: Some(3),
             failure: None,
             stage,
-            since: at(5),
+            since: Some(at(5)),
         }
     }
 

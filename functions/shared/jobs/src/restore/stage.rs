@@ -62,7 +62,7 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 unavailable_ms: None,
                 failure: None,
                 stage: CollectionStage::Waiting,
-                since: now,
+                since: Some(now),
             };
             failure.into_iter().for_each(|failure| line.give_up(failure, now));
             lines.push(line);

@@ -12,7 +12,7 @@ use super::{
     work::{AtOnce, Shared, Work, line_key},
 };
 use crate::{
-    ports::{CollectionDescription, Milvus, MilvusError},
+    ports::{CollectionDescription, Milvus, MilvusError, PageRequest},
     slice::{Halt, Step, fatal},
 };
 
@@ -28,7 +28,6 @@ struct Backup {
 pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
     let backup = Backup { owners: owners(work).await?, grants: grants::captured(work).await? };
     work.each_wanted(AtOnce::OneUntilFailure, async |shared, line| swap_line(shared, &backup, line).await).await?;
-    give_back_aliases(work, &backup.owners).await?;
     if work.restore.selection.is_empty() {
         name_others(work).await?;
     }
@@ -55,35 +54,6 @@ async fn owners(work: &Work<'_>) -> Step<Owners> {
             return Ok(owners);
         }
     }
-}
-
-/// An alias that was to go to a collection which was given up since stays where it was before the swap.
-async fn give_back_aliases(work: &mut Work<'_>, owners: &Owners) -> Step {
-    let mut given_up = HashSet::new();
-    work.read_lines(|line| given_up.extend(line.failure.is_some().then_some(line.target))).await?;
-    let of_given_up = |database: &String, alias: &String| {
-        owners.get(&(database.clone(), alias.clone())).is_some_and(|owner| given_up.contains(owner))
-    };
-    if !owners.values().any(|owner| given_up.contains(owner)) {
-        return Ok(());
-    }
-    let give_back = async |shared: &Shared<'_>, mut line: CollectionRestore| {
-        let CollectionStage::Swapped(mut swap) = line.stage.clone() else { return Ok(()) };
-        let database = &line.target.database;
-        let lost = swap.live_aliases.iter().filter(|alias| !swap.aliases.contains(alias));
-        let lost: Vec<String> = lost.filter(|alias| of_given_up(database, alias)).cloned().collect();
-        for alias in lost {
-            let holder = shared.milvus.alias_target(database, &alias).await?;
-            // What a user has given it to meanwhile has it.
-            if holder.is_none_or(|holder| restore_owns(&holder)) {
-                give_alias(shared, &alias, &line.target).await?;
-                swap.aliases.push(alias);
-            }
-        }
-        line.enter(CollectionStage::Swapped(swap), shared.now());
-        Ok(shared.save(&line).await?)
-    };
-    work.each_wanted(AtOnce::One, give_back).await
 }
 
 /// Tells of the collections beside the restored ones that a restore of everything leaves alone: the backup would have
@@ -181,7 +151,6 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
         Some(_) => Some(shared.milvus.describe(&line.target).await?),
         None => None,
     };
-    let owner = |alias: &String| backup.owners.get(&(database.clone(), alias.clone()));
     let mut swap = Swap {
         new_id,
         live_id: live.as_ref().map(|live| live.id),
@@ -192,9 +161,9 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
         live_grants: Vec::new(),
         grants: Vec::new(),
     };
-    // The live collection's aliases stay on its name, but for those that go to another one of the backup.
-    let staying = |alias: &&String| owner(alias).is_none_or(|owner| *owner == line.target);
-    swap.aliases = swap.live_aliases.iter().filter(staying).cloned().collect();
+    // The live collection's aliases stay on its name. One that the backup has of another collection goes there with that
+    // one's swap; if that is over, a user has moved it here since.
+    swap.aliases.clone_from(&swap.live_aliases);
     let mut coming: Vec<&String> =
         backup.owners.iter().filter(|(_, owner)| **owner == line.target).map(|((_, alias), _)| alias).collect();
     coming.sort();
@@ -205,7 +174,6 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
         }
         swap.aliases.push(alias.clone());
         match shared.milvus.alias_target(database, alias).await? {
-            // One that this restore has moved away is among its own line's.
             Some(holder) if !restore_owns(&holder) => {
                 shared.warn(format!(
                     "alias {database}.{alias} stood for {database}.{holder}, and now for {}",
@@ -304,8 +272,10 @@ fn again_if_unknown(shared: &Shared<'_>, result: Result<(), MilvusError>) -> Ste
 pub(crate) async fn require_previous(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
     let Some(live_id) = swap.live_id else { return Ok(()) };
     let previous = shared.previous(line);
+    // After a restart, what is back in its place may not be found yet: it isn't gone.
     if id_of(shared, &line.target).await? == Some(live_id)
         || is_there(shared.milvus.as_ref(), &previous, live_id).await?
+        || is_there(shared.milvus.as_ref(), &line.target, live_id).await?
     {
         return Ok(());
     }
@@ -321,6 +291,26 @@ pub(crate) fn another(line: &CollectionRestore, previous: &CollectionName) -> Ha
          {target} was before is kept as {previous}"
     );
     fatal(FailureCode::CollectionExists, message)
+}
+
+/// Whether the restore itself has given an alias of `from` to another of its collections: it goes back with that one.
+async fn gave_away(shared: &Shared<'_>, alias: &str, from: &CollectionName, to: &str) -> Step<bool> {
+    let to = CollectionName::new(&from.database, to);
+    let taken = (alias.to_owned(), from.collection.clone());
+    let mut after = None;
+    loop {
+        let page = shared.jobs.ports.catalog.ledger(&shared.restore.id, PageRequest { after, limit: 100 }).await?;
+        after = page.items.last().map(line_key);
+        if let Some(line) = page.items.iter().find(|line| line.target == to) {
+            return Ok(match &line.stage {
+                CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) => swap.taken_aliases.contains(&taken),
+                _ => false,
+            });
+        }
+        if !page.more {
+            return Ok(false);
+        }
+    }
 }
 
 /// Puts a collection back where it was before its swap: the live one under its name, the new one under the restore's.
@@ -353,7 +343,13 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
         // What another collection has by now is that one's: its own line's, or the user's doing.
         let holder = milvus.alias_target(database, alias).await?;
         let is_a_name = milvus.collection_id(&CollectionName::new(database, alias)).await?.is_some();
-        if is_a_name || holder.is_some_and(|holder| !ours.contains(&&holder) && !restore_owns(&holder)) {
+        let moved_to = holder.filter(|holder| !ours.contains(&holder) && !restore_owns(holder));
+        if is_a_name || moved_to.is_some() {
+            if let Some(holder) = moved_to
+                && gave_away(shared, alias, target, &holder).await?
+            {
+                continue;
+            }
             shared.warn(format!("alias {database}.{alias} was moved meanwhile, and isn't put back to {target}"));
             continue;
         }

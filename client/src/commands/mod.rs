@@ -105,7 +105,6 @@ async fn ended(api: &Api, job: Job<'_>, waiting: Waiting, accepted: Value) -> Re
     job.ended(api).await
 }
 
-/// Whether what was waited for ended as it should.
 /// Whether what was waited for has everything that was asked for.
 fn whole(found: &Value, what: &'static str, status: &'static str) -> Result<(), Error> {
     if found.get("complete") != Some(&Value::Bool(false)) {
@@ -114,6 +113,7 @@ fn whole(found: &Value, what: &'static str, status: &'static str) -> Result<(), 
     Err(Error::Incomplete { what, status, reasons: reasons(found).collect::<Vec<_>>().join("; ") })
 }
 
+/// Whether what was waited for ended as it should.
 fn succeeded(job: &Value, waiting: Waiting, hoped: &str) -> Result<(), Error> {
     let status = field(job, "status");
     if waiting.no_wait || status == hoped {

@@ -142,6 +142,9 @@ fn show(found: &Value) -> String {
         text.push('\n');
         text.push_str(&table(&headings, &lines));
     }
+    for failed in items(found, "collections").filter(|line| !field(line, "failure.message").is_empty()) {
+        text.push_str(&format!("failed: {}\n", field(failed, "failure.message")));
+    }
     text
 }
 

@@ -56,10 +56,15 @@ struct Request {
     mode: RestoreMode,
     #[serde(default)]
     reload: Reload,
-    #[serde(default)]
+    /// Left out of the request's hash where it is the default: requests of before it was known have none.
+    #[serde(default, skip_serializing_if = "is_default")]
     on_error: OnError,
     #[serde(default = "a_day")]
     keep_previous_hours: u32,
+}
+
+fn is_default(on_error: &OnError) -> bool {
+    *on_error == OnError::default()
 }
 
 fn a_day() -> u32 {

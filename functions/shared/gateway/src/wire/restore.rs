@@ -206,6 +206,9 @@ fn waits_for(line: &CollectionRestore, restore: &Restore) -> Option<String> {
         }
         (CollectionState::Waiting, _) => "its turn: so many collections are worked on at once",
         (CollectionState::Building, _) => "Milvus, which makes the collection and its indexes",
+        (CollectionState::Importing | CollectionState::Indexing, RestorePhase::Build) => {
+            "the other collections: data is imported when all are made"
+        }
         (CollectionState::Importing, _) => return Some(imports(line)),
         (CollectionState::Indexing, _) => "Milvus, which builds the indexes",
         (CollectionState::Imported, RestorePhase::Import) => "the imports of the other collections",
@@ -228,6 +231,9 @@ fn imports(line: &CollectionRestore) -> String {
     let (done, jobs) = (imports.completed.len(), line.jobs);
     if at_work + queued == 0 && refused > 0 {
         return format!("room for an import job: Milvus has as many as it takes; {done} of {jobs} are done");
+    }
+    if at_work + queued == 0 {
+        return format!("its turn: so many segments are imported at once; {done} of {jobs} jobs are done");
     }
     format!("Milvus, which has imported {done} of {jobs} jobs, works on {at_work} and has {queued} in its queue")
 }

@@ -23,11 +23,9 @@ impl<'a> Work<'a> {
     where
         F: AsyncFn(&Shared<'a>, CollectionRestore) -> Step,
     {
-        let at_once = match (self.restore.on_error, at_once) {
-            (OnError::Stop, at_once) => return self.each_line(at_once, step).await,
-            (OnError::Continue, AtOnce::OneUntilFailure) => AtOnce::One,
-            (OnError::Continue, at_once) => at_once,
-        };
+        if self.restore.on_error == OnError::Stop {
+            return self.each_line(at_once, step).await;
+        }
         let stuck: Mutex<Vec<(u32, Failure)>> = Mutex::default();
         let done = self
             .each_line(at_once, async |shared, line| {
@@ -54,9 +52,12 @@ impl<'a> Work<'a> {
 
     /// Gives up the collections that have got no further for too long, if it is they that don't. Whether there were any.
     pub(super) async fn give_up_stuck(&mut self) -> Result<bool, Error> {
+        let (stuck, mut is_any) = (std::mem::take(&mut self.stuck), false);
+        if stuck.is_empty() {
+            return Ok(false);
+        }
         let shared = self.shared().await?;
-        let mut is_any = false;
-        for (number, failure) in std::mem::take(&mut self.stuck) {
+        for (number, failure) in stuck {
             let mut line = shared.line(number).await?;
             if line.failure.is_none() {
                 line.give_up(failure, shared.now());
@@ -132,7 +133,7 @@ async fn give_up(shared: &Shared<'_>, number: u32, failure: Failure) -> Step {
     abandon(shared, line).await
 }
 
-fn is_undone(line: &CollectionRestore) -> bool {
+pub(super) fn is_undone(line: &CollectionRestore) -> bool {
     matches!(line.stage, CollectionStage::Waiting | CollectionStage::Undone)
 }
 
@@ -142,7 +143,8 @@ async fn abandon(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     if is_undone(&line) {
         return Ok(());
     }
-    let (number, has_moved) = (line.number, matches!(line.stage, CollectionStage::Swapping(_)));
+    let has_moved = matches!(line.stage, CollectionStage::Swapping(_) | CollectionStage::Swapped(_));
+    let number = line.number;
     match undo_line(shared, line).await {
         // Someone put another collection in its place: say which is where, and touch neither.
         Err(Halt::Fatal(stuck)) if has_moved => {

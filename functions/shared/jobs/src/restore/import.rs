@@ -24,6 +24,9 @@ use crate::{
 /// How often a collection is built before its import counts as failed.
 const MAX_ATTEMPTS: u32 = 5;
 
+/// Of so many segments in a job, one step of its progress comes within the limit.
+const PATIENT_WITH: u32 = 16;
+
 /// How long an import may wait for its turn behind others, not all of them ours.
 const TURN: TimeDelta = TimeDelta::hours(1);
 
@@ -342,9 +345,12 @@ impl<'s, 'a> Importing<'s, 'a> {
                     self.imports.rows += rows;
                     self.turns.remove(&group);
                     self.imports.at_work.retain(|job| job.group != group);
-                    let mut imported = shared.imported();
-                    imported.jobs_done += 1;
-                    imported.rows_done += rows;
+                    // What was given up counts no more.
+                    if self.line.failure.is_none() {
+                        let mut imported = shared.imported();
+                        imported.jobs_done += 1;
+                        imported.rows_done += rows;
+                    }
                     has_ended = true;
                 }
                 // The server no longer knows the job.
@@ -373,7 +379,9 @@ impl<'s, 'a> Importing<'s, 'a> {
     fn see(&mut self, group: u32, seen: Option<u64>, now: Time) {
         let Some(job) = self.imports.at_work.iter_mut().find(|job| job.group == group) else { return };
         let ImportState::Started { task, progress, since } = job.state else { return };
-        let patience = if seen.is_some() { self.shared.jobs.settings.import_stall } else { TURN };
+        // Progress is told in percents of all of a job's segments.
+        let parts = i32::try_from(self.line.segments_per_job.div_ceil(PATIENT_WITH)).unwrap_or(i32::MAX).max(1);
+        let patience = if seen.is_some() { self.shared.jobs.settings.import_stall * parts } else { TURN };
         if seen != progress {
             job.state = ImportState::Started { task, progress: seen, since: now };
             self.has_moved = true;

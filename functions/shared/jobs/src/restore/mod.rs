@@ -67,6 +67,7 @@ impl Job for Work<'_> {
         if self.deadline.is_over(self.jobs.ports.clock.now()) {
             return Err(Halt::OutOfTime);
         }
+        self.stuck.clear();
         let phase = self.run.phase.clone();
         let stoppable = matches!(
             phase,

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Error, layout,
     ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, MilvusError, Write},
-    slice::{Halt, Step, fatal},
+    slice::{Halt, Step},
     throttle::Throttle,
 };
 
@@ -32,7 +32,8 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
     let folder = work.snapshot()?;
     let now = work.jobs.ports.clock.now();
     let reported = work.milvus().await?.version().await?;
-    let segments_per_job = Capabilities::of_reported(&reported).segments_per_import();
+    let at_once = u32::try_from(work.jobs.settings.imports_in_flight).unwrap_or(u32::MAX);
+    let segments_per_job = Capabilities::of_reported(&reported).segments_per_import().min(at_once);
     let mut number = 0;
     for (capture_page, page) in (0..).zip(&manifest.collection_pages) {
         let captures: Vec<CollectionCapture> = folder.read_named(page).await?;
@@ -115,7 +116,7 @@ async fn warn_of_databases(work: &mut Work<'_>, manifest: &Manifest) -> Step {
 struct Staging {
     manifest: Manifest,
     own: Bucket,
-    /// The source ids of the collections to restore.
+    /// The source ids of the collections to restore that have objects.
     wanted: BTreeSet<String>,
     places: Places,
     throttle: Throttle,
@@ -155,7 +156,7 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     .await?;
     let mut staging = Staging {
         own: work.own_bucket()?,
-        wanted: lines.values().flat_map(BTreeMap::keys).map(i64::to_string).collect(),
+        wanted: BTreeSet::new(),
         places: Places::default(),
         throttle: Throttle::new(work.jobs.settings.copies_in_flight),
         bytes: 0,
@@ -165,7 +166,10 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     for (number, ids) in lines {
         let Some(page) = staging.manifest.collection_pages.get(number as usize) else { continue };
         for capture in folder.read_named::<CollectionCapture>(page).await? {
-            if let Some(segments_per_job) = ids.get(&capture.id) {
+            if let Some(segments_per_job) = ids.get(&capture.id)
+                && !capture.segments.is_empty()
+            {
+                staging.wanted.insert(capture.id.to_string());
                 staging.places.add(&capture, *segments_per_job)?;
                 staging.bytes += capture.size_bytes;
             }
@@ -221,9 +225,13 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
                 Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => {
                     Ok(if is_first { Staged::New(entry) } else { Staged::Again })
                 }
-                Some(CopyOutcome::SourceGone) => Ok(Staged::Damaged(entry)),
+                Some(CopyOutcome::SourceGone) => {
+                    let message = format!("the backup's object {} is missing or changed", entry.key);
+                    Ok(Staged::Not(entry, Failure::new(FailureCode::SnapshotDamaged, message)))
+                }
                 Some(CopyOutcome::Occupied) => {
-                    Err(fatal(FailureCode::StorageUnreachable, format!("another object is in the way of {to_key}")))
+                    let message = format!("another object is in the way of {to_key}");
+                    Ok(Staged::Not(entry, Failure::new(FailureCode::StorageUnreachable, message)))
                 }
             }
         }
@@ -238,9 +246,7 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
                 progress.bytes_done += entry.size;
             }
             Ok(Staged::New(_) | Staged::Again) => {}
-            Ok(Staged::Damaged(entry)) => {
-                let message = format!("the backup's object {} is missing or changed", entry.key);
-                let failure = Failure::new(FailureCode::SnapshotDamaged, message);
+            Ok(Staged::Not(entry, failure)) => {
                 damaged.entry(entry.key.collection().to_owned()).or_insert(failure);
                 if on_error == OnError::Stop {
                     stopping.store(true, Ordering::Relaxed);
@@ -267,7 +273,7 @@ enum Staged<'e> {
     New(&'e ObjectEntry),
     /// In another place.
     Again,
-    Damaged(&'e ObjectEntry),
+    Not(&'e ObjectEntry, Failure),
 }
 
 /// Those of these collections of which a page, which is sorted by collection, may hold objects.

@@ -7,6 +7,7 @@ use milvault_model::{
 
 use super::{
     clean::{discard, remove_staged},
+    give_up::is_undone,
     grants,
     import::Importing,
     swap::{another, is_there, require_previous, swap_back},
@@ -136,6 +137,12 @@ pub(crate) async fn prepare_rollback(work: &mut Work<'_>, completed_at: Time, un
 pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step {
     match work.each_line(AtOnce::One, async |shared, line| put_back(shared, line).await).await {
         Ok(()) => {
+            // What is left of collections that were given up: nobody looks at it after this.
+            work.each_line(AtOnce::Many, async |shared, line| match is_undone(&line) || line.failure.is_none() {
+                true => Ok(()),
+                false => undo_line(shared, line).await,
+            })
+            .await?;
             // Whoever registered the instance anew without its storage gets their collections back all the same.
             if let Ok(own) = work.own_bucket() {
                 remove_staged(work.jobs, &own, &work.restore).await?;
@@ -165,7 +172,7 @@ pub(crate) async fn stop_rollback(
 }
 
 async fn prepare_line(shared: &Shared<'_>, line: CollectionRestore) -> Step {
-    let CollectionStage::Swapped(swap) = &line.stage else { return Ok(()) };
+    let (CollectionStage::Swapped(swap) | CollectionStage::Swapping(swap)) = &line.stage else { return Ok(()) };
     let previous = shared.previous(&line);
     require_previous(shared, &line, swap).await?;
     let live = shared.milvus.collection_id(&line.target).await?;

@@ -35,7 +35,7 @@ pub(crate) enum AtOnce {
     Many,
     /// The server renames one at a time: others would come between the two renames of each.
     One,
-    /// The same, and none after one that fails.
+    /// The same, and none after one that fails, or that has to be tried again: its name may be vacant meanwhile.
     OneUntilFailure,
 }
 
@@ -319,7 +319,12 @@ impl<'a> Work<'a> {
                         }
                     }
                     // The others come to their own ends before this one is acted on.
-                    Err(other) => halt = Some(other),
+                    Err(other) => {
+                        halt = Some(other);
+                        if at_once == AtOnce::OneUntilFailure {
+                            break;
+                        }
+                    }
                 }
             }
             drop(results);

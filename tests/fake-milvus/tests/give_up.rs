@@ -15,7 +15,7 @@ use milvault_model::{
     Backup, CollectionRestore, CollectionState, FailureCode, Instance, Notice, NoticeKind, OnError, Restore,
     RestoreMode, RestoreState, rebuilt_name,
 };
-use world::{World, back_up, drive, name, request};
+use world::{World, back_up, drive, leave_a_gap, name, request, restore_as};
 
 async fn lines(jobs: &Jobs, restore: &Restore) -> BTreeMap<String, CollectionRestore> {
     let page = jobs.ports.catalog.ledger(&restore.id, PageRequest { after: None, limit: 100 }).await.unwrap();
@@ -24,11 +24,6 @@ async fn lines(jobs: &Jobs, restore: &Restore) -> BTreeMap<String, CollectionRes
 
 fn going_on(backup: &Backup, into: &Instance) -> CreateRestore {
     CreateRestore { on_error: OnError::Continue, ..request(backup, into) }
-}
-
-async fn run(jobs: &Jobs, request: CreateRestore, into: &Instance) -> Restore {
-    let accepted = restore::create(jobs, request).await.unwrap();
-    drive(jobs, into, &accepted.id).await
 }
 
 /// Two collections, each with an alias of its own.
@@ -48,15 +43,22 @@ async fn rows(fake: &FakeMilvus) -> [Rows; 2] {
     [fake.rows("items").await.unwrap(), fake.rows("users").await.unwrap()]
 }
 
+/// A server whose two collections are in a backup, with the rows that it has of each.
+async fn backed_up() -> (World, Jobs, Backup, [Rows; 2]) {
+    let world = World::of(Line::V2_5_27).await;
+    fill(&world.fake).await;
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    let then = rows(&world.fake).await;
+    (world, jobs, backup, then)
+}
+
 #[tokio::test]
 async fn what_cannot_be_built_costs_only_itself_where_the_caller_wants_that() {
     let world = World::of(Line::V2_6).await;
     let fake = &world.fake;
     fill(fake).await;
-    // Its fields can't have their ids again.
-    fake.add_field("items", "dropped").await;
-    fake.add_field("items", "kept").await;
-    fake.drop_field("items", "dropped").await;
+    leave_a_gap(fake, "items").await;
     let jobs = world.jobs().await;
     let [_, users] = rows(fake).await;
     let backup = back_up(&jobs, &world).await;
@@ -67,11 +69,11 @@ async fn what_cannot_be_built_costs_only_itself_where_the_caller_wants_that() {
     fake.point_alias("the_items", "users").await;
     let live = rows(fake).await;
 
-    let stopped = run(&jobs, request(&backup, &world.instance), &world.instance).await;
+    let stopped = restore_as(&jobs, request(&backup, &world.instance), &world.instance).await;
     assert!(matches!(stopped.state, RestoreState::Failed { .. }), "{:?}", stopped.state);
     assert_eq!(rows(fake).await, live);
 
-    let restored = run(&jobs, going_on(&backup, &world.instance), &world.instance).await;
+    let restored = restore_as(&jobs, going_on(&backup, &world.instance), &world.instance).await;
     assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
     assert_eq!(restored.is_complete(), Some(false));
     let reasons = restored.completeness.reasons().unwrap();
@@ -94,12 +96,8 @@ async fn what_cannot_be_built_costs_only_itself_where_the_caller_wants_that() {
 
 #[tokio::test]
 async fn what_is_missing_from_a_backup_costs_only_its_own_collection() {
-    let world = World::of(Line::V2_5_27).await;
+    let (world, jobs, backup, then) = backed_up().await;
     let fake = &world.fake;
-    fill(fake).await;
-    let jobs = world.jobs().await;
-    let backup = back_up(&jobs, &world).await;
-    let then = rows(fake).await;
     for collection in ["items", "users"] {
         fake.insert(collection, "_default", 3).await;
     }
@@ -109,7 +107,7 @@ async fn what_is_missing_from_a_backup_costs_only_its_own_collection() {
     let of_users = stored.map(|object| object.key).find(|key| key.contains(&format!("/{id}/"))).unwrap();
     world.objects.delete(&world.snapshots, &[of_users]).await.unwrap();
 
-    let restored = run(&jobs, going_on(&backup, &world.instance), &world.instance).await;
+    let restored = restore_as(&jobs, going_on(&backup, &world.instance), &world.instance).await;
     assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
     assert_eq!(rows(fake).await, [then[0].clone(), live[1].clone()]);
     let failure = lines(&jobs, &restored).await.remove("users").unwrap().failure.unwrap();
@@ -120,19 +118,15 @@ async fn what_is_missing_from_a_backup_costs_only_its_own_collection() {
     // With nothing left to restore, it isn't completed.
     let selection = vec!["default.users".parse().unwrap()];
     let only = CreateRestore { selection, ..going_on(&backup, &world.instance) };
-    let failed = run(&jobs, only, &world.instance).await;
+    let failed = restore_as(&jobs, only, &world.instance).await;
     let RestoreState::Failed { failure, .. } = &failed.state else { panic!("{:?}", failed.state) };
     assert_eq!(failure.code, FailureCode::SnapshotDamaged);
 }
 
 #[tokio::test]
 async fn what_cannot_be_swapped_in_costs_only_itself() {
-    let world = World::of(Line::V2_5_27).await;
+    let (world, jobs, backup, then) = backed_up().await;
     let fake = &world.fake;
-    fill(fake).await;
-    let jobs = world.jobs().await;
-    let backup = back_up(&jobs, &world).await;
-    let then = rows(fake).await;
     let rename = [("items", "items_then"), ("users", "users_then")].map(|(of, to)| (name(of), name(to)));
     let mode = RestoreMode::Create;
     let beside = CreateRestore { rename: rename.into(), mode, ..going_on(&backup, &world.instance) };

@@ -277,14 +277,7 @@ impl RestoreState {
 impl Restore {
     /// Whether it brought every collection back, once it is completed.
     pub fn is_complete(&self) -> Option<bool> {
-        match &self.state {
-            RestoreState::Completed { .. } => Some(self.completeness.is_complete()),
-            RestoreState::RolledBack { .. }
-            | RestoreState::Pending
-            | RestoreState::Running(_)
-            | RestoreState::Failed { .. }
-            | RestoreState::Cancelled { .. } => None,
-        }
+        matches!(self.state, RestoreState::Completed { .. }).then(|| self.completeness.is_complete())
     }
 
     /// What the sweep has to do with it, if anything.

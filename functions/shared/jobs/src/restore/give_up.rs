@@ -1,7 +1,10 @@
 //! A collection that can't be restored, where the caller wants the others all the same ([`OnError::Continue`]): it is
 //! given up, what was built for it is removed, and what was live under its name is what it was.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use milvault_model::{CollectionRestore, CollectionStage, Completeness, Failure, OnError};
 
@@ -60,8 +63,7 @@ impl<'a> Work<'a> {
         for (number, failure) in stuck {
             let mut line = shared.line(number).await?;
             if line.failure.is_none() {
-                line.give_up(failure, shared.now());
-                shared.save(&line).await?;
+                shared.give_up(&mut line, failure).await?;
                 is_any = true;
             }
         }
@@ -71,14 +73,17 @@ impl<'a> Work<'a> {
         Ok(is_any)
     }
 
-    /// Gives up a collection, by its source's id, of which nothing is made yet.
-    pub(super) async fn give_up_before(&self, source_id: &str, failure: Failure) -> Result<(), Error> {
+    /// Gives up collections of which nothing is made yet, each by its source's id and with its reason.
+    pub(super) async fn give_up_before(&self, reasons: &BTreeMap<String, Failure>) -> Result<(), Error> {
         let shared = self.shared().await?;
         let mut lines = Vec::new();
-        self.read_lines(|line| lines.extend((line.source_id.to_string() == source_id).then_some(line))).await?;
-        for mut line in lines.into_iter().filter(|line| line.failure.is_none()) {
-            line.give_up(failure.clone(), shared.now());
-            shared.save(&line).await?;
+        self.read_lines(|line| {
+            let reason = reasons.get(&line.source_id.to_string()).filter(|_| line.failure.is_none());
+            lines.extend(reason.map(|reason| (line, reason.clone())));
+        })
+        .await?;
+        for (mut line, reason) in lines {
+            shared.give_up(&mut line, reason).await?;
         }
         Ok(())
     }
@@ -116,6 +121,11 @@ impl<'a> Work<'a> {
 }
 
 impl Shared<'_> {
+    async fn give_up(&self, line: &mut CollectionRestore, failure: Failure) -> Result<(), Error> {
+        line.give_up(failure, self.now());
+        self.save(line).await
+    }
+
     /// A line of the ledger, as it was written down last.
     async fn line(&self, number: u32) -> Result<CollectionRestore, Error> {
         let request = PageRequest { after: number.checked_sub(1).map(key_of), limit: 1 };
@@ -128,8 +138,7 @@ impl Shared<'_> {
 async fn give_up(shared: &Shared<'_>, number: u32, failure: Failure) -> Step {
     let mut line = shared.line(number).await?;
     tracing::warn!(code = ?failure.code, collection = %line.target, "given up: the others go on");
-    line.give_up(failure, shared.now());
-    shared.save(&line).await?;
+    shared.give_up(&mut line, failure).await?;
     abandon(shared, line).await
 }
 

@@ -82,8 +82,7 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
         match Importing::new(shared, &mut line, id, imports).all(&capture).await? {
             Ended::Whole { rows } => {
                 index(shared, &mut line).await?;
-                line.enter(CollectionStage::Imported { id, rows }, shared.now());
-                return Ok(shared.save(&line).await?);
+                return Ok(shared.enter(&mut line, CollectionStage::Imported { id, rows }).await?);
             }
             Ended::Failed(reason) if line.attempts >= MAX_ATTEMPTS => {
                 let message = format!("{}: the import failed {MAX_ATTEMPTS} times: {reason}", line.target);
@@ -201,10 +200,9 @@ impl<'s, 'a> Importing<'s, 'a> {
     }
 
     async fn save(&mut self) -> Step {
-        let now = self.now();
-        self.line.enter(CollectionStage::Built { id: Some(self.id), imports: self.imports.clone() }, now);
-        (self.saved_at, self.has_moved) = (Some(now), false);
-        Ok(self.shared.save(self.line).await?)
+        (self.saved_at, self.has_moved) = (Some(self.now()), false);
+        let stage = CollectionStage::Built { id: Some(self.id), imports: self.imports.clone() };
+        Ok(self.shared.enter(self.line, stage).await?)
     }
 
     fn has_failed(&self) -> bool {

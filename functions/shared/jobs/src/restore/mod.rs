@@ -134,19 +134,11 @@ impl Job for Work<'_> {
                 }
                 is_over
             }
-            RestorePhase::Stage { .. }
-            | RestorePhase::Build
-            | RestorePhase::Import
-            | RestorePhase::Verify
-            | RestorePhase::Swap
-                if ending != Ending::Cancelled && self.give_up_stuck().await? =>
-            {
-                return Ok(None);
-            }
             RestorePhase::Undo(first) => {
                 tracing::error!(why = why(&ending), %restore, "the undoing waits for the next sweep");
                 undo::give_up(self, first, ending).await?
             }
+            _ if ending != Ending::Cancelled && self.give_up_stuck().await? => return Ok(None),
             phase => {
                 tracing::warn!(why = why(&ending), %restore, phase = phase.name(), "the restore is undone");
                 self.enter(RestorePhase::Undo(ending)).await?;

@@ -130,13 +130,12 @@ pub(crate) async fn stage(work: &mut Work<'_>, next: u32) -> Step {
     for next in next.. {
         let Some(page) = staging.manifest.object_pages.get(next as usize) else { break };
         let damaged = stage_page(work, &staging, page).await?;
-        for (collection, failure) in damaged {
-            if work.restore.on_error == OnError::Stop {
-                return Err(Halt::Fatal(failure));
-            }
-            work.give_up_before(&collection, failure).await?;
-            staging.wanted.remove(&collection);
+        match damaged.first_key_value() {
+            Some((_, failure)) if work.restore.on_error == OnError::Stop => return Err(Halt::Fatal(failure.clone())),
+            Some(_) => work.give_up_before(&damaged).await?,
+            None => {}
         }
+        staging.wanted.retain(|collection| !damaged.contains_key(collection));
         work.run.phase = RestorePhase::Stage { next: Some(next + 1) };
         work.checkpoint().await?;
         work.require_time()?;

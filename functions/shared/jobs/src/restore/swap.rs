@@ -9,10 +9,10 @@ use milvault_model::{
 
 use super::{
     grants, named,
-    work::{AtOnce, Shared, Work, line_key},
+    work::{AtOnce, Shared, Work, line_key, read_lines},
 };
 use crate::{
-    ports::{CollectionDescription, Milvus, MilvusError, PageRequest},
+    ports::{CollectionDescription, Milvus, MilvusError},
     slice::{Halt, Step, fatal},
 };
 
@@ -98,8 +98,7 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     let mut swap = match &line.stage {
         CollectionStage::Verified { id } => {
             let swap = prepare(shared, backup, &line, *id).await?;
-            line.enter(CollectionStage::Swapping(swap.clone()), shared.now());
-            shared.save(&line).await?;
+            shared.enter(&mut line, CollectionStage::Swapping(swap.clone())).await?;
             swap
         }
         CollectionStage::Swapping(swap) => swap.clone(),
@@ -114,8 +113,7 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     }
     grants::give_after_swap(shared, &line, &mut swap).await?;
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
-    line.enter(CollectionStage::Swapped(swap), shared.now());
-    Ok(shared.save(&line).await?)
+    Ok(shared.enter(&mut line, CollectionStage::Swapped(swap)).await?)
 }
 
 /// Makes an alias stand for the collection of this name, whose id is known, and looks whether it does.
@@ -297,20 +295,14 @@ pub(crate) fn another(line: &CollectionRestore, previous: &CollectionName) -> Ha
 async fn gave_away(shared: &Shared<'_>, alias: &str, from: &CollectionName, to: &str) -> Step<bool> {
     let to = CollectionName::new(&from.database, to);
     let taken = (alias.to_owned(), from.collection.clone());
-    let mut after = None;
-    loop {
-        let page = shared.jobs.ports.catalog.ledger(&shared.restore.id, PageRequest { after, limit: 100 }).await?;
-        after = page.items.last().map(line_key);
-        if let Some(line) = page.items.iter().find(|line| line.target == to) {
-            return Ok(match &line.stage {
-                CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) => swap.taken_aliases.contains(&taken),
-                _ => false,
-            });
+    let mut gave = false;
+    read_lines(shared.jobs, &shared.restore.id, |line| {
+        if let CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) = line.stage {
+            gave |= line.target == to && swap.taken_aliases.contains(&taken);
         }
-        if !page.more {
-            return Ok(false);
-        }
-    }
+    })
+    .await?;
+    Ok(gave)
 }
 
 /// Puts a collection back where it was before its swap: the live one under its name, the new one under the restore's.

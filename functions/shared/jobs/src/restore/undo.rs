@@ -113,8 +113,7 @@ async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step 
 
 async fn remove(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     shared.sure(discard(shared.milvus.as_ref(), &shared.rebuilt(&line), &line.target).await)?;
-    line.enter(CollectionStage::Undone, shared.now());
-    Ok(shared.save(&line).await?)
+    Ok(shared.enter(&mut line, CollectionStage::Undone).await?)
 }
 
 /// Sees that every previous collection of a completed restore can be put back, and loads it as it was. Whether all can:

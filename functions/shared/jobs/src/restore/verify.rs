@@ -30,8 +30,7 @@ pub(crate) async fn verify(work: &mut Work<'_>) -> Step {
 async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     if let CollectionStage::Imported { id, rows } = line.stage {
         compare(shared, &mut line, rows).await?;
-        line.enter(CollectionStage::Compared { id }, shared.now());
-        shared.save(&line).await?;
+        shared.enter(&mut line, CollectionStage::Compared { id }).await?;
     }
     let CollectionStage::Compared { id } = line.stage else { return Ok(()) };
     // From here on, rows may be gone because their time is over: they are not counted again.
@@ -41,8 +40,7 @@ async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
         shared.sure(shared.milvus.set_properties(&shared.rebuilt(&line), &ends).await)?;
     }
     load_as_wanted(shared, &line).await?;
-    line.enter(CollectionStage::Verified { id }, shared.now());
-    Ok(shared.save(&line).await?)
+    Ok(shared.enter(&mut line, CollectionStage::Verified { id }).await?)
 }
 
 /// Compares what was rebuilt with the backup.

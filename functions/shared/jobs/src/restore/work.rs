@@ -12,9 +12,9 @@ use futures::{
     stream,
 };
 use milvault_model::{
-    CollectionCapture, CollectionName, CollectionRestore, DatabaseCapture, Ending, Failure, FailureCode,
-    ImportProgress, Instance, Loaded, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState,
-    Time, previous_name, rebuilt_name,
+    CollectionCapture, CollectionName, CollectionRestore, CollectionStage, DatabaseCapture, Ending, Failure,
+    FailureCode, ImportProgress, Instance, Loaded, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun,
+    RestoreState, Time, previous_name, rebuilt_name,
 };
 
 use crate::{
@@ -251,21 +251,12 @@ impl<'a> Work<'a> {
     }
 
     pub(crate) async fn lines(&self, after: Option<String>) -> Result<Page<CollectionRestore>, Error> {
-        let request = PageRequest { after, limit: LINES };
-        Ok(self.jobs.ports.catalog.ledger(&self.restore.id, request).await?)
+        lines(self.jobs, &self.restore.id, after).await
     }
 
-    /// Reads the whole ledger, a page of it in memory at a time.
-    pub(crate) async fn read_lines(&self, mut each: impl FnMut(CollectionRestore)) -> Result<(), Error> {
-        let mut after = None;
-        loop {
-            let page = self.lines(after).await?;
-            after = page.items.last().map(line_key);
-            page.items.into_iter().for_each(&mut each);
-            if !page.more {
-                return Ok(());
-            }
-        }
+    /// Reads the whole ledger, see [`read_lines`].
+    pub(crate) async fn read_lines(&self, each: impl FnMut(CollectionRestore)) -> Result<(), Error> {
+        read_lines(self.jobs, &self.restore.id, each).await
     }
 
     /// Does `step` to every line of the ledger, several at once; progress counts lines.
@@ -444,6 +435,12 @@ fn snapshot_of<'a>(jobs: &'a Jobs, restore: &Restore) -> Result<Folder<'a>, Erro
 }
 
 impl Shared<'_> {
+    /// Goes on with this stage of a line, durably.
+    pub(super) async fn enter(&self, line: &mut CollectionRestore, stage: CollectionStage) -> Result<(), Error> {
+        line.enter(stage, self.now());
+        self.save(line).await
+    }
+
     /// Writes a line of the ledger down.
     pub(crate) async fn save(&self, line: &CollectionRestore) -> Result<(), Error> {
         let put = Write::LedgerLine(self.restore.id.clone(), Box::new(line.clone()));
@@ -603,6 +600,27 @@ pub(crate) fn ended(ending: Ending, started_at: Time, ended_at: Time, leftovers_
     match ending {
         Ending::Failed(failure) => RestoreState::Failed { started_at, ended_at, failure, leftovers_since },
         Ending::Cancelled => RestoreState::Cancelled { started_at, ended_at, leftovers_since },
+    }
+}
+
+async fn lines(jobs: &Jobs, restore: &RestoreId, after: Option<String>) -> Result<Page<CollectionRestore>, Error> {
+    Ok(jobs.ports.catalog.ledger(restore, PageRequest { after, limit: LINES }).await?)
+}
+
+/// Reads a whole ledger, a page of it in memory at a time.
+pub(super) async fn read_lines(
+    jobs: &Jobs,
+    restore: &RestoreId,
+    mut each: impl FnMut(CollectionRestore),
+) -> Result<(), Error> {
+    let mut after = None;
+    loop {
+        let page = lines(jobs, restore, after).await?;
+        after = page.items.last().map(line_key);
+        page.items.into_iter().for_each(&mut each);
+        if !page.more {
+            return Ok(());
+        }
     }
 }
 

@@ -8,13 +8,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy
 import pytest
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
 from stack.dataset import Dataset, MilvusData, differences
 from stack.process import poll
 
+from between import milvus_proxy
 from product import ENDED, Product
-from rows import count, delete, fill, fill_all, rows_of, rows_of_all
+from rows import count, delete, fill, fill_all, insert, rows_of, rows_of_all
 
 
 @pytest.fixture
@@ -41,6 +43,37 @@ def by_itself(database: str) -> None:
     collection.create_index("vector", {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 8, "efConstruction": 64}})
     collection.create_index("label", {"index_type": "Trie"}, index_name="by_label")
     collection.load()
+
+
+@pytest.mark.parametrize("left", [1, 0], ids=["some", "none"])
+def test_rows_that_an_import_leaves_out_are_missed(product: Product, left: int) -> None:
+    """Of a collection whose rows were never counted, and some of which are deleted: no number says what must be there."""
+    collection = fill("partial", 300)
+    collection.flush()
+    insert(collection, range(300, 600), numpy.random.default_rng(2))
+    delete(collection, list(range(0, 600, 2)))
+    collection.release()
+    product.backup("before")
+    collection.load()
+    delete(collection, list(range(100)))
+    live = rows_of("partial")
+
+    def leave_out() -> None:
+        staged = [key for key in product.staged() if "/insert_log/" in key]
+        folders = sorted({key.rsplit("/", 2)[0] for key in staged})
+        assert len(folders) == 2, staged
+        client, bucket = product.stack.emulator.client("s3"), product.stack.milvus_bucket
+        for key in staged:
+            if key.rsplit("/", 2)[0] not in folders[:left]:
+                client.delete_object(Bucket=bucket, Key=key)
+
+    with milvus_proxy(product.stack.milvus.uri) as proxy:
+        product.register(endpoint=proxy.uri)
+        moment = proxy.before.once(lambda called, _: called == "Import", leave_out)
+        failed = product.ended(f"/restores/{product.start_restore(backupName='before')}", "FAILED")
+        moment.verify()
+    assert failed["failure"]["code"] == "VERIFICATION_FAILED"
+    assert rows_of("partial") == live and utility.list_collections() == ["partial"]
 
 
 def test_collections_of_every_kind_come_back_as_they_were(product: Product, data: MilvusData) -> None:

@@ -18,7 +18,7 @@ use milvault_jobs::ports::{
 };
 use milvault_memory::{
     MemoryObjects,
-    binlog::{Nullability, Of, encode, payload},
+    binlog::{Column, Nullability, Of, encode, note},
 };
 use milvault_model::{
     CollectionCapture, CollectionName, FieldCapture, FieldPresence, IndexCapture, Loaded, PartitionCapture, PrimaryKey,
@@ -49,7 +49,7 @@ pub(crate) struct Mark {
 
 /// The rows or deletes of a log; `None` for what isn't one.
 pub(crate) fn marks_of(log: &[u8]) -> Option<Vec<Mark>> {
-    let lines = std::str::from_utf8(payload(log)?).ok()?.lines();
+    let lines = std::str::from_utf8(note(log)?).ok()?.lines();
     lines
         .map(|line| {
             let (key, timestamp) = line.split_once(' ')?;
@@ -566,7 +566,13 @@ impl Server {
         let nullability = if self.habits.has_l0 { Nullability::Told } else { Nullability::Untold };
         let times: Vec<u64> = marks.iter().map(|mark| mark.timestamp).collect();
         let lines: String = marks.iter().map(|mark| format!("{} {}\n", mark.key, mark.timestamp)).collect();
-        let (key, body) = (format!("{ROOT}/{place}"), encode(of, nullability, &times, lines.as_bytes()));
+        let column = match (place.starts_with("delta_log/"), field) {
+            (true, _) => Column::of_deletes(marks.iter().map(|mark| (mark.key.cast_signed(), mark.timestamp))),
+            (false, 1) => Column::Numbers(times.iter().map(|time| time.cast_signed()).collect()),
+            (false, _) => Column::Numbers(marks.iter().map(|mark| mark.key.cast_signed()).collect()),
+        };
+        let body = encode(of, nullability, &times, &[(None, column)], lines.as_bytes());
+        let key = format!("{ROOT}/{place}");
         let put = self.objects.put(&self.bucket, &key, body.clone(), PutMode::IfAbsent).now_or_never();
         assert!(matches!(put, Some(Ok(_))), "{put:?}");
         self.written.insert(place.to_owned(), body);

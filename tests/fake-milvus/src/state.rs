@@ -7,7 +7,7 @@ use std::{
 };
 
 use milvault_jobs::ports::{Bucket, Objects, PutMode};
-use milvault_memory::binlog::{self, Nullability, Of};
+use milvault_memory::binlog::{self, Column, Nullability, Of};
 use milvus::proto::{
     common::{KeyValuePair, SegmentLevel, SegmentState},
     schema::{CollectionSchema, DataType, FieldSchema},
@@ -262,19 +262,28 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// A log as the server writes it, with text in place of Parquet: its key comes first, so that a copy can be told.
+    /// A log as the server writes it, with a note for the tests: its key comes first, so that a copy can be told.
     fn write(&self, key: &str, nullability: Nullability) -> Vec<u8> {
         let ids: Vec<i64> = key.split('/').filter_map(|part| part.parse().ok()).collect();
         let id = |at: usize| ids.get(at).copied().unwrap_or_default();
         let of = Of { collection: id(0), partition: id(1), segment: id(2), field: id(3) };
         let times: Vec<u64> = self.events.iter().map(|event| event.timestamp).collect();
+        let keys = || Column::Numbers(self.events.iter().map(|event| event.key).collect());
+        let timestamps = || Column::Numbers(times.iter().map(|time| time.cast_signed()).collect());
+        let deletes = || Column::of_deletes(self.events.iter().map(|event| (event.key, event.timestamp)));
+        let columns = match (key.starts_with("delta_log/"), self.storage_version, of.field) {
+            (true, ..) => vec![(None, deletes())],
+            (false, 2, 0) => vec![(Some(0), keys()), (Some(1), timestamps()), (Some(FIRST_FIELD), keys())],
+            (false, _, 1) => vec![(None, timestamps())],
+            (false, ..) => vec![(None, keys())],
+        };
         let log = serde_json::to_string(self).expect("numbers can be written");
-        binlog::encode(of, nullability, &times, format!("the content of {key}\n{log}").as_bytes())
+        binlog::encode(of, nullability, &times, &columns, format!("the content of {key}\n{log}").as_bytes())
     }
 
     pub(crate) fn read(body: &[u8]) -> Self {
-        let payload = binlog::payload(body).expect("logs have a payload");
-        let text = std::str::from_utf8(payload).expect("logs are text");
+        let note = binlog::note(body).expect("logs have a note");
+        let text = std::str::from_utf8(note).expect("logs are text");
         let (_, log) = text.split_once('\n').expect("a log has two lines");
         serde_json::from_str(log).expect("the second has its rows or deletes")
     }

@@ -1,17 +1,32 @@
-//! A log as Milvus writes it: a magic number, an event that describes it, and one with the rows, which are Parquet there and
-//! whatever a test understands here (`internal/storage` in `milvus-io/milvus`: `binlog_writer.go`, `event_header.go`,
-//! `event_data.go`).
+//! A log as Milvus writes it: a magic number, an event that describes it, and one with rows or deletes as Parquet
+//! (`internal/storage` in `milvus-io/milvus`: `binlog_writer.go`, `event_header.go`, `event_data.go`). A test's own note
+//! follows, in an event of a type that Milvus has for other files.
+
+use std::sync::Arc;
+
+use parquet::{
+    basic::Type as Physical,
+    data_type::{ByteArray, ByteArrayType, Int64Type},
+    errors::ParquetError,
+    file::{
+        properties::{EnabledStatistics, WriterProperties},
+        writer::{SerializedColumnWriter, SerializedFileWriter},
+    },
+    schema::types::Type,
+};
 
 const MAGIC: u32 = 0x00ff_fabc;
 
 /// An event's timestamp, type, length, and where the next one begins.
 const HEADER: usize = 8 + 1 + 4 + 4;
 
-/// The first and the last timestamp of an event's rows.
-const RANGE: usize = 8 + 8;
+const MAGIC_LENGTH: usize = 4;
 
 const DESCRIPTOR: u8 = 0;
 const INSERT: u8 = 1;
+const DELETE: u8 = 2;
+/// That of an index's parameters.
+const NOTE: u8 = 7;
 
 /// How many bytes a fixed part has of each type of event.
 const FIXED_PARTS: [u8; 8] = [52, 16, 16, 16, 16, 16, 16, 16];
@@ -40,8 +55,33 @@ pub enum Nullability {
     Untold,
 }
 
-/// A log of values of 64 bits each that were written at these times.
-pub fn encode(of: Of, nullability: Nullability, times: &[u64], payload: &[u8]) -> Vec<u8> {
+/// A field's values, or deletes.
+#[derive(Debug, Clone)]
+pub enum Column {
+    /// Of 64 bits.
+    Numbers(Vec<i64>),
+    /// Texts.
+    Texts(Vec<String>),
+}
+
+impl Column {
+    /// Deletes of keys, each at its time, as JSON (`DeleteLog` in `internal/storage/delta_data.go`).
+    pub fn of_deletes(deletes: impl IntoIterator<Item = (i64, u64)>) -> Self {
+        let text = |(key, time)| format!(r#"{{"pk":{key},"ts":{time},"pkType":{INT64}}}"#);
+        Self::Texts(deletes.into_iter().map(text).collect())
+    }
+}
+
+/// A log of rows that were written at these times, with a value of 64 bits each, or of deletes; several columns have the
+/// ids of their fields.
+pub fn encode(
+    of: Of,
+    nullability: Nullability,
+    times: &[u64],
+    columns: &[(Option<i64>, Column)],
+    note: &[u8],
+) -> Vec<u8> {
+    let kind = if matches!(columns, [(_, Column::Texts(_))]) { DELETE } else { INSERT };
     let values = times.len() * 8;
     let extra = match nullability {
         Nullability::Told => format!(r#"{{"nullable":false,"original_size":"{}"}}"#, values + 1),
@@ -56,9 +96,9 @@ pub fn encode(of: Of, nullability: Nullability, times: &[u64], payload: &[u8]) -
     descriptor.extend(length(extra.len()).to_le_bytes());
     descriptor.extend(extra.into_bytes());
     let mut rows = range;
-    rows.extend(payload);
+    rows.extend(table(columns));
     let mut log = MAGIC.to_le_bytes().to_vec();
-    for (kind, data) in [(DESCRIPTOR, descriptor), (INSERT, rows)] {
+    for (kind, data) in [(DESCRIPTOR, descriptor), (kind, rows), (NOTE, note.to_vec())] {
         let (whole, next) = (HEADER + data.len(), log.len() + HEADER + data.len());
         log.extend([0; 8]);
         log.push(kind);
@@ -69,15 +109,67 @@ pub fn encode(of: Of, nullability: Nullability, times: &[u64], payload: &[u8]) -
     log
 }
 
+/// A Parquet file with these columns.
+#[expect(clippy::expect_used, reason = "numbers and texts can always be written")]
+fn table(columns: &[(Option<i64>, Column)]) -> Vec<u8> {
+    write(columns).expect("the columns can be written")
+}
+
+fn write(columns: &[(Option<i64>, Column)]) -> Result<Vec<u8>, ParquetError> {
+    let fields = columns.iter().map(|(id, column)| {
+        let physical = match column {
+            Column::Numbers(_) => Physical::INT64,
+            Column::Texts(_) => Physical::BYTE_ARRAY,
+        };
+        Type::primitive_type_builder("val", physical)
+            .with_id(id.and_then(|id| i32::try_from(id).ok()))
+            .build()
+            .map(Arc::new)
+    });
+    let schema = Type::group_type_builder("schema").with_fields(fields.collect::<Result<_, _>>()?).build()?;
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_compression(parquet::basic::Compression::UNCOMPRESSED)
+        .build();
+    let mut file = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties))?;
+    let mut group = file.next_row_group()?;
+    for (_, column) in columns {
+        let Some(mut writer) = group.next_column()? else { break };
+        fill(&mut writer, column)?;
+        writer.close()?;
+    }
+    group.close()?;
+    file.into_inner()
+}
+
+fn fill(writer: &mut SerializedColumnWriter<'_>, column: &Column) -> Result<(), ParquetError> {
+    let written = match column {
+        Column::Numbers(numbers) => {
+            writer.typed::<Int64Type>().write_batch(numbers, Some(&vec![1; numbers.len()]), None)
+        }
+        Column::Texts(texts) => {
+            let texts: Vec<ByteArray> = texts.iter().map(|text| text.as_str().into()).collect();
+            writer.typed::<ByteArrayType>().write_batch(&texts, Some(&vec![1; texts.len()]), None)
+        }
+    };
+    written.map(|_| ())
+}
+
 #[expect(clippy::expect_used, reason = "a test has no log of 4 GiB")]
 fn length(of: usize) -> u32 {
     u32::try_from(of).expect("logs are small")
 }
 
-/// The payload of a log; `None` for what isn't one.
-pub fn payload(log: &[u8]) -> Option<&[u8]> {
-    let log = log.strip_prefix(&MAGIC.to_le_bytes())?;
-    let next = log.get(HEADER - 4..HEADER)?;
-    let rows = usize::try_from(u32::from_le_bytes(next.try_into().ok()?)).ok()? + HEADER + RANGE;
-    log.get(rows - 4..)
+/// The note in a log; `None` for what isn't one.
+pub fn note(log: &[u8]) -> Option<&[u8]> {
+    let mut event = log.strip_prefix(&MAGIC.to_le_bytes()).map(|_| MAGIC_LENGTH)?;
+    loop {
+        let next = log.get(event + HEADER - 4..event + HEADER)?;
+        let next = usize::try_from(u32::from_le_bytes(next.try_into().ok()?)).ok()?;
+        if *log.get(event + 8)? == NOTE {
+            return log.get(event + HEADER..next);
+        }
+        event = next;
+    }
 }

@@ -8,6 +8,7 @@
 mod attribution;
 pub mod auto_backup;
 pub mod backup;
+mod binlog;
 mod decisions;
 pub mod deletion;
 mod error;
@@ -21,6 +22,7 @@ mod pages;
 pub mod ports;
 mod precondition;
 pub mod restore;
+mod sample;
 mod settings;
 mod slice;
 pub mod snapshot;

@@ -310,7 +310,7 @@ pub async fn flush(milvus: &dyn Milvus, name: &CollectionName) {
 
 /// The source key and the content of a log's copy; `None` for what is none.
 pub fn copy_of(body: &[u8]) -> Option<(&str, &str)> {
-    let text = std::str::from_utf8(binlog::payload(body)?).ok()?;
+    let text = std::str::from_utf8(binlog::note(body)?).ok()?;
     text.strip_prefix("the content of ")?.split_once('\n')
 }
 

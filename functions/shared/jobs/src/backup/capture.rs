@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Error, Jobs,
     ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment},
+    sample,
     slice::backoff,
 };
 
@@ -48,12 +49,6 @@ const LONGEST_FLUSH_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many times in a row a collection is followed to another name.
 const RENAMES: u32 = 5;
-
-/// How many primary keys a sample has at most.
-const SAMPLE: usize = 64;
-
-/// And how many bytes: a key may have 65,535 of them.
-const SAMPLE_BYTES: usize = 4096;
 
 /// What became of a collection.
 pub(super) enum Captured {
@@ -419,11 +414,11 @@ impl<'a> Capturing<'a> {
         if !names_no_more(flush) || !lists_no_more || self.milvus.count(name).await? != before.rows {
             return Ok(None);
         }
-        let sample = self.milvus.some_keys(name, SAMPLE).await?;
+        let sample = self.milvus.some_keys(name, sample::SAMPLE).await?;
         // What it names is all that matters: nobody has to wait until it is over.
         match self.milvus.flush(name, OnRateLimit::GiveUp).await {
             Ok(after) => {
-                let counted = Counted { rows: before.rows, sample: within(SAMPLE_BYTES, sample) };
+                let counted = Counted { rows: before.rows, sample: sample::first(sample) };
                 Ok(names_no_more(&after).then_some(counted))
             }
             Err(MilvusError::RateLimited(_)) => Ok(None),
@@ -563,21 +558,6 @@ struct Observation {
 struct Counted {
     rows: u64,
     sample: Vec<PrimaryKey>,
-}
-
-/// As many of the keys as take so many bytes.
-fn within(bytes: usize, keys: Vec<PrimaryKey>) -> Vec<PrimaryKey> {
-    let mut taken = 0;
-    let size = |key: &PrimaryKey| match key {
-        PrimaryKey::Int(_) => 8,
-        PrimaryKey::Text(text) => text.len(),
-    };
-    keys.into_iter()
-        .take_while(|key| {
-            taken += size(key);
-            taken <= bytes
-        })
-        .collect()
 }
 
 fn assemble(

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use milvault_model::{CollectionCapture, FieldCapture, FieldPresence, ObjectKey, SegmentCapture, StorageVersion};
 use sha2::{Digest, Sha256};
 
-use super::binlog::{BEGINNING, Beginning};
 use crate::{
     Error,
+    binlog::{BEGINNING, Beginning},
     ports::{Bucket, InsertLog, ObjectMeta, Objects},
 };
 
@@ -240,7 +240,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        backup::binlog::tests::log,
+        binlog::tests::log,
         ports::{CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectsError, PutMode, PutOutcome},
     };
 

@@ -1,6 +1,5 @@
 //! The backup job: FLUSH, PLAN, COPY, VERIFY, PUBLISH, each in a module of its own.
 
-mod binlog;
 mod capture;
 mod clean;
 mod copy;
@@ -26,7 +25,7 @@ use milvault_model::{
 pub use create::{CreateBackup, create};
 pub(crate) use create::{create_with, gate};
 pub use page_copy::{CopyEnd, CopyReport, CopyTask, copy_page};
-pub(crate) use plan::{DELTA, INSERT};
+pub(crate) use plan::{DELTA, INSERT, Log, log_of};
 pub(crate) use source::check_source;
 pub use source::{SourceData, Specimen, find_data, missing};
 pub use verify::verify;

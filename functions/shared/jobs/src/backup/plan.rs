@@ -519,13 +519,13 @@ impl Part {
 }
 
 /// A log, as its key tells.
-pub(super) enum Log {
+pub(crate) enum Log {
     Delta(i64),
     Insert(InsertLog),
 }
 
 /// The segment and the log: `{partition}/{segment}/{log}` of deletes, `{partition}/{segment}/{folder}/{log}` of rows.
-pub(super) fn log_of(key: &ObjectKey, kind: &str) -> Option<(i64, Log)> {
+pub(crate) fn log_of(key: &ObjectKey, kind: &str) -> Option<(i64, Log)> {
     let mut numbers = key.below(kind)?.split('/').map(|part| part.parse::<i64>().ok());
     let mut next = || numbers.next().flatten();
     let (_, segment, first, second) = (next()?, next()?, next()?, next());

@@ -15,6 +15,7 @@ mod stage;
 mod swap;
 mod undo;
 mod verify;
+mod witnesses;
 mod work;
 
 use milvault_model::{

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -275,8 +276,13 @@ enum Staged<'e> {
     Not(&'e ObjectEntry, Failure),
 }
 
-/// Those of these collections of which a page, which is sorted by collection, may hold objects.
+/// Those of these collections of which a page may hold objects.
 fn wanted_of<'w>(page: &PageRef, wanted: &'w BTreeSet<String>) -> impl Iterator<Item = &'w String> + use<'w> {
+    wanted.range(collections_of(page))
+}
+
+/// From the first to the last collection, by id in the source, of which a page holds objects: it is sorted by that.
+pub(super) fn collections_of(page: &PageRef) -> RangeInclusive<String> {
     let collection = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
-    wanted.range(collection(&page.first)..=collection(&page.last))
+    collection(&page.first)..=collection(&page.last)
 }

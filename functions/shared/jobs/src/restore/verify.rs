@@ -9,6 +9,7 @@ use milvault_model::{
 
 use super::{
     swap::swappable,
+    witnesses::witnesses,
     work::{AtOnce, Shared, Wait, Work},
 };
 use crate::{
@@ -66,11 +67,25 @@ async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u6
         let rows = capture.rows.rows();
         return Err(failed(line, format!("the backup has {rows} rows and no deletes of them, and none is found")));
     }
-    if countable == Countable::No {
-        return Ok(());
-    }
-    let sample: Vec<PrimaryKey> = capture.sample.iter().filter(|key| can_be_said(key)).cloned().collect();
-    if sample.is_empty() {
+    let sample = match capture.rows {
+        RowCount::Exactly { .. } => capture.sample.clone(),
+        RowCount::AtMost { .. } => {
+            let witnesses = witnesses(shared, line, &capture, found).await?;
+            if found < witnesses.rows {
+                shared.save(line).await?;
+                let least = witnesses.rows;
+                return Err(failed(
+                    line,
+                    format!(
+                        "nothing in the backup deletes {least} of its rows that were looked at, and {found} are found"
+                    ),
+                ));
+            }
+            witnesses.sample
+        }
+    };
+    let sample: Vec<PrimaryKey> = sample.into_iter().filter(can_be_said).collect();
+    if sample.is_empty() || countable == Countable::No {
         return Ok(());
     }
     let there = match shared.milvus.find_keys(&name, &sample).await {

@@ -91,6 +91,8 @@ pub(crate) struct Shared<'a> {
     /// The page of the manifest's collections that was read last: lines are in its order.
     captures: tokio::sync::Mutex<Option<(u32, Vec<CollectionCapture>)>>,
     databases: OnceCell<Vec<DatabaseCapture>>,
+    /// One collection's logs are in memory at a time.
+    pub(super) reading_logs: tokio::sync::Mutex<()>,
 }
 
 /// What a wait found.
@@ -378,6 +380,7 @@ impl<'a> Work<'a> {
             warnings: Mutex::default(),
             captures: tokio::sync::Mutex::default(),
             databases: OnceCell::new(),
+            reading_logs: tokio::sync::Mutex::default(),
         })
     }
 
@@ -552,21 +555,30 @@ impl Shared<'_> {
         Ok(())
     }
 
+    /// The source backup's documents.
+    pub(super) fn snapshot(&self) -> Result<Folder<'_>, Error> {
+        snapshot_of(self.jobs, &self.restore)
+    }
+
+    pub(super) async fn manifest(&self) -> Result<Manifest, Error> {
+        manifest_of(self.jobs, &self.restore).await
+    }
+
     /// The backup's databases.
     pub(crate) async fn databases(&self) -> Result<&[DatabaseCapture], Error> {
-        let read = async || Ok::<_, Error>(manifest_of(self.jobs, &self.restore).await?.databases);
+        let read = async || Ok::<_, Error>(self.manifest().await?.databases);
         Ok(self.databases.get_or_try_init(read).await?)
     }
 
     /// What the backup says of the line's collection.
     pub(crate) async fn capture(&self, line: &CollectionRestore) -> Result<CollectionCapture, Error> {
-        let folder = snapshot_of(self.jobs, &self.restore)?;
+        let folder = self.snapshot()?;
         let missing = || folder.bad("collections/", format!("has no {}", line.source));
         let mut read = self.captures.lock().await;
         let captures = match read.take() {
             Some((page, captures)) if page == line.capture_page => captures,
             _ => {
-                let manifest = manifest_of(self.jobs, &self.restore).await?;
+                let manifest = self.manifest().await?;
                 let page = manifest.collection_pages.get(line.capture_page as usize).ok_or_else(missing)?;
                 folder.read_named(page).await?
             }

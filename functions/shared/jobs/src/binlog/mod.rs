@@ -1,34 +1,43 @@
-//! The beginning of an insert log of storage version 1: what it is of, and how many rows it has.
+//! What is in Milvus's logs of rows and of deletes.
 //!
-//! A log is a magic number, a descriptor event, and an event with the rows of one field as Parquet
-//! (`internal/storage/binlog_writer.go`, `event_header.go` and `event_data.go` in `milvus-io/milvus`, branch 2.3, and the
-//! same in 2.4 to 2.6). All numbers are little-endian.
+//! In storage version 1, a log is a magic number, a descriptor event, and an event with the rows of one field, or with
+//! deletes, as Parquet (`internal/storage/binlog_writer.go`, `event_header.go` and `event_data.go` in `milvus-io/milvus`,
+//! branch 2.3, and the same in 2.4 to 2.6). All numbers are little-endian. In version 2, a log of rows is Parquet, with a
+//! group of fields. [`rows`] reads the Parquet.
+
+pub(crate) mod rows;
+
+use bytes::Bytes;
 
 /// How much of a log is read for its beginning: descriptors have some two hundred bytes.
-pub(super) const BEGINNING: u64 = 4096;
+pub(crate) const BEGINNING: u64 = 4096;
 
 const MAGIC: [u8; 4] = 0x00ff_fabc_u32.to_le_bytes();
 
 /// An event's header: timestamp, type, length, and the next event's position.
 const HEADER: usize = 8 + 1 + 4 + 4;
 
-/// In an insert event, between its header and the rows: the first and the last row's timestamps.
+/// In an event of rows or deletes, between its header and them: the first and the last one's timestamps.
 const RANGE: usize = 8 + 8;
+
+/// The types of events that have rows or deletes.
+const INSERT: u8 = 1;
+const DELETE: u8 = 2;
 
 /// What the beginning of a log says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Beginning {
-    pub(super) segment: i64,
-    pub(super) field: i64,
+pub(crate) struct Beginning {
+    pub(crate) segment: i64,
+    pub(crate) field: i64,
     /// In bytes, of the field's values in memory.
-    pub(super) original_size: u64,
+    pub(crate) original_size: u64,
     /// Where the rows begin.
-    pub(super) payload: usize,
+    pub(crate) payload: usize,
 }
 
 impl Beginning {
     /// Reads it; `None` for what isn't a log of rows.
-    pub(super) fn read(log: &[u8]) -> Option<Self> {
+    pub(crate) fn read(log: &[u8]) -> Option<Self> {
         if log.get(..MAGIC.len())? != MAGIC {
             return None;
         }
@@ -56,10 +65,36 @@ impl Beginning {
     }
 
     /// How many rows it has, if its field's values have 64 bits each.
-    pub(super) fn rows_of_64_bits(&self) -> u64 {
+    pub(crate) fn rows_of_64_bits(&self) -> u64 {
         // Newer servers add a byte that says whether values may be null.
         self.original_size / 8
     }
+}
+
+/// The Parquet files in a log; `None` for what isn't a log.
+fn tables(log: &Bytes) -> Option<Vec<Bytes>> {
+    if log.starts_with(b"PAR1") {
+        return Some(vec![log.clone()]);
+    }
+    if log.get(..MAGIC.len())? != MAGIC {
+        return None;
+    }
+    let (mut tables, mut event) = (Vec::new(), MAGIC.len());
+    while event < log.len() {
+        let next = usize::try_from(u32_at(log, event + HEADER - 4)?).ok()?;
+        let data = event + HEADER + RANGE;
+        if [INSERT, DELETE].contains(log.get(event + 8)?) {
+            if data > next || next > log.len() {
+                return None;
+            }
+            tables.push(log.slice(data..next));
+        }
+        if next <= event {
+            return None;
+        }
+        event = next;
+    }
+    Some(tables)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -71,7 +106,7 @@ fn i64_at(bytes: &[u8], at: usize) -> Option<i64> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A log as Milvus writes it, with these bytes in place of Parquet.

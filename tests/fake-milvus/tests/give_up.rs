@@ -13,7 +13,7 @@ use milvault_jobs::{
 };
 use milvault_model::{
     Backup, CollectionRestore, CollectionState, FailureCode, Instance, Notice, NoticeKind, OnError, Restore,
-    RestoreMode, RestoreState, rebuilt_name,
+    RestoreMode, RestoreState, previous_name, rebuilt_name,
 };
 use world::{World, back_up, drive, leave_a_gap, name, request, restore_as};
 
@@ -145,4 +145,24 @@ async fn what_cannot_be_swapped_in_costs_only_itself() {
     assert_eq!(fake.rows("users_then").await.unwrap(), then[1]);
     assert_eq!(rows(fake).await, then);
     assert_eq!(fake.collections().await.len(), 4, "{:?}", fake.collections().await);
+}
+
+#[tokio::test]
+async fn a_rollback_that_stops_half_way_says_what_it_put_back() {
+    let (world, jobs, backup, then) = backed_up().await;
+    let fake = &world.fake;
+    fake.insert("items", "_default", 3).await;
+    let live = rows(fake).await;
+    let restored = restore_as(&jobs, request(&backup, &world.instance), &world.instance).await;
+    assert_eq!(restored.is_complete(), Some(true));
+    let kept = previous_name(&name("users"), &restored.id);
+    let dropped = Change::Drop(kept.collection);
+    fake.set(|faults| faults.before_rename = Some(("users".to_owned(), dropped))).await;
+
+    restore::rollback(&jobs, &world.instance.id, &restored.id, None).await.unwrap();
+    let back = drive(&jobs, &world.instance, &restored.id).await;
+    assert!(matches!(back.state, RestoreState::Completed { .. }), "{:?}", back.state);
+    assert_eq!(rows(fake).await, [live[0].clone(), then[1].clone()]);
+    assert_eq!(back.completeness.reasons().unwrap(), ["default.items: it was rolled back"]);
+    assert_eq!(back.is_complete(), Some(false));
 }

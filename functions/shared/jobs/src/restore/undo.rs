@@ -1,8 +1,8 @@
 //! The ways back: a restore that doesn't complete, and one that is rolled back.
 
 use milvault_model::{
-    CollectionRestore, CollectionStage, Ending, Failure, Loaded, Previous, RestorePhase, RestoreState, RollbackStep,
-    Time,
+    CollectionRestore, CollectionStage, Completeness, Ending, Failure, Loaded, Previous, RestorePhase, RestoreState,
+    RollbackStep, Time,
 };
 
 use super::{
@@ -164,6 +164,14 @@ pub(crate) async fn stop_rollback(
     until: Time,
 ) -> Result<(), Error> {
     work.restore.warnings.push(format!("the rollback was not possible: {}", stuck.message));
+    let mut reasons = Vec::new();
+    work.read_lines(|line| match (line.failure, line.stage) {
+        (Some(failure), _) => reasons.push(failure.message),
+        (None, CollectionStage::Undone) => reasons.push(format!("{}: it was rolled back", line.target)),
+        (None, _) => {}
+    })
+    .await?;
+    work.restore.completeness = Completeness::of_restore(reasons.into_iter());
     let started_at = work.run.started_at;
     let previous = Previous::Kept { until };
     let leftovers_since = Some(work.jobs.ports.clock.now());

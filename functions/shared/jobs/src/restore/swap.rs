@@ -12,7 +12,7 @@ use super::{
     work::{AtOnce, Shared, Work, line_key},
 };
 use crate::{
-    ports::{CollectionDescription, Milvus, MilvusError},
+    ports::{CollectionDescription, Milvus, MilvusError, PageRequest},
     slice::{Halt, Step, fatal},
 };
 
@@ -145,7 +145,6 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
         Some(_) => Some(shared.milvus.describe(&line.target).await?),
         None => None,
     };
-    let owner = |alias: &String| backup.owners.get(&(database.clone(), alias.clone()));
     let mut swap = Swap {
         new_id,
         live_id: live.as_ref().map(|live| live.id),
@@ -156,9 +155,9 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
         live_grants: Vec::new(),
         grants: Vec::new(),
     };
-    // The live collection's aliases stay on its name, but for those that go to another one of the backup.
-    let staying = |alias: &&String| owner(alias).is_none_or(|owner| *owner == line.target);
-    swap.aliases = swap.live_aliases.iter().filter(staying).cloned().collect();
+    // The live collection's aliases stay on its name. One that the backup has of another collection goes there with that
+    // one's swap; if that is over, a user has moved it here since.
+    swap.aliases.clone_from(&swap.live_aliases);
     let mut coming: Vec<&String> =
         backup.owners.iter().filter(|(_, owner)| **owner == line.target).map(|((_, alias), _)| alias).collect();
     coming.sort();
@@ -169,7 +168,6 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
         }
         swap.aliases.push(alias.clone());
         match shared.milvus.alias_target(database, alias).await? {
-            // One that this restore has moved away is among its own line's.
             Some(holder) if !restore_owns(&holder) => {
                 shared.warn(format!(
                     "alias {database}.{alias} stood for {database}.{holder}, and now for {}",
@@ -287,6 +285,26 @@ pub(crate) fn another(line: &CollectionRestore, previous: &CollectionName) -> Ha
     fatal(FailureCode::CollectionExists, message)
 }
 
+/// Whether the restore itself has given an alias of `from` to another of its collections: it goes back with that one.
+async fn gave_away(shared: &Shared<'_>, alias: &str, from: &CollectionName, to: &str) -> Step<bool> {
+    let to = CollectionName::new(&from.database, to);
+    let taken = (alias.to_owned(), from.collection.clone());
+    let mut after = None;
+    loop {
+        let page = shared.jobs.ports.catalog.ledger(&shared.restore.id, PageRequest { after, limit: 100 }).await?;
+        after = page.items.last().map(line_key);
+        if let Some(line) = page.items.iter().find(|line| line.target == to) {
+            return Ok(match &line.stage {
+                CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) => swap.taken_aliases.contains(&taken),
+                _ => false,
+            });
+        }
+        if !page.more {
+            return Ok(false);
+        }
+    }
+}
+
 /// Puts a collection back where it was before its swap: the live one under its name, the new one under the restore's.
 pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
     let (milvus, target, previous) = (&shared.milvus, &line.target, shared.previous(line));
@@ -317,7 +335,13 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
         // What another collection has by now is that one's: its own line's, or the user's doing.
         let holder = milvus.alias_target(database, alias).await?;
         let is_a_name = milvus.collection_id(&CollectionName::new(database, alias)).await?.is_some();
-        if is_a_name || holder.is_some_and(|holder| !ours.contains(&&holder) && !restore_owns(&holder)) {
+        let moved_to = holder.filter(|holder| !ours.contains(&holder) && !restore_owns(holder));
+        if is_a_name || moved_to.is_some() {
+            if let Some(holder) = moved_to
+                && gave_away(shared, alias, target, &holder).await?
+            {
+                continue;
+            }
             shared.warn(format!("alias {database}.{alias} was moved meanwhile, and isn't put back to {target}"));
             continue;
         }

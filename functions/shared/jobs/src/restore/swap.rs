@@ -266,8 +266,10 @@ fn again_if_unknown(shared: &Shared<'_>, result: Result<(), MilvusError>) -> Ste
 pub(crate) async fn require_previous(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
     let Some(live_id) = swap.live_id else { return Ok(()) };
     let previous = shared.previous(line);
+    // After a restart, what is back in its place may not be found yet: it isn't gone.
     if id_of(shared, &line.target).await? == Some(live_id)
         || is_there(shared.milvus.as_ref(), &previous, live_id).await?
+        || is_there(shared.milvus.as_ref(), &line.target, live_id).await?
     {
         return Ok(());
     }

@@ -18,6 +18,7 @@ use milvault_model::{
 
 use crate::{
     automatic::{Automatic, Scheduler},
+    belongings::{Backed, Belongings},
     billing::Bill,
     content,
     format::{self, Cause, Entry, Stored},
@@ -82,6 +83,12 @@ pub(crate) struct Seen {
     /// What requests have written that were given up.
     late_comers: BTreeSet<String>,
     pub(crate) points: BTreeMap<BackupId, Points>,
+    /// What belonged to names as backups have it.
+    pub(crate) belongings: BTreeMap<BackupId, Backed>,
+    /// What belonged to names when restores were accepted, or began to swap, and when they were to be rolled back.
+    pub(crate) before: BTreeMap<RestoreId, Belongings>,
+    pub(crate) swaps: BTreeSet<RestoreId>,
+    pub(crate) before_rollback: BTreeMap<RestoreId, Belongings>,
     pub(crate) restores: BTreeMap<RestoreId, RestoreStatus>,
     /// What was live under the names that a restore has swapped.
     pub(crate) replaced: BTreeMap<(RestoreId, CollectionName), Option<i64>>,
@@ -301,6 +308,7 @@ impl Audit {
         ] {
             check.unwrap_or_else(says);
         }
+        locked(&self.seen).belongings.insert(backup.id.clone(), Backed::read(&stored));
         let points = stored.collections.iter().map(|captured| (captured.id, captured.flush_timestamp)).collect();
         Ok((living, points))
     }
@@ -462,6 +470,7 @@ impl Audit {
     /// Looks at everything that must be there now.
     pub(crate) fn look(&self) {
         self.look_at_names();
+        self.look_at_belongings();
         let listed = self.list("");
         let lost = locked(&self.seen).living().find_map(|(backup, living)| {
             let lost = living.is_whole(&listed, |key| self.get(key)).err()?;

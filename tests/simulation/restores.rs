@@ -20,7 +20,7 @@ impl Audit {
         at_once(self.catalog.restores(instance, page)).expect("the catalog in memory answers").items
     }
 
-    fn lines(&self, restore: &RestoreId) -> Vec<CollectionRestore> {
+    pub(crate) fn lines(&self, restore: &RestoreId) -> Vec<CollectionRestore> {
         let page = PageRequest { after: None, limit: 10_000 };
         at_once(self.catalog.ledger(restore, page)).expect("the catalog in memory answers").items
     }
@@ -36,7 +36,7 @@ impl Audit {
     }
 
     /// The restore that is the instance's job, if one is.
-    fn at_work(&self, instance: &InstanceId) -> Option<Restore> {
+    pub(crate) fn at_work(&self, instance: &InstanceId) -> Option<Restore> {
         match at_once(self.catalog.job(instance)) {
             Ok(Some(JobRef::Restore { restore_id, .. })) => self.restore(instance, &restore_id),
             _ => None,
@@ -70,7 +70,7 @@ impl Audit {
         let truth = truth.and_then(|(point, server)| server.journal.rows_at_flush(line.source_id, point));
         let found = servers.get(&restore.instance_id).and_then(|server| server.all_rows(id));
         let (Some(truth), Some(found)) = (truth, found) else { return };
-        let wanted: Vec<u64> = truth.iter().copied().collect();
+        let wanted: Vec<_> = truth.into_iter().collect();
         if found != wanted {
             let what = format!("{}: {} is verified with {found:?}, not {wanted:?}", restore.id, line.target);
             drop(servers);
@@ -81,8 +81,13 @@ impl Audit {
     /// A restore's record was written.
     pub(crate) fn restores_on(&self, restore: &Restore) {
         let status = restore.state.status();
+        self.swap_begins(restore);
         let before = locked(&self.seen).restores.insert(restore.id.clone(), status);
-        if before == Some(status) || before.is_none() {
+        if before == Some(status) {
+            return;
+        }
+        self.belongings_on(restore, before);
+        if before.is_none() {
             return;
         }
         let lines = self.lines(&restore.id);
@@ -238,7 +243,7 @@ impl Audit {
 }
 
 /// Whether a failure tells that someone put a collection in a swapped one's place.
-fn names_what_is_in_the_way(message: &str) -> bool {
+pub(crate) fn names_what_is_in_the_way(message: &str) -> bool {
     message.contains("another collection was made") || message.contains("couldn't be put back")
 }
 

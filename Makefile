@@ -45,10 +45,11 @@ lint: ## formatting, clippy with warnings denied, dependencies, the templates
 	target/local/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation \
 		-f infra/template.yaml -f infra/snapshot-bucket.yaml
 
-bench: ## backups on a model of S3, beside rclone and s5cmd; restores of many partitions (16 minutes); size and start of each function
+bench: ## backups on a model of S3, beside rclone and s5cmd; restores of many partitions (16 minutes), and on the real server beside its own imports (15 minutes); size and start of each function
 	@$(MAKE) --no-print-directory bootstrap WITH=bench
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo bench -q -p milvault-bench --bench backup
 	@cargo bench --profile dev -q -p milvault-fake-milvus --bench restores
+	@PYTHONPATH=infra/local:tests/e2e $(VENV)/bin/python -B tests/bench/restores.py
 	@$(RUN) tests/bench/functions.py
 
 client: ## build the command-line client: target/release/examples/milvault

@@ -21,7 +21,7 @@ Exit codes:
   2    wrong arguments
   3    the API is unreachable, or there are no credentials
   4    not confirmed
-  5    the backup that was waited for is available, and incomplete
+  5    the backup or restore that was waited for is there, and incomplete
   130  interrupted (Ctrl-C) while a job was waited for, which goes on
   141  whoever read the output has closed it";
 
@@ -239,6 +239,9 @@ pub(crate) struct Start {
     /// What to load.
     #[arg(long, value_enum, default_value_t = Reload::AsBefore)]
     pub(crate) reload: Reload,
+    /// What becomes of the others once a collection can't be restored.
+    #[arg(long, value_enum, default_value_t = OnError::Stop)]
+    pub(crate) on_error: OnError,
     /// How long the replaced collections are kept for a rollback; 0 drops them at once.
     #[arg(long, default_value_t = 24)]
     pub(crate) keep_previous_hours: u32,
@@ -265,6 +268,14 @@ pub(crate) enum Reload {
     AsBefore,
     /// Nothing.
     None,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum OnError {
+    /// None of them is restored: everything stays as it was.
+    Stop,
+    /// They are restored: only what can't be stays as it was.
+    Continue,
 }
 
 #[derive(Debug, Subcommand)]

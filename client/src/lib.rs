@@ -36,9 +36,9 @@ pub(crate) enum Error {
     /// The job ended otherwise than hoped.
     #[error("{0}")]
     Ended(String),
-    /// The backup is there, and something is missing from it, or may be.
-    #[error("the backup is available and incomplete: {0}")]
-    Incomplete(String),
+    /// What was waited for is there, and something is missing from it, or may be.
+    #[error("the {what} is {status} and incomplete: {reasons}")]
+    Incomplete { what: &'static str, status: &'static str, reasons: String },
     /// The arguments, together, aren't right.
     #[error("{0}")]
     Usage(String),
@@ -80,7 +80,7 @@ impl Error {
             Self::Usage(_) => 2,
             Self::Unreachable(_) | Self::Credentials(_) => 3,
             Self::NotConfirmed(_) => 4,
-            Self::Incomplete(_) => 5,
+            Self::Incomplete { .. } => 5,
             Self::Waiting { why, .. } => why.code(),
             Self::Interrupted { .. } => 130,
         }

@@ -72,7 +72,7 @@ pub(crate) fn rows(object: &Value, name: &str) -> String {
     }
 }
 
-/// Whether a backup has everything that was asked for; empty where that isn't known.
+/// Whether a backup or a restore has everything that was asked for; empty where that isn't known.
 pub(crate) fn complete(backup: &Value) -> String {
     let word = match backup.get("complete").and_then(Value::as_bool) {
         Some(true) => "yes",
@@ -82,13 +82,13 @@ pub(crate) fn complete(backup: &Value) -> String {
     word.to_owned()
 }
 
-/// Why a backup is incomplete.
+/// Why a backup or a restore is incomplete.
 pub(crate) fn reasons(backup: &Value) -> impl Iterator<Item = String> {
     let reasons = backup.get("incompleteReasons").and_then(Value::as_array).into_iter().flatten();
     reasons.filter_map(Value::as_str).map(printable)
 }
 
-/// Whether a backup is complete and, if it isn't, why.
+/// Whether a backup or a restore is complete and, if it isn't, why.
 pub(crate) fn completeness(backup: &Value) -> Vec<(&'static str, String)> {
     let reasons = reasons(backup).map(|reason| ("incomplete", reason));
     [("complete", complete(backup))].into_iter().chain(reasons).collect()

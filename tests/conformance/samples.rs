@@ -8,9 +8,9 @@ use milvault_model::{
     BackupRun, BackupState, CaptureMethod, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness,
     Copied, Copying, Correction, CountKind, Ending, Failure, FailureCode, Flushing, Grant, Hour, ImportJob,
     ImportProgress, ImportState, Imports, Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey,
-    PageSet, Planning, Previous, Principal, Progress, Publishing, Region, Reload, Restore, RestoreId, RestoreMode,
-    RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals,
-    Troubled, Unexplained, Unsettled, UsageRecord, Verification, Verifying, Visibility, Wanted,
+    OnError, PageSet, Planning, Previous, Principal, Progress, Publishing, Region, Reload, Restore, RestoreId,
+    RestoreMode, RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time,
+    Totals, Troubled, Unexplained, Unsettled, UsageRecord, Verification, Verifying, Visibility, Wanted,
 };
 
 /// A time whose every digit counts.
@@ -185,11 +185,13 @@ pub(super) fn restore(instance: &InstanceId, id: &RestoreId, backup: &BackupId, 
         ]),
         mode: RestoreMode::Create,
         reload: Reload::None,
+        on_error: OnError::Continue,
         keep_previous_hours: 24,
         created_at: odd(at),
         cancel_requested_at: None,
         warnings: vec!["ein Hinweis".to_owned()],
         collections: 2,
+        completeness: Completeness::Incomplete { reasons: vec!["default.items: gone".to_owned()] },
         state: RestoreState::Pending,
     }
 }
@@ -231,11 +233,14 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
         rows_expected: u64::MAX,
         rows_expected_is: CountKind::Exact,
         rows_found: None,
+        segments_per_job: 1,
         jobs: u32::MAX,
         lost_indexes: vec!["vector".to_owned()],
         attempts: 0,
         unavailable_ms: Some(0),
+        failure: (number % 2 == 1).then(failure),
         stage: CollectionStage::Waiting,
+        since: (number % 2 == 1).then_some(DateTime::UNIX_EPOCH),
     }
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy
@@ -10,6 +12,7 @@ from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, utilit
 DIMENSIONS = 8
 BATCH = 10_000
 PAGE = 10_000
+AT_ONCE = 16
 
 
 def fill(name: str, rows: int, *, seed: int = 1, deleted: int = 0) -> Collection:
@@ -32,6 +35,14 @@ def fill(name: str, rows: int, *, seed: int = 1, deleted: int = 0) -> Collection
     if deleted:
         delete(collection, list(range(0, rows, 10))[:deleted])
     return collection
+
+
+def fill_all(names: Iterable[str], rows: int, *, deleted: int = 0) -> list[str]:
+    """Several collections at once, each with rows of its own; answers the names. Milvus needs seconds to load each."""
+    names = list(names)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda seed, name: fill(name, rows, seed=seed, deleted=deleted), range(len(names)), names))
+    return names
 
 
 def insert(collection: Collection, ids: range, random: numpy.random.Generator) -> None:
@@ -60,6 +71,13 @@ def rows_of(name: str, below: int = 200_000) -> dict[int, dict[str, Any]]:
         found |= {row["id"]: row for row in page}
     assert len(found) == total  # no row twice, none outside
     return found
+
+
+def rows_of_all(names: Iterable[str]) -> dict[str, dict[int, dict[str, Any]]]:
+    """Every row of several collections, by their names."""
+    names = list(names)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(names, pool.map(rows_of, names), strict=True))
 
 
 def count(name: str) -> int:

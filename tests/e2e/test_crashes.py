@@ -8,9 +8,7 @@ import pytest
 from pymilvus import Collection, connections, db, utility
 
 from product import Product
-from rows import delete, fill, rows_of
-
-
+from rows import delete, fill, fill_all, rows_of, rows_of_all
 
 
 def restart_milvus(product: Product) -> None:
@@ -27,9 +25,7 @@ def until_queryable(name: str, seconds: float = 120) -> None:
 
 
 def test_milvus_killed_in_the_middle_of_a_backup(product: Product) -> None:
-    for number in range(4):
-        fill(f"part_{number}", 5_000, seed=number, deleted=100)
-    before = {f"part_{number}": rows_of(f"part_{number}") for number in range(4)}
+    before = rows_of_all(fill_all((f"part_{number}" for number in range(4)), 5_000, deleted=100))
     backup = product.start_backup("interrupted")
     product.until(f"/backups/{backup}", lambda b: b["status"] != "PENDING")
     product.stack.milvus.kill()
@@ -53,12 +49,10 @@ PHASES = ("STAGE", "BUILD", "IMPORT", "VERIFY", "SWAP", "CLEAN")
 
 @pytest.mark.parametrize("phase", ["STAGE", "IMPORT", "VERIFY"])
 def test_milvus_killed_in_the_middle_of_a_restore(product: Product, phase: str) -> None:
-    for number in range(3):
-        fill(f"part_{number}", 5_000, seed=number, deleted=100)
-    saved = {f"part_{number}": rows_of(f"part_{number}") for number in range(3)}
+    saved = rows_of_all(fill_all((f"part_{number}" for number in range(3)), 5_000, deleted=100))
     product.backup("good")
     delete(Collection("part_1"), list(range(2_000)))
-    live = {f"part_{number}": rows_of(f"part_{number}") for number in range(3)}
+    live = rows_of_all(saved)
 
     restore = product.start_restore(backupName="good")
     # In this phase, or as soon after it as can be seen from outside.
@@ -102,8 +96,7 @@ def test_a_lost_invocation_costs_time_and_not_the_job(product: Product) -> None:
 
 
 def test_a_cancelled_backup_leaves_nothing_behind(product: Product) -> None:
-    for number in range(6):
-        fill(f"part_{number}", 2_000, seed=number)
+    fill_all((f"part_{number}" for number in range(6)), 2_000)
     backup = product.start_backup("unwanted")
     product.call("DELETE", f"/backups/{backup}").expect(202)
     product.ended(f"/backups/{backup}", "CANCELLED")

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, db, utility
+from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
 from stack.dataset import Dataset, MilvusData, differences
 from stack.process import poll
 
 from product import ENDED, Product
-from rows import count, delete, fill, rows_of
+from rows import count, delete, fill, fill_all, rows_of, rows_of_all
 
 
 @pytest.fixture
@@ -86,72 +86,9 @@ def test_collections_of_every_kind_come_back_as_they_were(product: Product, data
     assert found == expected | {f"{here}.bare": ("RESTORED", 0)}
 
 
-def test_a_name_that_an_alias_of_a_dropped_collection_has_is_whole_again(product: Product, data: MilvusData) -> None:
-    here = product.database
-    fill("items", 500)
-    fill("orders", 500, seed=2)
-    utility.create_alias("items", "current")
-    then = {name: rows_of(name) for name in ("items", "orders")}
-    product.backup("before")
-    for name in ("items", "orders"):
-        data.drop(name, here)
-    # Both names are those of aliases that dangle by now: nothing has the one, and what has the other can't be found.
-    for name in ("items", "orders"):
-        fill("old", 10)
-        utility.create_alias("old", name)
-        utility.drop_collection("old")
-    Collection("made", CollectionSchema([FieldSchema("id", DataType.INT64, is_primary=True),
-                                         FieldSchema("vector", DataType.FLOAT_VECTOR, dim=8)]))  # fmt: skip
-    utility.rename_collection("made", "orders")
-
-    restore = product.restore(backupName="before")
-    assert {name: rows_of(name) for name in ("items", "orders")} == then
-    assert rows_of("current") == then["items"]
-    hidden = sorted(warning for warning in restore["warnings"] if "an alias of that name" in warning)
-    assert [warning.split(" ")[0] for warning in hidden] == [f"{here}.items", f"{here}.orders"]
-
-
-def test_keys_and_names_that_no_expression_can_have_lose_no_restore(product: Product) -> None:
-    keys = [-(2**63), -(2**63) + 1, -1, 0, 1, 2**63 - 2]  # of the very greatest, queries of 2.3.5 lose the row
-    fields = {"least": "id", "word_in": "in", "word_like": "like", "word_exists": "exists", "word_json": "json_contains"}
-
-    def keys_of(name: str) -> list[int]:
-        collection = Collection(name)
-        found = collection.query("", limit=100, output_fields=[fields[name]], consistency_level="Strong")
-        return sorted(row[fields[name]] for row in found)
-
-    for name, field in fields.items():
-        schema = CollectionSchema([FieldSchema(field, DataType.INT64, is_primary=True),
-                                   FieldSchema("vector", DataType.FLOAT_VECTOR, dim=8)])  # fmt: skip
-        collection = Collection(name, schema)
-        collection.insert([keys, [[key / 2**63] * 8 for key in keys]])
-        collection.create_index("vector", {"index_type": "FLAT", "metric_type": "L2", "params": {}})
-        collection.load()
-    product.backup("odd")
-    for name in fields:
-        Collection(name).insert([[7], [[0.5] * 8]])
-        assert len(keys_of(name)) == len(keys) + 1
-    product.restore(backupName="odd")
-    assert {name: keys_of(name) for name in fields} == dict.fromkeys(fields, keys)
-
-
-def test_a_database_without_collections_comes_back(product: Product) -> None:
-    here = product.database
-    empty = f"{here}_empty"
-    db.create_database(empty)
-    fill("items", 100)
-    product.backup("with-it", collections=[f"{here}.*", f"{empty}.*"])
-    db.drop_database(empty)
-    restore = product.restore(backupName="with-it", rename={f"{here}.items": f"{here}.items_then"})
-    assert empty in db.list_database()
-    # What comes back under another name is in the backup all the same.
-    assert [warning for warning in restore["warnings"] if "left alone" in warning] == []
-
-
 def test_a_part_comes_back_and_the_rest_stays(product: Product, data: MilvusData) -> None:
     here = product.database
-    for name in ("one", "two", "three"):
-        fill(name, 1_000)
+    fill_all(("one", "two", "three"), 1_000)
     then = data.capture([(here, name) for name in ("one", "two", "three")])
     product.backup("before")
     for name in ("one", "two", "three"):
@@ -194,10 +131,8 @@ def test_a_backup_comes_back_in_another_instance(product: Product, data: MilvusD
 
 
 def test_a_restore_is_finished_or_undone_wherever_its_worker_dies(product: Product) -> None:
-    names = [f"part_{number}" for number in range(12)]
-    for number, name in enumerate(names):
-        fill(name, 500, seed=number, deleted=20)
-    saved = {name: rows_of(name) for name in names}
+    names = fill_all((f"part_{number}" for number in range(12)), 500, deleted=20)
+    saved = rows_of_all(names)
     product.backup("good")
     for name in names:
         delete(Collection(name), list(range(1, 200, 2)))
@@ -226,19 +161,17 @@ def test_a_restore_is_finished_or_undone_wherever_its_worker_dies(product: Produ
 
     assert poll(is_over, 120, every=0.5)
     product.ended(f"/restores/{restore}", "COMPLETED")
-    assert {name: rows_of(name) for name in names} == saved
+    assert rows_of_all(names) == saved
     assert product.staged() == []
     kept = [name for name in utility.list_collections() if name not in names]
     assert len(kept) == len(names) and all("__before_" in name for name in kept)
 
 
 def test_what_does_not_verify_is_not_swapped_in(product: Product) -> None:
-    names = [f"part_{number}" for number in range(4)]
-    for number, name in enumerate(names):
-        fill(name, 2_000, seed=number, deleted=100)
+    names = fill_all((f"part_{number}" for number in range(4)), 2_000, deleted=100)
     product.backup("good")
     delete(Collection("part_0"), list(range(1_000, 1_500)))
-    live = {name: rows_of(name) for name in names}
+    live = rows_of_all(names)
 
     restore = product.start_restore(backupName="good")
     s3 = product.stack.emulator.client("s3")
@@ -254,15 +187,13 @@ def test_what_does_not_verify_is_not_swapped_in(product: Product) -> None:
     failed = product.ended(f"/restores/{restore}", "FAILED")
     assert failed["failure"]["code"] == "VERIFICATION_FAILED"
     assert "the backup has 1900 rows" in failed["failure"]["message"] and "2000 are found" in failed["failure"]["message"]
-    assert {name: rows_of(name) for name in names} == live
+    assert rows_of_all(names) == live
     assert sorted(utility.list_collections()) == names
     assert product.staged() == []
 
 
 def test_queries_fail_for_milliseconds_and_never_see_a_mix(product: Product) -> None:
-    names = [f"part_{number}" for number in range(5)]
-    for number, name in enumerate(names):
-        fill(name, 1_000, seed=number)
+    names = fill_all((f"part_{number}" for number in range(5)), 1_000)
     product.backup("before")
     for name in names:
         delete(Collection(name), list(range(400)))

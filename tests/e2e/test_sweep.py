@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from product import Product
-from rows import fill
+from rows import fill, fill_all
 
 
 def expire(product: Product, backup: str) -> None:
@@ -47,8 +47,7 @@ def test_the_sweep_deletes_what_has_expired_and_nothing_else(product: Product) -
 
 
 def test_a_backup_that_is_deleted_while_another_runs_is_finished_later(product: Product) -> None:
-    for number in range(4):
-        fill(f"part_{number}", 2_000, seed=number)
+    fill_all((f"part_{number}" for number in range(4)), 2_000)
     old = product.backup("old")
     running = product.start_backup("running")
     deleted = product.call("DELETE", f"/backups/{old['backupId']}").expect(200, 202)

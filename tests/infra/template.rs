@@ -488,7 +488,7 @@ fn the_scheduler_may_begin_backups_and_do_nothing_else() {
 fn whoever_wants_to_be_told_of_failures_is_told_of_each_kind_that_there_is() {
     use milvault_model::NoticeKind::{
         AutomaticBackupFailed, AutomaticBackupLate, AutomaticBackupMissed, BackupDamaged, BackupFailed,
-        BackupIncomplete, RestoreFailed,
+        BackupIncomplete, RestoreFailed, RestoreIncomplete,
     };
     let template = Template::read();
     let pattern = &template.resources("AWS::Events::Rule")["FailureRule"]["Properties"]["EventPattern"];
@@ -501,6 +501,7 @@ fn whoever_wants_to_be_told_of_failures_is_told_of_each_kind_that_there_is() {
         BackupFailed,
         BackupIncomplete,
         RestoreFailed,
+        RestoreIncomplete,
     ];
     assert_eq!(told, failures.map(|kind| kind.detail_type()).into());
 }

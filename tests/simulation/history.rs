@@ -20,7 +20,7 @@ use milvault_jobs::{
 use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
 use milvault_model::{
     AllowedEndpoints, Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, Instance, InstanceId,
-    JobRef, Plan, Reload, Restore, RestoreId, RestoreMode, RestoreStatus, Storage, Time, Wanted,
+    JobRef, OnError, Plan, Reload, Restore, RestoreId, RestoreMode, RestoreStatus, Storage, Time, Wanted,
 };
 
 use crate::{
@@ -508,6 +508,7 @@ impl History {
                 damaged: DamagedBackup::Refuse,
                 mode: if random.permille(150) { RestoreMode::Create } else { RestoreMode::Replace },
                 reload: if random.permille(200) { Reload::None } else { Reload::AsBefore },
+                on_error: if random.permille(300) { OnError::Continue } else { OnError::Stop },
                 keep_previous_hours: if random.permille(300) { 0 } else { 1 },
                 idempotency: random
                     .permille(500)

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use milvault_jobs::ports::{Catalog, Objects, PageRequest};
 use milvault_model::{
-    CollectionName, CollectionRestore, CollectionStage, FailureCode, InstanceId, JobRef, Previous, Restore, RestoreId,
-    RestorePhase, RestoreState, RestoreStatus, Time, restore_owns,
+    CollectionName, CollectionRestore, CollectionStage, Failure, FailureCode, InstanceId, JobRef, Previous, Restore,
+    RestoreId, RestorePhase, RestoreState, RestoreStatus, Time, restore_owns,
 };
 
 use crate::{
@@ -99,6 +99,10 @@ impl Audit {
             if let CollectionStage::Swapped(swap) = &line.stage {
                 seen.replaced.entry(place.clone()).or_insert(swap.live_id);
             }
+            // Nobody is to notice that it was tried.
+            if line.failure.is_some() && status == RestoreStatus::Completed {
+                continue;
+            }
             let has = match (&line.stage, status) {
                 // A rollback brings back the very collection that was there.
                 (CollectionStage::Undone, RestoreStatus::RolledBack) => seen.replaced.get(&place).copied().flatten(),
@@ -114,12 +118,13 @@ impl Audit {
         }
         let all_or_none = all_or_none(restore, &lines);
         let what = match &restore.state {
-            RestoreState::Failed { failure, .. }
-                if matches!(failure.code, FailureCode::VerificationFailed | FailureCode::SnapshotDamaged) =>
-            {
+            RestoreState::Failed { failure, .. } if is_of_the_data(failure) => {
                 Some(format!("{} failed: {failure:?}", restore.id))
             }
-            _ => None,
+            _ => lines.iter().find_map(|line| {
+                let failure = line.failure.as_ref().filter(|failure| is_of_the_data(failure))?;
+                Some(format!("{} gave {} up: {failure:?}", restore.id, line.target))
+            }),
         };
         drop(servers);
         if let Some(what) = what {
@@ -155,10 +160,13 @@ impl Audit {
                 }
                 _ => false,
             },
-            (Some(restore), Some(_)) if name.collection.contains("__restore_") => !matches!(
-                &restore.state,
-                RestoreState::Running(run) if matches!(run.phase, RestorePhase::Swap | RestorePhase::Clean)
-            ),
+            (Some(restore), Some(line)) if name.collection.contains("__restore_") => {
+                line.failure.is_some()
+                    || !matches!(
+                        &restore.state,
+                        RestoreState::Running(run) if matches!(run.phase, RestorePhase::Swap | RestorePhase::Clean)
+                    )
+            }
             _ => false,
         };
         if !is_right {
@@ -214,6 +222,10 @@ impl Audit {
                 .into_iter()
                 .filter(|restore| match &restore.state {
                     RestoreState::Completed { previous: Previous::Kept { .. }, .. } => true,
+                    RestoreState::Completed { .. } => {
+                        let mut reasons = restore.completeness.reasons().unwrap_or_default().iter();
+                        reasons.any(|reason| names_what_is_in_the_way(reason))
+                    }
                     RestoreState::Failed { failure, .. } => names_what_is_in_the_way(&failure.message),
                     _ => false,
                 })
@@ -242,6 +254,11 @@ impl Audit {
     }
 }
 
+/// Whether a failure says that the backup, or what was made of it, isn't right.
+fn is_of_the_data(failure: &Failure) -> bool {
+    matches!(failure.code, FailureCode::VerificationFailed | FailureCode::SnapshotDamaged)
+}
+
 /// Whether a failure tells that someone put a collection in a swapped one's place.
 pub(crate) fn names_what_is_in_the_way(message: &str) -> bool {
     message.contains("another collection was made") || message.contains("couldn't be put back")
@@ -250,12 +267,13 @@ pub(crate) fn names_what_is_in_the_way(message: &str) -> bool {
 /// All collections of a restore are swapped in, or none is.
 fn all_or_none(restore: &Restore, lines: &[CollectionRestore]) -> Result<(), String> {
     let swapped = lines.iter().filter(|line| matches!(line.stage, CollectionStage::Swapped(_))).count();
+    let wanted = lines.iter().filter(|line| line.failure.is_none()).count();
     let swapping = lines.iter().any(|line| matches!(line.stage, CollectionStage::Swapping(_)));
     let is_right = match &restore.state {
         // A rollback that wasn't possible says so.
         RestoreState::Completed { .. } => {
             let says_so = |warning: &String| warning.contains("the rollback was not possible");
-            swapped == lines.len() || restore.warnings.iter().any(says_so)
+            (swapped == wanted && wanted > 0) || lines.is_empty() || restore.warnings.iter().any(says_so)
         }
         RestoreState::Failed { failure, .. } => {
             (swapped == 0 && !swapping) || names_what_is_in_the_way(&failure.message)

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Form, confirm, ended, find, items, listed, said, succeeded, warn};
+use super::{Form, confirm, ended, find, items, listed, said, succeeded, warn, whole};
 use crate::{
     Error,
     api::Api,
     arguments::BackupCommand,
     output::say,
-    show::{complete, completeness, facts, field, reasons, rows, size, table, time},
+    show::{complete, completeness, facts, field, rows, size, table, time},
     wait::{Job, Kind},
 };
 
@@ -27,7 +27,7 @@ pub(super) async fn run(api: &Api, form: Form, command: BackupCommand) -> Result
             form.print(&found, show)?;
             left_out(&found);
             succeeded(&found, waiting, "AVAILABLE")?;
-            whole(&found)
+            whole(&found, "backup", "available")
         }
         BackupCommand::List { instance, status, kind, deleted } => {
             let mut query: Vec<(&str, String)> = Vec::new();
@@ -137,14 +137,6 @@ fn captured_as(found: &Value) -> String {
     }
 }
 
-/// Whether a backup that was waited for has everything that was asked for.
-fn whole(found: &Value) -> Result<(), Error> {
-    if found.get("complete") != Some(&Value::Bool(false)) {
-        return Ok(());
-    }
-    Err(Error::Incomplete(reasons(found).collect::<Vec<_>>().join("; ")))
-}
-
 /// Says what was there and isn't in it.
 fn left_out(found: &Value) {
     for left in items(found, "leftOut") {
@@ -207,14 +199,6 @@ mod tests {
         );
         let listed = list(&json!({ "items": [found] }));
         assert!(listed.contains("AVAILABLE  no\n"), "{listed}");
-    }
-
-    #[test]
-    fn only_a_backup_that_is_known_to_be_incomplete_isnt_whole() {
-        let incomplete = whole(&json!({ "complete": false, "incompleteReasons": ["a", "b"] })).unwrap_err();
-        assert_eq!(incomplete.to_string(), "the backup is available and incomplete: a; b");
-        assert!(whole(&json!({ "complete": true })).is_ok());
-        assert!(whole(&json!({ "complete": null })).is_ok() && whole(&json!({})).is_ok());
     }
 
     #[test]

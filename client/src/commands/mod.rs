@@ -18,7 +18,7 @@ use crate::{
     api::Api,
     arguments::{Arguments, Command, Confirmation, Waiting},
     output::{self, say},
-    show::field,
+    show::{field, reasons},
     wait::Job,
 };
 
@@ -105,6 +105,14 @@ async fn ended(api: &Api, job: Job<'_>, waiting: Waiting, accepted: Value) -> Re
     job.ended(api).await
 }
 
+/// Whether what was waited for has everything that was asked for.
+fn whole(found: &Value, what: &'static str, status: &'static str) -> Result<(), Error> {
+    if found.get("complete") != Some(&Value::Bool(false)) {
+        return Ok(());
+    }
+    Err(Error::Incomplete { what, status, reasons: reasons(found).collect::<Vec<_>>().join("; ") })
+}
+
 /// Whether what was waited for ended as it should.
 fn succeeded(job: &Value, waiting: Waiting, hoped: &str) -> Result<(), Error> {
     let status = field(job, "status");
@@ -115,4 +123,18 @@ fn succeeded(job: &Value, waiting: Waiting, hoped: &str) -> Result<(), Error> {
         message if message.is_empty() => format!("it is {status}"),
         message => format!("it is {status}: {message} ({})", field(job, "failure.code")),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_to_be_incomplete_isnt_whole() {
+        let whole = |found| whole(&found, "backup", "available");
+        let incomplete = whole(json!({ "complete": false, "incompleteReasons": ["a", "b"] })).unwrap_err();
+        assert_eq!(incomplete.to_string(), "the backup is available and incomplete: a; b");
+        assert!(whole(json!({ "complete": true })).is_ok());
+        assert!(whole(json!({ "complete": null })).is_ok() && whole(json!({})).is_ok());
+    }
 }

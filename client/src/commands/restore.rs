@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Form, confirm, ended, find, items, listed, said, succeeded, warn};
+use super::{Form, confirm, ended, find, items, listed, said, succeeded, warn, whole};
 use crate::{
     Error,
     api::Api,
-    arguments::{Mode, Reload, RestoreCommand, Start},
+    arguments::{Mode, OnError, Reload, RestoreCommand, Start},
     output::say,
-    show::{facts, field, reasons, rows, table, time},
+    show::{complete, completeness, facts, field, reasons, rows, table, time},
     wait::{Job, Kind},
 };
 
@@ -65,6 +65,7 @@ async fn begin(api: &Api, form: Form, start: Start) -> Result<(), Error> {
         ("rename", (!rename.is_empty()).then_some(Value::Object(rename))),
         ("mode", matches!(start.mode, Mode::Create).then(|| json!("CREATE"))),
         ("reload", matches!(start.reload, Reload::None).then(|| json!("NONE"))),
+        ("onError", matches!(start.on_error, OnError::Continue).then(|| json!("CONTINUE"))),
         ("keepPreviousHours", Some(json!(start.keep_previous_hours))),
         ("allowDamaged", start.allow_damaged.then_some(json!(true))),
     ]);
@@ -78,7 +79,8 @@ async fn begin(api: &Api, form: Form, start: Start) -> Result<(), Error> {
     let found = ended(api, Job { kind: Kind::Restore, instance, id: &id }, *waiting, accepted).await?;
     form.print(&found, show)?;
     warn(&found);
-    succeeded(&found, *waiting, "COMPLETED")
+    succeeded(&found, *waiting, "COMPLETED")?;
+    whole(&found, "restore", "completed")
 }
 
 /// What a restore that keeps nothing does.
@@ -104,17 +106,20 @@ fn list(found: &Value) -> String {
         let [id, backup, status] = ["restoreId", "backupName", "status"].map(|name| field(restore, name));
         let [created, completed, kept] =
             ["createdAt", "completedAt", "previousKeptUntil"].map(|name| time(restore, name));
-        vec![id, backup, status, created, completed, kept]
+        vec![id, backup, status, complete(restore), created, completed, kept]
     };
-    let headings = ["restore", "backup", "status", "created", "completed", "previous kept until"];
+    let headings = ["restore", "backup", "status", "complete", "created", "completed", "previous kept until"];
     table(&headings, &items(found, "items").map(row).collect::<Vec<_>>())
 }
 
 fn show(found: &Value) -> String {
-    let mut text = facts(&[
+    let mut lines = vec![
         ("restore", field(found, "restoreId")),
         ("backup", field(found, "backupName")),
         ("status", field(found, "status")),
+    ];
+    lines.extend(completeness(found));
+    lines.extend([
         ("phase", field(found, "phase")),
         ("percent", field(found, "progress.percent")),
         ("created", time(found, "createdAt")),
@@ -122,17 +127,23 @@ fn show(found: &Value) -> String {
         ("previous kept until", time(found, "previousKeptUntil")),
         ("failure", field(found, "failure.message")),
     ]);
+    let mut text = facts(&lines);
     let row = |line: &Value| {
         let load = if line.get("loadRequired") == Some(&Value::Bool(true)) { "yes" } else { "" };
         let [name, state, found, gone] = ["name", "state", "rowsFound", "unavailableMs"].map(|name| field(line, name));
         let expected = rows(line, "rowsExpected");
-        vec![name, state, expected, found, gone, load.to_owned(), field(line, "previousCollection")]
+        let [previous, waits] = ["previousCollection", "waitsFor"].map(|name| field(line, name));
+        vec![name, state, expected, found, gone, load.to_owned(), previous, waits]
     };
     let lines: Vec<_> = items(found, "collections").map(row).collect();
     if !lines.is_empty() {
-        let headings = ["collection", "state", "rows expected", "found", "gone for ms", "to load", "previous"];
+        let headings =
+            ["collection", "state", "rows expected", "found", "gone for ms", "to load", "previous", "waits for"];
         text.push('\n');
         text.push_str(&table(&headings, &lines));
+    }
+    for failed in items(found, "collections").filter(|line| !field(line, "failure.message").is_empty()) {
+        text.push_str(&format!("failed: {}\n", field(failed, "failure.message")));
     }
     text
 }

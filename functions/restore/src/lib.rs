@@ -10,7 +10,9 @@ use milvault_jobs::{
     Error, FieldError, Jobs,
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
 };
-use milvault_model::{BackupName, CollectionName, CollectionPattern, InstanceId, JobRef, Reload, Restore, RestoreMode};
+use milvault_model::{
+    BackupName, CollectionName, CollectionPattern, InstanceId, JobRef, OnError, Reload, Restore, RestoreMode,
+};
 use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,8 +56,15 @@ struct Request {
     mode: RestoreMode,
     #[serde(default)]
     reload: Reload,
+    /// Left out of the request's hash where it is the default: requests of before it was known have none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    on_error: OnError,
     #[serde(default = "a_day")]
     keep_previous_hours: u32,
+}
+
+fn is_default(on_error: &OnError) -> bool {
+    *on_error == OnError::default()
 }
 
 fn a_day() -> u32 {
@@ -97,7 +106,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let source_instance_id = request.source_instance_id.unwrap_or_else(|| instance_id.clone());
     let backup = selector(&source_instance_id, request.backup_id, request.backup_name)?;
     let damaged = if request.allow_damaged { DamagedBackup::Use } else { DamagedBackup::Refuse };
-    let (mode, reload) = (request.mode, request.reload);
+    let (mode, reload, on_error) = (request.mode, request.reload, request.on_error);
     let asked = CreateRestore {
         instance_id,
         source_instance_id,
@@ -107,6 +116,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
         damaged,
         mode,
         reload,
+        on_error,
         keep_previous_hours,
         idempotency,
     };

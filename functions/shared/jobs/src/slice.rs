@@ -237,7 +237,13 @@ pub(crate) async fn drive(held: &Held, deadline: Deadline, job: &mut impl Job) -
             Halt::Error(error) => match verdict(&error) {
                 Verdict::Stop => return Err(error),
                 Verdict::Fail(failure) => Ending::Failed(failure),
-                Verdict::Retry(failure) if job.is_stalled(now) => Ending::Failed(failure),
+                Verdict::Retry(failure) if job.is_stalled(now) => {
+                    // What is undone must not be overtaken by what was done before.
+                    if held.settle(deadline).await.is_err() {
+                        return Ok(WorkEnd::OutOfTime);
+                    }
+                    Ending::Failed(failure)
+                }
                 Verdict::Retry(_) if deadline.is_over(now) => return Ok(WorkEnd::OutOfTime),
                 Verdict::Retry(_) => {
                     tracing::warn!(%error, attempt, "waiting before another try");

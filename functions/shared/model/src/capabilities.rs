@@ -43,6 +43,11 @@ pub enum Capability {
     /// `internal/util/importutilv2/option.go` (`SkipDiskQuotaCheck`), `internal/proxy/rate_limit_interceptor.go`; milvus-backup
     /// asks for it always.
     SkipDiskQuota,
+    /// An import job is divided by the server into tasks of its own, each of some segments, and may take hours. Before, it
+    /// is one task of one node, given up after 15 minutes (`rootCoord.importTaskExpiration`, 2.3).
+    ///
+    /// `internal/datacoord/import_util.go` (`RegroupImportFiles`, `NewImportTasks`), 2.4.
+    DividedImports,
     /// Fields are added to collections that have rows: segments of before have no logs of them.
     ///
     /// `internal/rootcoord/add_field_task.go`.
@@ -54,7 +59,7 @@ impl Capability {
     fn since(self) -> &'static [[u32; 3]] {
         match self {
             Self::HybridImportEnd => &[[2, 4, 24], [2, 5, 6]],
-            Self::SkipDiskQuota => &[[2, 4, 0]],
+            Self::SkipDiskQuota | Self::DividedImports => &[[2, 4, 0]],
             Self::DescribeDatabase => &[[2, 4, 3]],
             Self::Rbac => &[[2, 4, 10]],
             Self::SegmentFiles => &[[2, 5, 8]],
@@ -91,6 +96,15 @@ impl Capabilities {
         let is_of_line = |first: &&[u32; 3]| self.milvus[..2] == first[..2];
         let first = since.iter().find(is_of_line).or(since.last());
         first.is_some_and(|first| self.milvus >= *first)
+    }
+
+    /// The most segments that are imported by one job: where the server divides it, as many as milvus-backup gives it
+    /// (`core/restore/coll_task.go`), and otherwise what one node does in time. A segment has a gigabyte at most.
+    pub fn segments_per_import(&self) -> u32 {
+        match self.has(Capability::DividedImports) {
+            true => 256,
+            false => 16,
+        }
     }
 
     /// The value of an import's `end_ts` that keeps the rows up to and including this hybrid timestamp.

@@ -41,9 +41,9 @@ pub use job::{Due, DueKind, Ending, Failure, FailureCode, ImportProgress, JobRef
 pub use names::{BackupName, CollectionName, CollectionPattern, Invalid};
 pub use notice::{Notice, NoticeKind};
 pub use restore::{
-    CollectionRestore, CollectionStage, ImportJob, ImportState, Imports, Previous, Reload, Restore, RestoreMode,
-    RestorePhase, RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name, rebuilt_name,
-    restore_owns,
+    CollectionRestore, CollectionStage, CollectionState, ImportJob, ImportState, Imports, OnError, Previous, Reload,
+    Restore, RestoreMode, RestorePhase, RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name,
+    rebuilt_name, restore_owns,
 };
 pub use root_path::RootPath;
 pub use snapshot::{

@@ -24,6 +24,8 @@ pub enum NoticeKind {
     BackupDamaged,
     /// A restore is in place.
     RestoreCompleted,
+    /// A restore is in place but for the collections that it gave up.
+    RestoreIncomplete,
     /// A restore ended without a result.
     RestoreFailed,
     /// A restore was stopped by its caller.
@@ -49,6 +51,7 @@ impl NoticeKind {
             Self::BackupExpired => "Backup Expired",
             Self::BackupDamaged => "Backup Damaged",
             Self::RestoreCompleted => "Restore Completed",
+            Self::RestoreIncomplete => "Restore Incomplete",
             Self::RestoreFailed => "Restore Failed",
             Self::RestoreCancelled => "Restore Cancelled",
             Self::RestoreRolledBack => "Restore Rolled Back",
@@ -139,7 +142,10 @@ impl Notice {
     /// That a restore ended, if it did.
     pub fn restore_ended(restore: &Restore, at: Time) -> Option<Self> {
         let (kind, failure) = match &restore.state {
-            RestoreState::Completed { .. } => (NoticeKind::RestoreCompleted, None),
+            RestoreState::Completed { .. } if restore.completeness.is_complete() => {
+                (NoticeKind::RestoreCompleted, None)
+            }
+            RestoreState::Completed { .. } => (NoticeKind::RestoreIncomplete, None),
             RestoreState::Failed { failure, .. } => (NoticeKind::RestoreFailed, Some(failure)),
             RestoreState::Cancelled { .. } => (NoticeKind::RestoreCancelled, None),
             RestoreState::RolledBack { .. } => (NoticeKind::RestoreRolledBack, None),
@@ -151,6 +157,8 @@ impl Notice {
             "backupId": restore.backup_id,
             "backupName": restore.backup_name,
             "status": restore.state.status(),
+            "complete": restore.is_complete(),
+            "incompleteReasons": restore.completeness.reasons(),
             "warnings": restore.warnings.len(),
             "createdAt": shown(restore.created_at),
             "startedAt": restore.state.started_at().map(shown),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BackupId, BackupName, CollectionName, CollectionPattern, CountKind, Due, DueKind, Ending, Failure, Grant,
-    InstanceId, Loaded, Progress, Region, RestoreId, Time,
+    BackupId, BackupName, CollectionName, CollectionPattern, Completeness, CountKind, Due, DueKind, Ending, Failure,
+    Grant, InstanceId, Loaded, Progress, Region, RestoreId, Time,
 };
 
 /// A restore as the catalog keeps it. What happens to each collection is in its ledger of [`CollectionRestore`]s.
@@ -35,6 +35,9 @@ pub struct Restore {
     pub mode: RestoreMode,
     /// What to do about loading.
     pub reload: Reload,
+    /// What to do about the others once a collection can't be restored.
+    #[serde(default)]
+    pub on_error: OnError,
     /// How long to keep the collections that were replaced.
     pub keep_previous_hours: u32,
     /// When it was asked for.
@@ -43,8 +46,11 @@ pub struct Restore {
     pub cancel_requested_at: Option<Time>,
     /// What the user should know and can't see elsewhere.
     pub warnings: Vec<String>,
-    /// How many collections it brings back, once that is known.
+    /// How many collections it is to bring back, once that is known.
     pub collections: u32,
+    /// Whether it has given some of them up, with [`OnError::Continue`].
+    #[serde(default)]
+    pub completeness: Completeness,
     /// Where it stands.
     pub state: RestoreState,
 }
@@ -71,6 +77,17 @@ pub enum Reload {
     None,
 }
 
+/// What a restore does about the others once a collection can't be restored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OnError {
+    /// Restores none of them: the restore fails, and every live collection is what it was.
+    #[default]
+    Stop,
+    /// Restores them: what was live under the name of the one that failed is what it was.
+    Continue,
+}
+
 /// The states of a restore, each with what is known in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "SCREAMING_SNAKE_CASE")]
@@ -79,7 +96,7 @@ pub enum RestoreState {
     Pending,
     /// At work, or cleaning up, or being rolled back.
     Running(RestoreRun),
-    /// Every collection is in place.
+    /// Every collection is in place, or each that wasn't given up.
     #[serde(rename_all = "camelCase")]
     Completed {
         /// When work began.
@@ -258,6 +275,11 @@ impl RestoreState {
 }
 
 impl Restore {
+    /// Whether it brought every collection back, once it is completed.
+    pub fn is_complete(&self) -> Option<bool> {
+        matches!(self.state, RestoreState::Completed { .. }).then(|| self.completeness.is_complete())
+    }
+
     /// What the sweep has to do with it, if anything.
     pub fn due(&self) -> Option<Due> {
         let at = match &self.state {
@@ -317,6 +339,9 @@ pub struct CollectionRestore {
     pub rows_expected_is: CountKind,
     /// Rows found in what was rebuilt, once counted.
     pub rows_found: Option<u64>,
+    /// The most segments that are imported by one job.
+    #[serde(default = "segments_per_job")]
+    pub segments_per_job: u32,
     /// How many import jobs its data takes.
     #[serde(default)]
     pub jobs: u32,
@@ -327,8 +352,87 @@ pub struct CollectionRestore {
     pub attempts: u32,
     /// How long its name answered no query during the swap, in milliseconds: measured by the worker, once swapped.
     pub unavailable_ms: Option<u64>,
+    /// Why it was given up, with [`OnError::Continue`].
+    #[serde(default)]
+    pub failure: Option<Failure>,
     /// Where it stands.
     pub stage: CollectionStage,
+    /// Since when it is in its [`state`](Self::state); `None` in lines of before it was noted.
+    #[serde(default)]
+    pub since: Option<Time>,
+}
+
+/// That of lines of before it was noted.
+fn segments_per_job() -> u32 {
+    16
+}
+
+impl CollectionRestore {
+    /// What the restore does for it now, or has done.
+    pub fn state(&self) -> CollectionState {
+        match &self.stage {
+            _ if self.failure.is_some() => CollectionState::Failed,
+            CollectionStage::Waiting => CollectionState::Waiting,
+            CollectionStage::Built { id: None, .. } => CollectionState::Building,
+            CollectionStage::Built { imports, .. } if imports.completed.len() < self.jobs as usize => {
+                CollectionState::Importing
+            }
+            CollectionStage::Built { .. } => CollectionState::Indexing,
+            CollectionStage::Imported { .. } | CollectionStage::Compared { .. } => CollectionState::Imported,
+            CollectionStage::Verified { .. } => CollectionState::Verified,
+            CollectionStage::Swapping(_) => CollectionState::Swapping,
+            CollectionStage::Swapped(_) => CollectionState::Restored,
+            CollectionStage::Undone => CollectionState::Undone,
+        }
+    }
+
+    /// Goes on with this stage.
+    pub fn enter(&mut self, stage: CollectionStage, now: Time) {
+        self.change(now, |line| line.stage = stage);
+    }
+
+    /// Gives it up for a reason that names it.
+    pub fn give_up(&mut self, mut failure: Failure, now: Time) {
+        let target = self.target.to_string();
+        if !failure.message.contains(&target) {
+            failure.message = format!("{target}: {}", failure.message);
+        }
+        self.change(now, |line| line.failure = Some(failure));
+    }
+
+    fn change(&mut self, now: Time, change: impl FnOnce(&mut Self)) {
+        let before = self.state();
+        change(self);
+        if self.state() != before {
+            self.since = Some(now);
+        }
+    }
+}
+
+/// What a restore does for a collection, or has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CollectionState {
+    /// Nothing yet.
+    Waiting,
+    /// It makes the new collection beside the live one.
+    Building,
+    /// Milvus imports its data.
+    Importing,
+    /// Milvus indexes it.
+    Indexing,
+    /// It is imported and indexed, and isn't compared with the backup yet.
+    Imported,
+    /// It is found to be right.
+    Verified,
+    /// It is being put in its place.
+    Swapping,
+    /// It is in its place.
+    Restored,
+    /// It was given up: what was live under its name is what it was.
+    Failed,
+    /// What was built for it is removed, and what was live is back.
+    Undone,
 }
 
 /// Where a collection stands in a restore.
@@ -518,6 +622,16 @@ mod tests {
             grants: vec![],
         });
         assert_eq!(serde_json::from_str::<CollectionStage>(kept).unwrap(), swapped);
+    }
+
+    #[test]
+    fn a_line_of_before_its_state_was_dated_is_read() {
+        let kept = r#"{"number": 0, "source": "default.items", "sourceId": 1, "target": "default.items", "capturePage": 0,
+            "loadedBefore": {"state": "no"}, "rowsExpected": 5, "rowsFound": 5, "attempts": 1, "unavailableMs": 7,
+            "stage": {"stage": "swapped", "newId": 2, "liveId": 1, "liveLoaded": {"state": "no"}, "liveAliases": [],
+            "aliases": [], "takenAliases": []}}"#;
+        let line: CollectionRestore = serde_json::from_str(kept).unwrap();
+        assert_eq!((line.state(), line.since, line.segments_per_job), (CollectionState::Restored, None, 16));
     }
 
     #[test]

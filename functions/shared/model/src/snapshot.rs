@@ -252,7 +252,7 @@ pub enum Completeness {
 }
 
 impl Completeness {
-    /// How many reasons are kept beside a backup's record; the manifest has them all.
+    /// How many reasons are kept in a record; the manifest, or the ledger, has them all.
     const SHOWN: usize = 5;
 
     /// The completeness of a snapshot that left these out, captured as this principal.
@@ -261,13 +261,23 @@ impl Completeness {
             Visibility::Everything => None,
             Visibility::Unsure { reason } => Some(reason.clone()),
         });
-        let mut missed = left_out.iter().filter(|left_out| left_out.cause == LeftOutCause::Trouble);
-        let named =
-            missed.by_ref().take(Self::SHOWN).map(|left_out| format!("{}: {}", left_out.collection, left_out.reason));
-        let mut reasons: Vec<String> = limited.into_iter().chain(named).collect();
-        match missed.count() {
+        let missed = left_out.iter().filter(|left_out| left_out.cause == LeftOutCause::Trouble);
+        let missed = missed.map(|left_out| format!("{}: {}", left_out.collection, left_out.reason));
+        Self::lacking(limited, missed, "backup")
+    }
+
+    /// The completeness of a restore that gave these collections up, each with its reason.
+    pub fn of_restore(given_up: impl Iterator<Item = String>) -> Self {
+        Self::lacking(None, given_up, "restore")
+    }
+
+    /// Without the collections of these reasons, which describing the `whole` names.
+    fn lacking(in_general: Option<String>, mut collections: impl Iterator<Item = String>, whole: &str) -> Self {
+        let named = collections.by_ref().take(Self::SHOWN);
+        let mut reasons: Vec<String> = in_general.into_iter().chain(named).collect();
+        match collections.count() {
             0 => {}
-            more => reasons.push(format!("and {more} more collections, which describing the backup names")),
+            more => reasons.push(format!("and {more} more collections, which describing the {whole} names")),
         }
         if reasons.is_empty() { Self::Complete } else { Self::Incomplete { reasons } }
     }

@@ -112,7 +112,7 @@ fn of_notice(notice: &Notice) -> Vec<Metric> {
             let objects = number("objects").zip(took).map(|(objects, took)| objects / took);
             metrics.extend(objects.map(|rate| ("BackupObjectRate", Unit::CountPerSecond, rate)));
         }
-        NoticeKind::RestoreCompleted => {
+        NoticeKind::RestoreCompleted | NoticeKind::RestoreIncomplete => {
             metrics.extend(took.map(|took| ("RestoreDuration", Unit::Seconds, took)));
         }
         _ => {}
@@ -129,6 +129,7 @@ fn count(kind: NoticeKind) -> &'static str {
         NoticeKind::BackupExpired => "BackupsExpired",
         NoticeKind::BackupDamaged => "BackupsDamaged",
         NoticeKind::RestoreCompleted => "RestoresCompleted",
+        NoticeKind::RestoreIncomplete => "RestoresIncomplete",
         NoticeKind::RestoreFailed => "RestoresFailed",
         NoticeKind::RestoreCancelled => "RestoresCancelled",
         NoticeKind::RestoreRolledBack => "RestoresRolledBack",

@@ -23,8 +23,8 @@ use milvault_jobs::{
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds, binlog};
 use milvault_milvus::{MilvusConnector, SecretError, SecretSource};
 use milvault_model::{
-    AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionCapture, CollectionName, Instance, Prices,
-    Reload, Restore, RestoreId, RestoreMode, RestoreState, Snapshot, Storage, Time,
+    AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionCapture, CollectionName, Instance, OnError,
+    Prices, Reload, Restore, RestoreId, RestoreMode, RestoreState, Snapshot, Storage, Time,
 };
 use serde::Deserialize;
 
@@ -361,6 +361,7 @@ pub fn request(backup: &Backup, into: &Instance) -> CreateRestore {
         damaged: DamagedBackup::Refuse,
         mode: RestoreMode::Replace,
         reload: Reload::AsBefore,
+        on_error: OnError::Stop,
         keep_previous_hours: 24,
         idempotency: None,
     }
@@ -380,6 +381,18 @@ pub async fn drive(jobs: &Jobs, into: &Instance, id: &RestoreId) -> Restore {
 
 /// Restores all of a backup, until that is over.
 pub async fn restore(jobs: &Jobs, backup: &Backup, into: &Instance) -> Restore {
-    let accepted = restore::create(jobs, request(backup, into)).await.unwrap();
+    restore_as(jobs, request(backup, into), into).await
+}
+
+/// Restores what is asked for, until that is over.
+pub async fn restore_as(jobs: &Jobs, request: CreateRestore, into: &Instance) -> Restore {
+    let accepted = restore::create(jobs, request).await.unwrap();
     drive(jobs, into, &accepted.id).await
+}
+
+/// Leaves a gap among the ids of a collection's fields: a collection that is made after it has other ones.
+pub async fn leave_a_gap(fake: &FakeMilvus, collection: &str) {
+    fake.add_field(collection, "dropped").await;
+    fake.add_field(collection, "kept").await;
+    fake.drop_field(collection, "dropped").await;
 }

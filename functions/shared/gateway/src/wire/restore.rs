@@ -1,8 +1,9 @@
 //! The restore object, with what the caller must know before and after.
 
 use milvault_model::{
-    BackupId, BackupName, CollectionRestore, CollectionStage, CountKind, Failure, InstanceId, Loaded, Previous, Reload,
-    Restore, RestoreId, RestoreMode, RestorePhase, RestoreState, RestoreStatus, Time, previous_name,
+    BackupId, BackupName, CollectionRestore, CollectionStage, CollectionState, CountKind, Failure, ImportState,
+    InstanceId, Loaded, OnError, Previous, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreState,
+    RestoreStatus, Time, previous_name,
 };
 use serde::Serialize;
 
@@ -19,12 +20,16 @@ pub struct RestoreView<'a> {
     backup_name: &'a BackupName,
     mode: RestoreMode,
     reload: Reload,
+    on_error: OnError,
     status: RestoreStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressView>,
     collection_count: u32,
+    complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete_reasons: Option<&'a [String]>,
     warnings: &'a [String],
     unavailability: Vec<&'static str>,
     created_at: Timestamp,
@@ -45,10 +50,13 @@ impl<'a> RestoreView<'a> {
             backup_name: &restore.backup_name,
             mode: restore.mode,
             reload: restore.reload,
+            on_error: restore.on_error,
             status: restore.state.status(),
             phase: None,
             progress: None,
             collection_count: restore.collections,
+            complete: restore.is_complete(),
+            incomplete_reasons: restore.completeness.reasons(),
             warnings: &restore.warnings,
             unavailability: unavailability(restore),
             created_at: restore.created_at.into(),
@@ -150,41 +158,20 @@ pub struct CollectionRestoreView {
     name: String,
     source: String,
     state: CollectionState,
+    since: Option<Timestamp>,
+    waits_for: Option<String>,
     rows_expected: u64,
     rows_expected_is: CountKind,
     rows_found: Option<u64>,
     load_required: bool,
     unavailable_ms: Option<u64>,
     previous_collection: Option<String>,
-}
-
-/// Where a collection stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum CollectionState {
-    Waiting,
-    Building,
-    Importing,
-    Imported,
-    Verified,
-    Swapping,
-    Restored,
-    Undone,
+    failure: Option<Failure>,
 }
 
 impl CollectionRestoreView {
     /// The object of a line in the ledger of `restore`.
     pub fn of(line: &CollectionRestore, restore: &Restore) -> Self {
-        let state = match &line.stage {
-            CollectionStage::Waiting => CollectionState::Waiting,
-            CollectionStage::Built { id: None, .. } => CollectionState::Building,
-            CollectionStage::Built { id: Some(_), .. } => CollectionState::Importing,
-            CollectionStage::Imported { .. } | CollectionStage::Compared { .. } => CollectionState::Imported,
-            CollectionStage::Verified { .. } => CollectionState::Verified,
-            CollectionStage::Swapping(_) => CollectionState::Swapping,
-            CollectionStage::Swapped(_) => CollectionState::Restored,
-            CollectionStage::Undone => CollectionState::Undone,
-        };
         let kept = matches!(restore.state, RestoreState::Running(_)) || previous_kept_until(restore).is_some();
         let previous_collection = match &line.stage {
             CollectionStage::Swapped(swap) if kept && swap.live_id.is_some() => {
@@ -195,21 +182,66 @@ impl CollectionRestoreView {
         Self {
             name: line.target.to_string(),
             source: line.source.to_string(),
-            state,
+            state: line.state(),
+            since: line.since.map(Timestamp::from),
+            waits_for: waits_for(line, restore),
             rows_expected: line.rows_expected,
             rows_expected_is: line.rows_expected_is,
             rows_found: line.rows_found,
             load_required: restore.reload == Reload::None || line.loaded_before == Loaded::No,
             unavailable_ms: line.unavailable_ms,
             previous_collection,
+            failure: line.failure.clone(),
         }
     }
+}
+
+/// What a running restore waits for before it gets further with a collection, for people.
+fn waits_for(line: &CollectionRestore, restore: &Restore) -> Option<String> {
+    let RestoreState::Running(run) = &restore.state else { return None };
+    let sentence = match (line.state(), &run.phase) {
+        (_, RestorePhase::Clean | RestorePhase::Undo(_) | RestorePhase::Rollback { .. }) => return None,
+        (CollectionState::Waiting, RestorePhase::Stage { .. }) => {
+            "the copies of the backup's objects into the instance's own bucket"
+        }
+        (CollectionState::Waiting, _) => "its turn: so many collections are worked on at once",
+        (CollectionState::Building, _) => "Milvus, which makes the collection and its indexes",
+        (CollectionState::Importing | CollectionState::Indexing, RestorePhase::Build) => {
+            "the other collections: data is imported when all are made"
+        }
+        (CollectionState::Importing, _) => return Some(imports(line)),
+        (CollectionState::Indexing, _) => "Milvus, which builds the indexes",
+        (CollectionState::Imported, RestorePhase::Import) => "the imports of the other collections",
+        (CollectionState::Imported, _) => "Milvus, which loads it for its rows to be compared with the backup's",
+        (CollectionState::Verified, RestorePhase::Swap) => "its turn: collections are swapped in one by one",
+        (CollectionState::Verified, _) => "the other collections: none is swapped in before all are verified",
+        (CollectionState::Swapping, _) => "Milvus, which gives the collections their names",
+        (CollectionState::Restored | CollectionState::Failed | CollectionState::Undone, _) => return None,
+    };
+    Some(sentence.to_owned())
+}
+
+/// How far Milvus is with the imports into a collection.
+fn imports(line: &CollectionRestore) -> String {
+    let CollectionStage::Built { imports, .. } = &line.stage else { return String::new() };
+    let count = |is: fn(&ImportState) -> bool| imports.at_work.iter().filter(|job| is(&job.state)).count();
+    let queued = count(|state| matches!(state, ImportState::Started { progress: None, .. }));
+    let at_work = count(|state| matches!(state, ImportState::Started { progress: Some(_), .. }));
+    let refused = count(|state| matches!(state, ImportState::Refused { .. }));
+    let (done, jobs) = (imports.completed.len(), line.jobs);
+    if at_work + queued == 0 && refused > 0 {
+        return format!("room for an import job: Milvus has as many as it takes; {done} of {jobs} are done");
+    }
+    if at_work + queued == 0 {
+        return format!("its turn: so many segments are imported at once; {done} of {jobs} jobs are done");
+    }
+    format!("Milvus, which has imported {done} of {jobs} jobs, works on {at_work} and has {queued} in its queue")
 }
 
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use milvault_model::{RestoreRun, Swap};
+    use milvault_model::{Completeness, FailureCode, ImportJob, Imports, RestoreRun, Swap};
     use serde_json::{Value, json};
 
     use super::*;
@@ -230,11 +262,13 @@ mod tests {
             rename: Default::default(),
             mode: RestoreMode::Replace,
             reload: Reload::AsBefore,
+            on_error: OnError::Stop,
             keep_previous_hours: 24,
             created_at: at(0),
             cancel_requested_at: None,
             warnings: vec![],
             collections: 1,
+            completeness: Completeness::Complete,
             state,
         }
     }
@@ -254,11 +288,14 @@ mod tests {
             rows_expected: 5,
             rows_expected_is: CountKind::AtMost,
             rows_found: Some(5),
+            segments_per_job: 16,
             jobs: 1,
             lost_indexes: vec![],
             attempts: 1,
             unavailable_ms: Some(3),
+            failure: None,
             stage,
+            since: Some(at(5)),
         }
     }
 
@@ -308,15 +345,54 @@ mod tests {
         assert_eq!(
             line_of(&line(loaded.clone(), swapped(Some(1))), &kept),
             json!({
-                "name": "default.copy", "source": "default.items", "state": "RESTORED", "rowsExpected": 5,
-                "rowsExpectedIs": "AT_MOST", "rowsFound": 5, "loadRequired": false, "unavailableMs": 3,
-                "previousCollection": "default.copy__before_ffq69g5fav"
+                "name": "default.copy", "source": "default.items", "state": "RESTORED",
+                "since": "1970-01-01T00:00:05.000Z", "waitsFor": null, "rowsExpected": 5, "rowsExpectedIs": "AT_MOST",
+                "rowsFound": 5, "loadRequired": false, "unavailableMs": 3,
+                "previousCollection": "default.copy__before_ffq69g5fav", "failure": null
             })
         );
         let name =
             |stage, restore: &Restore| line_of(&line(loaded.clone(), stage), restore)["previousCollection"].clone();
         assert_eq!(name(swapped(None), &kept), Value::Null);
         assert_eq!(name(swapped(Some(1)), &completed(Previous::Gone)), Value::Null);
+    }
+
+    #[test]
+    fn a_collection_says_what_it_waits_for_while_the_restore_runs() {
+        let running = |phase| restore(RestoreState::Running(RestoreRun::resume(at(5), phase)));
+        let waits = |stage, phase| line_of(&line(Loaded::No, stage), &running(phase))["waitsFor"].clone();
+        let job = |group, state| ImportJob { group, state };
+        let started = |progress| ImportState::Started { task: 1, progress, since: at(1) };
+        let built =
+            |at_work| CollectionStage::Built { id: Some(2), imports: Imports { at_work, ..Default::default() } };
+        assert_eq!(
+            waits(built(vec![job(0, started(Some(5))), job(1, started(None))]), RestorePhase::Import),
+            "Milvus, which has imported 0 of 1 jobs, works on 1 and has 1 in its queue"
+        );
+        assert_eq!(
+            waits(built(vec![job(0, ImportState::Refused { since: at(1) })]), RestorePhase::Import),
+            "room for an import job: Milvus has as many as it takes; 0 of 1 are done"
+        );
+        let verified = || CollectionStage::Verified { id: 2 };
+        assert!(waits(verified(), RestorePhase::Verify).as_str().unwrap().starts_with("the other collections"));
+        assert_eq!(waits(swapped(None), RestorePhase::Swap), Value::Null);
+        let done = completed(Previous::Gone);
+        assert_eq!(line_of(&line(Loaded::No, verified()), &done)["waitsFor"], Value::Null);
+    }
+
+    #[test]
+    fn a_restore_that_gave_a_collection_up_is_completed_and_not_complete() {
+        let failure = Failure::new(FailureCode::ImportFailed, "default.copy: refused");
+        let reasons = [failure.message.clone()].into_iter();
+        let lacking = Restore { completeness: Completeness::of_restore(reasons), ..completed(Previous::Gone) };
+        let shown = json_of(&lacking);
+        assert_eq!((&shown["status"], &shown["complete"]), (&json!("COMPLETED"), &json!(false)));
+        assert_eq!(shown["incompleteReasons"], json!(["default.copy: refused"]));
+        assert_eq!(json_of(&completed(Previous::Gone))["complete"], true);
+        assert_eq!(json_of(&restore(RestoreState::Pending))["complete"], Value::Null);
+        let failed = CollectionRestore { failure: Some(failure), ..line(Loaded::No, CollectionStage::Undone) };
+        let shown = line_of(&failed, &lacking);
+        assert_eq!((&shown["state"], &shown["failure"]["code"]), (&json!("FAILED"), &json!("IMPORT_FAILED")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
     make_empty_databases(work).await?;
-    work.each_line(AtOnce::Many, async |shared, line| build_line(shared, line).await).await?;
+    work.each_wanted(AtOnce::Many, async |shared, line| build_line(shared, line).await).await?;
     Ok(work.enter(RestorePhase::Import).await?)
 }
 
@@ -60,8 +60,7 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     let name = shared.rebuilt(line);
     line.attempts += 1;
     line.lost_indexes.clear();
-    line.stage = CollectionStage::Built { id: None, imports: Imports::default() };
-    shared.save(line).await?;
+    shared.enter(line, CollectionStage::Built { id: None, imports: Imports::default() }).await?;
 
     let milvus = &shared.milvus;
     let database = shared.databases().await?.iter().find(|database| database.name == name.database);
@@ -88,8 +87,7 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     }
     let described = milvus.describe(&name).await?;
     require_field_ids(line, &capture.fields, &described.fields)?;
-    line.stage = CollectionStage::Built { id: Some(described.id), imports: Imports::default() };
-    Ok(shared.save(line).await?)
+    Ok(shared.enter(line, CollectionStage::Built { id: Some(described.id), imports: Imports::default() }).await?)
 }
 
 /// Whether every field has the id that it has in the backup: an import puts columns into fields by their ids.

@@ -29,11 +29,16 @@ const ANY_DATABASE: &str = "*";
 /// The swap is done: tidy up and complete.
 pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     let own = work.own_bucket()?;
+    let is_rid = work.is_rid_of_given_up().await?;
     work.held.settle(work.deadline).await?;
-    remove_staged(work.jobs, &own, &work.restore).await?;
+    // Imports of what was given up may still read it.
+    if is_rid {
+        remove_staged(work.jobs, &own, &work.restore).await?;
+    }
     work.each_line(AtOnce::Many, async |shared, line| retire_previous(shared, line).await).await?;
     restore_access_control(work).await?;
-    Ok(complete(work, None).await?)
+    let leftovers_since = (!is_rid).then(|| work.jobs.ports.clock.now());
+    Ok(complete(work, leftovers_since).await?)
 }
 
 /// With everything, users, roles and grants come back that don't exist any more, grants of roles that exist too. What
@@ -52,7 +57,11 @@ async fn restore_access_control(work: &mut Work<'_>) -> Step {
     };
     let captured = shared.milvus.captured_grants(&captured)?;
     let known = grants::known(&shared, ANY_DATABASE).await?;
-    let of_known_roles = captured.iter().filter(|grant| known.roles.contains(&grant.role));
+    let mut given_up = Vec::new();
+    work.read_lines(|line| given_up.extend(line.failure.is_some().then_some(line.target))).await?;
+    let of_known_roles = captured.iter().filter(|grant| {
+        known.roles.contains(&grant.role) && !given_up.iter().any(|collection| grant.is_on(collection))
+    });
     let given = grants::give(&shared, &known, of_known_roles, ANY_DATABASE).await?;
     if !given.is_empty() {
         back.push(format!("grants of {}", named(given.into_iter().map(Grant::to_string).collect())));
@@ -78,6 +87,9 @@ pub(crate) async fn complete(work: &mut Work<'_>, leftovers_since: Option<Time>)
 /// A previous collection takes no memory while it is kept.
 async fn retire_previous(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     let CollectionStage::Swapped(swap) = &line.stage else { return Ok(()) };
+    if line.failure.is_some() {
+        return Ok(());
+    }
     let (Some(live_id), previous) = (swap.live_id, shared.previous(&line)) else { return Ok(()) };
     if is_there(shared.milvus.as_ref(), &previous, live_id).await? {
         if shared.restore.keep_previous_hours == 0 {
@@ -149,10 +161,6 @@ async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(
     let instance = jobs.ports.catalog.instance(&restore.instance_id).await?;
     let instance = instance.ok_or_else(|| Error::InstanceNotFound(restore.instance_id.clone()))?.value;
     let milvus = jobs.ports.milvus.connect(&instance).await?;
-    if let Some(storage) = &instance.storage {
-        let own = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
-        remove_staged(jobs, &own, restore).await?;
-    }
     let mut kept_on = false;
     let mut after = None;
     loop {
@@ -164,6 +172,11 @@ async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(
         if !page.more {
             break;
         }
+    }
+    // After the collections: an import into one may still read it.
+    if let Some(storage) = &instance.storage {
+        let own = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
+        remove_staged(jobs, &own, restore).await?;
     }
     match &mut record.state {
         RestoreState::Completed { previous, leftovers_since, .. } => {
@@ -201,7 +214,14 @@ enum Cleared {
 async fn clear(milvus: &dyn Milvus, restore: &Restore, line: &CollectionRestore, now: Time) -> Result<Cleared, Error> {
     let rebuilt = milvault_model::rebuilt_name(&line.target, &restore.id);
     let CollectionStage::Swapped(swap) = &line.stage else {
-        if !matches!(line.stage, CollectionStage::Swapping(_)) {
+        // What was given up in the middle of its swap is nobody's, once its name has a collection.
+        let is_nobodys = match line.stage {
+            CollectionStage::Swapping(_) => {
+                line.failure.is_some() && milvus.collection_id(&line.target).await?.is_some()
+            }
+            _ => true,
+        };
+        if is_nobodys {
             discard(milvus, &rebuilt, &line.target).await?;
         }
         return Ok(Cleared::Yes);

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
-    Backup, BackupId, BackupName, BackupState, CollectionName, CollectionPattern, EngineVersion, Instance, InstanceId,
-    JobRef, LeftOut, LeftOutCause, Reload, Restore, RestoreId, RestoreMode, RestoreState,
+    Backup, BackupId, BackupName, BackupState, CollectionName, CollectionPattern, Completeness, EngineVersion,
+    Instance, InstanceId, JobRef, LeftOut, LeftOutCause, OnError, Reload, Restore, RestoreId, RestoreMode,
+    RestoreState,
 };
 
 use crate::{
@@ -43,6 +44,8 @@ pub struct CreateRestore {
     pub mode: RestoreMode,
     /// What to do about loading.
     pub reload: Reload,
+    /// What to do about the others once a collection can't be restored.
+    pub on_error: OnError,
     /// How long to keep the collections that are replaced.
     pub keep_previous_hours: u32,
     /// The caller's key for this request.
@@ -135,11 +138,13 @@ async fn attempt(
         rename: request.rename.clone(),
         mode: request.mode,
         reload: request.reload,
+        on_error: request.on_error,
         keep_previous_hours: request.keep_previous_hours,
         created_at: now,
         cancel_requested_at: None,
         warnings: Vec::new(),
         collections: 0,
+        completeness: Completeness::Complete,
         state: RestoreState::Pending,
     };
     let Versioned { value: mut pinned, version } = backup;

@@ -21,10 +21,6 @@ use crate::{
     slice::{Step, fatal},
 };
 
-/// The most segments in a group. A segment has a gigabyte at most, and an import job has to end before it expires: after
-/// 15 minutes in 2.3.
-const SEGMENTS: usize = 16;
-
 /// Segments of one partition and one storage version, imported by one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
@@ -45,11 +41,11 @@ impl Group {
     }
 }
 
-/// The groups of a collection: always the same, in the same order.
+/// The groups of a collection, of so many segments at most: always the same, in the same order.
 ///
 /// # Errors
 /// [`Halt::Fatal`] if a segment is of a partition that the capture doesn't have.
-pub(super) fn groups(capture: &CollectionCapture) -> Step<Vec<Group>> {
+pub(super) fn groups(capture: &CollectionCapture, most: u32) -> Step<Vec<Group>> {
     let mut together: BTreeMap<(&str, i64, StorageVersion), Vec<i64>> = BTreeMap::new();
     for segment in capture.segments.iter().filter(|segment| segment.level == SegmentLevel::Data && segment.rows > 0) {
         let Some(partition) = capture.partitions.iter().find(|partition| partition.id == segment.partition_id) else {
@@ -61,7 +57,7 @@ pub(super) fn groups(capture: &CollectionCapture) -> Step<Vec<Group>> {
     let mut groups = Vec::new();
     for ((partition, partition_id, storage), mut segments) in together {
         segments.sort_unstable();
-        groups.extend(segments.chunks(SEGMENTS).map(|segments| Group {
+        groups.extend(segments.chunks((most as usize).max(1)).map(|segments| Group {
             partition: partition.to_owned(),
             partition_id,
             storage,
@@ -83,9 +79,9 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Adds a collection's.
-    pub(super) fn add(&mut self, capture: &CollectionCapture) -> Step {
-        let groups = groups(capture)?;
+    /// Adds a collection's, whose groups have so many segments at most.
+    pub(super) fn add(&mut self, capture: &CollectionCapture, most: u32) -> Step {
+        let groups = groups(capture, most)?;
         for (number, group) in groups.iter().enumerate() {
             self.rows.extend(group.segments.iter().map(|segment| (*segment, number)));
         }
@@ -146,15 +142,18 @@ mod tests {
         segments.push(data(50, 2, StorageVersion::V2));
         segments.push(data(60, 3, StorageVersion::V1));
         segments.push(segment(70, 2, SegmentLevel::L0, StorageVersion::V1));
-        let found: Vec<_> =
-            groups(&of(segments)).unwrap().into_iter().map(|g| (g.partition, g.storage, g.segments.len())).collect();
+        let found: Vec<_> = groups(&of(segments), 16)
+            .unwrap()
+            .into_iter()
+            .map(|g| (g.partition, g.storage, g.segments.len()))
+            .collect();
         let name = str::to_owned;
         assert_eq!(
             found,
             [
                 (name("a"), StorageVersion::V1, 1),
-                (name("b"), StorageVersion::V1, SEGMENTS),
-                (name("b"), StorageVersion::V1, 20 - SEGMENTS),
+                (name("b"), StorageVersion::V1, 16),
+                (name("b"), StorageVersion::V1, 4),
                 (name("b"), StorageVersion::V2, 1),
             ]
         );
@@ -165,13 +164,16 @@ mod tests {
         let v1 = StorageVersion::V1;
         let mut places = Places::default();
         places
-            .add(&of(vec![
-                segment(10, 3, SegmentLevel::Data, v1),
-                segment(11, 2, SegmentLevel::Data, v1),
-                segment(12, 2, SegmentLevel::Data, v1),
-                segment(20, 2, SegmentLevel::L0, v1),
-                segment(21, -1, SegmentLevel::L0, v1),
-            ]))
+            .add(
+                &of(vec![
+                    segment(10, 3, SegmentLevel::Data, v1),
+                    segment(11, 2, SegmentLevel::Data, v1),
+                    segment(12, 2, SegmentLevel::Data, v1),
+                    segment(20, 2, SegmentLevel::L0, v1),
+                    segment(21, -1, SegmentLevel::L0, v1),
+                ]),
+                16,
+            )
             .unwrap();
         assert_eq!(staged(&places, "insert_log/1/2/11/100/5"), ["1/insert_log/1/2/11/100/5"]);
         assert_eq!(staged(&places, "delta_log/1/3/10/5"), ["0/delta_log/1/3/10/5"]);

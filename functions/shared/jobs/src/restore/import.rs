@@ -24,6 +24,9 @@ use crate::{
 /// How often a collection is built before its import counts as failed.
 const MAX_ATTEMPTS: u32 = 5;
 
+/// Of so many segments in a job, one step of its progress comes within the limit.
+const PATIENT_WITH: u32 = 16;
+
 /// How long an import may wait for its turn behind others, not all of them ours.
 const TURN: TimeDelta = TimeDelta::hours(1);
 
@@ -42,6 +45,9 @@ const SAVE_PROGRESS: TimeDelta = TimeDelta::seconds(5);
 pub(crate) async fn import(work: &mut Work<'_>) -> Step {
     let mut progress = ImportProgress::default();
     work.read_lines(|line| {
+        if line.failure.is_some() {
+            return;
+        }
         progress.jobs_total += u64::from(line.jobs);
         progress.rows_total += line.rows_expected;
         match line.stage {
@@ -58,7 +64,7 @@ pub(crate) async fn import(work: &mut Work<'_>) -> Step {
     })
     .await?;
     work.run.progress.imports = Some(progress);
-    work.each_line(AtOnce::Many, async |shared, line| import_line(shared, line).await).await?;
+    work.each_wanted(AtOnce::Many, async |shared, line| import_line(shared, line).await).await?;
     Ok(work.enter(RestorePhase::Verify).await?)
 }
 
@@ -76,8 +82,7 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
         match Importing::new(shared, &mut line, id, imports).all(&capture).await? {
             Ended::Whole { rows } => {
                 index(shared, &mut line).await?;
-                line.stage = CollectionStage::Imported { id, rows };
-                return Ok(shared.save(&line).await?);
+                return Ok(shared.enter(&mut line, CollectionStage::Imported { id, rows }).await?);
             }
             Ended::Failed(reason) if line.attempts >= MAX_ATTEMPTS => {
                 let message = format!("{}: the import failed {MAX_ATTEMPTS} times: {reason}", line.target);
@@ -146,7 +151,7 @@ impl<'s, 'a> Importing<'s, 'a> {
 
     /// Imports what isn't imported yet.
     async fn all(mut self, capture: &CollectionCapture) -> Step<Ended> {
-        let groups = groups(capture)?;
+        let groups = groups(capture, self.line.segments_per_job)?;
         self.find_unrecorded().await?;
         let (shared, what) = (self.shared, format!("the import into {}", self.line.target));
         shared
@@ -191,13 +196,13 @@ impl<'s, 'a> Importing<'s, 'a> {
     }
 
     fn now(&self) -> Time {
-        self.shared.jobs.ports.clock.now()
+        self.shared.now()
     }
 
     async fn save(&mut self) -> Step {
-        self.line.stage = CollectionStage::Built { id: Some(self.id), imports: self.imports.clone() };
         (self.saved_at, self.has_moved) = (Some(self.now()), false);
-        Ok(self.shared.save(self.line).await?)
+        let stage = CollectionStage::Built { id: Some(self.id), imports: self.imports.clone() };
+        Ok(self.shared.enter(self.line, stage).await?)
     }
 
     fn has_failed(&self) -> bool {
@@ -338,9 +343,12 @@ impl<'s, 'a> Importing<'s, 'a> {
                     self.imports.rows += rows;
                     self.turns.remove(&group);
                     self.imports.at_work.retain(|job| job.group != group);
-                    let mut imported = shared.imported();
-                    imported.jobs_done += 1;
-                    imported.rows_done += rows;
+                    // What was given up counts no more.
+                    if self.line.failure.is_none() {
+                        let mut imported = shared.imported();
+                        imported.jobs_done += 1;
+                        imported.rows_done += rows;
+                    }
                     has_ended = true;
                 }
                 // The server no longer knows the job.
@@ -369,7 +377,9 @@ impl<'s, 'a> Importing<'s, 'a> {
     fn see(&mut self, group: u32, seen: Option<u64>, now: Time) {
         let Some(job) = self.imports.at_work.iter_mut().find(|job| job.group == group) else { return };
         let ImportState::Started { task, progress, since } = job.state else { return };
-        let patience = if seen.is_some() { self.shared.jobs.settings.import_stall } else { TURN };
+        // Progress is told in percents of all of a job's segments.
+        let parts = i32::try_from(self.line.segments_per_job.div_ceil(PATIENT_WITH)).unwrap_or(i32::MAX).max(1);
+        let patience = if seen.is_some() { self.shared.jobs.settings.import_stall * parts } else { TURN };
         if seen != progress {
             job.state = ImportState::Started { task, progress: seen, since: now };
             self.has_moved = true;

@@ -6,6 +6,7 @@
 mod build;
 mod clean;
 mod create;
+mod give_up;
 mod grants;
 mod groups;
 mod import;
@@ -66,6 +67,7 @@ impl Job for Work<'_> {
         if self.deadline.is_over(self.jobs.ports.clock.now()) {
             return Err(Halt::OutOfTime);
         }
+        self.stuck.clear();
         let phase = self.run.phase.clone();
         let stoppable = matches!(
             phase,
@@ -136,6 +138,7 @@ impl Job for Work<'_> {
                 tracing::error!(why = why(&ending), %restore, "the undoing waits for the next sweep");
                 undo::give_up(self, first, ending).await?
             }
+            _ if ending != Ending::Cancelled && self.give_up_stuck().await? => return Ok(None),
             phase => {
                 tracing::warn!(why = why(&ending), %restore, phase = phase.name(), "the restore is undone");
                 self.enter(RestorePhase::Undo(ending)).await?;

@@ -7,8 +7,8 @@ use std::{
 
 use futures::{StreamExt, stream};
 use milvault_model::{
-    CollectionCapture, CollectionRestore, CollectionStage, FailureCode, Manifest, ObjectEntry, PageRef, Progress,
-    RestorePhase,
+    Capabilities, CollectionCapture, CollectionRestore, CollectionStage, Failure, FailureCode, Manifest, ObjectEntry,
+    OnError, PageRef, Progress, RestorePhase,
 };
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Error, layout,
     ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, MilvusError, Write},
-    slice::{Halt, Step, fatal},
+    slice::{Halt, Step},
     throttle::Throttle,
 };
 
@@ -30,6 +30,10 @@ const LINES_PER_COMMIT: usize = 50;
 pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
     let manifest = work.manifest().await?;
     let folder = work.snapshot()?;
+    let now = work.jobs.ports.clock.now();
+    let reported = work.milvus().await?.version().await?;
+    let at_once = u32::try_from(work.jobs.settings.imports_in_flight).unwrap_or(u32::MAX);
+    let segments_per_job = Capabilities::of_reported(&reported).segments_per_import().min(at_once);
     let mut number = 0;
     for (capture_page, page) in (0..).zip(&manifest.collection_pages) {
         let captures: Vec<CollectionCapture> = folder.read_named(page).await?;
@@ -37,7 +41,12 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
         let mut lines = Vec::with_capacity(targets.len());
         for (source, target) in targets {
             let Some(capture) = captures.iter().find(|capture| capture.name == source) else { continue };
-            lines.push(CollectionRestore {
+            let (jobs, failure) = match (groups(capture, segments_per_job), work.restore.on_error) {
+                (Ok(groups), _) => (groups.len(), None),
+                (Err(Halt::Fatal(failure)), OnError::Continue) => (0, Some(failure)),
+                (Err(halt), _) => return Err(halt),
+            };
+            let mut line = CollectionRestore {
                 number,
                 source,
                 source_id: capture.id,
@@ -47,12 +56,17 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 rows_expected: capture.rows.rows(),
                 rows_expected_is: capture.rows.kind(),
                 rows_found: None,
-                jobs: u32::try_from(groups(capture)?.len()).unwrap_or(u32::MAX),
+                segments_per_job,
+                jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
                 lost_indexes: Vec::new(),
                 attempts: 0,
                 unavailable_ms: None,
+                failure: None,
                 stage: CollectionStage::Waiting,
-            });
+                since: Some(now),
+            };
+            failure.into_iter().for_each(|failure| line.give_up(failure, now));
+            lines.push(line);
             number += 1;
         }
         for batch in lines.chunks(LINES_PER_COMMIT) {
@@ -102,7 +116,7 @@ async fn warn_of_databases(work: &mut Work<'_>, manifest: &Manifest) -> Step {
 struct Staging {
     manifest: Manifest,
     own: Bucket,
-    /// The source ids of the collections to restore.
+    /// The source ids of the collections to restore that have objects.
     wanted: BTreeSet<String>,
     places: Places,
     throttle: Throttle,
@@ -112,10 +126,16 @@ struct Staging {
 
 /// Copies the wanted objects of the manifest's pages, from this one on.
 pub(crate) async fn stage(work: &mut Work<'_>, next: u32) -> Step {
-    let staging = prepare(work).await?;
+    let mut staging = prepare(work).await?;
     for next in next.. {
         let Some(page) = staging.manifest.object_pages.get(next as usize) else { break };
-        stage_page(work, &staging, page).await?;
+        let damaged = stage_page(work, &staging, page).await?;
+        match damaged.first_key_value() {
+            Some((_, failure)) if work.restore.on_error == OnError::Stop => return Err(Halt::Fatal(failure.clone())),
+            Some(_) => work.give_up_before(&damaged).await?,
+            None => {}
+        }
+        staging.wanted.retain(|collection| !damaged.contains_key(collection));
         work.run.phase = RestorePhase::Stage { next: Some(next + 1) };
         work.checkpoint().await?;
         work.require_time()?;
@@ -126,11 +146,16 @@ pub(crate) async fn stage(work: &mut Work<'_>, next: u32) -> Step {
 async fn prepare(work: &Work<'_>) -> Step<Staging> {
     let manifest = work.manifest().await?;
     // By page of the manifest's collections.
-    let mut lines: BTreeMap<u32, BTreeSet<i64>> = BTreeMap::new();
-    work.read_lines(|line| lines.entry(line.capture_page).or_default().extend([line.source_id])).await?;
+    let mut lines: BTreeMap<u32, BTreeMap<i64, u32>> = BTreeMap::new();
+    work.read_lines(|line| {
+        if line.failure.is_none() {
+            lines.entry(line.capture_page).or_default().insert(line.source_id, line.segments_per_job);
+        }
+    })
+    .await?;
     let mut staging = Staging {
         own: work.own_bucket()?,
-        wanted: lines.values().flatten().map(i64::to_string).collect(),
+        wanted: BTreeSet::new(),
         places: Places::default(),
         throttle: Throttle::new(work.jobs.settings.copies_in_flight),
         bytes: 0,
@@ -140,8 +165,11 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     for (number, ids) in lines {
         let Some(page) = staging.manifest.collection_pages.get(number as usize) else { continue };
         for capture in folder.read_named::<CollectionCapture>(page).await? {
-            if ids.contains(&capture.id) {
-                staging.places.add(&capture)?;
+            if let Some(segments_per_job) = ids.get(&capture.id)
+                && !capture.segments.is_empty()
+            {
+                staging.wanted.insert(capture.id.to_string());
+                staging.places.add(&capture, *segments_per_job)?;
                 staging.bytes += capture.size_bytes;
             }
         }
@@ -149,11 +177,20 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     Ok(staging)
 }
 
-async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> Step {
-    if !holds_any(page, &staging.wanted) {
-        return Ok(());
+/// Copies what is wanted of a page. Gives the collections, by source id, of which something is missing or changed.
+async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> Step<BTreeMap<String, Failure>> {
+    let mut damaged = BTreeMap::new();
+    let mut concerned = wanted_of(page, &staging.wanted).peekable();
+    if concerned.peek().is_none() {
+        return Ok(damaged);
     }
-    let entries = work.snapshot()?.read_named::<ObjectEntry>(page).await?;
+    let entries = match work.snapshot()?.read_named::<ObjectEntry>(page).await {
+        Err(error @ Error::Document { .. }) => {
+            let failure = Failure::new(FailureCode::SnapshotDamaged, error.to_string());
+            return Ok(concerned.map(|collection| (collection.clone(), failure.clone())).collect());
+        }
+        entries => entries?,
+    };
     let wanted: Vec<_> = entries.iter().filter(|entry| staging.wanted.contains(entry.key.collection())).collect();
     let mut progress = Progress { bytes_total: staging.bytes, ..work.run.progress };
     progress.objects_total += wanted.len() as u64;
@@ -161,7 +198,7 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
     let prefix = layout::staging(&work.restore.id);
     let data = layout::data(&work.restore.source_instance_id);
     let snapshots = work.jobs.settings.snapshots.in_region(&work.restore.backup_region)?;
-    let stopping = AtomicBool::new(false);
+    let (stopping, on_error) = (AtomicBool::new(false), work.restore.on_error);
     let copies = wanted.into_iter().flat_map(|entry| {
         let places = staging.places.of(&entry.key).into_iter().enumerate();
         places.map(move |(number, place)| (entry, number == 0, place))
@@ -184,13 +221,16 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
             let outcome = staging.throttle.copy(jobs, request, is_over).await?;
             match outcome {
                 None => Err(Halt::OutOfTime),
-                Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => Ok(is_first.then_some(entry)),
+                Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => {
+                    Ok(if is_first { Staged::New(entry) } else { Staged::Again })
+                }
                 Some(CopyOutcome::SourceGone) => {
                     let message = format!("the backup's object {} is missing or changed", entry.key);
-                    Err(fatal(FailureCode::SnapshotDamaged, message))
+                    Ok(Staged::Not(entry, Failure::new(FailureCode::SnapshotDamaged, message)))
                 }
                 Some(CopyOutcome::Occupied) => {
-                    Err(fatal(FailureCode::StorageUnreachable, format!("another object is in the way of {to_key}")))
+                    let message = format!("another object is in the way of {to_key}");
+                    Ok(Staged::Not(entry, Failure::new(FailureCode::StorageUnreachable, message)))
                 }
             }
         }
@@ -200,11 +240,17 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
     // Those in flight come to their ends, whatever one of them finds: none may arrive after the staging is removed.
     while let Some(result) = copies.next().await {
         match result {
-            Ok(Some(entry)) if halted.is_none() => {
+            Ok(Staged::New(entry)) if halted.is_none() => {
                 progress.objects_done += 1;
                 progress.bytes_done += entry.size;
             }
-            Ok(_) => {}
+            Ok(Staged::New(_) | Staged::Again) => {}
+            Ok(Staged::Not(entry, failure)) => {
+                damaged.entry(entry.key.collection().to_owned()).or_insert(failure);
+                if on_error == OnError::Stop {
+                    stopping.store(true, Ordering::Relaxed);
+                }
+            }
             Err(halt) => {
                 stopping.store(true, Ordering::Relaxed);
                 halted.get_or_insert(halt);
@@ -213,15 +259,24 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
     }
     drop(copies);
     // What is copied is found to be there already by whoever does the page again.
-    if let Some(halt) = halted {
-        return Err(halt);
+    match halted {
+        Some(halt) if on_error == OnError::Continue || damaged.is_empty() => return Err(halt),
+        _ => {}
     }
     work.run.progress = progress;
-    Ok(())
+    Ok(damaged)
 }
 
-/// Whether a page, which is sorted by collection, may hold objects of one of these.
-fn holds_any(page: &PageRef, collections: &BTreeSet<String>) -> bool {
+/// What became of an object that was to be staged.
+enum Staged<'e> {
+    New(&'e ObjectEntry),
+    /// In another place.
+    Again,
+    Not(&'e ObjectEntry, Failure),
+}
+
+/// Those of these collections of which a page, which is sorted by collection, may hold objects.
+fn wanted_of<'w>(page: &PageRef, wanted: &'w BTreeSet<String>) -> impl Iterator<Item = &'w String> + use<'w> {
     let collection = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
-    collections.range(collection(&page.first)..=collection(&page.last)).next().is_some()
+    wanted.range(collection(&page.first)..=collection(&page.last))
 }

@@ -9,10 +9,10 @@ use milvault_model::{
 
 use super::{
     grants, named,
-    work::{AtOnce, Shared, Work, line_key},
+    work::{AtOnce, Shared, Work, line_key, read_lines},
 };
 use crate::{
-    ports::{CollectionDescription, Milvus, MilvusError, PageRequest},
+    ports::{CollectionDescription, Milvus, MilvusError},
     slice::{Halt, Step, fatal},
 };
 
@@ -27,7 +27,7 @@ struct Backup {
 
 pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
     let backup = Backup { owners: owners(work).await?, grants: grants::captured(work).await? };
-    work.each_line(AtOnce::OneUntilFailure, async |shared, line| swap_line(shared, &backup, line).await).await?;
+    work.each_wanted(AtOnce::OneUntilFailure, async |shared, line| swap_line(shared, &backup, line).await).await?;
     if work.restore.selection.is_empty() {
         name_others(work).await?;
     }
@@ -35,7 +35,7 @@ pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
 }
 
 /// The backup's aliases come back, unless the collection comes back under another name: then they belong to the one
-/// that has the name.
+/// that has the name. Those of a collection that was given up stay where they are.
 async fn owners(work: &Work<'_>) -> Step<Owners> {
     let shared = work.shared().await?;
     let mut owners = Owners::new();
@@ -43,7 +43,9 @@ async fn owners(work: &Work<'_>) -> Step<Owners> {
     loop {
         let page = work.lines(after).await?;
         after = page.items.last().map(line_key);
-        for line in page.items.iter().filter(|line| line.source.collection == line.target.collection) {
+        let is_owner =
+            |line: &&CollectionRestore| line.source.collection == line.target.collection && line.failure.is_none();
+        for line in page.items.iter().filter(is_owner) {
             for alias in shared.capture(line).await?.aliases {
                 owners.insert((line.target.database.clone(), alias), line.target.clone());
             }
@@ -96,8 +98,7 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     let mut swap = match &line.stage {
         CollectionStage::Verified { id } => {
             let swap = prepare(shared, backup, &line, *id).await?;
-            line.stage = CollectionStage::Swapping(swap.clone());
-            shared.save(&line).await?;
+            shared.enter(&mut line, CollectionStage::Swapping(swap.clone())).await?;
             swap
         }
         CollectionStage::Swapping(swap) => swap.clone(),
@@ -108,18 +109,21 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     swap.live_aliases.extend(late.iter().cloned());
     swap.aliases.extend(late);
     for alias in &swap.aliases {
-        shared.sure(shared.milvus.point_alias(alias, &line.target).await)?;
-        if shared.milvus.alias_target(&line.target.database, alias).await?.as_ref() != Some(&line.target.collection) {
-            shared.warn(format!(
-                "alias {}.{alias} doesn't stand for {}: it was moved meanwhile",
-                line.target.database, line.target
-            ));
-        }
+        give_alias(shared, alias, &line.target).await?;
     }
     grants::give_after_swap(shared, &line, &mut swap).await?;
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
-    line.stage = CollectionStage::Swapped(swap);
-    Ok(shared.save(&line).await?)
+    Ok(shared.enter(&mut line, CollectionStage::Swapped(swap)).await?)
+}
+
+/// Makes an alias stand for the collection of this name, whose id is known, and looks whether it does.
+async fn give_alias(shared: &Shared<'_>, alias: &str, to: &CollectionName) -> Step {
+    shared.sure(shared.milvus.point_alias(alias, to).await)?;
+    let holder = shared.milvus.alias_target(&to.database, alias).await?;
+    if holder.as_ref() != Some(&to.collection) {
+        shared.warn(format!("alias {}.{alias} doesn't stand for {to}: it was moved meanwhile", to.database));
+    }
+    Ok(())
 }
 
 /// Aliases that were given to the live collection between the look at it and its renaming.
@@ -291,20 +295,14 @@ pub(crate) fn another(line: &CollectionRestore, previous: &CollectionName) -> Ha
 async fn gave_away(shared: &Shared<'_>, alias: &str, from: &CollectionName, to: &str) -> Step<bool> {
     let to = CollectionName::new(&from.database, to);
     let taken = (alias.to_owned(), from.collection.clone());
-    let mut after = None;
-    loop {
-        let page = shared.jobs.ports.catalog.ledger(&shared.restore.id, PageRequest { after, limit: 100 }).await?;
-        after = page.items.last().map(line_key);
-        if let Some(line) = page.items.iter().find(|line| line.target == to) {
-            return Ok(match &line.stage {
-                CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) => swap.taken_aliases.contains(&taken),
-                _ => false,
-            });
+    let mut gave = false;
+    read_lines(shared.jobs, &shared.restore.id, |line| {
+        if let CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) = line.stage {
+            gave |= line.target == to && swap.taken_aliases.contains(&taken);
         }
-        if !page.more {
-            return Ok(false);
-        }
-    }
+    })
+    .await?;
+    Ok(gave)
 }
 
 /// Puts a collection back where it was before its swap: the live one under its name, the new one under the restore's.
@@ -347,7 +345,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
             shared.warn(format!("alias {database}.{alias} was moved meanwhile, and isn't put back to {target}"));
             continue;
         }
-        shared.sure(milvus.point_alias(alias, target).await)?;
+        give_alias(shared, alias, target).await?;
     }
     for alias in swap.aliases.iter().filter(|alias| !swap.live_aliases.contains(alias)) {
         let holder = milvus.alias_target(database, alias).await?;
@@ -358,7 +356,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
         let before = before.map(|(_, holder)| CollectionName::new(database, holder));
         match before {
             Some(holder) if milvus.collection_id(&holder).await?.is_some() => {
-                shared.sure(milvus.point_alias(alias, &holder).await)?;
+                give_alias(shared, alias, &holder).await?;
             }
             _ => shared.sure(milvus.drop_alias(database, alias).await)?,
         }

@@ -7,6 +7,7 @@ use milvault_model::{
 
 use super::{
     clean::{discard, remove_staged},
+    give_up::is_undone,
     grants,
     import::Importing,
     swap::{another, is_there, require_previous, swap_back},
@@ -71,6 +72,14 @@ pub(crate) async fn give_up(work: &mut Work<'_>, first: Ending, last: Ending) ->
     Ok(true)
 }
 
+/// Leaves one live collection as it was, and nothing that was built for it.
+pub(super) async fn undo_line(shared: &Shared<'_>, line: CollectionRestore) -> Step {
+    match line.stage {
+        CollectionStage::Swapping(_) | CollectionStage::Swapped(_) => put_back(shared, line).await,
+        _ => remove_built(shared, line).await,
+    }
+}
+
 /// Puts what was live back where it was, if it was moved.
 async fn put_back(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     grants::keep_for_swap_back(shared, &mut line).await?;
@@ -104,8 +113,7 @@ async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step 
 
 async fn remove(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     shared.sure(discard(shared.milvus.as_ref(), &shared.rebuilt(&line), &line.target).await)?;
-    line.stage = CollectionStage::Undone;
-    Ok(shared.save(&line).await?)
+    Ok(shared.enter(&mut line, CollectionStage::Undone).await?)
 }
 
 /// Sees that every previous collection of a completed restore can be put back, and loads it as it was. Whether all can:
@@ -128,6 +136,12 @@ pub(crate) async fn prepare_rollback(work: &mut Work<'_>, completed_at: Time, un
 pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step {
     match work.each_line(AtOnce::One, async |shared, line| put_back(shared, line).await).await {
         Ok(()) => {
+            // What is left of collections that were given up: nobody looks at it after this.
+            work.each_line(AtOnce::Many, async |shared, line| match is_undone(&line) || line.failure.is_none() {
+                true => Ok(()),
+                false => undo_line(shared, line).await,
+            })
+            .await?;
             // Whoever registered the instance anew without its storage gets their collections back all the same.
             if let Ok(own) = work.own_bucket() {
                 remove_staged(work.jobs, &own, &work.restore).await?;
@@ -157,7 +171,7 @@ pub(crate) async fn stop_rollback(
 }
 
 async fn prepare_line(shared: &Shared<'_>, line: CollectionRestore) -> Step {
-    let CollectionStage::Swapped(swap) = &line.stage else { return Ok(()) };
+    let (CollectionStage::Swapped(swap) | CollectionStage::Swapping(swap)) = &line.stage else { return Ok(()) };
     let previous = shared.previous(&line);
     require_previous(shared, &line, swap).await?;
     let live = shared.milvus.collection_id(&line.target).await?;

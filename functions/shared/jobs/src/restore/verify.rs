@@ -21,17 +21,16 @@ use crate::{
 const SETTLING: Duration = Duration::from_secs(120);
 
 pub(crate) async fn verify(work: &mut Work<'_>) -> Step {
-    work.each_line(AtOnce::Many, async |shared, line| verify_line(shared, line).await).await?;
+    work.each_wanted(AtOnce::Many, async |shared, line| verify_line(shared, line).await).await?;
     // Whatever stands in the way of one is found before the first is swapped.
-    work.each_line(AtOnce::Many, async |shared, line| swappable(shared, &line).await).await?;
+    work.each_wanted(AtOnce::Many, async |shared, line| swappable(shared, &line).await).await?;
     work.begin_swap().await
 }
 
 async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     if let CollectionStage::Imported { id, rows } = line.stage {
         compare(shared, &mut line, rows).await?;
-        line.stage = CollectionStage::Compared { id };
-        shared.save(&line).await?;
+        shared.enter(&mut line, CollectionStage::Compared { id }).await?;
     }
     let CollectionStage::Compared { id } = line.stage else { return Ok(()) };
     // From here on, rows may be gone because their time is over: they are not counted again.
@@ -41,8 +40,7 @@ async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
         shared.sure(shared.milvus.set_properties(&shared.rebuilt(&line), &ends).await)?;
     }
     load_as_wanted(shared, &line).await?;
-    line.stage = CollectionStage::Verified { id };
-    Ok(shared.save(&line).await?)
+    Ok(shared.enter(&mut line, CollectionStage::Verified { id }).await?)
 }
 
 /// Compares what was rebuilt with the backup.

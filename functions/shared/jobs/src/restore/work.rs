@@ -12,9 +12,9 @@ use futures::{
     stream,
 };
 use milvault_model::{
-    CollectionCapture, CollectionName, CollectionRestore, DatabaseCapture, Ending, Failure, FailureCode,
-    ImportProgress, Instance, Loaded, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState,
-    Time, previous_name, rebuilt_name,
+    CollectionCapture, CollectionName, CollectionRestore, CollectionStage, DatabaseCapture, Ending, Failure,
+    FailureCode, ImportProgress, Instance, Loaded, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun,
+    RestoreState, Time, previous_name, rebuilt_name,
 };
 
 use crate::{
@@ -35,7 +35,7 @@ pub(crate) enum AtOnce {
     Many,
     /// The server renames one at a time: others would come between the two renames of each.
     One,
-    /// The same, and none after one that fails.
+    /// The same, and none after one that fails, or that has to be tried again: its name may be vacant meanwhile.
     OneUntilFailure,
 }
 
@@ -68,6 +68,8 @@ pub(crate) struct Work<'a> {
     pub(crate) instance: Instance,
     pub(crate) restore: Restore,
     pub(crate) run: RestoreRun,
+    /// The collections, by number, that only wait for what may pass, and for what.
+    pub(super) stuck: Vec<(u32, Failure)>,
     version: u64,
     /// When this slice began: no worker's time counts as a stalled server's.
     began_at: Time,
@@ -133,7 +135,8 @@ impl<'a> Work<'a> {
             let message = format!("the job got no further in {MAX_IDLE_SLICES} invocations");
             run.phase = RestorePhase::Undo(Ending::Failed(Failure::new(FailureCode::Stalled, message)));
         }
-        let mut work = Self { held, jobs, lease, deadline, instance, restore, run, version, began_at: now };
+        let mut work =
+            Self { held, jobs, lease, deadline, instance, restore, run, stuck: Vec::new(), version, began_at: now };
         work.save().await?;
         Ok(work)
     }
@@ -194,7 +197,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn advanced(&mut self, at: Time) {
+    pub(super) fn advanced(&mut self, at: Time) {
         if at > self.run.advanced_at {
             self.run.advanced_at = at;
             self.run.advanced_in = self.run.slices;
@@ -248,21 +251,12 @@ impl<'a> Work<'a> {
     }
 
     pub(crate) async fn lines(&self, after: Option<String>) -> Result<Page<CollectionRestore>, Error> {
-        let request = PageRequest { after, limit: LINES };
-        Ok(self.jobs.ports.catalog.ledger(&self.restore.id, request).await?)
+        lines(self.jobs, &self.restore.id, after).await
     }
 
-    /// Reads the whole ledger, a page of it in memory at a time.
-    pub(crate) async fn read_lines(&self, mut each: impl FnMut(CollectionRestore)) -> Result<(), Error> {
-        let mut after = None;
-        loop {
-            let page = self.lines(after).await?;
-            after = page.items.last().map(line_key);
-            page.items.into_iter().for_each(&mut each);
-            if !page.more {
-                return Ok(());
-            }
-        }
+    /// Reads the whole ledger, see [`read_lines`].
+    pub(crate) async fn read_lines(&self, each: impl FnMut(CollectionRestore)) -> Result<(), Error> {
+        read_lines(self.jobs, &self.restore.id, each).await
     }
 
     /// Does `step` to every line of the ledger, several at once; progress counts lines.
@@ -316,7 +310,12 @@ impl<'a> Work<'a> {
                         }
                     }
                     // The others come to their own ends before this one is acted on.
-                    Err(other) => halt = Some(other),
+                    Err(other) => {
+                        halt = Some(other);
+                        if at_once == AtOnce::OneUntilFailure {
+                            break;
+                        }
+                    }
                 }
             }
             drop(results);
@@ -413,7 +412,7 @@ fn is_idle(run: &RestoreRun, now: Time, stall: TimeDelta) -> bool {
 }
 
 /// What the server refuses to one of many collections is told of that one, and doesn't keep the others from going on.
-fn of_line(halt: Halt, at_once: AtOnce, target: &CollectionName) -> Halt {
+pub(super) fn of_line(halt: Halt, at_once: AtOnce, target: &CollectionName) -> Halt {
     match halt {
         Halt::Error(error) if at_once == AtOnce::Many => match slice::verdict(&error) {
             Verdict::Fail(failure) => fatal(failure.code, format!("{target}: {}", failure.message)),
@@ -436,6 +435,12 @@ fn snapshot_of<'a>(jobs: &'a Jobs, restore: &Restore) -> Result<Folder<'a>, Erro
 }
 
 impl Shared<'_> {
+    /// Goes on with this stage of a line, durably.
+    pub(super) async fn enter(&self, line: &mut CollectionRestore, stage: CollectionStage) -> Result<(), Error> {
+        line.enter(stage, self.now());
+        self.save(line).await
+    }
+
     /// Writes a line of the ledger down.
     pub(crate) async fn save(&self, line: &CollectionRestore) -> Result<(), Error> {
         let put = Write::LedgerLine(self.restore.id.clone(), Box::new(line.clone()));
@@ -453,7 +458,7 @@ impl Shared<'_> {
         *self.advanced_at.lock().unwrap_or_else(PoisonError::into_inner) = self.jobs.ports.clock.now();
     }
 
-    fn advanced_at(&self) -> Time {
+    pub(super) fn advanced_at(&self) -> Time {
         *self.advanced_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -464,6 +469,10 @@ impl Shared<'_> {
             self.held.objects.note(self.jobs.ports.clock.now());
         }
         Ok(result?)
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.jobs.ports.clock.now()
     }
 
     /// Tells the user, with the next write of the restore.
@@ -594,6 +603,31 @@ pub(crate) fn ended(ending: Ending, started_at: Time, ended_at: Time, leftovers_
     }
 }
 
+async fn lines(jobs: &Jobs, restore: &RestoreId, after: Option<String>) -> Result<Page<CollectionRestore>, Error> {
+    Ok(jobs.ports.catalog.ledger(restore, PageRequest { after, limit: LINES }).await?)
+}
+
+/// Reads a whole ledger, a page of it in memory at a time.
+pub(super) async fn read_lines(
+    jobs: &Jobs,
+    restore: &RestoreId,
+    mut each: impl FnMut(CollectionRestore),
+) -> Result<(), Error> {
+    let mut after = None;
+    loop {
+        let page = lines(jobs, restore, after).await?;
+        after = page.items.last().map(line_key);
+        page.items.into_iter().for_each(&mut each);
+        if !page.more {
+            return Ok(());
+        }
+    }
+}
+
 pub(crate) fn line_key(line: &CollectionRestore) -> String {
-    format!("{:010}", line.number)
+    key_of(line.number)
+}
+
+pub(super) fn key_of(number: u32) -> String {
+    format!("{number:010}")
 }

@@ -1,0 +1,148 @@
+//! Restores in which a collection can't come back: all stay as they were, or only that one, as the caller chose.
+#![allow(clippy::unwrap_used, reason = "in a test, a surprise is a failure")]
+
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use milvault_fake_milvus::{Change, FakeMilvus, Line, Loading};
+use milvault_jobs::{
+    Jobs,
+    ports::{Objects, PageRequest},
+    restore::{self, CreateRestore},
+};
+use milvault_model::{
+    Backup, CollectionRestore, CollectionState, FailureCode, Instance, Notice, NoticeKind, OnError, Restore,
+    RestoreMode, RestoreState, rebuilt_name,
+};
+use world::{World, back_up, drive, leave_a_gap, name, request, restore_as};
+
+async fn lines(jobs: &Jobs, restore: &Restore) -> BTreeMap<String, CollectionRestore> {
+    let page = jobs.ports.catalog.ledger(&restore.id, PageRequest { after: None, limit: 100 }).await.unwrap();
+    page.items.into_iter().map(|line| (line.target.collection.clone(), line)).collect()
+}
+
+fn going_on(backup: &Backup, into: &Instance) -> CreateRestore {
+    CreateRestore { on_error: OnError::Continue, ..request(backup, into) }
+}
+
+/// Two collections, each with an alias of its own.
+async fn fill(fake: &FakeMilvus) {
+    for (collection, rows) in [("items", 40), ("users", 9)] {
+        fake.add_collection(collection, &[], Loading::Loaded).await;
+        fake.insert(collection, "_default", rows).await;
+        fake.seal(collection).await;
+        fake.point_alias(&format!("the_{collection}"), collection).await;
+    }
+}
+
+/// By partition.
+type Rows = BTreeMap<String, BTreeSet<i64>>;
+
+async fn rows(fake: &FakeMilvus) -> [Rows; 2] {
+    [fake.rows("items").await.unwrap(), fake.rows("users").await.unwrap()]
+}
+
+/// A server whose two collections are in a backup, with the rows that it has of each.
+async fn backed_up() -> (World, Jobs, Backup, [Rows; 2]) {
+    let world = World::of(Line::V2_5_27).await;
+    fill(&world.fake).await;
+    let jobs = world.jobs().await;
+    let backup = back_up(&jobs, &world).await;
+    let then = rows(&world.fake).await;
+    (world, jobs, backup, then)
+}
+
+#[tokio::test]
+async fn what_cannot_be_built_costs_only_itself_where_the_caller_wants_that() {
+    let world = World::of(Line::V2_6).await;
+    let fake = &world.fake;
+    fill(fake).await;
+    leave_a_gap(fake, "items").await;
+    let jobs = world.jobs().await;
+    let [_, users] = rows(fake).await;
+    let backup = back_up(&jobs, &world).await;
+    for collection in ["items", "users"] {
+        fake.insert(collection, "_default", 3).await;
+    }
+    // The backup's alias of the collection that won't come back stands for the other one by now.
+    fake.point_alias("the_items", "users").await;
+    let live = rows(fake).await;
+
+    let stopped = restore_as(&jobs, request(&backup, &world.instance), &world.instance).await;
+    assert!(matches!(stopped.state, RestoreState::Failed { .. }), "{:?}", stopped.state);
+    assert_eq!(rows(fake).await, live);
+
+    let restored = restore_as(&jobs, going_on(&backup, &world.instance), &world.instance).await;
+    assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
+    assert_eq!(restored.is_complete(), Some(false));
+    let reasons = restored.completeness.reasons().unwrap();
+    assert!(reasons.len() == 1 && reasons[0].starts_with("default.items: "), "{reasons:?}");
+    assert_eq!(rows(fake).await, [live[0].clone(), users]);
+    assert_eq!(fake.alias("the_items").await.as_deref(), Some("users"), "it stays where it was");
+    assert_eq!(fake.collections().await.len(), 3, "two, and what one was: {:?}", fake.collections().await);
+    let lines = lines(&jobs, &restored).await;
+    assert_eq!((lines["items"].state(), lines["users"].state()), (CollectionState::Failed, CollectionState::Restored));
+    assert!(lines["items"].failure.as_ref().unwrap().message.contains("kept has id"));
+    let told: Vec<Notice> = world.events.published();
+    assert_eq!(told.last().unwrap().kind, NoticeKind::RestoreIncomplete);
+
+    restore::rollback(&jobs, &world.instance.id, &restored.id, None).await.unwrap();
+    let back = drive(&jobs, &world.instance, &restored.id).await;
+    assert!(matches!(back.state, RestoreState::RolledBack { .. }), "{:?}", back.state);
+    assert_eq!(rows(fake).await, live);
+    assert_eq!(fake.collections().await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_missing_from_a_backup_costs_only_its_own_collection() {
+    let (world, jobs, backup, then) = backed_up().await;
+    let fake = &world.fake;
+    for collection in ["items", "users"] {
+        fake.insert(collection, "_default", 3).await;
+    }
+    let live = rows(fake).await;
+    let id = world.milvus().await.collection_id(&name("users")).await.unwrap().unwrap();
+    let stored = world.objects.list(&world.snapshots, "", None).await.unwrap().objects.into_iter();
+    let of_users = stored.map(|object| object.key).find(|key| key.contains(&format!("/{id}/"))).unwrap();
+    world.objects.delete(&world.snapshots, &[of_users]).await.unwrap();
+
+    let restored = restore_as(&jobs, going_on(&backup, &world.instance), &world.instance).await;
+    assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
+    assert_eq!(rows(fake).await, [then[0].clone(), live[1].clone()]);
+    let failure = lines(&jobs, &restored).await.remove("users").unwrap().failure.unwrap();
+    assert_eq!(failure.code, FailureCode::SnapshotDamaged);
+    let told = failure.message.strip_prefix("default.users: the backup's object ");
+    assert!(told.is_some_and(|told| told.ends_with(" is missing or changed")), "{}", failure.message);
+
+    // With nothing left to restore, it isn't completed.
+    let selection = vec!["default.users".parse().unwrap()];
+    let only = CreateRestore { selection, ..going_on(&backup, &world.instance) };
+    let failed = restore_as(&jobs, only, &world.instance).await;
+    let RestoreState::Failed { failure, .. } = &failed.state else { panic!("{:?}", failed.state) };
+    assert_eq!(failure.code, FailureCode::SnapshotDamaged);
+}
+
+#[tokio::test]
+async fn what_cannot_be_swapped_in_costs_only_itself() {
+    let (world, jobs, backup, then) = backed_up().await;
+    let fake = &world.fake;
+    let rename = [("items", "items_then"), ("users", "users_then")].map(|(of, to)| (name(of), name(to)));
+    let mode = RestoreMode::Create;
+    let beside = CreateRestore { rename: rename.into(), mode, ..going_on(&backup, &world.instance) };
+    let accepted = restore::create(&jobs, beside).await.unwrap();
+    // Somebody makes a collection of that name right before it is given.
+    let rebuilt = rebuilt_name(&name("items_then"), &accepted.id);
+    let taken = Change::Recreate("items_then".to_owned(), 1);
+    fake.set(|faults| faults.before_rename = Some((rebuilt.collection, taken))).await;
+
+    let restored = drive(&jobs, &world.instance, &accepted.id).await;
+    assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
+    let lines = lines(&jobs, &restored).await;
+    assert_eq!(lines["items_then"].state(), CollectionState::Failed);
+    assert_eq!(lines["items_then"].failure.as_ref().unwrap().code, FailureCode::CollectionExists);
+    assert_eq!(fake.rows("items_then").await.unwrap()["_default"].len(), 1, "what somebody made");
+    assert_eq!(fake.rows("users_then").await.unwrap(), then[1]);
+    assert_eq!(rows(fake).await, then);
+    assert_eq!(fake.collections().await.len(), 4, "{:?}", fake.collections().await);
+}

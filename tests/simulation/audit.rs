@@ -13,7 +13,7 @@ use milvault_jobs::{
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, BackupStatus, CollectionName, CollectionPattern, FailureCode,
-    InstanceId, RestoreId, RestoreStatus, restore_owns,
+    InstanceId, RestoreId, RestoreStatus, Time, restore_owns,
 };
 
 use crate::{
@@ -87,7 +87,8 @@ pub(crate) struct Seen {
     pub(crate) belongings: BTreeMap<BackupId, Backed>,
     /// What belonged to names when restores were accepted, or began to swap, and when they were to be rolled back.
     pub(crate) before: BTreeMap<RestoreId, Belongings>,
-    pub(crate) swaps: BTreeSet<RestoreId>,
+    /// When restores began to swap.
+    pub(crate) swaps: BTreeMap<RestoreId, Time>,
     pub(crate) before_rollback: BTreeMap<RestoreId, Belongings>,
     pub(crate) restores: BTreeMap<RestoreId, RestoreStatus>,
     /// What was live under the names that a restore has swapped.

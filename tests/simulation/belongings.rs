@@ -133,9 +133,12 @@ impl Audit {
     /// A restore may begin to swap.
     pub(crate) fn swap_begins(&self, restore: &Restore) {
         let RestoreState::Running(run) = &restore.state else { return };
-        if run.phase != RestorePhase::Swap || !locked(&self.seen).swaps.insert(restore.id.clone()) {
+        let mut seen = locked(&self.seen);
+        if run.phase != RestorePhase::Swap || seen.swaps.contains_key(&restore.id) {
             return;
         }
+        seen.swaps.insert(restore.id.clone(), self.world.now());
+        drop(seen);
         if let Some(server) = locked(&self.servers).get(&restore.instance_id) {
             locked(&self.seen).before.insert(restore.id.clone(), server.belongings());
         }
@@ -177,10 +180,13 @@ impl Audit {
         let (now, before) = (server.belongings(), seen.before.get(&restore.id)?);
         let backed = seen.belongings.get(&restore.backup_id);
         let rolled_back = seen.before_rollback.get(&restore.id);
+        // What was given up keeps what is live under its name, and an alias that was to go to it stays where it was.
         let owners = |alias: &String| -> BTreeSet<Option<CollectionName>> {
             let is_own = |line: &&CollectionRestore| {
                 let of_source = backed.and_then(|backed| backed.aliases.get(&line.source.to_string()));
-                line.source.collection == line.target.collection && of_source.is_some_and(|all| all.contains(alias))
+                line.failure.is_none()
+                    && line.source.collection == line.target.collection
+                    && of_source.is_some_and(|all| all.contains(alias))
             };
             lines.iter().filter(is_own).map(|line| Some(line.target.clone())).collect()
         };
@@ -213,8 +219,17 @@ impl Audit {
             let found = now.aliases.get(alias);
             let is_about = |warning: &&String| warning.contains(&format!("alias {DATABASE}.{alias} "));
             let mut told = restore.warnings.iter().filter(is_about);
-            if is_left(before) && told.any(|warning| warning.contains("was moved meanwhile")) {
+            if is_left(before) && told.clone().any(|warning| warning.contains("was moved meanwhile")) {
                 return Some(format!("alias {alias} is said to have been moved"));
+            }
+            // Whoever reads that it was moved can rely on that.
+            let is_so = |warning: &String| {
+                let (_, to) = warning.split_once(", and now for ").unwrap_or_default();
+                to.is_empty() || found.is_some_and(|found| found.to_string() == to)
+            };
+            let is_over = rolled_back.is_none() && restore.state.status() == RestoreStatus::Completed;
+            if let Some(wrong) = told.find(|warning| is_over && is_left(before) && !is_so(warning)) {
+                return Some(format!("alias {alias} stands for {found:?}, and it is told: {wrong}"));
             }
             (!due.admits(found)).then(|| format!("alias {alias} stands for {found:?}, and not for {due:?}"))
         })

@@ -116,6 +116,11 @@ impl Journal {
         self.held_by(id).into_iter().filter(|held| held.was_in(span)).map(|held| held.name).collect()
     }
 
+    /// Since when a collection has had the name that it has.
+    pub(crate) fn named_since(&self, id: i64) -> Option<Time> {
+        self.0.get(&id).and_then(|life| life.names.last()).map(|(from, _)| *from)
+    }
+
     /// Whether a collection was dropped in a span that had this name in it.
     pub(crate) fn was_dropped(&self, name: &CollectionName, span: Span) -> bool {
         self.holders_of(name, span).iter().any(|held| {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use milvault_jobs::ports::{Catalog, Objects, PageRequest};
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Failure, FailureCode, InstanceId, JobRef, Previous, Restore,
-    RestoreId, RestorePhase, RestoreState, RestoreStatus, Time, restore_owns,
+    RestoreId, RestorePhase, RestoreState, RestoreStatus, Swap, Time, restore_owns,
 };
 
 use crate::{
@@ -61,8 +61,12 @@ impl Audit {
 
     /// A collection came further.
     pub(crate) fn went_on(&self, restore: &RestoreId, line: &CollectionRestore) {
-        let CollectionStage::Verified { id } = line.stage else { return };
         let Some(restore) = self.by_id(restore) else { return };
+        let id = match &line.stage {
+            CollectionStage::Verified { id } => *id,
+            CollectionStage::Swapping(swap) => return self.takes_for_live(&restore, line, swap),
+            _ => return,
+        };
         let point =
             locked(&self.seen).points.get(&restore.backup_id).and_then(|points| points.get(&line.source_id).copied());
         let servers = locked(&self.servers);
@@ -75,6 +79,21 @@ impl Audit {
             let what = format!("{}: {} is verified with {found:?}, not {wanted:?}", restore.id, line.target);
             drop(servers);
             self.world.violate(Rule::Restored, what);
+        }
+    }
+
+    /// A restore has looked at what it is about to replace: what has had the name since before is that.
+    fn takes_for_live(&self, restore: &Restore, line: &CollectionRestore, swap: &Swap) {
+        let began = locked(&self.seen).swaps.get(&restore.id).copied();
+        let servers = locked(&self.servers);
+        let Some((began, server)) = began.zip(servers.get(&restore.instance_id)) else { return };
+        let (taken, found) = (swap.live_id, server.id_of(&line.target));
+        let had_it_before = |id| server.journal.named_since(id).is_some_and(|since| since < began);
+        let is_wrong = found != taken && found.is_some_and(had_it_before);
+        drop(servers);
+        if is_wrong {
+            let what = format!("{} takes {taken:?} for {}, which is {found:?}", restore.id, line.target);
+            self.world.violate(Rule::Names, what);
         }
     }
 

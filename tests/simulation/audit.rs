@@ -13,11 +13,12 @@ use milvault_jobs::{
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, BackupStatus, CollectionName, CollectionPattern, FailureCode,
-    InstanceId, RestoreId, RestoreStatus, restore_owns,
+    InstanceId, RestoreId, RestoreStatus, Time, restore_owns,
 };
 
 use crate::{
     automatic::{Automatic, Scheduler},
+    belongings::{Backed, Belongings},
     billing::Bill,
     content,
     format::{self, Cause, Entry, Stored},
@@ -82,6 +83,13 @@ pub(crate) struct Seen {
     /// What requests have written that were given up.
     late_comers: BTreeSet<String>,
     pub(crate) points: BTreeMap<BackupId, Points>,
+    /// What belonged to names as backups have it.
+    pub(crate) belongings: BTreeMap<BackupId, Backed>,
+    /// What belonged to names when restores were accepted, or began to swap, and when they were to be rolled back.
+    pub(crate) before: BTreeMap<RestoreId, Belongings>,
+    /// When restores began to swap.
+    pub(crate) swaps: BTreeMap<RestoreId, Time>,
+    pub(crate) before_rollback: BTreeMap<RestoreId, Belongings>,
     pub(crate) restores: BTreeMap<RestoreId, RestoreStatus>,
     /// What was live under the names that a restore has swapped.
     pub(crate) replaced: BTreeMap<(RestoreId, CollectionName), Option<i64>>,
@@ -301,6 +309,7 @@ impl Audit {
         ] {
             check.unwrap_or_else(says);
         }
+        locked(&self.seen).belongings.insert(backup.id.clone(), Backed::read(&stored));
         let points = stored.collections.iter().map(|captured| (captured.id, captured.flush_timestamp)).collect();
         Ok((living, points))
     }
@@ -462,6 +471,7 @@ impl Audit {
     /// Looks at everything that must be there now.
     pub(crate) fn look(&self) {
         self.look_at_names();
+        self.look_at_belongings();
         let listed = self.list("");
         let lost = locked(&self.seen).living().find_map(|(backup, living)| {
             let lost = living.is_whole(&listed, |key| self.get(key)).err()?;

@@ -57,6 +57,14 @@ pub(crate) enum Defect {
     SurveysAPart,
     /// A collection is listed that can't be described.
     IsHaunted,
+    /// Aliases: those that a collection's description has.
+    BelievesDescriptions,
+    /// Fields: all are created at once, and their ids taken to be those that were wanted.
+    CountsFields,
+    /// Grants: none is given, and each is said to be there.
+    GrantsNothing,
+    /// Imports: they bring nothing, and it is said to be there.
+    BelievesImports,
 }
 
 impl Defect {
@@ -67,8 +75,17 @@ impl Defect {
             Self::TrustsTheFlush => Some(Lie::OnlyNamedSegments),
             Self::SurveysAPart => Some(Lie::PartForEverything),
             Self::LosesSegments => Some(Lie::LostFiles),
+            Self::BelievesDescriptions => Some(Lie::DescribedAliases),
+            Self::CountsFields => Some(Lie::FieldsByPlace),
+            Self::GrantsNothing => Some(Lie::Grants),
+            Self::BelievesImports => Some(Lie::Imports),
             _ => None,
         }
+    }
+
+    /// Whether it shows only where a restore meets what users have done about names, fields and grants.
+    pub(crate) fn is_of_restores(self) -> bool {
+        matches!(self, Self::BelievesDescriptions | Self::CountsFields | Self::GrantsNothing)
     }
 
     /// Whether it is one of a catalog.

@@ -7,7 +7,7 @@ use crate::{
     audit::Breach,
     format::{self, Captured, Stored},
     rules::Rule,
-    server::{Key, Mark, Server, marks_of},
+    server::{Key, Line, Server, lines_of},
 };
 
 fn whole(what: String) -> Breach {
@@ -24,12 +24,13 @@ pub(crate) fn compare(stored: &Stored, server: &Server, get: impl Fn(&str) -> Op
             return Err(whole(format!("{source} isn't what Milvus wrote")));
         }
         let place = Place::read(&source).ok_or_else(|| whole(format!("{source} is no insert or delete log")))?;
-        let marks = marks_of(&body).ok_or_else(|| whole(format!("{source} can't be understood")))?;
+        let lines = lines_of(&body).ok_or_else(|| whole(format!("{source} can't be understood")))?;
         let logs = logs.entry(place.collection).or_default();
         logs.bytes += entry.size;
+        logs.partitions.extend(place.field.map(|_| (place.segment, place.partition)));
         match place.field {
-            Some(field) => logs.rows.entry(place.segment).or_default().entry(field).or_default().extend(marks),
-            None => logs.deletes.extend(marks),
+            Some(field) => logs.rows.entry(place.segment).or_default().entry(field).or_default().extend(lines),
+            None => logs.deletes.extend(lines),
         }
     }
     for captured in &stored.collections {
@@ -45,6 +46,7 @@ pub(crate) fn compare(stored: &Stored, server: &Server, get: impl Fn(&str) -> Op
 /// What a log's key says.
 struct Place {
     collection: i64,
+    partition: i64,
     segment: i64,
     /// Of an insert log.
     field: Option<i64>,
@@ -59,7 +61,7 @@ impl Place {
             ("delta_log", 5) => None,
             _ => return None,
         };
-        Some(Self { collection: number(1)?, segment: number(3)?, field })
+        Some(Self { collection: number(1)?, partition: number(2)?, segment: number(3)?, field })
     }
 }
 
@@ -68,8 +70,10 @@ impl Place {
 struct Logs {
     bytes: u64,
     /// By segment and field.
-    rows: BTreeMap<i64, BTreeMap<i64, Vec<Mark>>>,
-    deletes: Vec<Mark>,
+    rows: BTreeMap<i64, BTreeMap<i64, Vec<Line>>>,
+    /// The partition of each segment with rows.
+    partitions: BTreeMap<i64, i64>,
+    deletes: Vec<Line>,
 }
 
 impl Logs {
@@ -87,10 +91,13 @@ impl Logs {
             return Err(Breach::new(Rule::WholeSegments, what));
         }
         let at = captured.flush_timestamp;
-        let truth = server
+        self.are_in_fields(captured, server)?;
+        let truth: BTreeSet<Key> = server
             .journal
             .rows_at_flush(captured.id, at)
-            .ok_or_else(|| Breach::new(Rule::PointInTime, "it was never flushed then".to_owned()))?;
+            .ok_or_else(|| Breach::new(Rule::PointInTime, "it was never flushed then".to_owned()))?
+            .into_keys()
+            .collect();
         let found = self.at(at)?;
         if found != truth {
             let (lost, risen) = (truth.difference(&found).count(), found.difference(&truth).count());
@@ -104,14 +111,38 @@ impl Logs {
         Ok(())
     }
 
+    /// Every segment has a log of each field that Milvus wrote of it, and the schema has these fields, with their ids.
+    fn are_in_fields(&self, captured: &Captured, server: &Server) -> Result<(), Breach> {
+        let known = server.journal.fields_of(captured.id);
+        let is_known = |(id, name): &&(i64, String)| known.iter().any(|field| (field.id, field.name()) == (*id, name));
+        if let Some(wrong) = captured.fields.iter().find(|field| !is_known(field)) {
+            return Err(Breach::new(Rule::WholeSegments, format!("it never had the field {wrong:?}")));
+        }
+        for (segment, fields) in &self.rows {
+            let partition = self.partitions.get(segment).copied().unwrap_or_default();
+            let written = server.fields_written(captured.id, partition, *segment);
+            let found: BTreeSet<i64> = fields.keys().copied().collect();
+            if found != written {
+                let what = format!("segment {segment} has logs of the fields {found:?}, and had of {written:?}");
+                return Err(Breach::new(Rule::WholeSegments, what));
+            }
+            let is_in_schema = |id: &&i64| **id < 100 || captured.fields.iter().any(|(known, _)| known == *id);
+            if let Some(unknown) = found.iter().find(|id| !is_in_schema(id)) {
+                let what = format!("segment {segment} has logs of field {unknown}, which isn't in the schema");
+                return Err(Breach::new(Rule::WholeSegments, what));
+            }
+        }
+        Ok(())
+    }
+
     /// The rows as of this timestamp.
     fn at(&self, timestamp: u64) -> Result<BTreeSet<Key>, Breach> {
         let mut rows = BTreeSet::new();
         for (segment, fields) in &self.rows {
             let of_fields: Vec<BTreeSet<(Key, u64)>> =
-                fields.values().map(|marks| marks.iter().map(|mark| (mark.key, mark.timestamp)).collect()).collect();
+                fields.values().map(|lines| lines.iter().map(|line| (line.key, line.timestamp)).collect()).collect();
             let Some(first) = of_fields.first() else { continue };
-            if fields.len() != crate::server::FIELDS.len() || of_fields.iter().any(|field| field != first) {
+            if of_fields.iter().any(|field| field != first) {
                 return Err(Breach::new(Rule::WholeSegments, format!("segment {segment} lacks logs of some fields")));
             }
             rows.extend(first.iter().filter(|(_, written)| *written <= timestamp).map(|(key, _)| *key));

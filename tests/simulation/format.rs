@@ -1,6 +1,6 @@
 //! A snapshot's format, read from the stored bytes alone: nothing of the jobs' own code takes part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -25,6 +25,9 @@ pub(crate) struct Captured {
     pub(crate) segments: Vec<i64>,
     /// Its number of rows, and whether that is exact.
     pub(crate) rows: (u64, bool),
+    /// Its fields' ids and names.
+    pub(crate) fields: Vec<(i64, String)>,
+    pub(crate) aliases: BTreeSet<String>,
 }
 
 /// A collection that isn't in a snapshot, and why.
@@ -55,6 +58,8 @@ pub(crate) struct Stored {
     pub(crate) entries: Vec<Entry>,
     pub(crate) collections: Vec<Captured>,
     pub(crate) left_out: Vec<LeftOut>,
+    /// What roles may do, as the server wrote it.
+    pub(crate) access_control: Option<String>,
     pub(crate) size_bytes: u64,
     pub(crate) added_bytes: u64,
 }
@@ -124,7 +129,8 @@ pub(crate) fn read(folder: &str, get: impl Fn(&str) -> Option<Vec<u8>>) -> Resul
         manifest["leftOut"].as_array().ok_or("no leftOut")?.iter().map(left_out).collect::<Result<_, _>>()?;
     let totals = &manifest["totals"];
     let (size_bytes, added_bytes) = (number(totals, "sizeBytes")?, number(totals, "addedBytes")?);
-    Ok(Stored { documents, entries, collections, left_out, size_bytes, added_bytes })
+    let access_control = manifest["accessControl"].as_str().map(str::to_owned);
+    Ok(Stored { documents, entries, collections, left_out, access_control, size_bytes, added_bytes })
 }
 
 fn decode(body: &[u8]) -> Result<Vec<Value>, String> {
@@ -167,6 +173,9 @@ fn left_out(line: &Value) -> Result<LeftOut, String> {
 fn captured(line: &Value) -> Result<Captured, String> {
     let segments = line["segments"].as_array().ok_or("no segments")?.iter();
     let segments = segments.filter(|segment| segment["level"] != "l0").map(id).collect::<Result<_, _>>()?;
+    let fields = line["fields"].as_array().ok_or("no fields")?.iter();
+    let fields = fields.map(|field| Ok((id(field)?, text(field, "name")?))).collect::<Result<_, String>>()?;
+    let aliases = line["aliases"].as_array().ok_or("no aliases")?.iter();
     let rows = &line["rows"];
     Ok(Captured {
         name: text(line, "name")?,
@@ -175,5 +184,7 @@ fn captured(line: &Value) -> Result<Captured, String> {
         size_bytes: number(line, "sizeBytes")?,
         segments,
         rows: (number(rows, "rows")?, rows["known"] == "exactly"),
+        fields,
+        aliases: aliases.filter_map(|alias| Some(alias.as_str()?.to_owned())).collect(),
     })
 }

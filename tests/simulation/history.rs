@@ -25,6 +25,7 @@ use milvault_model::{
 
 use crate::{
     audit::Audit,
+    belongings::Right,
     billing::Tariff,
     broken::Defect,
     calls::{Faults, Network},
@@ -144,6 +145,7 @@ pub(crate) struct History {
     /// How often, in a thousand events, something goes on in a Milvus: between any two calls of whoever is at work.
     restlessness: u64,
     moves: u64,
+    swap_moves: u64,
     /// Whether nothing goes on any more but what is left to do.
     is_ending: bool,
     /// When each server is going to do something by itself.
@@ -173,6 +175,9 @@ impl History {
         if let Some(defect) = defect {
             // What is left out then is for the defect.
             habits.is_haunted = defect == Defect::IsHaunted;
+            habits.caches_aliases |= defect == Defect::BelievesDescriptions;
+            habits.adds_fields |= defect == Defect::CountsFields;
+            habits.moves_grants |= defect == Defect::GrantsNothing;
         }
         let mut servers = BTreeMap::new();
         for ((id, source), number) in instances.iter().zip(&sources).zip(0..) {
@@ -197,7 +202,21 @@ impl History {
                 for name in COLLECTIONS.iter().take(random.between(1, 3).try_into().unwrap_or(1)) {
                     server.create(&collection(name), random, now);
                     server.insert(&collection(name), random, now);
+                    if random.permille(300) {
+                        drop(server.add_another_field(&collection(name)));
+                        server.insert(&collection(name), random, now);
+                    }
+                    for right in Right::all_on(&collection(name)) {
+                        if server.has_role(right.role) && random.permille(400) {
+                            drop(server.give_believed(right));
+                        }
+                    }
                 }
+                for alias in ALIASES {
+                    let name = random.pick(&COLLECTIONS).unwrap_or(&"items");
+                    drop(server.point_believed(alias, &collection(name)));
+                }
+                server.believe_belongings();
             });
             server.keeps_what_it_is_to_drop = defect == Some(Defect::ImportsAgainIntoTheSame);
             server.lie = defect.and_then(Defect::lie);
@@ -235,6 +254,9 @@ impl History {
             faults.are_none(),
         ));
         world.note(|| format!("{faults:?}, {habits:?}"));
+        let restores = world.draw(|random| *random.pick(&[0, 0, 40]).unwrap_or(&0));
+        let restlessness = world.draw(|random| *random.pick(&[0, 2, 10, 30]).unwrap_or(&0));
+        let is_of_restores = defect.is_some_and(Defect::is_of_restores);
         Self {
             network: Arc::new(Network::new(world.clone(), faults)),
             workers: Workers::new(world.clone()),
@@ -249,11 +271,12 @@ impl History {
             tariff,
             instances,
             slice: world.draw(|random| random.between(3, 40)),
-            restores: world.draw(|random| *random.pick(&[0, 0, 40]).unwrap_or(&0)),
+            restores: if is_of_restores { 40 } else { restores },
             next_key: 0,
             events: 0,
-            restlessness: world.draw(|random| *random.pick(&[0, 2, 10, 30]).unwrap_or(&0)),
+            restlessness: if is_of_restores { 30 } else { restlessness },
             moves: 0,
+            swap_moves: 0,
             is_ending: false,
             planned: BTreeMap::new(),
             world,
@@ -313,8 +336,9 @@ impl History {
             }
             self.workers.work();
             self.events += 1;
-            self.servers_go_on();
-            if self.instances.iter().any(|instance| self.audit.is_swapping(instance)) {
+            let is_swapping = self.instances.iter().any(|instance| self.audit.is_swapping(instance));
+            self.servers_go_on(is_swapping);
+            if is_swapping {
                 self.audit.look_at_names();
             }
             if self.events.is_multiple_of(LOOK_EVERY) {
@@ -389,14 +413,18 @@ impl History {
     }
 
     /// What servers do by themselves, and what goes on in them at any moment.
-    fn servers_go_on(&mut self) {
-        let is_restless = self.restlessness > 0 && self.moves < MOST_MOVES && !self.is_ending;
-        let restlessness = self.restlessness;
+    fn servers_go_on(&mut self, is_swapping: bool) {
+        // A swap is soon over, and nothing that users do meanwhile is to be backed up.
+        let (moves, restlessness) = match is_swapping {
+            true => (&mut self.swap_moves, self.restlessness * 3),
+            false => (&mut self.moves, self.restlessness),
+        };
+        let is_restless = restlessness > 0 && *moves < MOST_MOVES && !self.is_ending;
         if is_restless
             && self.world.draw(|random| random.permille(restlessness))
             && let Some(instance) = self.world.draw(|random| random.pick(&self.instances).cloned())
         {
-            self.moves += 1;
+            *moves += 1;
             self.milvus_goes_on(&instance);
         }
         let now = self.world.now();
@@ -521,7 +549,9 @@ impl History {
         let is_swapping = self.audit.is_swapping(instance);
         let what = self.world.draw(|random| {
             let name = collection(random.pick(&USED).unwrap_or(&"items"));
-            churn(server, &name, random, now, is_swapping)
+            let what = churn(server, &name, random, now, is_swapping);
+            server.believe_belongings();
+            what
         });
         drop(servers);
         self.world.note(|| format!("Milvus of {instance}: {what}"));
@@ -563,7 +593,7 @@ impl History {
 
 /// Something that goes on in a Milvus while it is backed up.
 fn churn(server: &mut Server, name: &CollectionName, random: &mut Random, now: Time, is_swapping: bool) -> String {
-    match random.below(if is_swapping { 52 } else { 66 }) {
+    match if is_swapping { random.between(16, 63) } else { random.below(78) } {
         0..20 => {
             server.insert(name, random, now);
             format!("inserts into {name}")
@@ -584,28 +614,43 @@ fn churn(server: &mut Server, name: &CollectionName, random: &mut Random, now: T
             server.compact(name, random, now);
             format!("compacts {name}")
         }
-        50..52 => {
+        50..54 => {
             let alias = *random.pick(&ALIASES).unwrap_or(&"current");
-            format!("points {alias} at {name}: {:?}", server.point_alias(alias, name))
+            format!("points {alias} at {name}: {:?}", server.point_believed(alias, name))
         }
-        52..54 => {
+        54..55 => {
+            let alias = *random.pick(&ALIASES).unwrap_or(&"current");
+            format!("drops alias {alias}: {:?}", server.drop_believed_alias(alias))
+        }
+        55..60 => {
+            let rights: Vec<Right> = Right::all_on(name).filter(|right| server.has_role(right.role)).collect();
+            match random.pick(&rights).cloned() {
+                Some(right) if random.permille(700) => {
+                    format!("grants {right}: {:?}", server.give_believed(right.clone()))
+                }
+                Some(right) => format!("revokes {right}: {:?}", server.revoke_believed(right.clone())),
+                None => "grants nothing".to_owned(),
+            }
+        }
+        60..62 => format!("adds a field to {name}: {:?}", server.add_another_field(name)),
+        62..64 => {
+            server.restart(random, now);
+            "starts anew".to_owned()
+        }
+        64..66 => {
             server.drop_believed(name, now);
             format!("drops {name}")
         }
-        54..57 => {
+        66..69 => {
             server.drop_believed(name, now);
             server.create(name, random, now);
             server.insert(name, random, now);
             format!("drops {name} and has it again")
         }
-        57..61 => {
+        69..73 => {
             let to = collection(random.pick(&RENAMED).unwrap_or(&"items"));
             server.rename_believed(name, &to, now);
             format!("renames {name} to {to}, and what had that name to this one's")
-        }
-        61..62 => {
-            server.restart(random, now);
-            "starts anew".to_owned()
         }
         _ => {
             server.create(name, random, now);

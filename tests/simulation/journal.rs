@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use milvault_model::{CollectionName, Time};
 
-use crate::server::{Key, Mark};
+use crate::{
+    fields::{Field, Values},
+    server::{Key, Mark},
+};
 
 /// Every collection that there ever was on a server, by its id.
 #[derive(Default)]
@@ -15,8 +18,9 @@ pub(crate) struct Life {
     /// Its names, each from when on.
     names: Vec<(Time, CollectionName)>,
     dropped_at: Option<Time>,
-    /// When each row was written, and when it was deleted.
-    rows: BTreeMap<Key, (u64, Option<u64>)>,
+    /// When each row was written, when it was deleted, and what is in it.
+    rows: BTreeMap<Key, (u64, Option<u64>, Values)>,
+    fields: Vec<Field>,
     flushes: BTreeSet<u64>,
 }
 
@@ -44,7 +48,19 @@ impl Held<'_> {
 impl Journal {
     pub(crate) fn begin(&mut self, id: i64, name: &CollectionName, now: Time) {
         let names = vec![(now, name.clone())];
-        self.0.insert(id, Life { names, dropped_at: None, rows: BTreeMap::new(), flushes: BTreeSet::new() });
+        let (rows, fields, flushes) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+        self.0.insert(id, Life { names, dropped_at: None, rows, fields, flushes });
+    }
+
+    pub(crate) fn has_fields(&mut self, id: i64, fields: &[Field]) {
+        if let Some(life) = self.0.get_mut(&id) {
+            life.fields = fields.to_vec();
+        }
+    }
+
+    /// The fields that a collection has, or had last.
+    pub(crate) fn fields_of(&self, id: i64) -> &[Field] {
+        self.0.get(&id).map(|life| life.fields.as_slice()).unwrap_or_default()
     }
 
     pub(crate) fn rename(&mut self, id: i64, name: &CollectionName, now: Time) {
@@ -61,12 +77,12 @@ impl Journal {
 
     pub(crate) fn insert(&mut self, id: i64, row: Mark) {
         if let Some(life) = self.0.get_mut(&id) {
-            life.rows.insert(row.key, (row.timestamp, None));
+            life.rows.insert(row.key, (row.timestamp, None, row.values));
         }
     }
 
     pub(crate) fn delete(&mut self, id: i64, delete: Mark) {
-        if let Some((_, deleted)) = self.0.get_mut(&id).and_then(|life| life.rows.get_mut(&delete.key)) {
+        if let Some((_, deleted, _)) = self.0.get_mut(&id).and_then(|life| life.rows.get_mut(&delete.key)) {
             deleted.get_or_insert(delete.timestamp);
         }
     }
@@ -78,12 +94,12 @@ impl Journal {
     }
 
     /// The rows that a collection had at the timestamp of one of its flushes.
-    pub(crate) fn rows_at_flush(&self, id: i64, timestamp: u64) -> Option<BTreeSet<Key>> {
+    pub(crate) fn rows_at_flush(&self, id: i64, timestamp: u64) -> Option<BTreeMap<Key, Values>> {
         let life = self.0.get(&id).filter(|life| life.flushes.contains(&timestamp))?;
-        let was_there = |(written, deleted): &(u64, Option<u64>)| {
+        let was_there = |(written, deleted, _): &(u64, Option<u64>, Values)| {
             *written <= timestamp && deleted.is_none_or(|deleted| deleted > timestamp)
         };
-        Some(life.rows.iter().filter(|(_, times)| was_there(times)).map(|(key, _)| *key).collect())
+        Some(life.rows.iter().filter(|(_, row)| was_there(row)).map(|(key, (_, _, values))| (*key, *values)).collect())
     }
 
     /// Every collection that existed all the while, with the names that it had.
@@ -98,6 +114,11 @@ impl Journal {
     /// The names that a collection had in a span; none if it didn't exist in it.
     pub(crate) fn names_of(&self, id: i64, span: Span) -> Vec<&CollectionName> {
         self.held_by(id).into_iter().filter(|held| held.was_in(span)).map(|held| held.name).collect()
+    }
+
+    /// Since when a collection has had the name that it has.
+    pub(crate) fn named_since(&self, id: i64) -> Option<Time> {
+        self.0.get(&id).and_then(|life| life.names.last()).map(|(from, _)| *from)
     }
 
     /// Whether a collection was dropped in a span that had this name in it.

@@ -11,17 +11,19 @@
 //! From the outside in: `history` draws what happens and lives through it; `workers` polls the invocations, one at a time;
 //! `ports` are what they are given, each call through `calls`, where things go wrong, at times that `world` keeps; `server`
 //! is the Milvus that is backed up and restored, in which collections are dropped, made anew, renamed and compacted at any
-//! moment; its `journal` is what is true. `audit` sees every effect and judges it by `rules`, with `format` and
-//! `content` reading what is stored without any of the jobs' own code, `restores` what becomes of names, and `automatic` runs and what users are told. `broken` has ports with defects, which the audit must find.
+//! moment; its `journal` is what is true, and `fields` what rows are made of. `audit` sees every effect and judges it by `rules`, with `format` and
+//! `content` reading what is stored without any of the jobs' own code, `restores` what becomes of names, `belongings` of their aliases and grants, and `automatic` runs and what users are told. `broken` has ports with defects, which the audit must find.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod audit;
 mod automatic;
+mod belongings;
 mod billing;
 mod broken;
 mod calls;
 mod content;
+mod fields;
 mod format;
 mod history;
 mod journal;
@@ -240,4 +242,24 @@ fn a_meter_that_does_not_note_what_is_metered_is_caught() {
 #[test]
 fn a_verification_that_believes_what_copies_say_is_caught() {
     must_be_caught(Defect::BelievesCopies, "Whole:");
+}
+
+#[test]
+fn aliases_from_a_description_are_caught() {
+    must_be_caught(Defect::BelievesDescriptions, "Aliases:");
+}
+
+#[test]
+fn field_ids_by_place_are_caught() {
+    must_be_caught(Defect::CountsFields, "Restored:");
+}
+
+#[test]
+fn a_restore_that_gives_no_grants_back_is_caught() {
+    must_be_caught(Defect::GrantsNothing, "Grants:");
+}
+
+#[test]
+fn a_restore_that_accepts_no_rows_is_caught() {
+    must_be_caught(Defect::BelievesImports, "Restored:");
 }

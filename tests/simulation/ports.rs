@@ -25,9 +25,11 @@ use milvault_model::{
 
 use crate::{
     audit::Audit,
+    belongings::{Right, rights_in, written},
     calls::{Nature, Network},
+    fields,
     history::Invocation,
-    server::Server,
+    server::{Lie, Server},
     world::WorkerId,
 };
 
@@ -533,7 +535,16 @@ impl Milvus for Connection {
     }
 
     async fn describe(&self, name: &CollectionName) -> Result<CollectionDescription, MilvusError> {
-        self.about("describe", name, |server, name, _| server.describe(name)).await
+        let ask = |server: &mut Server, name: &CollectionName, _| {
+            let described = server.describe(name)?;
+            // The component that keeps them is asked, as the adapter does.
+            let aliases = match server.lie {
+                Some(Lie::DescribedAliases) => described.aliases,
+                _ => server.aliases_of(described.id),
+            };
+            Ok(CollectionDescription { aliases, ..described })
+        };
+        self.about("describe", name, ask).await
     }
 
     async fn flush(&self, name: &CollectionName, _: OnRateLimit) -> Result<FlushResult, MilvusError> {
@@ -582,27 +593,37 @@ impl Milvus for Connection {
     }
 
     async fn access_control(&self) -> Result<Option<String>, MilvusError> {
-        Ok(None)
+        let ask = |server: &mut Server, _| server.roles().map(|_| Some(written(&server.rights(None))));
+        self.port.ask(&self.instance, Nature::Guarded, "access control".to_owned(), ask).await
     }
 
     async fn restore_access_control(&self, _: &str) -> Result<Vec<String>, MilvusError> {
         Ok(Vec::new())
     }
 
-    fn captured_grants(&self, _: &str) -> Result<Vec<Grant>, MilvusError> {
-        Ok(Vec::new())
+    fn captured_grants(&self, captured: &str) -> Result<Vec<Grant>, MilvusError> {
+        Ok(rights_in(captured).iter().map(Right::grant).collect())
     }
 
     async fn roles(&self) -> Result<Vec<String>, MilvusError> {
-        Ok(Vec::new())
+        let ask = |server: &mut Server, _| server.roles();
+        self.port.ask(&self.instance, Nature::Guarded, "roles".to_owned(), ask).await
     }
 
-    async fn grants(&self, _: &str, _: &str) -> Result<Vec<Grant>, MilvusError> {
-        Ok(Vec::new())
+    async fn grants(&self, role: &str, _: &str) -> Result<Vec<Grant>, MilvusError> {
+        let (title, role) = (title!(self.port, "grants of {role}"), role.to_owned());
+        let ask =
+            move |server: &mut Server, _| Ok(server.rights(Some(&role)).iter().map(Right::grant).collect::<Vec<_>>());
+        self.port.ask(&self.instance, Nature::Guarded, title, ask).await
     }
 
-    async fn grant(&self, _: &Grant) -> Result<(), MilvusError> {
-        Ok(())
+    async fn grant(&self, grant: &Grant) -> Result<(), MilvusError> {
+        let (title, right) = (title!(self.port, "grant {grant}"), Right::from(grant));
+        let ask = move |server: &mut Server, _| {
+            server.takes_changes()?;
+            server.give(right)
+        };
+        self.port.ask(&self.instance, Nature::Unguarded, title, ask).await
     }
 
     async fn ensure_database(&self, database: &str, _: &[(String, String)]) -> Result<(), MilvusError> {
@@ -621,8 +642,22 @@ impl Milvus for Connection {
     }
 
     async fn create(&self, name: &CollectionName, capture: &CollectionCapture) -> Result<(), MilvusError> {
+        let (created, added) = fields::created_and_added(&capture.fields);
+        let all: Vec<usize> = created.iter().chain(&added).copied().collect();
         let capture = capture.clone();
-        self.change("create", name, move |server, name, now| server.make(name, &capture, now)).await
+        let ask = move |server: &mut Server, name: &CollectionName, now| {
+            let created = if server.lie == Some(Lie::FieldsByPlace) { all } else { created };
+            server.make(name, &capture, &created, now)
+        };
+        self.change("create", name, ask).await?;
+        for field in added {
+            let ask = move |server: &mut Server, name: &CollectionName, _| match server.lie {
+                Some(Lie::FieldsByPlace) => Ok(()),
+                _ => server.add_field(name, field),
+            };
+            self.change("add a field to", name, ask).await?;
+        }
+        Ok(())
     }
 
     async fn ensure_index(&self, name: &CollectionName, _: &IndexCapture) -> Result<(), MilvusError> {
@@ -706,6 +741,7 @@ impl Milvus for Connection {
     async fn drop_alias(&self, _: &str, alias: &str) -> Result<(), MilvusError> {
         let alias = alias.to_owned();
         let ask = move |server: &mut Server, _| {
+            server.takes_changes()?;
             server.drop_alias(&alias);
             Ok(())
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use milvault_jobs::ports::{Catalog, Objects, PageRequest};
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Failure, FailureCode, InstanceId, JobRef, Previous, Restore,
-    RestoreId, RestorePhase, RestoreState, RestoreStatus, Time, restore_owns,
+    RestoreId, RestorePhase, RestoreState, RestoreStatus, Swap, Time, restore_owns,
 };
 
 use crate::{
@@ -20,7 +20,7 @@ impl Audit {
         at_once(self.catalog.restores(instance, page)).expect("the catalog in memory answers").items
     }
 
-    fn lines(&self, restore: &RestoreId) -> Vec<CollectionRestore> {
+    pub(crate) fn lines(&self, restore: &RestoreId) -> Vec<CollectionRestore> {
         let page = PageRequest { after: None, limit: 10_000 };
         at_once(self.catalog.ledger(restore, page)).expect("the catalog in memory answers").items
     }
@@ -36,7 +36,7 @@ impl Audit {
     }
 
     /// The restore that is the instance's job, if one is.
-    fn at_work(&self, instance: &InstanceId) -> Option<Restore> {
+    pub(crate) fn at_work(&self, instance: &InstanceId) -> Option<Restore> {
         match at_once(self.catalog.job(instance)) {
             Ok(Some(JobRef::Restore { restore_id, .. })) => self.restore(instance, &restore_id),
             _ => None,
@@ -61,8 +61,12 @@ impl Audit {
 
     /// A collection came further.
     pub(crate) fn went_on(&self, restore: &RestoreId, line: &CollectionRestore) {
-        let CollectionStage::Verified { id } = line.stage else { return };
         let Some(restore) = self.by_id(restore) else { return };
+        let id = match &line.stage {
+            CollectionStage::Verified { id } => *id,
+            CollectionStage::Swapping(swap) => return self.takes_for_live(&restore, line, swap),
+            _ => return,
+        };
         let point =
             locked(&self.seen).points.get(&restore.backup_id).and_then(|points| points.get(&line.source_id).copied());
         let servers = locked(&self.servers);
@@ -70,7 +74,7 @@ impl Audit {
         let truth = truth.and_then(|(point, server)| server.journal.rows_at_flush(line.source_id, point));
         let found = servers.get(&restore.instance_id).and_then(|server| server.all_rows(id));
         let (Some(truth), Some(found)) = (truth, found) else { return };
-        let wanted: Vec<u64> = truth.iter().copied().collect();
+        let wanted: Vec<_> = truth.into_iter().collect();
         if found != wanted {
             let what = format!("{}: {} is verified with {found:?}, not {wanted:?}", restore.id, line.target);
             drop(servers);
@@ -78,11 +82,31 @@ impl Audit {
         }
     }
 
+    /// A restore has looked at what it is about to replace: what has had the name since before is that.
+    fn takes_for_live(&self, restore: &Restore, line: &CollectionRestore, swap: &Swap) {
+        let began = locked(&self.seen).swaps.get(&restore.id).copied();
+        let servers = locked(&self.servers);
+        let Some((began, server)) = began.zip(servers.get(&restore.instance_id)) else { return };
+        let (taken, found) = (swap.live_id, server.id_of(&line.target));
+        let had_it_before = |id| server.journal.named_since(id).is_some_and(|since| since < began);
+        let is_wrong = found != taken && found.is_some_and(had_it_before);
+        drop(servers);
+        if is_wrong {
+            let what = format!("{} takes {taken:?} for {}, which is {found:?}", restore.id, line.target);
+            self.world.violate(Rule::Names, what);
+        }
+    }
+
     /// A restore's record was written.
     pub(crate) fn restores_on(&self, restore: &Restore) {
         let status = restore.state.status();
+        self.swap_begins(restore);
         let before = locked(&self.seen).restores.insert(restore.id.clone(), status);
-        if before == Some(status) || before.is_none() {
+        if before == Some(status) {
+            return;
+        }
+        self.belongings_on(restore, before);
+        if before.is_none() {
             return;
         }
         let lines = self.lines(&restore.id);
@@ -255,7 +279,7 @@ fn is_of_the_data(failure: &Failure) -> bool {
 }
 
 /// Whether a failure tells that someone put a collection in a swapped one's place.
-fn names_what_is_in_the_way(message: &str) -> bool {
+pub(crate) fn names_what_is_in_the_way(message: &str) -> bool {
     message.contains("another collection was made") || message.contains("couldn't be put back")
 }
 

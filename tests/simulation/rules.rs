@@ -50,6 +50,10 @@ pub(crate) enum Rule {
     Kept,
     /// A name stands for what its users take it to stand for, but for the moments of a swap of it.
     Names,
+    /// An alias stands for what has the name of what it stood for, unless somebody moves it.
+    Aliases,
+    /// What roles may do with a name they may do with it, unless somebody revokes it.
+    Grants,
     /// The scheduler has what the catalog says, and no run is forgotten.
     Scheduled,
     /// Users are told what happened.

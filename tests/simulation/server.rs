@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write,
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +26,12 @@ use milvault_model::{
     Principal, SegmentLevel, StorageVersion, Time, Visibility,
 };
 
-use crate::{journal::Journal, random::Random};
+use crate::{
+    belongings::{Belongings, Right},
+    fields::{self, Field, Values},
+    journal::Journal,
+    random::Random,
+};
 
 /// Milvus's root path.
 pub(crate) const ROOT: &str = "files";
@@ -35,28 +41,38 @@ pub(crate) const ROOT: &str = "files";
 /// one (`dataCoord.compaction.checkInterval`).
 const BETWEEN_COMPACTIONS: TimeDelta = TimeDelta::seconds(3);
 
-/// The field ids of every collection: row id, timestamp, primary key, vector.
-pub(crate) const FIELDS: [i64; 4] = [0, 1, 100, 101];
-
 pub(crate) type Key = u64;
 
-/// A primary key and when it was written or deleted.
+/// A primary key and when it was written or deleted; of a row, with its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) key: Key,
     pub(crate) timestamp: u64,
+    pub(crate) values: Values,
+}
+
+/// A line of a log: a primary key, when it was written or deleted, and a field's value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line {
+    pub(crate) key: Key,
+    pub(crate) timestamp: u64,
+    pub(crate) value: u32,
 }
 
 /// The rows or deletes of a log; `None` for what isn't one.
-pub(crate) fn marks_of(log: &[u8]) -> Option<Vec<Mark>> {
+pub(crate) fn lines_of(log: &[u8]) -> Option<Vec<Line>> {
     let lines = std::str::from_utf8(note(log)?).ok()?.lines();
     lines
         .map(|line| {
-            let (key, timestamp) = line.split_once(' ')?;
-            Some(Mark { key: key.parse().ok()?, timestamp: timestamp.parse().ok()? })
+            let mut parts = line.split(' ');
+            let (key, timestamp) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            Some(Line { key, timestamp, value: parts.next()?.parse().ok()? })
         })
         .collect()
 }
+
+/// The values of a segment's rows, by field.
+type Columns = BTreeMap<i64, BTreeMap<(Key, u64), u32>>;
 
 struct Stored {
     id: i64,
@@ -90,6 +106,8 @@ impl Stored {
 struct Collection {
     id: i64,
     created_at: Time,
+    /// By id.
+    fields: Vec<Field>,
     partitions: Vec<i64>,
     /// Of partitions that have others than theirs by default.
     partition_names: BTreeMap<i64, String>,
@@ -171,6 +189,18 @@ pub(crate) struct Habits {
     pub(crate) is_haunted: bool,
     /// Whether the user who asks sees every collection.
     pub(crate) shows_all: bool,
+    /// Whether fields can be added to collections.
+    pub(crate) adds_fields: bool,
+    /// Whether descriptions have the aliases of when a collection was first described under its name.
+    pub(crate) caches_aliases: bool,
+    /// Whether grants on a collection go along when it is renamed, and end with it.
+    pub(crate) moves_grants: bool,
+    /// How many roles there are.
+    pub(crate) roles: usize,
+    /// Whether the user who asks may ask for roles.
+    pub(crate) tells_roles: bool,
+    /// Whether it refuses to let the last of the roles do anything.
+    pub(crate) refuses_grants: bool,
 }
 
 impl Habits {
@@ -187,6 +217,13 @@ impl Habits {
             hides_sealed_for: if has_l0 { *random.pick(&[0, 2_000, 10_000]).unwrap_or(&0) } else { 0 },
             is_haunted: random.permille(40),
             shows_all: !random.permille(40),
+            // These came with 2.6.
+            adds_fields: has_l0 && random.permille(600),
+            caches_aliases: has_l0 && random.permille(500),
+            moves_grants: has_l0 && random.permille(600),
+            roles: *random.pick(&[0, 1, 2]).unwrap_or(&0),
+            tells_roles: !random.permille(60),
+            refuses_grants: random.permille(100),
         }
     }
 }
@@ -207,6 +244,13 @@ pub(crate) struct Server {
     /// What was true of every collection that there ever was.
     pub(crate) journal: Journal,
     aliases: BTreeMap<String, i64>,
+    /// What descriptions say of aliases that are kept: by id, for the name that the collection had.
+    described_aliases: BTreeMap<i64, (CollectionName, Vec<String>)>,
+    rights: BTreeSet<Right>,
+    /// What users have done about aliases and grants, in its order.
+    pub(crate) changes: Changes,
+    /// What belonged to names when users last looked.
+    pub(crate) believed_belongings: Belongings,
     imports: BTreeMap<i64, Import>,
     random: Random,
     /// A defect: what a restore built is not removed before it is built again.
@@ -227,6 +271,9 @@ pub(crate) struct Server {
     /// What a lying server remembers: the ids that it first listed with names, and what it named as flushed.
     first_ids: BTreeMap<CollectionName, i64>,
     named: BTreeSet<i64>,
+    /// The fields that were wanted of collections, by their ids, and the grants that were asked for.
+    wanted_fields: BTreeMap<i64, Vec<FieldCapture>>,
+    wanted_rights: BTreeSet<Right>,
 }
 
 /// What a server, or the adapter that speaks with it, tells that isn't so.
@@ -240,6 +287,14 @@ pub(crate) enum Lie {
     PartForEverything,
     /// Some of its files can't be listed.
     LostFiles,
+    /// A collection has the aliases that its description says.
+    DescribedAliases,
+    /// A collection's fields have the ids that were wanted, though they were given by their places.
+    FieldsByPlace,
+    /// What is to be granted is.
+    Grants,
+    /// What was imported is there.
+    Imports,
 }
 
 impl Server {
@@ -266,6 +321,12 @@ impl Server {
             lie: None,
             first_ids: BTreeMap::new(),
             named: BTreeSet::new(),
+            wanted_fields: BTreeMap::new(),
+            wanted_rights: BTreeSet::new(),
+            described_aliases: BTreeMap::new(),
+            rights: BTreeSet::new(),
+            changes: Changes::default(),
+            believed_belongings: Belongings::default(),
             bucket,
             objects,
             habits,
@@ -310,9 +371,13 @@ impl Server {
         }
         let id = self.id();
         let partitions = (0..random.between(1, 2)).map(|_| self.id()).collect();
+        let fields = fields::by_place(if random.permille(500) { &fields::WITH_DYNAMIC } else { &fields::LEAST });
+        self.journal.begin(id, name, now);
+        self.journal.has_fields(id, &fields);
         let collection = Collection {
             id,
             created_at: now,
+            fields,
             partitions,
             partition_names: BTreeMap::new(),
             is_loaded: random.permille(600),
@@ -323,7 +388,6 @@ impl Server {
             stored: Vec::new(),
             live: BTreeSet::new(),
         };
-        self.journal.begin(id, name, now);
         self.believed.insert(name.clone(), id);
         self.collections.insert(name.clone(), collection);
     }
@@ -331,13 +395,28 @@ impl Server {
     /// A user drops a collection.
     pub(crate) fn drop_believed(&mut self, name: &CollectionName, now: Time) {
         self.believed.remove(name);
+        self.touch(name);
         self.drop_collection(name, now);
+    }
+
+    /// What belongs to a name may be another's from now on.
+    fn touch(&mut self, name: &CollectionName) {
+        let id = self.id_of(name);
+        for (alias, _) in self.aliases.iter().filter(|(_, of)| Some(**of) == id) {
+            self.changes.of_alias(alias);
+        }
+        if self.habits.moves_grants {
+            Right::all_on(name).for_each(|right| self.changes.of_right(right, Wanted::Open));
+        }
     }
 
     pub(crate) fn drop_collection(&mut self, name: &CollectionName, now: Time) {
         let Some(collection) = self.collections.remove(name) else { return };
         self.journal.end(collection.id, now);
         self.aliases.retain(|_, of| *of != collection.id);
+        if self.habits.moves_grants {
+            self.rights.retain(|right| right.name != name.collection);
+        }
         self.doom(&collection.stored, now);
     }
 
@@ -347,12 +426,28 @@ impl Server {
         if is_an_alias || from == to || !self.collections.contains_key(from) {
             return;
         }
+        self.touch(from);
+        self.touch(to);
         let other = self.collections.remove(to);
         self.believed.remove(to);
+        // By way of a third name.
+        let aside = CollectionName::new(&to.database, "aside");
+        if other.is_some() {
+            self.move_rights(to, &aside);
+        }
         self.move_believed(from, to, now);
         if let Some(other) = other {
             self.collections.insert(from.clone(), other);
             self.move_believed(from, from, now);
+        }
+        self.move_rights(&aside, from);
+    }
+
+    /// Grants go along with a collection, where they do.
+    fn move_rights(&mut self, from: &CollectionName, to: &CollectionName) {
+        if self.habits.moves_grants && from != to {
+            let moved: Vec<Right> = self.rights.extract_if(.., |right| right.name == from.collection).collect();
+            self.rights.extend(moved.into_iter().map(|right| Right { name: to.collection.clone(), ..right }));
         }
     }
 
@@ -362,6 +457,7 @@ impl Server {
         self.believed.insert(to.clone(), collection.id);
         self.journal.rename(collection.id, to, now);
         self.collections.insert(to.clone(), collection);
+        self.move_rights(from, to);
     }
 
     /// It starts anew: for a while it doesn't answer, and then finds one collection after the other.
@@ -408,9 +504,10 @@ impl Server {
             self.next_key += 1;
             let Some(collection) = self.collections.get_mut(name) else { return };
             let partition = random.pick(&collection.partitions).copied().unwrap_or_default();
-            collection.growing.push((partition, Mark { key, timestamp }));
+            let row = Mark { key, timestamp, values: Values::of(&collection.fields) };
+            collection.growing.push((partition, row));
             collection.live.insert(key);
-            self.journal.insert(collection.id, Mark { key, timestamp });
+            self.journal.insert(collection.id, row);
         }
     }
 
@@ -420,9 +517,10 @@ impl Server {
             let Some(collection) = self.collections.get_mut(name) else { return };
             let live: Vec<Key> = collection.live.iter().copied().collect();
             let Some(key) = random.pick(&live).copied() else { return };
+            let delete = Mark { key, timestamp, values: Values::default() };
             collection.live.remove(&key);
-            collection.buffered_deletes.push(Mark { key, timestamp });
-            self.journal.delete(collection.id, Mark { key, timestamp });
+            collection.buffered_deletes.push(delete);
+            self.journal.delete(collection.id, delete);
         }
     }
 
@@ -447,8 +545,8 @@ impl Server {
             if rows.is_empty() {
                 continue;
             }
-            let segment =
-                self.write_segment(collection.id, *partition, rows.into_iter().map(|(_, row)| row).collect(), now);
+            let rows = rows.into_iter().map(|(_, row)| row).collect();
+            let segment = self.write_segment(collection.id, &collection.fields, *partition, rows, now);
             if let Some(within) = self.habits.sorts_within {
                 let at = now + TimeDelta::milliseconds(self.random.below(within).cast_signed());
                 self.sortings.push(Sorting { at, collection: collection.id, segment: segment.id });
@@ -489,7 +587,7 @@ impl Server {
                 return self.sortings.push(Sorting { at, ..sorting });
             }
             let unsorted = collection.stored.remove(place);
-            let merged = self.merged(collection.id, std::slice::from_ref(&unsorted), sorting.at);
+            let merged = self.merged(&collection, std::slice::from_ref(&unsorted), sorting.at);
             collection.stored.extend(merged);
             self.doom(&[unsorted], sorting.at);
         }
@@ -497,17 +595,17 @@ impl Server {
     }
 
     /// One segment with the rows of these, which are of one partition, that aren't deleted by now.
-    fn merged(&mut self, collection: i64, segments: &[Stored], now: Time) -> Option<Stored> {
+    fn merged(&mut self, collection: &Collection, segments: &[Stored], now: Time) -> Option<Stored> {
         let partition = segments.first()?.partition;
         let is_deleted = |row: &Mark| segments.iter().any(|s| s.deletes.iter().any(|delete| delete.key == row.key));
         let rows: Vec<Mark> = segments.iter().flat_map(|s| &s.rows).filter(|row| !is_deleted(row)).copied().collect();
-        (!rows.is_empty()).then(|| self.write_segment(collection, partition, rows, now))
+        (!rows.is_empty()).then(|| self.write_segment(collection.id, &collection.fields, partition, rows, now))
     }
 
     /// A segment of deletes in any partition.
     fn write_deletes(&mut self, collection: i64, deletes: Vec<Mark>, now: Time) -> Stored {
         let (id, log) = (self.id(), self.id());
-        let logs = vec![self.write_log(&format!("delta_log/{collection}/-1/{id}/{log}"), 0, &deletes)];
+        let logs = vec![self.write_log(&format!("delta_log/{collection}/-1/{id}/{log}"), Field::SYSTEM[0], &deletes)];
         Stored {
             id,
             level: SegmentLevel::L0,
@@ -528,26 +626,33 @@ impl Server {
             if !of_segment.is_empty() {
                 let log = self.id();
                 let place = format!("delta_log/{}/{}/{}/{log}", collection.id, segment.partition, segment.id);
-                segment.logs.push(self.write_log(&place, 0, &of_segment));
+                segment.logs.push(self.write_log(&place, Field::SYSTEM[0], &of_segment));
                 segment.deletes.extend(of_segment);
                 segment.compacted_from = compacted_from;
             }
         }
     }
 
-    fn write_segment(&mut self, collection: i64, partition: i64, rows: Vec<Mark>, now: Time) -> Stored {
+    fn write_segment(
+        &mut self,
+        collection: i64,
+        fields: &[Field],
+        partition: i64,
+        rows: Vec<Mark>,
+        now: Time,
+    ) -> Stored {
         let id = self.id();
         let mut logs = Vec::new();
-        for field in FIELDS {
+        for field in Field::SYSTEM.iter().chain(fields) {
             for part in rows.chunks(4) {
                 let log = self.id();
-                let place = format!("insert_log/{collection}/{partition}/{id}/{field}/{log}");
-                logs.push(self.write_log(&place, field, part));
+                let place = format!("insert_log/{collection}/{partition}/{id}/{}/{log}", field.id);
+                logs.push(self.write_log(&place, *field, part));
             }
         }
         // Statistics aren't part of a backup.
         let place = format!("stats_log/{collection}/{partition}/{id}/100/1");
-        logs.push(self.write_log(&place, 100, &rows));
+        logs.push(self.write_log(&place, Field::SYSTEM[0], &rows));
         Stored {
             id,
             level: SegmentLevel::Data,
@@ -560,13 +665,16 @@ impl Server {
         }
     }
 
-    fn write_log(&mut self, place: &str, field: i64, marks: &[Mark]) -> String {
+    fn write_log(&mut self, place: &str, field: Field, marks: &[Mark]) -> String {
         let number = |at: usize| place.split('/').nth(at).and_then(|part| part.parse().ok()).unwrap_or_default();
-        let of = Of { collection: number(1), partition: number(2), segment: number(3), field };
+        let of = Of { collection: number(1), partition: number(2), segment: number(3), field: field.id };
         let nullability = if self.habits.has_l0 { Nullability::Told } else { Nullability::Untold };
         let times: Vec<u64> = marks.iter().map(|mark| mark.timestamp).collect();
-        let lines: String = marks.iter().map(|mark| format!("{} {}\n", mark.key, mark.timestamp)).collect();
-        let column = match (place.starts_with("delta_log/"), field) {
+        let mut lines = String::new();
+        for Mark { key, timestamp, values } in marks {
+            let _ = writeln!(lines, "{key} {timestamp} {}", field.value_in(*values));
+        }
+        let column = match (place.starts_with("delta_log/"), field.id) {
             (true, _) => Column::of_deletes(marks.iter().map(|mark| (mark.key.cast_signed(), mark.timestamp))),
             (false, 1) => Column::Numbers(times.iter().map(|time| time.cast_signed()).collect()),
             (false, _) => Column::Numbers(marks.iter().map(|mark| mark.key.cast_signed()).collect()),
@@ -595,7 +703,7 @@ impl Server {
             let partition = random.pick(&collection.partitions).copied().unwrap_or_default();
             let is_source = |segment: &Stored| segment.partition == partition && segment.compacted_from <= now;
             let (sources, kept): (Vec<Stored>, Vec<Stored>) = rest.into_iter().partition(is_source);
-            let merged = self.merged(collection.id, &sources, now);
+            let merged = self.merged(&collection, &sources, now);
             collection.stored.extend(kept.into_iter().chain(l0).chain(merged));
             self.doom(&sources, now);
         }
@@ -668,7 +776,9 @@ impl Server {
     pub(crate) fn describe(&mut self, name: &CollectionName) -> Result<CollectionDescription, MilvusError> {
         let id = self.found(name)?.id;
         let told_id = self.told_id(name, id);
-        let aliases = self.aliases.iter().filter(|(_, of)| **of == id).map(|(alias, _)| alias.clone()).collect();
+        let aliases = self.described_aliases(name, id);
+        let wanted_fields = self.wanted_fields.get(&id).cloned();
+        let adds_fields = self.habits.adds_fields;
         let collection = self.found(name)?;
         let index = IndexCapture { name: "vector".to_owned(), field: "vector".to_owned(), params: Vec::new() };
         let partitions = collection.partitions.iter();
@@ -677,10 +787,18 @@ impl Server {
             name: name.clone(),
             schema: format!("schema of {name}, made at {}", collection.created_at).into_bytes(),
             primary_key: "id".to_owned(),
-            fields: FIELDS[2..]
-                .iter()
-                .map(|id| FieldCapture { id: *id, name: format!("field {id}"), presence: FieldPresence::Always })
-                .collect(),
+            fields: wanted_fields.unwrap_or_else(|| {
+                let presence = |field: &Field| match adds_fields && field.may_be_added() {
+                    true => FieldPresence::SinceAdded,
+                    false => FieldPresence::Always,
+                };
+                let capture = |field: &Field| FieldCapture {
+                    id: field.id,
+                    name: field.name().to_owned(),
+                    presence: presence(field),
+                };
+                collection.fields.iter().map(capture).collect()
+            }),
             shards: 1,
             consistency_level: 2,
             properties: Vec::new(),
@@ -828,10 +946,12 @@ impl Server {
         }
     }
 
+    /// Makes a collection with the first so many of these fields, whose ids it gives by their places.
     pub(crate) fn make(
         &mut self,
         name: &CollectionName,
         capture: &CollectionCapture,
+        fields: &[usize],
         now: Time,
     ) -> Result<(), MilvusError> {
         if self.collections.contains_key(name) {
@@ -843,9 +963,16 @@ impl Server {
         let id = self.id();
         let partition_names: BTreeMap<i64, String> =
             capture.partitions.iter().map(|partition| (self.id(), partition.name.clone())).collect();
+        let fields = fields::by_place(fields);
+        self.journal.begin(id, name, now);
+        self.journal.has_fields(id, &fields);
+        if self.lie == Some(Lie::FieldsByPlace) {
+            self.wanted_fields.insert(id, capture.fields.clone());
+        }
         let collection = Collection {
             id,
             created_at: now,
+            fields,
             partitions: partition_names.keys().copied().collect(),
             partition_names,
             is_loaded: false,
@@ -856,9 +983,35 @@ impl Server {
             stored: Vec::new(),
             live: BTreeSet::new(),
         };
-        self.journal.begin(id, name, now);
         self.collections.insert(name.clone(), collection);
         Ok(())
+    }
+
+    /// Adds a field to a collection, with the id after all others.
+    pub(crate) fn add_field(&mut self, name: &CollectionName, field: usize) -> Result<(), MilvusError> {
+        if !self.habits.adds_fields {
+            return Err(MilvusError::Refused("fields can't be added".to_owned()));
+        }
+        let collection = self.found(name)?;
+        if collection.fields.iter().any(|other| other.place == field) {
+            return Err(MilvusError::Refused(format!("{name} has that field")));
+        }
+        let last = collection.fields.iter().map(|field| field.id).max().unwrap_or_default();
+        collection.fields.push(Field { id: last + 1, place: field });
+        let (id, fields) = (collection.id, collection.fields.clone());
+        self.journal.has_fields(id, &fields);
+        self.described_aliases.remove(&id);
+        Ok(())
+    }
+
+    /// A user adds a field that the collection doesn't have yet, if there is one.
+    pub(crate) fn add_another_field(&mut self, name: &CollectionName) -> Result<(), MilvusError> {
+        let collection = self.found(name)?;
+        let is_new = |place: &usize| !collection.fields.iter().any(|field| field.place == *place);
+        match fields::ADDED.into_iter().find(is_new) {
+            Some(place) => self.add_field(name, place),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn import(
@@ -888,8 +1041,8 @@ impl Server {
         Ok(task)
     }
 
-    /// The marks of the logs below a prefix, by the segment and, of rows, the field.
-    fn logs_below(&self, prefix: &str) -> Vec<(Vec<String>, Vec<Mark>)> {
+    /// The lines of the logs below a prefix, by the segment and, of rows, the field.
+    fn logs_below(&self, prefix: &str) -> Vec<(Vec<String>, Vec<Line>)> {
         let mut found = Vec::new();
         let mut after: Option<String> = None;
         loop {
@@ -900,7 +1053,7 @@ impl Server {
                 let body = self.objects.get(&self.bucket, &object.key).now_or_never().expect("at once");
                 let body = body.expect("the bucket is there").expect("it was listed");
                 let path = object.key[prefix.len()..].split('/').map(str::to_owned).collect();
-                found.push((path, marks_of(&body).expect("a log")));
+                found.push((path, lines_of(&body).expect("a log")));
             }
             if !listing.more {
                 return found;
@@ -908,32 +1061,60 @@ impl Server {
         }
     }
 
+    /// The columns of the insert logs below a prefix, by segment and field.
+    fn segments_below(&self, prefix: &str) -> Result<BTreeMap<String, Columns>, String> {
+        let mut segments: BTreeMap<String, Columns> = BTreeMap::new();
+        for (path, lines) in self.logs_below(prefix) {
+            let [segment, field, _] = path.as_slice() else { return Err(format!("{path:?} is no insert log")) };
+            let field = field.parse().map_err(|_| format!("{field} is no field"))?;
+            let column = segments.entry(segment.clone()).or_default().entry(field).or_default();
+            column.extend(lines.iter().map(|line| ((line.key, line.timestamp), line.value)));
+        }
+        Ok(segments)
+    }
+
     fn load_rows(&mut self, import: &Import, now: Time) -> Result<u64, String> {
         let Some(name) = self.name_of(import.collection) else { return Err("the collection was dropped".to_owned()) };
-        let mut fields: BTreeMap<String, BTreeSet<(Key, u64)>> = BTreeMap::new();
-        for (path, marks) in self.logs_below(&import.insert_prefix) {
-            let [_, field, _] = path.as_slice() else { return Err(format!("{path:?} is no insert log")) };
-            fields.entry(field.clone()).or_default().extend(marks.iter().map(|mark| (mark.key, mark.timestamp)));
+        let fields = self.collections.get(&name).map(|found| found.fields.clone()).unwrap_or_default();
+        let mut all: BTreeMap<(Key, u64), Values> = BTreeMap::new();
+        for columns in self.segments_below(&import.insert_prefix)?.into_values() {
+            let rows: BTreeSet<(Key, u64)> =
+                columns.get(&Field::SYSTEM[0].id).map(|column| column.keys().copied().collect()).unwrap_or_default();
+            let may_lack = |field: &Field| self.habits.adds_fields && field.may_be_added();
+            let is_lacking = |field: &Field| match columns.get(&field.id) {
+                Some(column) => !column.keys().eq(&rows),
+                None => !may_lack(field),
+            };
+            if Field::SYSTEM.iter().chain(&fields).any(is_lacking) {
+                return Err("some fields lack logs".to_owned());
+            }
+            // Columns go where their ids are, whatever is in them.
+            for row in rows {
+                let value = |field: &Field| columns.get(&field.id)?.get(&row).copied();
+                let values = fields.iter().filter_map(|field| Some((*field, value(field)?)));
+                all.insert(row, Values::from_columns(values));
+            }
         }
-        let Some(all) = fields.values().next().cloned() else { return Err("there is nothing to import".to_owned()) };
-        if fields.len() != FIELDS.len() || fields.values().any(|field| *field != all) {
-            return Err("some fields lack logs".to_owned());
+        if all.is_empty() {
+            return Err("there is nothing to import".to_owned());
         }
-        let deletes: Vec<Mark> =
-            self.logs_below(&import.delta_prefix).into_iter().flat_map(|(_, marks)| marks).collect();
+        let deletes: Vec<Line> =
+            self.logs_below(&import.delta_prefix).into_iter().flat_map(|(_, lines)| lines).collect();
         let is_deleted = |key: Key, at: u64| {
             deletes.iter().any(|delete| delete.key == key && delete.timestamp > at && delete.timestamp <= import.end)
         };
         let rows: Vec<Mark> = all
             .into_iter()
-            .filter(|(key, at)| *at <= import.end && !is_deleted(*key, *at))
-            .map(|(key, timestamp)| Mark { key, timestamp })
+            .filter(|((key, at), _)| *at <= import.end && !is_deleted(*key, *at))
+            .map(|((key, timestamp), values)| Mark { key, timestamp, values })
             .collect();
         let (count, keys) = (rows.len() as u64, rows.iter().map(|row| row.key).collect());
-        for row in &rows {
+        let is_kept = self.lie != Some(Lie::Imports);
+        for row in rows.iter().filter(|_| is_kept) {
             self.journal.insert(import.collection, *row);
         }
-        let segment = (!rows.is_empty()).then(|| self.write_segment(import.collection, import.partition, rows, now));
+        let segment = (is_kept && !rows.is_empty())
+            .then(|| self.write_segment(import.collection, &fields, import.partition, rows, now));
         let ripe = now + TimeDelta::milliseconds(self.random.below(16_000).cast_signed());
         if let Some(collection) = self.collections.get_mut(&name) {
             collection.stored.extend(segment);
@@ -995,6 +1176,7 @@ impl Server {
         }
         let Some(collection) = self.collections.remove(from) else { return Ok(()) };
         self.journal.rename(collection.id, &to, now);
+        self.move_rights(from, &to);
         self.collections.insert(to, collection);
         Ok(())
     }
@@ -1026,12 +1208,157 @@ impl Server {
         self.collections.get(name).map(|collection| collection.id)
     }
 
+    /// The fields of which a segment's rows were ever written.
+    pub(crate) fn fields_written(&self, collection: i64, partition: i64, segment: i64) -> BTreeSet<i64> {
+        let prefix = format!("insert_log/{collection}/{partition}/{segment}/");
+        let logs = self.written.range(prefix.clone()..).map(|(log, _)| log);
+        let logs = logs.map_while(|log| log.strip_prefix(prefix.as_str()));
+        logs.filter_map(|rest| rest.split('/').next()?.parse().ok()).collect()
+    }
+
     /// Every row of a collection, as often as it is stored, whether or not queries find it yet.
-    pub(crate) fn all_rows(&self, id: i64) -> Option<Vec<Key>> {
+    pub(crate) fn all_rows(&self, id: i64) -> Option<Vec<(Key, Values)>> {
         let collection = self.collections.values().find(|collection| collection.id == id)?;
-        let mut rows: Vec<Key> =
-            collection.stored.iter().flat_map(|segment| &segment.rows).map(|row| row.key).collect();
+        let rows = collection.stored.iter().flat_map(|segment| &segment.rows);
+        let mut rows: Vec<(Key, Values)> = rows.map(|row| (row.key, row.values)).collect();
         rows.sort_unstable();
         Some(rows)
+    }
+}
+
+/// What belongs to a collection's name.
+impl Server {
+    /// The aliases of a collection.
+    pub(crate) fn aliases_of(&self, id: i64) -> Vec<String> {
+        self.aliases.iter().filter(|(_, of)| **of == id).map(|(alias, _)| alias.clone()).collect()
+    }
+
+    /// Those that its description has.
+    fn described_aliases(&mut self, name: &CollectionName, id: i64) -> Vec<String> {
+        let now = self.aliases_of(id);
+        if !self.habits.caches_aliases {
+            return now;
+        }
+        let (of, aliases) = self.described_aliases.entry(id).or_insert_with(|| (name.clone(), now.clone()));
+        if of != name {
+            (*of, *aliases) = (name.clone(), now);
+        }
+        aliases.clone()
+    }
+
+    /// A user has an alias stand for a collection.
+    pub(crate) fn point_believed(&mut self, alias: &str, at: &CollectionName) -> Result<(), MilvusError> {
+        self.takes_changes()?;
+        self.point_alias(alias, at)?;
+        self.changes.of_alias(alias);
+        Ok(())
+    }
+
+    /// A user drops an alias.
+    pub(crate) fn drop_believed_alias(&mut self, alias: &str) -> Result<(), MilvusError> {
+        self.takes_changes()?;
+        self.drop_alias(alias);
+        self.changes.of_alias(alias);
+        Ok(())
+    }
+
+    /// A user lets a role do something.
+    pub(crate) fn give_believed(&mut self, right: Right) -> Result<(), MilvusError> {
+        self.takes_changes()?;
+        self.changes.of_right(right.clone(), Wanted::Given);
+        self.rights.insert(right);
+        Ok(())
+    }
+
+    /// A user lets a role do something no longer.
+    pub(crate) fn revoke_believed(&mut self, right: Right) -> Result<(), MilvusError> {
+        self.takes_changes()?;
+        self.rights.remove(&right);
+        self.changes.of_right(right, Wanted::Open);
+        Ok(())
+    }
+
+    pub(crate) fn roles(&self) -> Result<Vec<String>, MilvusError> {
+        match self.habits.tells_roles {
+            true => Ok(Right::ROLES.iter().take(self.habits.roles).map(|role| (*role).to_owned()).collect()),
+            false => Err(MilvusError::Forbidden("roles are an administrator's".to_owned())),
+        }
+    }
+
+    /// The grants of a role, or of all.
+    pub(crate) fn rights(&self, role: Option<&str>) -> Vec<Right> {
+        let rights = self.rights.union(&self.wanted_rights);
+        rights.filter(|right| role.is_none_or(|role| right.role == role)).cloned().collect()
+    }
+
+    pub(crate) fn give(&mut self, right: Right) -> Result<(), MilvusError> {
+        if self.habits.refuses_grants && right.role == Right::ROLES[1] {
+            return Err(MilvusError::Refused("it may not".to_owned()));
+        }
+        match self.lie {
+            Some(Lie::Grants) => self.wanted_rights.insert(right),
+            _ => self.rights.insert(right),
+        };
+        Ok(())
+    }
+
+    /// Which roles there are.
+    pub(crate) fn has_role(&self, role: &str) -> bool {
+        Right::ROLES.iter().take(self.habits.roles).any(|known| *known == role)
+    }
+
+    /// What belongs to which name now.
+    pub(crate) fn belongings(&self) -> Belongings {
+        let aliases = self.aliases.iter().filter_map(|(alias, of)| Some((alias.clone(), self.name_of(*of)?)));
+        Belongings { change: self.changes.last, aliases: aliases.collect(), rights: self.rights.clone() }
+    }
+}
+
+/// What a user wants of a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Given,
+    /// It may be there or not.
+    Open,
+}
+
+/// What users have done about aliases and grants, in its order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Changes {
+    last: u64,
+    aliases: BTreeMap<String, u64>,
+    rights: BTreeMap<Right, (u64, Wanted)>,
+}
+
+impl Changes {
+    pub(crate) fn of_alias(&mut self, alias: &str) {
+        self.last += 1;
+        self.aliases.insert(alias.to_owned(), self.last);
+    }
+
+    fn of_right(&mut self, right: Right, wanted: Wanted) {
+        self.last += 1;
+        self.rights.insert(right, (self.last, wanted));
+    }
+
+    /// Whether nobody has done anything to an alias since that change.
+    pub(crate) fn leave_alias(&self, alias: &str, since: u64) -> bool {
+        self.aliases.get(alias).is_none_or(|last| *last <= since)
+    }
+
+    pub(crate) fn leave_right(&self, right: &Right, since: u64) -> bool {
+        self.rights.get(right).is_none_or(|(last, _)| *last <= since)
+    }
+
+    /// The grants that there must be when these were there at that change.
+    pub(crate) fn wanted(&self, before: &Belongings) -> BTreeSet<Right> {
+        let mut wanted = before.rights.clone();
+        for (right, (_, wants)) in self.rights.iter().filter(|(_, (at, _))| *at > before.change) {
+            match wants {
+                Wanted::Given => wanted.insert(right.clone()),
+                Wanted::Open => wanted.remove(right),
+            };
+        }
+        wanted
     }
 }

@@ -166,3 +166,26 @@ async fn a_rollback_that_stops_half_way_says_what_it_put_back() {
     assert_eq!(back.completeness.reasons().unwrap(), ["default.items: it was rolled back"]);
     assert_eq!(back.is_complete(), Some(false));
 }
+
+#[tokio::test]
+async fn nobody_is_told_of_an_alias_that_stays_where_it_was() {
+    let (world, jobs, backup, then) = backed_up().await;
+    let fake = &world.fake;
+    fake.change(&Change::Drop("items".to_owned())).await;
+    fake.point_alias("the_items", "users").await;
+    let accepted = restore::create(&jobs, going_on(&backup, &world.instance)).await.unwrap();
+    // Somebody makes a collection of that name right before it is given.
+    let rebuilt = rebuilt_name(&name("items"), &accepted.id);
+    let taken = Change::Recreate("items".to_owned(), 1);
+    fake.set(|faults| faults.before_rename = Some((rebuilt.collection, taken))).await;
+
+    let restored = drive(&jobs, &world.instance, &accepted.id).await;
+    assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
+    let lines = lines(&jobs, &restored).await;
+    assert_eq!((lines["items"].state(), lines["users"].state()), (CollectionState::Failed, CollectionState::Restored));
+    assert_eq!(fake.rows("items").await.unwrap()["_default"].len(), 1, "what somebody made");
+    assert_eq!(fake.rows("users").await.unwrap(), then[1]);
+    assert_eq!(fake.alias("the_items").await.as_deref(), Some("users"), "it stays where it was");
+    let told: Vec<&String> = restored.warnings.iter().filter(|warning| warning.contains("the_items")).collect();
+    assert!(told.is_empty(), "{told:?}");
+}

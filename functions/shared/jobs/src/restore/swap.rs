@@ -111,6 +111,10 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     for alias in &swap.aliases {
         give_alias(shared, alias, &line.target).await?;
     }
+    for (alias, holder) in &swap.taken_aliases {
+        let database = &line.target.database;
+        shared.warn(format!("alias {database}.{alias} stood for {database}.{holder}, and now for {}", line.target));
+    }
     grants::give_after_swap(shared, &line, &mut swap).await?;
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
     Ok(shared.enter(&mut line, CollectionStage::Swapped(swap)).await?)
@@ -147,7 +151,10 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
             return Err(fatal(FailureCode::CollectionExists, format!("collection {} exists", line.target)));
         }
         Some(_) => Some(shared.milvus.describe(&line.target).await?),
-        None => None,
+        None => {
+            require_unlisted(shared.milvus.as_ref(), &line.target).await?;
+            None
+        }
     };
     let mut swap = Swap {
         new_id,
@@ -171,15 +178,10 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
             continue;
         }
         swap.aliases.push(alias.clone());
-        match shared.milvus.alias_target(database, alias).await? {
-            Some(holder) if !restore_owns(&holder) => {
-                shared.warn(format!(
-                    "alias {database}.{alias} stood for {database}.{holder}, and now for {}",
-                    line.target
-                ));
-                swap.taken_aliases.push((alias.clone(), holder));
-            }
-            _ => {}
+        if let Some(holder) = shared.milvus.alias_target(database, alias).await?
+            && !restore_owns(&holder)
+        {
+            swap.taken_aliases.push((alias.clone(), holder));
         }
     }
     let known = grants::known(shared, database).await?;
@@ -237,16 +239,23 @@ pub(super) async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Op
 /// Whether this very collection has this name.
 ///
 /// # Errors
-/// [`MilvusError::NotReady`] if it is listed and isn't found, as it may be right after a server's start: whoever took it
-/// for gone would leave it behind for ever.
+/// As [`require_unlisted`]: whoever took it for gone would leave it behind for ever.
 pub(super) async fn is_there(milvus: &dyn Milvus, name: &CollectionName, id: i64) -> Result<bool, MilvusError> {
-    if milvus.collection_id(name).await? == Some(id) {
-        return Ok(true);
+    let found = milvus.collection_id(name).await?;
+    if found.is_none() {
+        require_unlisted(milvus, name).await?;
     }
-    let listed = milvus.collections(&name.database).await?;
-    match listed.iter().any(|(listed, of)| (listed, *of) == (&name.collection, id)) {
+    Ok(found == Some(id))
+}
+
+/// Sees that a name under which nothing is found is nobody's.
+///
+/// # Errors
+/// [`MilvusError::NotReady`] if it is listed, as it may be right after a server's start.
+async fn require_unlisted(milvus: &dyn Milvus, name: &CollectionName) -> Result<(), MilvusError> {
+    match milvus.collections(&name.database).await?.iter().any(|(listed, _)| *listed == name.collection) {
         true => Err(MilvusError::NotReady(format!("{name} is listed, but isn't found under its name"))),
-        false => Ok(false),
+        false => Ok(()),
     }
 }
 

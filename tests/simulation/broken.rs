@@ -65,6 +65,8 @@ pub(crate) enum Defect {
     GrantsNothing,
     /// Imports: they bring nothing, and it is said to be there.
     BelievesImports,
+    /// Imports: they are said to be completed, with no row.
+    ImportsNothing,
 }
 
 impl Defect {
@@ -79,6 +81,7 @@ impl Defect {
             Self::CountsFields => Some(Lie::FieldsByPlace),
             Self::GrantsNothing => Some(Lie::Grants),
             Self::BelievesImports => Some(Lie::Imports),
+            Self::ImportsNothing => Some(Lie::NoImports),
             _ => None,
         }
     }

@@ -136,12 +136,17 @@ impl Audit {
             };
         }
         let all_or_none = all_or_none(restore, &lines);
+        let is_odd = |failure: &Failure| match failure.code {
+            FailureCode::VerificationFailed => server.brings_rows(),
+            FailureCode::SnapshotDamaged => true,
+            _ => false,
+        };
         let what = match &restore.state {
-            RestoreState::Failed { failure, .. } if is_of_the_data(failure) => {
+            RestoreState::Failed { failure, .. } if is_odd(failure) => {
                 Some(format!("{} failed: {failure:?}", restore.id))
             }
             _ => lines.iter().find_map(|line| {
-                let failure = line.failure.as_ref().filter(|failure| is_of_the_data(failure))?;
+                let failure = line.failure.as_ref().filter(|failure| is_odd(failure))?;
                 Some(format!("{} gave {} up: {failure:?}", restore.id, line.target))
             }),
         };
@@ -271,11 +276,6 @@ impl Audit {
             self.world.violate(rule, what);
         }
     }
-}
-
-/// Whether a failure says that the backup, or what was made of it, isn't right.
-fn is_of_the_data(failure: &Failure) -> bool {
-    matches!(failure.code, FailureCode::VerificationFailed | FailureCode::SnapshotDamaged)
 }
 
 /// Whether a failure tells that someone put a collection in a swapped one's place.

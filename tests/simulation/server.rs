@@ -295,6 +295,8 @@ pub(crate) enum Lie {
     Grants,
     /// What was imported is there.
     Imports,
+    /// Every import is completed, and has brought no row.
+    NoImports,
 }
 
 impl Server {
@@ -477,7 +479,12 @@ impl Server {
 
     /// Whether what it tells of its collections is so.
     pub(crate) fn is_sound(&self) -> bool {
-        self.lie.is_none()
+        matches!(self.lie, None | Some(Lie::NoImports))
+    }
+
+    /// Whether what was imported is there.
+    pub(crate) fn brings_rows(&self) -> bool {
+        self.lie != Some(Lie::NoImports)
     }
 
     /// Whether it takes changes.
@@ -1103,9 +1110,10 @@ impl Server {
         let is_deleted = |key: Key, at: u64| {
             deletes.iter().any(|delete| delete.key == key && delete.timestamp > at && delete.timestamp <= import.end)
         };
+        let is_brought = self.lie != Some(Lie::NoImports);
         let rows: Vec<Mark> = all
             .into_iter()
-            .filter(|((key, at), _)| *at <= import.end && !is_deleted(*key, *at))
+            .filter(|((key, at), _)| is_brought && *at <= import.end && !is_deleted(*key, *at))
             .map(|((key, timestamp), values)| Mark { key, timestamp, values })
             .collect();
         let (count, keys) = (rows.len() as u64, rows.iter().map(|row| row.key).collect());

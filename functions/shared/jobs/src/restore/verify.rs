@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use milvault_model::{
-    CollectionCapture, CollectionName, CollectionRestore, CollectionStage, FailureCode, Loaded, PrimaryKey, Reload,
-    RowCount, TIME_TO_LIVE, Written,
+    CollectionCapture, CollectionRestore, CollectionStage, FailureCode, Loaded, PrimaryKey, Reload, RowCount,
+    TIME_TO_LIVE, Written,
 };
 
 use super::{
@@ -20,6 +21,9 @@ use crate::{
 
 /// Rows that were imported may be seen by queries only a while later; seen on Milvus 2.3.5: up to 16 s.
 const SETTLING: Duration = Duration::from_secs(120);
+
+/// So long after its imports a collection has settled, also where each slice has less time than [`SETTLING`].
+const SETTLED: TimeDelta = TimeDelta::minutes(10);
 
 pub(crate) async fn verify(work: &mut Work<'_>) -> Step {
     work.each_wanted(AtOnce::Many, async |shared, line| verify_line(shared, line).await).await?;
@@ -51,7 +55,7 @@ async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u6
 
     let countable = load(shared, line, &capture).await?;
     let found = match countable {
-        Countable::Yes => count(shared, &name, &capture, imported).await?,
+        Countable::Yes => count(shared, line, expected(&capture, imported)).await?,
         Countable::No => imported,
     };
     line.rows_found = Some(found);
@@ -156,15 +160,17 @@ async fn load(shared: &Shared<'_>, line: &CollectionRestore, capture: &Collectio
     }
 }
 
-/// The rows that queries find, once they find as many as they must or the time for that is over.
-async fn count(shared: &Shared<'_>, name: &CollectionName, capture: &CollectionCapture, imported: u64) -> Step<u64> {
+/// The rows that queries find, once they find as many as are expected or the time for that is over.
+async fn count(shared: &Shared<'_>, line: &CollectionRestore, expected: u64) -> Step<u64> {
+    let name = shared.rebuilt(line);
+    let until = shared.now() + SETTLING;
+    let until = line.since.map_or(until, |imported_at| until.min(imported_at + SETTLED));
     let mut found = 0;
-    let until = shared.jobs.ports.clock.now() + SETTLING;
     shared
         .wait_until(&format!("counting {name}"), async || {
-            found = shared.milvus.count(name).await?;
+            found = shared.milvus.count(&name).await?;
             // They only become more.
-            let is_over = found >= expected(capture, imported) || shared.jobs.ports.clock.now() > until;
+            let is_over = found >= expected || shared.now() > until;
             Ok(if is_over { Wait::Over } else { Wait::Further(found) })
         })
         .await?;

@@ -12,13 +12,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use milvault_jobs::{
     Jobs, OBJECTS_PER_PAGE, Ports, Settings, SnapshotBuckets,
     backup::{self, CreateBackup},
-    ports::{Bucket, Catalog, Clock, Deadline, Expect, Objects, Write},
 };
 use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemorySchedules, SeededIds};
 use milvault_model::{
     AllowedEndpoints, BackupKind, BackupState, Instance, InstanceId, Prices, Region, Snapshot, Storage, Time,
 };
-use milvault_snapshots::S3Objects;
+use milvault_ports::{Bucket, Catalog, Clock, Deadline, Expect, Objects, Write};
+use milvault_s3::S3Objects;
 
 use crate::{
     measure,

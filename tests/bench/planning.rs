@@ -10,11 +10,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use milvault_jobs::ports::{
+use milvault_model::{ObjectKey, Time};
+use milvault_ports::{
     Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
     PutOutcome,
 };
-use milvault_model::{ObjectKey, Time};
 
 use crate::{
     engine::{DATA, SNAPSHOTS},

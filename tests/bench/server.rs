@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use milvault_jobs::ports::{
-    CollectionDescription, Connector, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus,
-    MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
-};
 use milvault_model::{
     CollectionCapture, CollectionName, Grant, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, Principal,
     SegmentLevel, StorageVersion, Visibility,
+};
+use milvault_ports::{
+    CollectionDescription, Connector, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus,
+    MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 
 use crate::source::Source;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use milvault_jobs::ports::ObjectMeta;
+use milvault_ports::ObjectMeta;
 
 /// Milvus's root path.
 pub const ROOT: &str = "files";

@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta};
 use futures::future::join_all;
-use milvault_jobs::ports::{
-    Catalog, CatalogError, DueEntry, DueItem, Expect, IdSource, Idempotency, Lease, LeasePurpose, Page, PageRequest,
-    Versioned, Write,
-};
 use milvault_memory::SeededIds;
 use milvault_model::{
     Account, Backup, BackupId, BackupName, BackupState, DueKind, Hour, InstanceId, JobRef, Notice, Previous, Region,
     RestoreId, RestoreState, Snapshot, Time, UsageExport, UsageRecord,
+};
+use milvault_ports::{
+    Catalog, CatalogError, DueEntry, DueItem, Expect, IdSource, Idempotency, Lease, LeasePurpose, Page, PageRequest,
+    Versioned, Write,
 };
 
 use super::{Case, case::cases, samples};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
-use milvault_jobs::ports::{Bucket, LockMode, Locking};
 use milvault_memory::{MemoryCatalog, MemoryObjects, TestClock};
+use milvault_ports::{Bucket, LockMode, Locking};
 use milvault_tests::conformance::{
     Case,
     catalog::{self, CatalogFixture},

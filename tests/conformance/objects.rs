@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
 use futures::{StreamExt, future::join_all, stream};
-use milvault_jobs::ports::{
+use milvault_ports::{
     Bucket, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome,
 };
 

@@ -22,10 +22,10 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
-use milvault_catalog::DynamoCatalog;
-use milvault_jobs::ports::{Bucket, Objects};
+use milvault_dynamodb::DynamoCatalog;
 use milvault_model::Region;
-use milvault_snapshots::{Parts, S3Objects};
+use milvault_ports::{Bucket, Objects};
+use milvault_s3::{Parts, S3Objects};
 use milvault_tests::conformance::{
     Capability, Case, Outcome, Report,
     catalog::{self, CatalogFixture},

@@ -251,7 +251,7 @@ fn the_meter_writes_nothing_of_the_catalog_but_accounts_and_usage() {
         .filter(|statement| texts(&statement["Action"]).contains(&"dynamodb:PutItem".to_owned()));
     let [ledger] = writes.collect::<Vec<_>>()[..] else { panic!("one statement") };
     let keys = texts(&ledger["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]);
-    assert_eq!(keys, ["ACCOUNT#*", "USAGE#*"], "as in functions/shared/catalog/src/keys.rs");
+    assert_eq!(keys, ["ACCOUNT#*", "USAGE#*"], "as in functions/shared/dynamodb/src/keys.rs");
 }
 
 #[test]

@@ -6,15 +6,13 @@ use std::{
 };
 
 use chrono::TimeDelta;
-use milvault_jobs::{
-    Error,
-    ports::{Bucket, Catalog, Lease, LeasePurpose, Objects, PageRequest, Write},
-};
+use milvault_jobs::Error;
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, BackupStatus, CollectionName, CollectionPattern, FailureCode,
     InstanceId, RestoreId, RestoreStatus, Time, restore_owns,
 };
+use milvault_ports::{Bucket, Catalog, Lease, LeasePurpose, Objects, PageRequest, Write};
 
 use crate::{
     automatic::{Automatic, Scheduler},

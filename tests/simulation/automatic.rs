@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use milvault_jobs::ports::{Catalog, Events, EventsError, Schedules, SchedulesError, Write};
 use milvault_memory::MemorySchedules;
 use milvault_model::{AutoRunState, BackupId, InstanceId, Notice, Plan, Switch, Time, Wanted};
+use milvault_ports::{Catalog, Events, EventsError, Schedules, SchedulesError, Write};
 
 use crate::{
     audit::Audit,

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
-use milvault_jobs::ports::{Catalog, PageRequest, Write};
 use milvault_model::{Account, Backup, BackupId, BackupState, Hour, InstanceId, Prices, Time};
+use milvault_ports::{Catalog, PageRequest, Write};
 
 use crate::{
     audit::Audit,

@@ -7,16 +7,16 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use milvault_jobs::ports::{
-    Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueEntry, Expect, Idempotency, Lease, LeasePurpose,
-    Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned,
-    Write,
-};
 use milvault_memory::{MemoryCatalog, MemoryObjects};
 use milvault_model::{
     Account, AutoBackup, AutoRunState, Backup, BackupId, BackupName, BackupPhase, BackupState, CollectionRestore,
     CollectionStage, DueKind, Hour, Instance, InstanceId, JobRef, Notice, Region, Restore, RestoreId, Snapshot, Time,
     Totals, UsageExport, UsageRecord,
+};
+use milvault_ports::{
+    Bucket, Catalog, CatalogError, CopyOutcome, CopyRequest, DueEntry, Expect, Idempotency, Lease, LeasePurpose,
+    Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, Page, PageRequest, PutMode, PutOutcome, Versioned,
+    Write,
 };
 
 use crate::{

@@ -10,9 +10,8 @@ use chrono::TimeDelta;
 use milvault_jobs::{
     IdempotencyKey, Jobs, Ports, Precondition, Settings, SnapshotBuckets,
     auto_backup::{self, RunEnd},
-    backup::{self, CopyTask, CreateBackup},
+    backup::{self, CreateBackup},
     deletion,
-    ports::{Bucket, Catalog, Deadline, Expect, Lease, Objects, PageRequest, Write},
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
     sweep::{SweepMode, sweep},
     usage::meter::meter,
@@ -22,6 +21,7 @@ use milvault_model::{
     AllowedEndpoints, Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, Instance, InstanceId,
     JobRef, OnError, Plan, Reload, Restore, RestoreId, RestoreMode, RestoreStatus, Storage, Time, Wanted,
 };
+use milvault_ports::{Bucket, Catalog, CopyTask, Deadline, Expect, Lease, Objects, PageRequest, Write};
 
 use crate::{
     audit::Audit,

@@ -10,18 +10,18 @@ use std::{
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use futures::FutureExt;
-use milvault_jobs::backup::{CopyReport, CopyTask};
-use milvault_jobs::ports::{
-    Bucket, Catalog, CatalogError, Clock, CollectionDescription, Connector, Continuation, ContinuationError,
-    CopyOutcome, CopyRequest, CopyWorkers, DueEntry, FlushResult, GarbageHold, Idempotency, ImportRequest,
-    ImportStatus, ImportTasks, Lease, LeasePurpose, Listing, LockMode, Locking, Milvus, MilvusError, Objects,
-    ObjectsError, OnRateLimit, Pace, Page, PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
-};
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionCapture, CollectionName, CollectionRestore, DueKind,
     Grant, Hour, IndexCapture, Instance, InstanceId, JobRef, Loaded, Notice, PrimaryKey, Principal, Region, Restore,
     RestoreId, RestorePhase, Time, UsageExport, UsageRecord,
 };
+use milvault_ports::{
+    Bucket, Catalog, CatalogError, Clock, CollectionDescription, Connector, Continuation, ContinuationError,
+    CopyOutcome, CopyRequest, CopyWorkers, DueEntry, FlushResult, GarbageHold, Idempotency, ImportRequest,
+    ImportStatus, ImportTasks, Lease, LeasePurpose, Listing, LockMode, Locking, Milvus, MilvusError, Objects,
+    ObjectsError, OnRateLimit, Pace, Page, PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
+};
+use milvault_ports::{CopyReport, CopyTask};
 
 use crate::{
     audit::Audit,

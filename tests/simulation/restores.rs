@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use milvault_jobs::ports::{Catalog, Objects, PageRequest};
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Failure, FailureCode, InstanceId, JobRef, Previous, Restore,
     RestoreId, RestorePhase, RestoreState, RestoreStatus, Swap, Time, restore_owns,
 };
+use milvault_ports::{Catalog, Objects, PageRequest};
 
 use crate::{
     audit::Audit,

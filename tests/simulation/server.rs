@@ -13,10 +13,6 @@ use std::{
 
 use chrono::TimeDelta;
 use futures::FutureExt;
-use milvault_jobs::ports::{
-    Bucket, CollectionDescription, FlushResult, GarbageHold, ImportStatus, ImportTasks, InsertLog, MilvusError,
-    Objects, Pace, PutMode, Segment, SegmentFiles,
-};
 use milvault_memory::{
     MemoryObjects,
     binlog::{Column, Nullability, Of, encode, note},
@@ -24,6 +20,10 @@ use milvault_memory::{
 use milvault_model::{
     CollectionCapture, CollectionName, FieldCapture, FieldPresence, IndexCapture, Loaded, PartitionCapture, PrimaryKey,
     Principal, SegmentLevel, StorageVersion, Time, Visibility,
+};
+use milvault_ports::{
+    Bucket, CollectionDescription, FlushResult, GarbageHold, ImportStatus, ImportTasks, InsertLog, MilvusError,
+    Objects, Pace, PutMode, Segment, SegmentFiles,
 };
 
 use crate::{

@@ -3,12 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use chrono::{DateTime, TimeDelta};
-use milvault_jobs::{
-    ports::{Bucket, Catalog, Deadline, Expect, Write},
-    sweep::{SweepMode, SweepReport, sweep},
-};
+use milvault_jobs::sweep::{SweepMode, SweepReport, sweep};
 use milvault_memory::{MemoryWorld, available};
 use milvault_model::{AutoBackup, Backup, BackupId, BackupKind, BackupStatus, InstanceId, NoticeKind, Plan, Time};
+use milvault_ports::{Bucket, Catalog, Deadline, Expect, Write};
 
 const INSTANCES: u64 = 1_000;
 const BACKUPS: u64 = 10;

@@ -3,7 +3,6 @@
 use chrono::{DateTime, TimeDelta};
 use milvault_jobs::{
     freshness::{Freshness, freshness},
-    ports::{Bucket, Catalog, Deadline, Expect, Write},
     usage::meter::meter,
 };
 use milvault_memory::{MemoryWorld, available};
@@ -11,6 +10,7 @@ use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupState, CaptureMethod, Failure, FailureCode, Hour, Instance,
     InstanceId, Plan, Region, Time, Wanted,
 };
+use milvault_ports::{Bucket, Catalog, Deadline, Expect, Write};
 
 /// Half past ten, on the first of February.
 const NOW: Time = DateTime::from_timestamp_nanos(1_769_941_800_000_000_000);

@@ -3,7 +3,6 @@
 use chrono::{DateTime, TimeDelta};
 use milvault_jobs::{
     Error,
-    ports::{Bucket, Catalog, Deadline, Expect, PageRequest, Write},
     usage::{
         correction::{CorrectionRequest, correct},
         meter::{MeterReport, meter},
@@ -11,6 +10,7 @@ use milvault_jobs::{
 };
 use milvault_memory::{MemoryWorld, available};
 use milvault_model::{Account, Backup, BackupId, Hour, Region, Time, UsageRecord};
+use milvault_ports::{Bucket, Catalog, Deadline, Expect, PageRequest, Write};
 
 /// Half past ten, on the first of February.
 const NOW: Time = DateTime::from_timestamp_nanos(1_769_941_800_000_000_000);

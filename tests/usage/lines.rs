@@ -4,16 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, TimeDelta};
 use futures::FutureExt;
-use milvault_jobs::{
-    ports::{Bucket, Catalog, Deadline, Expect, Objects, Write},
-    usage::{
-        correction::{CorrectionRequest, correct},
-        export::{export, export_again},
-        lines::{Granularity, Line, Position, Query, lines},
-    },
+use milvault_jobs::usage::{
+    correction::{CorrectionRequest, correct},
+    export::{export, export_again},
+    lines::{Granularity, Line, Position, Query, lines},
 };
 use milvault_memory::MemoryWorld;
 use milvault_model::{BackupKind, Charge, Correction, Decimal, Hour, Region, Time, UsageExport, UsageRecord};
+use milvault_ports::{Bucket, Catalog, Deadline, Expect, Objects, Write};
 
 use crate::{random::Random, seeds::seeds};
 
@@ -215,7 +213,7 @@ async fn every_complete_day_is_written_out_once_and_again_when_it_is_corrected()
     let again = Write::UsageExport(Box::new(begin), Expect::Version(3));
     world.catalog.commit(vec![again]).await.unwrap();
     let stale = key(day).replace("00000", "00001");
-    let mode = milvault_jobs::ports::PutMode::Replace;
+    let mode = milvault_ports::PutMode::Replace;
     world.objects.put(&home(), &stale, b"old".to_vec(), mode).await.unwrap();
     assert_eq!(write(until).await, 2);
     assert_eq!(files(&world).await, written);

@@ -10,8 +10,9 @@ use milvault_gateway::{
     Answer, Call, Caller, Direct, Event, PageSize, Route, find, show,
     wire::{InstanceView, PageView},
 };
-use milvault_jobs::{Error, Jobs, Tag, ports::PageRequest};
+use milvault_jobs::{Error, Jobs, Tag};
 use milvault_model::{BackupState, InstanceId};
+use milvault_ports::PageRequest;
 use milvault_runtime::{Invocation, RuntimeError};
 use serde_json::Value;
 

@@ -7,10 +7,12 @@ use milvault_gateway::find;
 use milvault_jobs::{
     Error, Jobs, STAGING_PREFIX,
     backup::{SourceData, find_data, missing},
-    ports::{Bucket, CatalogError, Expect, GarbageHold, Milvus, MilvusError, ObjectsError, PutMode, Versioned, Write},
     probe_key,
 };
 use milvault_model::{CollectionName, EngineVersion, Instance, InstanceId, Principal, Support, Time, Visibility};
+use milvault_ports::{
+    Bucket, CatalogError, Expect, GarbageHold, Milvus, MilvusError, ObjectsError, PutMode, Versioned, Write,
+};
 use serde::Serialize;
 
 /// What one check may take: the caller waits for all of them, 30 seconds at most.

@@ -1,11 +1,9 @@
 //! Registering an instance, and changing what is registered.
 
 use milvault_gateway::{Answer, Findings, Status, wire::InstanceView};
-use milvault_jobs::{
-    Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag, decided,
-    ports::{Expect, Write},
-};
+use milvault_jobs::{Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag, decided};
 use milvault_model::{AllowedEndpoints, Auth, Instance, InstanceId, Region, RootPath, Storage};
+use milvault_ports::{Expect, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -189,7 +187,7 @@ fn secret_arn(arn: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use milvault_jobs::ports::Bucket;
+    use milvault_ports::Bucket;
     use serde_json::{Value, json};
 
     use super::*;

@@ -5,9 +5,9 @@ use milvault_jobs::{
     Error, Jobs,
     auto_backup::{self, Told},
     decided,
-    ports::Write,
 };
 use milvault_model::InstanceId;
+use milvault_ports::Write;
 
 use crate::{refuse_while_occupied, refuse_with_backups};
 

@@ -8,8 +8,9 @@ use milvault_gateway::{
     Answer, Call, Caller, Direct, Event, PageSize, Paging, Route, find,
     wire::{BackupView, PageView, RestoreView},
 };
-use milvault_jobs::{Error, Jobs, ports::PageRequest};
+use milvault_jobs::{Error, Jobs};
 use milvault_model::{Backup, BackupId, Restore, RestoreId};
+use milvault_ports::PageRequest;
 use milvault_runtime::{Invocation, RuntimeError};
 use serde_json::Value;
 

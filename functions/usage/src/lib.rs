@@ -118,7 +118,7 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
     // Everything else is done; this is for the one who looks at the function's errors.
     if let Some(report) = metered.regions.iter().find(|report| report.failed > 0) {
         let what = format!("{} accounts of {} couldn't be metered", report.failed, report.region);
-        return Err(milvault_jobs::ports::CatalogError::Unavailable(what).into());
+        return Err(milvault_ports::CatalogError::Unavailable(what).into());
     }
     Ok(Answer::ok(metered))
 }
@@ -233,9 +233,9 @@ async fn correct_one(jobs: &Jobs, fields: Map<String, Value>, invocation: &Invoc
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use milvault_jobs::ports::{Bucket, Catalog, Write};
     use milvault_memory::MemoryWorld;
     use milvault_model::{BackupKind, Charge, UsageRecord};
+    use milvault_ports::{Bucket, Catalog, Write};
     use serde_json::json;
 
     use super::*;

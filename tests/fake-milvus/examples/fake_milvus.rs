@@ -5,8 +5,8 @@
 use std::{io::Read, sync::Arc};
 
 use milvault_fake_milvus::{DataBucket, FakeMilvus, Line};
-use milvault_jobs::ports::Bucket;
 use milvault_memory::MemoryObjects;
+use milvault_ports::Bucket;
 
 #[tokio::main]
 async fn main() {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use milvault_jobs::ports::ObjectMeta;
+use milvault_ports::ObjectMeta;
 use milvus::proto::{
     common::{ImportState, KeyValuePair, SegmentLevel},
     milvus::ImportRequest,

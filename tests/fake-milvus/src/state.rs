@@ -6,8 +6,8 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use milvault_jobs::ports::{Bucket, Objects, PutMode};
 use milvault_memory::binlog::{self, Column, Nullability, Of};
+use milvault_ports::{Bucket, Objects, PutMode};
 use milvus::proto::{
     common::{KeyValuePair, SegmentLevel, SegmentState},
     schema::{CollectionSchema, DataType, FieldSchema},

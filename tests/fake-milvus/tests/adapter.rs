@@ -6,8 +6,8 @@ mod world;
 use std::{collections::BTreeSet, time::Duration};
 
 use milvault_fake_milvus::{Access, DeleteFrom, FakeMilvus, Garbage, Line, Loading, RootPassword};
-use milvault_jobs::ports::{GarbageHold, MilvusError, OnRateLimit, Segment, SegmentFiles};
 use milvault_model::{Capabilities, Capability, Loaded, SegmentLevel, StorageVersion};
+use milvault_ports::{GarbageHold, MilvusError, OnRateLimit, Segment, SegmentFiles};
 use world::{World, name};
 
 async fn with_rows(line: Line, loading: Loading) -> World {

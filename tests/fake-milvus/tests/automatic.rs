@@ -9,13 +9,13 @@ use milvault_jobs::{
     Error, IdempotencyKey, Jobs, Precondition, Tag,
     auto_backup::{self, RunEnd, Told},
     backup::{self, CreateBackup},
-    ports::{Deadline, Expect, Write},
     sweep::{SweepMode, sweep},
 };
 use milvault_model::{
     AutoBackup, AutoRunState, BackupKind, FailureCode, InstanceId, JobRef, NoticeKind, Plan, ScheduleState, Switch,
     Time, Wanted,
 };
+use milvault_ports::{Deadline, Expect, Write};
 use world::World;
 
 /// The minute that has begun.

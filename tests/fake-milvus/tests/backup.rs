@@ -8,14 +8,11 @@ use std::{collections::BTreeSet, time::Duration};
 use chrono::TimeDelta;
 use futures::future::join_all;
 use milvault_fake_milvus::{DeleteFrom, FlushNames, Line, Loading};
-use milvault_jobs::{
-    Jobs,
-    ports::{Bucket, Objects, OnRateLimit},
-    snapshot,
-};
+use milvault_jobs::{Jobs, snapshot};
 use milvault_model::{
     Backup, BackupState, CollectionCapture, FailureCode, Loaded, RowCount, SegmentLevel, Snapshot, StorageVersion,
 };
+use milvault_ports::{Bucket, Objects, OnRateLimit};
 use world::{ROOT, World, back_up, back_up_as, captured, content, copy_of, name};
 
 fn available(backup: &Backup) -> &Snapshot {

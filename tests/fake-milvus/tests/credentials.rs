@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
 use milvault_fake_milvus::{Access, Line, Loading, RootPassword};
-use milvault_jobs::ports::{GarbageHold, MilvusError};
 use milvault_milvus::SecretError;
+use milvault_ports::{GarbageHold, MilvusError};
 use world::{World, name};
 
 const FIRST: &str = r#"{"username":"root","password":"first"}"#;

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use milvault_fake_milvus::{Change, FakeMilvus, Line, Loading};
 use milvault_jobs::{
     Jobs,
-    ports::{Objects, PageRequest},
     restore::{self, CreateRestore},
 };
 use milvault_model::{
     Backup, CollectionRestore, CollectionState, FailureCode, Instance, Notice, NoticeKind, OnError, Restore,
     RestoreMode, RestoreState, previous_name, rebuilt_name,
 };
+use milvault_ports::{Objects, PageRequest};
 use world::{World, back_up, drive, leave_a_gap, name, request, restore_as};
 
 async fn lines(jobs: &Jobs, restore: &Restore) -> BTreeMap<String, CollectionRestore> {

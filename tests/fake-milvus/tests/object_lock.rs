@@ -14,11 +14,11 @@ use chrono::{TimeDelta, Utc};
 use milvault_fake_milvus::Line;
 use milvault_jobs::{
     Jobs, Precondition, auto_backup, backup, deletion,
-    ports::{Clock, Continuation, ContinuationError, Deadline, Expect, LockMode, Locking, Write},
     sweep::{SweepMode, sweep},
 };
 use milvault_memory::TestClock;
 use milvault_model::{Backup, BackupId, BackupKind, BackupStatus, InstanceId, JobRef, Plan, Time, Wanted};
+use milvault_ports::{Clock, Continuation, ContinuationError, Deadline, Expect, LockMode, Locking, Write};
 use world::{World, back_up_for, back_up_of};
 
 const PERIOD: TimeDelta = TimeDelta::days(30);

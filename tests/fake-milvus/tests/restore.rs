@@ -12,12 +12,9 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use futures::future::join_all;
 use milvault_fake_milvus::{Change, DeleteFrom, FakeMilvus, ImportPace, Line, Loading};
-use milvault_jobs::{
-    Error, Jobs, deletion,
-    ports::{Deadline, ImportTasks, Objects},
-    restore,
-};
+use milvault_jobs::{Error, Jobs, deletion, restore};
 use milvault_model::{Backup, BackupState, FailureCode, Instance, Restore, RestoreState};
+use milvault_ports::{Deadline, ImportTasks, Objects};
 use tracing_subscriber::fmt::MakeWriter;
 use world::{World, back_up, drive, leave_a_gap, name, register, request, restore};
 

@@ -7,10 +7,10 @@ use milvault_fake_milvus::{Line, Loading};
 use milvault_jobs::{
     Error, Jobs,
     backup::{self, CreateBackup, SourceData, find_data},
-    ports::{Objects, ObjectsError},
     restore::{self, CreateRestore},
 };
 use milvault_model::{Backup, BackupKind, BackupState, Instance, RestoreState, Storage};
+use milvault_ports::{Objects, ObjectsError};
 use world::{ROOT, World, back_up, drive, flush, name, request};
 
 /// The instance as if it had been registered with this storage.

@@ -4,8 +4,8 @@
 mod world;
 
 use milvault_fake_milvus::{Access, Grant, Line, Loading, User};
-use milvault_jobs::ports::MilvusError;
 use milvault_model::{Completeness, Principal, Visibility};
+use milvault_ports::MilvusError;
 use world::{World, available, back_up, captured, name};
 
 const ROOT: &str = r#"{"username": "root", "password": "Milvus"}"#;

@@ -10,13 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{SecondsFormat, TimeDelta};
-use milvault_jobs::ports::{
-    Catalog, CatalogError, DueEntry, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned,
-    Write,
-};
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, Due, DueKind, Hour, Instance, InstanceId,
     JobRef, Notice, Region, Restore, RestoreId, Time, UsageExport, UsageRecord,
+};
+use milvault_ports::{
+    Catalog, CatalogError, DueEntry, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned,
+    Write,
 };
 use ulid::Ulid;
 

@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use milvault_jobs::ports::Clock;
 use milvault_model::Time;
+use milvault_ports::Clock;
 
 /// How often a sleeper lets everyone else run before it takes them all to be asleep too. A task that waits for another
 /// task and not for the time needs a round per link of that chain.

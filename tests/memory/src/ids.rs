@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use milvault_jobs::ports::IdSource;
 use milvault_model::Time;
+use milvault_ports::IdSource;
 use ulid::Ulid;
 
 /// SplitMix64's increment: the state goes through all 64-bit values before it repeats one.

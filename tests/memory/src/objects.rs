@@ -8,11 +8,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use milvault_jobs::ports::{
+use milvault_model::{Region, Time};
+use milvault_ports::{
     Bucket, Clock, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
     PutOutcome,
 };
-use milvault_model::{Region, Time};
 
 use crate::TestClock;
 

@@ -7,17 +7,14 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use milvault_jobs::{
-    Jobs, Ports, Settings, SnapshotBuckets,
-    backup::{CopyReport, CopyTask},
-    ports::{
-        Bucket, Connector, Continuation, ContinuationError, CopyWorkers, EVENTS_AT_ONCE, Events, EventsError, Milvus,
-        MilvusError, Schedules, SchedulesError,
-    },
-};
+use milvault_jobs::{Jobs, Ports, Settings, SnapshotBuckets};
 use milvault_model::{
     AllowedEndpoints, Backup, BackupId, BackupKind, BackupState, CaptureMethod, Instance, InstanceId, JobRef, Notice,
     Plan, Prices, Region, Snapshot, Time, Totals,
+};
+use milvault_ports::{
+    Bucket, Connector, Continuation, ContinuationError, CopyReport, CopyTask, CopyWorkers, EVENTS_AT_ONCE, Events,
+    EventsError, Milvus, MilvusError, Schedules, SchedulesError,
 };
 
 use crate::{MemoryCatalog, MemoryObjects, SeededIds, TestClock};

@@ -144,7 +144,7 @@ fn response(status: u16, mut headers: BTreeMap<&'static str, String>, body: &str
 
 #[cfg(test)]
 mod tests {
-    use milvault_jobs::ports::{CatalogError, MilvusError};
+    use milvault_ports::{CatalogError, MilvusError};
 
     use super::*;
 

@@ -4,8 +4,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use milvault_jobs::{Error, backup::CopyTask};
+use milvault_jobs::Error;
 use milvault_model::{BackupId, InstanceId, JobRef, Time};
+use milvault_ports::CopyTask;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

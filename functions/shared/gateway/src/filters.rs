@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, ops::RangeInclusive, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use milvault_jobs::{CursorKey, Error, FieldError, ports::PageRequest};
+use milvault_jobs::{CursorKey, Error, FieldError};
 use milvault_model::Time;
+use milvault_ports::PageRequest;
 use serde::de::{DeserializeOwned, IntoDeserializer, value::Error as ValueError};
 
 use crate::cursor;

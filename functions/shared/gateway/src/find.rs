@@ -1,7 +1,8 @@
 //! Records by id, or the error that says which one isn't there.
 
-use milvault_jobs::{Error, Jobs, ports::Versioned};
+use milvault_jobs::{Error, Jobs};
 use milvault_model::{Backup, BackupId, Instance, InstanceId, Restore, RestoreId};
+use milvault_ports::Versioned;
 
 /// An instance.
 ///

@@ -216,8 +216,8 @@ fn sentence(found: &FieldError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use milvault_jobs::ports::{CatalogError, MilvusError, ObjectsError};
     use milvault_model::{BackupId, BackupStatus};
+    use milvault_ports::{CatalogError, MilvusError, ObjectsError};
     use serde_json::{Value, json};
 
     use super::*;

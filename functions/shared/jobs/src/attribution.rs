@@ -6,11 +6,11 @@ use milvault_model::{
     Account, AccountError, Backup, BackupId, BackupState, Hour, InstanceId, Manifest, ObjectEntry, ObjectKey, Origin,
     Publishing, Snapshot, Time,
 };
+use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
 
 use crate::{
     Error, Jobs,
     garbage::Claims,
-    ports::{CatalogError, Deadline, Expect, Versioned, Write},
     slice::{Halt, Held, Step},
     snapshot,
 };

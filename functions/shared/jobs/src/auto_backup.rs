@@ -4,12 +4,12 @@ use milvault_model::{
     AutoBackup, AutoRun, AutoRunState, Backup, BackupKind, Failure, FailureCode, InstanceId, MissedRuns, Notice, Plan,
     RunDecision, ScheduleState, Switch, Time, Wanted,
 };
+use milvault_ports::{CatalogError, Expect, MilvusError, ObjectsError, Versioned, Write};
 
 use crate::{
     Error, Jobs, Precondition, Tag,
     backup::{self, CreateBackup},
     decided, notices,
-    ports::{CatalogError, Expect, MilvusError, ObjectsError, Versioned, Write},
 };
 
 /// How often a run is looked at anew because its record changed at the same moment; then it is delivered again.

@@ -1,6 +1,8 @@
 //! Changes that are decided on what was read, and decided anew when that was changed meanwhile.
 
-use crate::{Error, ports::CatalogError};
+use milvault_ports::CatalogError;
+
+use crate::Error;
 
 /// How often. Each time, someone else's change was made: only so many at the same moment keep one from being made.
 const ATTEMPTS: u32 = 100;

@@ -1,6 +1,7 @@
 //! Deleting a backup: its data first, then its documents, then its record; nothing that another backup needs.
 
 use milvault_model::{Backup, BackupId, BackupState, BackupStatus, InstanceId, JobRef, Notice, ObjectEntry, PageRef};
+use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
 
 use crate::{
     Error, Jobs,
@@ -8,7 +9,6 @@ use crate::{
     garbage::Claims,
     layout::{self, PageKind},
     pages::Folder,
-    ports::{CatalogError, Deadline, Expect, Versioned, Write},
     slice::{self, Held},
     snapshot::{self, manifest_if_there},
 };

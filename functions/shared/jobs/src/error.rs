@@ -1,8 +1,7 @@
 //! What can go wrong, as far as a caller can act on it.
 
 use milvault_model::{BackupId, BackupName, BackupStatus, CollectionName, InstanceId, JobRef, Region, RestoreId};
-
-use crate::ports::{CatalogError, ContinuationError, EventsError, MilvusError, ObjectsError, SchedulesError};
+use milvault_ports::{CatalogError, ContinuationError, EventsError, MilvusError, ObjectsError, SchedulesError};
 
 /// A field of a request that isn't right.
 #[derive(Debug, Clone, PartialEq, Eq)]

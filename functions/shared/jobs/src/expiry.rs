@@ -4,8 +4,9 @@ use milvault_model::{
     Backup, KeepAtLeast,
     retention::{self, Decision, Standing},
 };
+use milvault_ports::PageRequest;
 
-use crate::{Error, Jobs, ports::PageRequest};
+use crate::{Error, Jobs};
 
 /// Decides about one backup, as of now.
 ///

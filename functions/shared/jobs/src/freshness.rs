@@ -3,11 +3,9 @@
 use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{BackupState, InstanceId, Switch, Time};
+use milvault_ports::{Page, PageRequest};
 
-use crate::{
-    Error, Jobs, auto_backup,
-    ports::{Page, PageRequest},
-};
+use crate::{Error, Jobs, auto_backup};
 
 /// Automatic backups are made daily: what is older than two of their intervals should have been followed.
 const OVERDUE: TimeDelta = TimeDelta::days(2);

@@ -3,12 +3,9 @@
 use std::collections::BTreeSet;
 
 use milvault_model::{Backup, BackupId, BackupState, InstanceId, Manifest, ObjectEntry, ObjectKey};
+use milvault_ports::{Bucket, PageRequest};
 
-use crate::{
-    Error, Jobs, layout,
-    ports::{Bucket, PageRequest},
-    snapshot,
-};
+use crate::{Error, Jobs, layout, snapshot};
 
 /// What the backups of an instance reference in a bucket.
 pub(crate) struct Claims<'a> {

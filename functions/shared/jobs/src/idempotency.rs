@@ -2,11 +2,9 @@
 
 use chrono::TimeDelta;
 use milvault_model::Time;
+use milvault_ports::{Catalog, Idempotency, Write};
 
-use crate::{
-    Error, Jobs, decided,
-    ports::{Catalog, Idempotency, Write},
-};
+use crate::{Error, Jobs, decided};
 
 /// How long a key is remembered.
 const REMEMBERED: TimeDelta = TimeDelta::hours(24);

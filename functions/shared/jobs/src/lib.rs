@@ -19,7 +19,6 @@ mod idempotency;
 mod layout;
 pub mod notices;
 mod pages;
-pub mod ports;
 mod precondition;
 pub mod restore;
 mod sample;

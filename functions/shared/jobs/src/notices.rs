@@ -4,11 +4,9 @@
 //! leaves unpublished the sweep finds.
 
 use milvault_model::InstanceId;
+use milvault_ports::{EVENTS_AT_ONCE, PageRequest, Write};
 
-use crate::{
-    Error, Jobs,
-    ports::{EVENTS_AT_ONCE, PageRequest, Write},
-};
+use crate::{Error, Jobs};
 
 /// Publishes what users haven't been told yet of an instance.
 ///

@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 
 use milvault_model::{CollectionCapture, ObjectEntry, PageRef};
+use milvault_ports::{Bucket, Objects, PutMode};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    Error,
-    ports::{Bucket, Objects, PutMode},
-};
+use crate::Error;
 
 /// The most objects in a page: some megabytes in memory, some hundred kilobytes stored.
 pub const OBJECTS_PER_PAGE: usize = 10_000;

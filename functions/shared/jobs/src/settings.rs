@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use chrono::TimeDelta;
 use milvault_model::{AllowedEndpoints, Prices, Region};
-
-use crate::{
-    Error,
-    ports::{Bucket, Catalog, Clock, Connector, Continuation, CopyWorkers, Events, IdSource, Objects, Schedules},
+use milvault_ports::{
+    Bucket, Catalog, Clock, Connector, Continuation, CopyWorkers, Events, IdSource, Objects, Schedules,
 };
+
+use crate::Error;
 
 /// The world.
 #[derive(Clone)]

@@ -5,12 +5,9 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use futures::future::{Either, select};
 use milvault_model::{Ending, Failure, FailureCode, InstanceId, JobRef, Time};
+use milvault_ports::{Deadline, Lease, LeasePurpose, MilvusError, ObjectsError};
 
-use crate::{
-    Error, Jobs, SliceEnd, auto_backup, notices,
-    ports::{Deadline, Lease, LeasePurpose, MilvusError, ObjectsError},
-    watched::Watched,
-};
+use crate::{Error, Jobs, SliceEnd, auto_backup, notices, watched::Watched};
 
 /// The sweep drives on a job whose hand-over got lost from so long after it.
 pub(crate) const HAND_OVER: TimeDelta = TimeDelta::seconds(30);

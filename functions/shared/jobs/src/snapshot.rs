@@ -1,12 +1,12 @@
 //! Reading a finished snapshot.
 
 use milvault_model::{BackupId, CollectionCapture, InstanceId, Manifest, ObjectEntry, ObjectKey, PageRef, PageSet};
+use milvault_ports::{Bucket, Objects};
 
 use crate::{
     Error,
     layout::{self, PageKind},
     pages::Folder,
-    ports::{Bucket, Objects},
 };
 
 pub(crate) fn folder<'a>(

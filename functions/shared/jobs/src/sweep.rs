@@ -6,18 +6,14 @@ use milvault_model::{
     Backup, BackupId, DueKind, InstanceId, JobRef, RestoreId, Time,
     retention::{self, Decision, Reason},
 };
+use milvault_ports::{CatalogError, Deadline, DueEntry, DueItem, Expect, PageRequest, Versioned, Write};
 use serde::Serialize;
 use tracing::{
     Instrument, Span,
     field::{Empty, display},
 };
 
-use crate::{
-    Error, Jobs, auto_backup,
-    backup::object_lock,
-    deletion, expiry, notices,
-    ports::{CatalogError, Deadline, DueEntry, DueItem, Expect, PageRequest, Versioned, Write},
-};
+use crate::{Error, Jobs, auto_backup, backup::object_lock, deletion, expiry, notices};
 
 /// The most verifications that one sweep starts, each an invocation of its own; with a sweep every fifteen minutes, that
 /// is enough for more than ten thousand backups a week.

@@ -6,13 +6,10 @@ use std::{
 };
 
 use milvault_model::Time;
+use milvault_ports::{CopyOutcome, CopyRequest, ObjectsError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{
-    Jobs,
-    ports::{CopyOutcome, CopyRequest, ObjectsError},
-    slice::backoff,
-};
+use crate::{Jobs, slice::backoff};
 
 /// How often a copy is tried in a row.
 const TRIES: u32 = 6;

@@ -7,13 +7,11 @@ use std::{
 
 use async_trait::async_trait;
 use milvault_model::Time;
-
-use crate::{
-    Jobs, Ports,
-    ports::{
-        Bucket, Clock, CopyOutcome, CopyRequest, Listing, LockMode, Locking, Objects, ObjectsError, PutMode, PutOutcome,
-    },
+use milvault_ports::{
+    Bucket, Clock, CopyOutcome, CopyRequest, Listing, LockMode, Locking, Objects, ObjectsError, PutMode, PutOutcome,
 };
+
+use crate::{Jobs, Ports};
 
 /// Passes everything on, and remembers when a request failed last that changes something.
 pub(crate) struct Watched {

@@ -1,8 +1,8 @@
 //! Users, roles, privilege groups and grants.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use milvault_jobs::ports::MilvusError;
 use milvault_model::{Grant, restore_owns};
+use milvault_ports::MilvusError;
 use milvus::proto::milvus as api;
 use prost::Message;
 

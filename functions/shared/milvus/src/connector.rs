@@ -7,8 +7,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use milvault_jobs::ports::{Connector, Milvus, MilvusError};
 use milvault_model::{AllowedEndpoints, Instance};
+use milvault_ports::{Connector, Milvus, MilvusError};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
 use crate::{

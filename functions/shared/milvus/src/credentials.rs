@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use milvault_jobs::ports::MilvusError;
+use milvault_ports::MilvusError;
 use serde::Deserialize;
 use tonic::codegen::http::HeaderValue;
 

@@ -3,8 +3,8 @@
 //! A status has two codes: `error_code`, of before 2.3, and `code`, of since. The numbers are those of Milvus's
 //! `pkg/util/merr/errors.go` and of its `common.proto`.
 
-use milvault_jobs::ports::MilvusError;
 use milvault_model::CollectionName;
+use milvault_ports::MilvusError;
 use milvus::proto::common::Status;
 
 /// Codes that are about the whole server, and may pass: not ready, unavailable, too many requests, no quota for writes now.

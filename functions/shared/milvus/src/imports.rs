@@ -1,7 +1,7 @@
 //! How an import is asked for, line by line.
 
-use milvault_jobs::ports::{ImportData, ImportRequest, MilvusError};
 use milvault_model::{Capabilities, Capability, StorageVersion};
+use milvault_ports::{ImportData, ImportRequest, MilvusError};
 use milvus::proto::common::KeyValuePair;
 
 /// The paths and the options of an import. The options' names are those of `internal/util/importutilv2/option.go`.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use milvault_jobs::ports::{GarbageHold, InsertLog, MilvusError, SegmentFiles};
+use milvault_ports::{GarbageHold, InsertLog, MilvusError, SegmentFiles};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
@@ -57,7 +57,7 @@ impl Rest {
             .await
     }
 
-    /// See [`Milvus::segment_files`](milvault_jobs::ports::Milvus::segment_files).
+    /// See [`Milvus::segment_files`](milvault_ports::Milvus::segment_files).
     pub(crate) async fn segment_files(
         &self,
         database: &str,

@@ -5,13 +5,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::DateTime;
-use milvault_jobs::ports::{
-    CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus, MilvusError,
-    OnRateLimit, Pace, Segment, SegmentFiles,
-};
 use milvault_model::{
     Capabilities, Capability, CollectionCapture, CollectionName, FieldCapture, FieldPresence, Grant, IndexCapture,
     Loaded, PartitionCapture, PrimaryKey, Principal, SegmentLevel, StorageVersion, Time, Visibility,
+};
+use milvault_ports::{
+    CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus, MilvusError,
+    OnRateLimit, Pace, Segment, SegmentFiles,
 };
 use milvus::proto::{
     common::{self, ConsistencyLevel, ImportState, IndexState, KeyValuePair, LoadState, SegmentState, Status},

@@ -11,11 +11,11 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
-use milvault_catalog::DynamoCatalog;
+use milvault_dynamodb::DynamoCatalog;
 use milvault_jobs::{Jobs, Ports};
 use milvault_milvus::MilvusConnector;
 use milvault_model::Region;
-use milvault_snapshots::S3Objects;
+use milvault_s3::S3Objects;
 
 use crate::{
     Environment, RandomIds, SystemClock,

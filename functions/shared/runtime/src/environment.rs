@@ -1,8 +1,9 @@
 //! The deployment's settings, from the function's environment variables.
 
 use chrono::TimeDelta;
-use milvault_jobs::{CursorKey, OBJECTS_PER_PAGE, Settings, SnapshotBuckets, ports::Bucket};
+use milvault_jobs::{CursorKey, OBJECTS_PER_PAGE, Settings, SnapshotBuckets};
 use milvault_model::{AllowedEndpoints, Prices, Region};
+use milvault_ports::Bucket;
 
 use crate::ScheduleTarget;
 

@@ -2,7 +2,8 @@
 
 use lambda_runtime::Diagnostic;
 use milvault_gateway::Code;
-use milvault_jobs::{Error, ports::CatalogError};
+use milvault_jobs::Error;
+use milvault_ports::CatalogError;
 
 /// An infrastructure fault: not an answer, but a reason to try again.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use aws_sdk_eventbridge::{Client, error::DisplayErrorContext, primitives::DateTime, types::PutEventsRequestEntry};
-use milvault_jobs::ports::{Clock, Events, EventsError};
 use milvault_model::Notice;
+use milvault_ports::{Clock, Events, EventsError};
 
 use crate::{SystemClock, metrics};
 

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, TimeDelta};
 use milvault_gateway::{Answer, Caller, Code, is_fault, reply};
-use milvault_jobs::{Error, ports::Deadline};
+use milvault_jobs::Error;
 use milvault_model::Time;
+use milvault_ports::Deadline;
 use serde_json::Value;
 
 use crate::RuntimeError;

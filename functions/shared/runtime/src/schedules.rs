@@ -7,8 +7,8 @@ use aws_sdk_scheduler::{
     types::{DeadLetterConfig, FlexibleTimeWindow, FlexibleTimeWindowMode, RetryPolicy, Target},
 };
 use milvault_gateway::SCHEDULED_TIME;
-use milvault_jobs::ports::{Schedules, SchedulesError};
 use milvault_model::{InstanceId, Plan};
+use milvault_ports::{Schedules, SchedulesError};
 use serde_json::json;
 
 /// For so long, and so often, is a run delivered that the function doesn't take; then it goes to the dead letters, and

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{SubsecRound, TimeDelta, Utc};
-use milvault_jobs::ports::{Clock, IdSource};
 use milvault_model::Time;
+use milvault_ports::{Clock, IdSource};
 use ulid::Ulid;
 
 /// The machine's clock, in whole milliseconds: the grain of ids and of what callers see.

@@ -16,7 +16,6 @@ use milvault_fake_milvus::{Access, DataBucket, FakeMilvus, Line};
 use milvault_jobs::{
     Jobs, Ports, Settings, SnapshotBuckets,
     backup::{self, CreateBackup},
-    ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, OnRateLimit, Write},
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
     snapshot,
 };
@@ -26,6 +25,7 @@ use milvault_model::{
     AllowedEndpoints, Auth, Backup, BackupKind, BackupState, CollectionCapture, CollectionName, Instance, OnError,
     Prices, Reload, Restore, RestoreId, RestoreMode, RestoreState, Snapshot, Storage, Time,
 };
+use milvault_ports::{Bucket, Catalog, Clock, Connector, Deadline, Expect, Milvus, Objects, OnRateLimit, Write};
 use serde::Deserialize;
 
 pub const ROOT: &str = "files";

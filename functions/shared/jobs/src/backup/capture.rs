@@ -15,6 +15,7 @@ use milvault_model::{
     CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, PrimaryKey, RowCount, SegmentCapture,
     SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled, Written,
 };
+use milvault_ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment};
 
 use super::{
     DELTA,
@@ -22,12 +23,7 @@ use super::{
     survey::Wanted,
     work::Work,
 };
-use crate::{
-    Error, Jobs,
-    ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment},
-    sample,
-    slice::backoff,
-};
+use crate::{Error, Jobs, sample, slice::backoff};
 
 /// How long a collection is tried that can't be captured though the server answers: one that is starting says of
 /// collections that it has that it doesn't, for some seconds.

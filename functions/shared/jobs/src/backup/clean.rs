@@ -1,12 +1,12 @@
 //! CLEAN: a backup that won't be finished leaves nothing behind.
 
 use milvault_model::{BackupState, Ending, ObjectEntry, Origin};
+use milvault_ports::Write;
 
 use super::work::Work;
 use crate::{
     garbage::Claims,
     layout::PageKind,
-    ports::Write,
     slice::{Halt, Step},
 };
 

@@ -16,14 +16,12 @@ use futures::{
     stream::FuturesUnordered,
 };
 use milvault_model::{Again, BackupPhase, Copied, Copying, PageSet, Time, Verifying};
+use milvault_ports::Deadline;
+use milvault_ports::{CopyEnd, CopyReport, CopyTask};
 
-use super::{
-    page_copy::{CopyEnd, CopyReport, CopyTask, PageCopy},
-    work::Work,
-};
+use super::{page_copy::PageCopy, work::Work};
 use crate::{
     Error, Jobs,
-    ports::Deadline,
     slice::{Halt, SHOW_PROGRESS, Step},
     throttle::Throttle,
 };

@@ -5,14 +5,10 @@ use milvault_model::{
     Backup, BackupId, BackupKind, BackupName, BackupState, CaptureMethod, CollectionPattern, EngineVersion, Instance,
     InstanceId, JobRef, Support,
 };
+use milvault_ports::{CatalogError, Expect, Write};
 
 use super::source::{check_data, check_source};
-use crate::{
-    Error, IdempotencyKey, Jobs,
-    decisions::made_once,
-    ports::{CatalogError, Expect, Write},
-    slice,
-};
+use crate::{Error, IdempotencyKey, Jobs, decisions::made_once, slice};
 
 /// A backup that a caller asks for.
 #[derive(Debug, Clone)]

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use milvault_model::{CollectionCapture, FieldCapture, FieldPresence, ObjectKey, SegmentCapture, StorageVersion};
+use milvault_ports::{Bucket, InsertLog, ObjectMeta, Objects};
 use sha2::{Digest, Sha256};
 
 use crate::{
     Error,
     binlog::{BEGINNING, Beginning},
-    ports::{Bucket, InsertLog, ObjectMeta, Objects},
 };
 
 /// The row ids.
@@ -237,12 +237,10 @@ mod tests {
 
     use async_trait::async_trait;
     use milvault_model::{Region, SegmentLevel, Time, Written};
+    use milvault_ports::{CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectsError, PutMode, PutOutcome};
 
     use super::*;
-    use crate::{
-        binlog::tests::log,
-        ports::{CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectsError, PutMode, PutOutcome},
-    };
+    use crate::binlog::tests::log;
 
     const SEGMENT: i64 = 7;
 

@@ -15,6 +15,7 @@ use milvault_model::{
     Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, Failure, FailureCode,
     Flushing, LeftOut, LeftOutCause, PageSet, Planning, Principal, Unexplained, Unsettled, Visibility,
 };
+use milvault_ports::{Milvus, MilvusError};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -27,7 +28,6 @@ use crate::{
     Error,
     layout::PageKind,
     pages::{COLLECTIONS_PER_PAGE, Folder, SEGMENTS_PER_PAGE},
-    ports::{Milvus, MilvusError},
     slice::{Halt, Step, before, fatal},
 };
 

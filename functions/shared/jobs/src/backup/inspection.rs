@@ -4,11 +4,9 @@ use std::collections::VecDeque;
 
 use futures::future::try_join_all;
 use milvault_model::{ObjectEntry, ObjectKey, SHARDS};
+use milvault_ports::{Bucket, ObjectMeta, ObjectsError};
 
-use crate::{
-    Error, Jobs,
-    ports::{Bucket, ObjectMeta, ObjectsError},
-};
+use crate::{Error, Jobs};
 
 /// A shard with fewer objects left than this is listed further when another one has to be.
 const FEW: usize = 250;

@@ -10,11 +10,9 @@ use std::{
 };
 
 use milvault_model::{CollectionCapture, CollectionName};
+use milvault_ports::{InsertLog, Milvus, MilvusError, SegmentFiles};
 
-use crate::{
-    Error,
-    ports::{InsertLog, Milvus, MilvusError, SegmentFiles},
-};
+use crate::Error;
 
 /// Segments asked for at once.
 const BATCH: usize = 100;

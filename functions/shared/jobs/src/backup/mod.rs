@@ -24,7 +24,7 @@ use milvault_model::{
 
 pub use create::{CreateBackup, create};
 pub(crate) use create::{create_with, gate};
-pub use page_copy::{CopyEnd, CopyReport, CopyTask, copy_page};
+pub use page_copy::copy_page;
 pub(crate) use plan::{DELTA, INSERT, Log, log_of};
 pub(crate) use source::check_source;
 pub use source::{SourceData, Specimen, find_data, missing};
@@ -32,9 +32,9 @@ pub use verify::verify;
 
 use crate::{
     Error, Jobs, SliceEnd,
-    ports::{Bucket, Deadline, ObjectsError},
     slice::{self, Halt, Held, Job, Step, WorkEnd},
 };
+use milvault_ports::{Bucket, Deadline, ObjectsError};
 use tracing::Instrument;
 use work::Work;
 

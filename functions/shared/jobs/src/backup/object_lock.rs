@@ -7,12 +7,10 @@
 use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{Backup, ObjectEntry, Origin, Reuse, Time};
+use milvault_ports::{Bucket, LockMode};
 
 use super::work::Work;
-use crate::{
-    Error, Jobs,
-    ports::{Bucket, LockMode},
-};
+use crate::{Error, Jobs};
 
 /// A backup without an expiry, or kept on past it, is locked for so long ahead: its weekly verification renews that. One
 /// that is to expire isn't: what is locked for longer stays for longer.

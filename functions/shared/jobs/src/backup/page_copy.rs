@@ -7,64 +7,17 @@ use futures::{
     future::{Either, select},
     stream,
 };
-use milvault_model::{BackupId, Copied, Failure, FailureCode, Instance, InstanceId, ObjectEntry, Origin, Region, Time};
-use serde::{Deserialize, Serialize};
+use milvault_model::{BackupId, Copied, Failure, FailureCode, Instance, ObjectEntry, Origin};
+use milvault_ports::{Bucket, CopyEnd, CopyOutcome, CopyReport, CopyRequest, CopyTask, Deadline, Lease, ObjectsError};
 
 use super::copy::Shared;
 use crate::{
     Error, Jobs,
     layout::{self, PageKind},
-    ports::{Bucket, CopyOutcome, CopyRequest, Deadline, Lease, ObjectsError},
     slice::before,
     snapshot,
     watched::Watched,
 };
-
-/// A page to copy, as one invocation hands it to another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CopyTask {
-    /// Of which instance.
-    pub instance_id: InstanceId,
-    /// Of which backup.
-    pub backup_id: BackupId,
-    /// Where that is.
-    pub region: Region,
-    /// The fence of the worker that asks for it: once its lease is over, so is the task.
-    pub fence: u64,
-    /// The fence that the plan's page carries.
-    pub plan: u64,
-    /// The page's number.
-    pub page: u32,
-    /// When it has to be over.
-    pub until: Time,
-}
-
-/// What became of a page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CopyReport {
-    /// How far it came.
-    pub end: CopyEnd,
-    /// What of the page is stored.
-    pub copied: Copied,
-    /// Collections of which something is gone from the source.
-    pub gone: BTreeSet<i64>,
-    /// When a request failed last: it may take effect for a while.
-    pub failed_at: Option<Time>,
-}
-
-/// How far the copying of a page came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum CopyEnd {
-    /// All of it, except for what is gone.
-    Whole,
-    /// Some of it, marked in the plan.
-    Part,
-    /// It can't be copied.
-    Failed(Failure),
-}
 
 /// Copies a page for another invocation, for as long as that one has the instance's lease and nobody cancels.
 ///

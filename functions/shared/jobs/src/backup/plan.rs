@@ -10,6 +10,7 @@ use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, FailureCode, ObjectEntry,
     ObjectKey, Origin, Planning, Progress, Reuse, SegmentCapture, SegmentLevel, StorageVersion, Unexplained,
 };
+use milvault_ports::{Bucket, InsertLog, Listing, ObjectMeta, PageRequest};
 
 use super::{
     explain::{self, Folders, Judgement, Listed, Resolver},
@@ -21,7 +22,6 @@ use super::{
 use crate::{
     Error, Jobs,
     layout::PageKind,
-    ports::{Bucket, InsertLog, Listing, ObjectMeta, PageRequest},
     slice::{Halt, Step, fatal},
     snapshot::{self, ObjectReader},
 };

@@ -15,6 +15,7 @@ use milvault_model::{
     BackupPhase, BackupState, CollectionCapture, Completeness, FailureCode, LeftOutCause, Manifest, ObjectEntry,
     Origin, PageRef, Planning, Publishing, Reuse, RowCount, SegmentCapture, Snapshot, Time, Totals, Verifying,
 };
+use milvault_ports::{PageRequest, PutMode, PutOutcome};
 
 use super::{
     DELTA, INSERT,
@@ -29,7 +30,6 @@ use crate::{
     Error, attribution,
     garbage::Claims,
     layout::{self, PageKind},
-    ports::{PageRequest, PutMode, PutOutcome},
     slice::{Halt, Step, fatal},
     snapshot,
 };

@@ -5,12 +5,10 @@ use std::{pin::pin, time::Duration};
 
 use futures::future::{Either, select};
 use milvault_model::{CollectionName, Instance, SegmentLevel, Storage};
+use milvault_ports::{Bucket, Milvus, MilvusError, ObjectsError, Segment};
 
 use super::INSERT;
-use crate::{
-    Error, FieldError, Jobs,
-    ports::{Bucket, Milvus, MilvusError, ObjectsError, Segment},
-};
+use crate::{Error, FieldError, Jobs};
 
 /// How long a caller who asks for a backup waits for the look: what can't be told by then, the backup finds out.
 const PATIENCE: Duration = Duration::from_secs(5);

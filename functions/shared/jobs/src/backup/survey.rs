@@ -6,6 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     CollectionName, CollectionPattern, FailureCode, PageSet, RestoreState, previous_name, rebuilt_name,
 };
+use milvault_ports::{Milvus, PageRequest};
 use serde::{Deserialize, Serialize};
 
 use super::work::Work;
@@ -13,7 +14,6 @@ use crate::{
     Error,
     layout::PageKind,
     pages::Folder,
-    ports::{Milvus, PageRequest},
     slice::{Step, fatal},
 };
 

@@ -4,16 +4,13 @@ use milvault_model::{
     Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, Manifest, Notice, ObjectEntry,
     Time, Verification,
 };
+use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
 
 use super::{
     inspection::{Finding, Inspection},
     object_lock::ObjectLock,
 };
-use crate::{
-    Error, Jobs, decided, expiry, layout, notices,
-    ports::{CatalogError, Deadline, Expect, Versioned, Write},
-    snapshot,
-};
+use crate::{Error, Jobs, decided, expiry, layout, notices, snapshot};
 
 /// The most keys that a verification names.
 const NAMED: usize = 100;

@@ -7,6 +7,7 @@ use milvault_model::{
     Again, Backup, BackupId, BackupPhase, BackupRun, BackupState, Ending, Failure, FailureCode, Flushing, Instance,
     Notice, Planning, Progress, SourceStorage, Unexplained,
 };
+use milvault_ports::{Bucket, CatalogError, Deadline, Expect, GarbageHold, Lease, Milvus, Write};
 
 use super::{
     flush,
@@ -15,7 +16,6 @@ use super::{
 use crate::{
     Error, Jobs, layout,
     pages::Folder,
-    ports::{Bucket, CatalogError, Deadline, Expect, GarbageHold, Lease, Milvus, Write},
     slice::{Halt, Held, MAX_SLICES, Step, fatal},
     snapshot,
 };

@@ -6,15 +6,13 @@ use milvault_model::{
     CollectionCapture, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, FieldCapture, Imports,
     IndexCapture, RestorePhase, TIME_TO_LIVE,
 };
+use milvault_ports::MilvusError;
 
 use super::{
     clean::discard,
     work::{AtOnce, Shared, Work},
 };
-use crate::{
-    ports::MilvusError,
-    slice::{Step, fatal},
-};
+use crate::slice::{Step, fatal};
 
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
     make_empty_databases(work).await?;

@@ -5,6 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Grant, Previous, Restore, RestoreState, Time,
 };
+use milvault_ports::{Bucket, CatalogError, Expect, Milvus, MilvusError, PageRequest, Versioned, Write};
 
 use super::{
     grants, named,
@@ -13,7 +14,6 @@ use super::{
 };
 use crate::{
     Error, Jobs, SliceEnd, layout,
-    ports::{Bucket, CatalogError, Expect, Milvus, MilvusError, PageRequest, Versioned, Write},
     slice::{self, Held, Step},
 };
 

@@ -8,13 +8,9 @@ use milvault_model::{
     Instance, InstanceId, JobRef, LeftOut, LeftOutCause, OnError, Reload, Restore, RestoreId, RestoreMode,
     RestoreState,
 };
+use milvault_ports::{CatalogError, Expect, Versioned, Write};
 
-use crate::{
-    Error, FieldError, IdempotencyKey, Jobs, backup,
-    decisions::made_once,
-    ports::{CatalogError, Expect, Versioned, Write},
-    slice, snapshot,
-};
+use crate::{Error, FieldError, IdempotencyKey, Jobs, backup, decisions::made_once, slice, snapshot};
 
 /// Which backup to restore from.
 #[derive(Debug, Clone)]

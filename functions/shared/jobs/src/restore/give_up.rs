@@ -7,6 +7,7 @@ use std::{
 };
 
 use milvault_model::{CollectionRestore, CollectionStage, Completeness, Failure, OnError};
+use milvault_ports::PageRequest;
 
 use super::{
     together,
@@ -15,7 +16,6 @@ use super::{
 };
 use crate::{
     Error,
-    ports::PageRequest,
     slice::{Halt, Step, Verdict, verdict},
 };
 

@@ -8,6 +8,7 @@ use milvault_model::{
     CollectionCapture, CollectionName, CollectionRestore, CollectionStage, FailureCode, ImportJob, ImportProgress,
     ImportState, Imports, RestorePhase, Time,
 };
+use milvault_ports::{ImportData, ImportRequest, ImportStatus, ImportTasks, MilvusError};
 use tokio::sync::SemaphorePermit;
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
 };
 use crate::{
     Error, layout,
-    ports::{ImportData, ImportRequest, ImportStatus, ImportTasks, MilvusError},
     slice::{Halt, Step, fatal},
 };
 

@@ -28,9 +28,9 @@ pub use requests::{cancel, rollback};
 
 use crate::{
     Error, Jobs, SliceEnd,
-    ports::{Deadline, Versioned},
     slice::{self, Halt, Held, Job, Step, WorkEnd, fatal},
 };
+use milvault_ports::{Deadline, Versioned};
 use tracing::Instrument;
 use work::Work;
 

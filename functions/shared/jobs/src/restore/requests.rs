@@ -3,12 +3,9 @@
 use milvault_model::{
     InstanceId, JobRef, Previous, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState, RollbackStep,
 };
+use milvault_ports::{CatalogError, Expect, Versioned, Write};
 
-use crate::{
-    Error, IdempotencyKey, Jobs,
-    ports::{CatalogError, Expect, Versioned, Write},
-    slice,
-};
+use crate::{Error, IdempotencyKey, Jobs, slice};
 
 /// Asks a restore to stop, and starts a worker that sees to it. Once its swap has begun, it is too late.
 ///

@@ -11,6 +11,7 @@ use milvault_model::{
     Capabilities, CollectionCapture, CollectionRestore, CollectionStage, Failure, FailureCode, Manifest, ObjectEntry,
     OnError, PageRef, Progress, RestorePhase,
 };
+use milvault_ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, MilvusError, Write};
 
 use super::{
     create::targets,
@@ -19,7 +20,6 @@ use super::{
 };
 use crate::{
     Error, layout,
-    ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, MilvusError, Write},
     slice::{Halt, Step},
     throttle::Throttle,
 };

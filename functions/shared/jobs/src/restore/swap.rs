@@ -6,15 +6,13 @@ use milvault_model::{
     CollectionName, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, Grant, Loaded, RestoreMode,
     RestorePhase, Swap, restore_owns,
 };
+use milvault_ports::{CollectionDescription, Milvus, MilvusError};
 
 use super::{
     grants, named,
     work::{AtOnce, Shared, Work, line_key, read_lines},
 };
-use crate::{
-    ports::{CollectionDescription, Milvus, MilvusError},
-    slice::{Halt, Step, fatal},
-};
+use crate::slice::{Halt, Step, fatal};
 
 /// Which of the restored collections an alias belongs to, by database and alias.
 type Owners = HashMap<(String, String), CollectionName>;

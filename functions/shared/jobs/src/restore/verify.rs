@@ -7,6 +7,7 @@ use milvault_model::{
     CollectionCapture, CollectionRestore, CollectionStage, FailureCode, Loaded, PrimaryKey, Reload, RowCount,
     TIME_TO_LIVE, Written,
 };
+use milvault_ports::MilvusError;
 
 use super::{
     swap::swappable,
@@ -15,7 +16,6 @@ use super::{
 };
 use crate::{
     Error,
-    ports::MilvusError,
     slice::{Halt, Step, fatal},
 };
 

@@ -20,11 +20,11 @@ use milvault_model::{
 use crate::{
     Error, Jobs,
     pages::Folder,
-    ports::{
-        Bucket, CatalogError, Deadline, Expect, Lease, Milvus, MilvusError, Pace, Page, PageRequest, Versioned, Write,
-    },
     slice::{self, Halt, Held, MAX_SLICES, SHOW_PROGRESS, Step, Verdict, fatal},
     snapshot,
+};
+use milvault_ports::{
+    Bucket, CatalogError, Deadline, Expect, Lease, Milvus, MilvusError, Pace, Page, PageRequest, Versioned, Write,
 };
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 

@@ -3,11 +3,9 @@
 use milvault_model::{
     BackupId, Charge, Correction, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, UsageRecord,
 };
+use milvault_ports::{CatalogError, Expect, PageRequest, Write};
 
-use crate::{
-    Error, FieldError, Jobs,
-    ports::{CatalogError, Expect, PageRequest, Write},
-};
+use crate::{Error, FieldError, Jobs};
 
 /// What is to be put right, and by how much.
 #[derive(Debug, Clone)]

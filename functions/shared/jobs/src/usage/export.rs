@@ -6,12 +6,10 @@
 
 use chrono::{Days, NaiveDate};
 use milvault_model::{Hour, Region, Time, UsageExport};
+use milvault_ports::{CatalogError, Deadline, Expect, PutMode, Write};
 
 use super::lines::{self, Line};
-use crate::{
-    Error, Jobs,
-    ports::{CatalogError, Deadline, Expect, PutMode, Write},
-};
+use crate::{Error, Jobs};
 
 /// Lines in a file at most: some megabytes.
 const LINES: usize = 5_000;

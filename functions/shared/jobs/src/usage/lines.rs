@@ -11,12 +11,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     BackupId, BackupKind, Charge, Correction, Hour, InstanceId, Invalid, Month, Region, Time, UsageRecord,
 };
+use milvault_ports::{CatalogError, Deadline, PageRequest};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error, Jobs,
-    ports::{CatalogError, Deadline, PageRequest},
-};
+use crate::{Error, Jobs};
 
 /// Records read ahead, of all the hours of a period together.
 const READ_AHEAD: usize = 20_000;

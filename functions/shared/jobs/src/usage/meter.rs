@@ -3,12 +3,10 @@
 use chrono::TimeDelta;
 use futures::{StreamExt, stream};
 use milvault_model::{Account, BackupStatus, Hour, Region, Time, UsageExport, UsageRecord};
+use milvault_ports::{CatalogError, Deadline, Expect, Page, PageRequest, Versioned, Write};
 use serde::Serialize;
 
-use crate::{
-    Error, Jobs,
-    ports::{CatalogError, Deadline, Expect, Page, PageRequest, Versioned, Write},
-};
+use crate::{Error, Jobs};
 
 /// An hour is metered so long after its end: what was committed in it has arrived by then.
 const SETTLING: TimeDelta = TimeDelta::minutes(5);

@@ -12,13 +12,11 @@ use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
-use milvault_jobs::{
-    backup::{CopyEnd, CopyReport, CopyTask},
-    ports::{Bucket, Continuation, CopyOutcome, CopyRequest, CopyWorkers, Objects, ObjectsError},
-};
 use milvault_milvus::{SecretError, SecretSource};
 use milvault_model::Copied;
-use milvault_snapshots::Parts;
+use milvault_ports::{Bucket, Continuation, CopyOutcome, CopyRequest, CopyWorkers, Objects, ObjectsError};
+use milvault_ports::{CopyEnd, CopyReport, CopyTask};
+use milvault_s3::Parts;
 
 use super::{
     slow::{Asked, Slow},

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput, builders::UpdateItemFluentBuilder};
-use milvault_jobs::ports::{CatalogError, DueEntry, DueItem, Lease, Page, PageRequest};
 use milvault_model::{DueKind, Time};
+use milvault_ports::{CatalogError, DueEntry, DueItem, Lease, Page, PageRequest};
 
 use crate::{
     DynamoCatalog,

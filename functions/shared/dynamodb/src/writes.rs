@@ -6,8 +6,8 @@ use aws_sdk_dynamodb::{
     operation::transact_write_items::TransactWriteItemsError,
     types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update},
 };
-use milvault_jobs::ports::{CatalogError, Expect, Lease, Write};
 use milvault_model::DueKind;
+use milvault_ports::{CatalogError, Expect, Lease, Write};
 
 use crate::{
     DynamoCatalog,

@@ -5,7 +5,7 @@ use aws_sdk_s3::{
     operation::RequestId,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use milvault_jobs::ports::{Bucket, CopyRequest, ObjectsError};
+use milvault_ports::{Bucket, CopyRequest, ObjectsError};
 
 /// The answers that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,11 +19,11 @@ use aws_sdk_s3::{
     types::{Delete, MetadataDirective, ObjectIdentifier, ObjectLockRetention, ObjectLockRetentionMode},
 };
 use chrono::TimeDelta;
-use milvault_jobs::ports::{
+use milvault_model::{Region, Time};
+use milvault_ports::{
     Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
     PutOutcome,
 };
-use milvault_model::{Region, Time};
 
 use errors::{Answer, answer, is_gone, is_without_lock, plain, plain_copy, refuses_bucket};
 

@@ -10,7 +10,7 @@ use aws_sdk_s3::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures::{StreamExt, stream::FuturesUnordered};
-use milvault_jobs::ports::{CopyOutcome, CopyRequest, ObjectsError};
+use milvault_ports::{CopyOutcome, CopyRequest, ObjectsError};
 
 use crate::{
     S3Objects, SOURCE_ETAG, STORED_BY, copy_source,

@@ -4,8 +4,8 @@ use std::{collections::HashMap, fmt::Display};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::DateTime;
-use milvault_jobs::ports::{CatalogError, Idempotency, Versioned};
 use milvault_model::{Due, JobRef, Time};
+use milvault_ports::{CatalogError, Idempotency, Versioned};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{

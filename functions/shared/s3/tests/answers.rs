@@ -8,8 +8,8 @@ use std::{
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use aws_smithy_http_client::Builder;
-use milvault_jobs::ports::{Bucket, CopyOutcome, CopyRequest, Objects, ObjectsError};
-use milvault_snapshots::{Parts, S3Objects};
+use milvault_ports::{Bucket, CopyOutcome, CopyRequest, Objects, ObjectsError};
+use milvault_s3::{Parts, S3Objects};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

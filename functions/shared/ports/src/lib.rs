@@ -1,6 +1,8 @@
 //! What the jobs need from the world, as traits: adapters implement them, tests replace them.
+#![forbid(unsafe_code)]
 
 mod catalog;
+mod copying;
 mod milvus;
 mod objects;
 mod world;
@@ -9,6 +11,7 @@ pub use catalog::{
     Catalog, CatalogError, DueEntry, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned,
     Write,
 };
+pub use copying::{CopyEnd, CopyReport, CopyTask, CopyWorkers};
 pub use milvus::{
     CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, ImportTasks,
     InsertLog, Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
@@ -18,6 +21,6 @@ pub use objects::{
     PutOutcome,
 };
 pub use world::{
-    Clock, Continuation, ContinuationError, CopyWorkers, Deadline, EVENTS_AT_ONCE, Events, EventsError, IdSource,
-    Schedules, SchedulesError,
+    Clock, Continuation, ContinuationError, Deadline, EVENTS_AT_ONCE, Events, EventsError, IdSource, Schedules,
+    SchedulesError,
 };

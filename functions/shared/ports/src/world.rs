@@ -7,8 +7,6 @@ use chrono::TimeDelta;
 use milvault_model::{BackupId, InstanceId, JobRef, Notice, Plan, Time};
 use ulid::Ulid;
 
-use crate::backup::{CopyReport, CopyTask};
-
 /// The time, and waiting for it to pass.
 #[async_trait]
 pub trait Clock: Send + Sync {
@@ -85,16 +83,6 @@ pub const EVENTS_AT_ONCE: usize = 10;
 #[derive(Debug, thiserror::Error)]
 #[error("the events weren't accepted: {0}")]
 pub struct EventsError(pub String);
-
-/// Other invocations, which copy pages of a backup's plan.
-#[async_trait]
-pub trait CopyWorkers: Send + Sync {
-    /// Has an invocation copy a page, as [`crate::backup::copy_page`] does, and waits for it.
-    ///
-    /// # Errors
-    /// When the invocation wasn't accepted or failed. It may be at work all the same, until the task's time is over.
-    async fn copy(&self, task: &CopyTask) -> Result<CopyReport, ContinuationError>;
-}
 
 /// An invocation that wasn't accepted.
 #[derive(Debug, thiserror::Error)]

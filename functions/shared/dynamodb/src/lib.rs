@@ -1,4 +1,4 @@
-//! The catalog: the jobs' [`Catalog`](milvault_jobs::ports::Catalog) port over one DynamoDB table.
+//! The catalog: the jobs' [`Catalog`](milvault_ports::Catalog) port over one DynamoDB table.
 //!
 //! A record is kept whole in its item's `record` attribute. Beside it are only what conditions and indexes need:
 //! `version`, and `dueKind`/`dueAt` while the sweep has something to do with it.
@@ -16,12 +16,12 @@ use aws_sdk_dynamodb::{
     types::AttributeValue,
 };
 use chrono::TimeDelta;
-use milvault_jobs::ports::{
-    Catalog, CatalogError, DueEntry, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
-};
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Hour, Instance, InstanceId, JobRef,
     Notice, Region, Restore, RestoreId, Time, UsageExport, UsageRecord,
+};
+use milvault_ports::{
+    Catalog, CatalogError, DueEntry, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 
 use items::{read_record, read_text, read_versioned, record_of};

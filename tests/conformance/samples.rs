@@ -247,7 +247,13 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
 pub(super) fn collection_stages() -> Vec<CollectionStage> {
     let import = |state| {
         let at_work = vec![ImportJob { group: u32::MAX, state }];
-        Imports { completed: vec![i64::MIN, i64::MAX], rows: u64::MAX, at_work }
+        Imports {
+            completed: vec![i64::MIN, i64::MAX],
+            rows: u64::MAX,
+            empty: vec![u32::MAX],
+            guessed: vec![-1],
+            at_work,
+        }
     };
     let grant = |name: &str| {
         let [role, database, object, name, privilege] =
@@ -281,7 +287,7 @@ pub(super) fn collection_stages() -> Vec<CollectionStage> {
                 since: DateTime::UNIX_EPOCH,
             }),
         },
-        CollectionStage::Imported { id: -1, rows: 0 },
+        CollectionStage::Imported { id: -1, rows: 0, empty: vec![7] },
         CollectionStage::Compared { id: 1 },
         CollectionStage::Verified { id: (1 << 53) + 1 },
         CollectionStage::Swapping(swap.clone()),

@@ -46,6 +46,8 @@ pub struct Faults {
     pub imports_fail: Option<String>,
     /// The next import into this partition fails.
     pub import_fails_once: Option<String>,
+    /// The imports into this partition are completed, and bring no row.
+    pub import_brings_nothing: Option<String>,
     /// No index is made on this field.
     pub index_refused: Option<String>,
     /// How fast it imports; `None`: each job is over when it has been asked about a few times.

@@ -229,6 +229,46 @@ async fn deletes_after_the_point_in_time_stay_behind_in_every_line() {
 }
 
 #[tokio::test]
+async fn an_import_that_brings_no_row_is_believed_only_where_the_backup_deletes_all() {
+    const PARTITIONS: usize = 70;
+    // Side by side, because each waits for its server.
+    let lines = Line::ALL.map(async |line| {
+        let world = World::of(line).await;
+        let fake = &world.fake;
+        let partitions: Vec<String> = (0..PARTITIONS).map(|number| format!("p{number}")).collect();
+        let names: Vec<&str> = partitions.iter().map(String::as_str).collect();
+        // Its rows aren't counted: no number says how many there must be.
+        fake.add_collection("cold", &names, Loading::Released).await;
+        for partition in &names {
+            fake.insert("cold", partition, 5).await;
+        }
+        fake.seal("cold").await;
+        fake.delete("cold", DeleteFrom::Partition("p7"), 5).await;
+        fake.delete("cold", DeleteFrom::Partition("p8"), 4).await;
+        fake.seal("cold").await;
+        let jobs = world.jobs().await;
+        let backup = back_up(&jobs, &world).await;
+        let then = fake.rows("cold").await.unwrap();
+        let restored = restore(&jobs, &backup, &world.instance).await;
+        completed(line, &restored);
+        assert_eq!(restored.warnings, Vec::<String>::new(), "{line:?}");
+        assert_eq!(fake.rows("cold").await.unwrap(), then, "{line:?}");
+
+        fake.set(|faults| faults.import_brings_nothing = Some("p8".to_owned())).await;
+        let failed = restore(&jobs, &backup, &world.instance).await;
+        let RestoreState::Failed { failure, .. } = &failed.state else { panic!("{line:?}: {:?}", failed.state) };
+        assert_eq!(failure.code, FailureCode::VerificationFailed, "{line:?}");
+        assert!(
+            failure.message.contains("an import into partition p8 brought no row"),
+            "{line:?}: {}",
+            failure.message
+        );
+        assert_eq!(fake.rows("cold").await.unwrap(), then, "{line:?}");
+    });
+    join_all(lines).await;
+}
+
+#[tokio::test]
 async fn another_instance_takes_backups_of_its_own_line_and_of_older_ones_only() {
     let pairs = [
         (Line::V2_3, Line::V2_4),

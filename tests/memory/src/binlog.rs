@@ -20,8 +20,6 @@ const MAGIC: u32 = 0x00ff_fabc;
 /// An event's timestamp, type, length, and where the next one begins.
 const HEADER: usize = 8 + 1 + 4 + 4;
 
-const MAGIC_LENGTH: usize = 4;
-
 const DESCRIPTOR: u8 = 0;
 const INSERT: u8 = 1;
 const DELETE: u8 = 2;
@@ -99,11 +97,16 @@ pub fn encode(
     rows.extend(table(columns));
     let mut log = MAGIC.to_le_bytes().to_vec();
     for (kind, data) in [(DESCRIPTOR, descriptor), (kind, rows), (NOTE, note.to_vec())] {
-        let (whole, next) = (HEADER + data.len(), log.len() + HEADER + data.len());
+        let whole = HEADER + data.len();
+        // The stream writers of newer servers leave it out (`newEventHeader` in `event_header.go`, 2.5).
+        let next = match (kind, nullability) {
+            (INSERT | DELETE, Nullability::Told) => u32::MAX,
+            _ => length(log.len() + whole),
+        };
         log.extend([0; 8]);
         log.push(kind);
         log.extend(length(whole).to_le_bytes());
-        log.extend(length(next).to_le_bytes());
+        log.extend(next.to_le_bytes());
         log.extend(data);
     }
     log
@@ -163,13 +166,13 @@ fn length(of: usize) -> u32 {
 
 /// The note in a log; `None` for what isn't one.
 pub fn note(log: &[u8]) -> Option<&[u8]> {
-    let mut event = log.strip_prefix(&MAGIC.to_le_bytes()).map(|_| MAGIC_LENGTH)?;
+    let mut events = log.strip_prefix(&MAGIC.to_le_bytes())?;
     loop {
-        let next = log.get(event + HEADER - 4..event + HEADER)?;
-        let next = usize::try_from(u32::from_le_bytes(next.try_into().ok()?)).ok()?;
-        if *log.get(event + 8)? == NOTE {
-            return log.get(event + HEADER..next);
+        let length = u32::from_le_bytes(events.get(9..13)?.try_into().ok()?);
+        let (event, rest) = events.split_at_checked(usize::try_from(length).ok()?)?;
+        if *event.get(8)? == NOTE {
+            return event.get(HEADER..);
         }
-        event = next;
+        events = rest;
     }
 }

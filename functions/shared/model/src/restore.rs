@@ -456,6 +456,9 @@ pub enum CollectionStage {
         id: i64,
         /// Rows that the imports counted.
         rows: u64,
+        /// The groups of segments whose imports brought none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        empty: Vec<u32>,
     },
     /// Compared with the backup, and right; its time to live and what is to be loaded aren't set yet.
     #[serde(rename_all = "camelCase")]
@@ -485,6 +488,12 @@ pub struct Imports {
     pub completed: Vec<i64>,
     /// Rows of these, deleted ones not counted.
     pub rows: u64,
+    /// The groups whose completed jobs brought none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty: Vec<u32>,
+    /// The jobs of which it isn't known which group they are of, because a worker died as it began several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guessed: Vec<i64>,
     /// The groups whose jobs were to be begun, and aren't completed.
     pub at_work: Vec<ImportJob>,
 }

@@ -462,7 +462,7 @@ pub struct IndexCapture {
 }
 
 /// A row's primary key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PrimaryKey {
     /// Of a field of type Int64.

@@ -12,19 +12,13 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Error,
-    binlog::{BEGINNING, Beginning},
+    binlog::{BEGINNING, Beginning, LARGEST, TIMESTAMP},
 };
 
 /// The row ids.
 const ROW_ID: i64 = 0;
-/// The timestamps.
-const TIMESTAMP: i64 = 1;
 /// The first id that a field of a schema can have; in storage version 2, lower numbers are groups of columns.
 const FIRST_FIELD: i64 = 100;
-
-/// The largest log that is read to compare it with another. A write has some 16 MB at most by default
-/// (`dataNode.segment.insertBufSize`).
-const LARGEST: u64 = 64 << 20;
 
 /// An insert log that was listed.
 #[derive(Debug, Clone)]

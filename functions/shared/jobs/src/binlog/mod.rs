@@ -9,6 +9,13 @@ pub(crate) mod rows;
 
 use bytes::Bytes;
 
+/// The system's field of the rows' timestamps.
+pub(crate) const TIMESTAMP: i64 = 1;
+
+/// The largest log that is read as a whole. A write has some 16 MB of all fields by default
+/// (`dataNode.segment.insertBufSize`).
+pub(crate) const LARGEST: u64 = 64 << 20;
+
 /// How much of a log is read for its beginning: descriptors have some two hundred bytes.
 pub(crate) const BEGINNING: u64 = 4096;
 
@@ -71,30 +78,32 @@ impl Beginning {
     }
 }
 
-/// The Parquet files in a log; `None` for what isn't a log.
-fn tables(log: &Bytes) -> Option<Vec<Bytes>> {
+/// The Parquet files in a log; `None` for what isn't a log of rows or deletes.
+///
+/// An event ends where its length says: the servers' stream writers leave the next one's place out (`newEventHeader` in
+/// `internal/storage/event_header.go`, branch 2.5; `newEventReader` goes by the length too).
+fn payloads(log: &Bytes) -> Option<Vec<Bytes>> {
     if log.starts_with(b"PAR1") {
         return Some(vec![log.clone()]);
     }
     if log.get(..MAGIC.len())? != MAGIC {
         return None;
     }
-    let (mut tables, mut event) = (Vec::new(), MAGIC.len());
+    let (mut payloads, mut event) = (Vec::new(), MAGIC.len());
     while event < log.len() {
-        let next = usize::try_from(u32_at(log, event + HEADER - 4)?).ok()?;
-        let data = event + HEADER + RANGE;
-        if [INSERT, DELETE].contains(log.get(event + 8)?) {
-            if data > next || next > log.len() {
+        let kind = *log.get(event + size_of::<u64>())?;
+        let length = usize::try_from(u32_at(log, event + size_of::<u64>() + 1)?).ok()?;
+        let end = event.checked_add(length).filter(|end| *end <= log.len() && length >= HEADER)?;
+        if [INSERT, DELETE].contains(&kind) {
+            let payload = event + HEADER + RANGE;
+            if payload > end {
                 return None;
             }
-            tables.push(log.slice(data..next));
+            payloads.push(log.slice(payload..end));
         }
-        if next <= event {
-            return None;
-        }
-        event = next;
+        event = end;
     }
-    Some(tables)
+    (!payloads.is_empty()).then_some(payloads)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -4,14 +4,17 @@ use bytes::Bytes;
 use milvault_model::PrimaryKey;
 use parquet::{
     column::reader::{ColumnReader, ColumnReaderImpl},
-    data_type::{ByteArray, DataType},
+    data_type::DataType,
     errors::ParquetError,
     file::reader::{FileReader, SerializedFileReader},
     schema::types::SchemaDescriptor,
 };
 use serde::Deserialize;
 
-use super::tables;
+use super::payloads;
+
+/// Values in memory at once, beside a page of them.
+const BATCH: usize = 8192;
 
 /// Why a log can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +37,7 @@ impl From<ParquetError> for Unreadable {
     }
 }
 
-/// A delete: it takes the rows with this primary key that were there at that time.
+/// A delete: it takes the rows with this primary key that were written before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delete {
     pub(crate) key: PrimaryKey,
@@ -42,35 +45,33 @@ pub(crate) struct Delete {
     pub(crate) timestamp: u64,
 }
 
-/// The values of this field, which has primary keys, in the order of the rows.
-pub(crate) fn keys(log: &Bytes, field: i64) -> Result<Vec<PrimaryKey>, Unreadable> {
-    read(log, |table, keys| table.keys(column_of(table.schema(), field)?, keys))
+/// Calls `each` with the values of this field, which has primary keys, in the order of the rows.
+pub(crate) fn each_key(log: &Bytes, field: i64, mut each: impl FnMut(PrimaryKey)) -> Result<(), Unreadable> {
+    each_table(log, |table| {
+        let column = column_of(table.schema(), field)?;
+        (0..table.groups()).try_for_each(|group| table.each_key(group, column, &mut each))
+    })
 }
 
 /// The values of this field, which has timestamps, in the order of the rows.
 pub(crate) fn timestamps(log: &Bytes, field: i64) -> Result<Vec<u64>, Unreadable> {
-    read(log, |table, timestamps| table.timestamps(column_of(table.schema(), field)?, timestamps))
+    let mut found = Vec::new();
+    each_table(log, |table| {
+        let column = column_of(table.schema(), field)?;
+        (0..table.groups()).try_for_each(|group| {
+            found.extend(table.timestamps(group, column)?);
+            Ok(())
+        })
+    })?;
+    Ok(found)
 }
 
-/// The deletes of a log.
+/// Calls `each` with the deletes of a log.
 ///
 /// A delete is a text in a single column, or a key and a timestamp in a column each
 /// (`internal/storage/serde_delta.go` in `milvus-io/milvus`, branch 2.6).
-pub(crate) fn deletes(log: &Bytes) -> Result<Vec<Delete>, Unreadable> {
-    read(log, |table, deletes| {
-        if table.schema().num_columns() > 1 {
-            let (mut keys, mut timestamps) = (Vec::new(), Vec::new());
-            table.keys(0, &mut keys)?;
-            table.timestamps(1, &mut timestamps)?;
-            let pairs = keys.into_iter().zip(timestamps);
-            deletes.extend(pairs.map(|(key, timestamp)| Delete { key, timestamp }));
-            return Ok(());
-        }
-        for text in table.texts(0)? {
-            deletes.push(delete(text.data()).ok_or(Unreadable::Delete)?);
-        }
-        Ok(())
-    })
+pub(crate) fn each_delete(log: &Bytes, mut each: impl FnMut(Delete)) -> Result<(), Unreadable> {
+    each_table(log, |table| (0..table.groups()).try_for_each(|group| table.each_delete(group, &mut each)))
 }
 
 /// JSON, or, from before keys could be texts, a key and a timestamp with a comma between them (`DeleteLog.Parse` in
@@ -90,81 +91,95 @@ fn delete(text: &[u8]) -> Option<Delete> {
 
 /// The column of a field. A log of one field has a column without an id.
 fn column_of(schema: &SchemaDescriptor, field: i64) -> Result<usize, Unreadable> {
-    if schema.num_columns() == 1 {
+    let id_of = |column: usize| {
+        let info = schema.column(column).self_type().get_basic_info().clone();
+        info.has_id().then(|| i64::from(info.id()))
+    };
+    if schema.num_columns() == 1 && id_of(0).is_none() {
         return Ok(0);
     }
-    let is_of = |at: &usize| {
-        let info = schema.column(*at).self_type().get_basic_info().clone();
-        info.has_id() && i64::from(info.id()) == field
-    };
-    (0..schema.num_columns()).find(is_of).ok_or(Unreadable::Field(field))
+    (0..schema.num_columns()).find(|column| id_of(*column) == Some(field)).ok_or(Unreadable::Field(field))
 }
 
-fn read<T>(
-    log: &Bytes,
-    mut each: impl FnMut(&Table, &mut Vec<T>) -> Result<(), Unreadable>,
-) -> Result<Vec<T>, Unreadable> {
-    let mut found = Vec::new();
-    for table in tables(log).ok_or(Unreadable::Log)? {
-        each(&Table(SerializedFileReader::new(table)?), &mut found)?;
-    }
-    Ok(found)
+fn each_table(log: &Bytes, mut each: impl FnMut(&Table) -> Result<(), Unreadable>) -> Result<(), Unreadable> {
+    payloads(log).ok_or(Unreadable::Log)?.into_iter().try_for_each(|payload| each(&Table::open(payload)?))
 }
 
 /// A Parquet file.
 struct Table(SerializedFileReader<Bytes>);
 
 impl Table {
+    fn open(file: Bytes) -> Result<Self, Unreadable> {
+        Ok(Self(SerializedFileReader::new(file)?))
+    }
+
     fn schema(&self) -> &SchemaDescriptor {
         self.0.metadata().file_metadata().schema_descr()
     }
 
-    fn keys(&self, column: usize, into: &mut Vec<PrimaryKey>) -> Result<(), Unreadable> {
-        for group in 0..self.0.num_row_groups() {
-            match self.0.get_row_group(group)?.get_column_reader(column)? {
-                ColumnReader::Int64ColumnReader(reader) => {
-                    into.extend(values(reader)?.into_iter().map(PrimaryKey::Int))
-                }
-                ColumnReader::ByteArrayColumnReader(reader) => {
-                    for text in values(reader)? {
-                        into.push(PrimaryKey::Text(text.as_utf8()?.to_owned()));
-                    }
-                }
-                _ => return Err(Unreadable::Type(column)),
-            }
-        }
-        Ok(())
+    /// How many groups of rows it has.
+    fn groups(&self) -> usize {
+        self.0.num_row_groups()
     }
 
-    fn timestamps(&self, column: usize, into: &mut Vec<u64>) -> Result<(), Unreadable> {
-        for group in 0..self.0.num_row_groups() {
-            let ColumnReader::Int64ColumnReader(reader) = self.0.get_row_group(group)?.get_column_reader(column)?
-            else {
-                return Err(Unreadable::Type(column));
-            };
-            into.extend(values(reader)?.into_iter().map(i64::cast_unsigned));
-        }
-        Ok(())
+    fn reader(&self, group: usize, column: usize) -> Result<ColumnReader, Unreadable> {
+        Ok(self.0.get_row_group(group)?.get_column_reader(column)?)
     }
 
-    fn texts(&self, column: usize) -> Result<Vec<ByteArray>, Unreadable> {
-        let mut texts = Vec::new();
-        for group in 0..self.0.num_row_groups() {
-            let ColumnReader::ByteArrayColumnReader(reader) = self.0.get_row_group(group)?.get_column_reader(column)?
-            else {
-                return Err(Unreadable::Type(column));
-            };
-            texts.extend(values(reader)?);
+    fn each_key(&self, group: usize, column: usize, mut each: impl FnMut(PrimaryKey)) -> Result<(), Unreadable> {
+        match self.reader(group, column)? {
+            ColumnReader::Int64ColumnReader(reader) => each_value(reader, |key| {
+                each(PrimaryKey::Int(key));
+                Ok(())
+            }),
+            ColumnReader::ByteArrayColumnReader(reader) => each_value(reader, |key| {
+                each(PrimaryKey::Text(key.as_utf8()?.to_owned()));
+                Ok(())
+            }),
+            _ => Err(Unreadable::Type(column)),
         }
-        Ok(texts)
+    }
+
+    fn timestamps(&self, group: usize, column: usize) -> Result<Vec<u64>, Unreadable> {
+        let ColumnReader::Int64ColumnReader(reader) = self.reader(group, column)? else {
+            return Err(Unreadable::Type(column));
+        };
+        let mut found = Vec::new();
+        each_value(reader, |timestamp| {
+            found.push(timestamp.cast_unsigned());
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn each_delete(&self, group: usize, mut each: impl FnMut(Delete)) -> Result<(), Unreadable> {
+        if self.schema().num_columns() > 1 {
+            let mut timestamps = self.timestamps(group, 1)?.into_iter();
+            return self.each_key(group, 0, |key| {
+                each(Delete { key, timestamp: timestamps.next().unwrap_or(u64::MAX) });
+            });
+        }
+        let ColumnReader::ByteArrayColumnReader(reader) = self.reader(group, 0)? else {
+            return Err(Unreadable::Type(0));
+        };
+        each_value(reader, |text| {
+            each(delete(text.data()).ok_or(Unreadable::Delete)?);
+            Ok(())
+        })
     }
 }
 
-/// All values of a column in a group of rows. None of those that are read here may be null.
-fn values<T: DataType>(mut reader: ColumnReaderImpl<T>) -> Result<Vec<T::T>, Unreadable> {
+/// Calls `each` with all values of a column in a group of rows. None of those that are read here may be null.
+fn each_value<T: DataType>(
+    mut reader: ColumnReaderImpl<T>,
+    mut each: impl FnMut(T::T) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
     let (mut values, mut levels) = (Vec::new(), Vec::new());
-    while reader.read_records(usize::MAX, Some(&mut levels), None, &mut values)?.0 > 0 {}
-    Ok(values)
+    while reader.read_records(BATCH, Some(&mut levels), None, &mut values)?.0 > 0 {
+        values.drain(..).try_for_each(&mut each)?;
+        levels.clear();
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -187,6 +202,18 @@ mod tests {
         include_bytes!("logs/numbers.deletes"),
     ];
     const TEXTS: [&[u8]; 2] = [include_bytes!("logs/texts.keys"), include_bytes!("logs/texts.deletes")];
+
+    fn keys(log: &Bytes, field: i64) -> Result<Vec<PrimaryKey>, Unreadable> {
+        let mut keys = Vec::new();
+        each_key(log, field, |key| keys.push(key))?;
+        Ok(keys)
+    }
+
+    fn deletes(log: &Bytes) -> Result<Vec<Delete>, Unreadable> {
+        let mut deletes = Vec::new();
+        each_delete(log, |delete| deletes.push(delete))?;
+        Ok(deletes)
+    }
 
     fn numbers(keys: &[i64]) -> Vec<PrimaryKey> {
         keys.iter().map(|key| PrimaryKey::Int(*key)).collect()
@@ -252,11 +279,27 @@ mod tests {
         }
     }
 
+    /// The same log with nothing where the second event says where the next one begins.
+    fn without_next(log: &[u8]) -> Bytes {
+        let mut log = log.to_vec();
+        let descriptor = u32::from_le_bytes(log[13..17].try_into().unwrap()) as usize;
+        let next = 4 + descriptor + 13;
+        log[next..next + 4].fill(0xff);
+        log.into()
+    }
+
+    #[test]
+    fn an_event_ends_where_its_length_says() {
+        assert_eq!(keys(&without_next(NUMBERS[0]), 100).unwrap(), numbers(&[5, -3, 7, i64::MAX, 11]));
+        assert_eq!(deletes(&without_next(NUMBERS[2])).unwrap().len(), 2);
+    }
+
     #[test]
     fn what_is_cut_off_is_unreadable() {
-        let log = Bytes::from_static(NUMBERS[0]);
-        for end in 0..log.len() {
-            keys(&log.slice(..end), 100).map(|keys| assert!(keys.is_empty(), "{end} bytes")).unwrap_or_default();
+        for log in NUMBERS.into_iter().chain(TEXTS).map(Bytes::from_static) {
+            for end in 0..log.len() {
+                assert!(keys(&log.slice(..end), 100).is_err(), "{end} bytes");
+            }
         }
     }
 }

@@ -80,9 +80,9 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
             continue;
         };
         match Importing::new(shared, &mut line, id, imports).all(&capture).await? {
-            Ended::Whole { rows } => {
+            Ended::Whole { rows, empty } => {
                 index(shared, &mut line).await?;
-                return Ok(shared.enter(&mut line, CollectionStage::Imported { id, rows }).await?);
+                return Ok(shared.enter(&mut line, CollectionStage::Imported { id, rows, empty }).await?);
             }
             Ended::Failed(reason) if line.attempts >= MAX_ATTEMPTS => {
                 let message = format!("{}: the import failed {MAX_ATTEMPTS} times: {reason}", line.target);
@@ -118,7 +118,7 @@ async fn index(shared: &Shared<'_>, line: &mut CollectionRestore) -> Step {
 
 /// How the imports into a collection ended.
 enum Ended {
-    Whole { rows: u64 },
+    Whole { rows: u64, empty: Vec<u32> },
     Failed(String),
 }
 
@@ -165,9 +165,17 @@ impl<'s, 'a> Importing<'s, 'a> {
             })
             .await?;
         Ok(match self.has_failed() {
-            false => Ended::Whole { rows: self.imports.rows },
+            false => Ended::Whole { rows: self.imports.rows, empty: self.empty(&groups) },
             true => Ended::Failed(self.reason.unwrap_or_else(|| "one of its jobs failed".to_owned())),
         })
+    }
+
+    /// The groups whose jobs brought no row.
+    fn empty(&self, groups: &[Group]) -> Vec<u32> {
+        match self.imports.rows {
+            0 => (0..).zip(groups).map(|(number, _)| number).collect(),
+            _ => self.imports.empty.clone(),
+        }
     }
 
     /// Waits until no job is at work any more, however they end.
@@ -235,11 +243,15 @@ impl<'s, 'a> Importing<'s, 'a> {
         found.retain(|task| {
             !self.imports.completed.contains(task) && !self.imports.at_work.iter().any(|job| is_at_work(job, *task))
         });
-        // Which of them is of which group doesn't matter: all have to be completed.
-        let (mut found, since) = (found.into_iter(), self.now());
+        // Which of them is of which group can't be told of several; all have to be completed.
+        let (is_guess, since) = (starting.len() > 1, self.now());
+        let mut found = found.into_iter();
         for group in starting {
             match found.next() {
-                Some(task) => self.set(group, ImportState::Started { task, progress: None, since }),
+                Some(task) => {
+                    self.set(group, ImportState::Started { task, progress: None, since });
+                    self.imports.guessed.extend(Some(task).filter(|_| is_guess));
+                }
                 // Perhaps it never began; perhaps its rows are there, and the server has forgotten it. The others are
                 // waited for.
                 None => {
@@ -341,6 +353,9 @@ impl<'s, 'a> Importing<'s, 'a> {
                 Ok(ImportStatus::Completed { rows }) => {
                     self.imports.completed.push(task);
                     self.imports.rows += rows;
+                    if rows == 0 && !self.imports.guessed.contains(&task) {
+                        self.imports.empty.push(group);
+                    }
                     self.turns.remove(&group);
                     self.imports.at_work.retain(|job| job.group != group);
                     // What was given up counts no more.

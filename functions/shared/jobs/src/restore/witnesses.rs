@@ -1,99 +1,102 @@
-//! VERIFY, where the rows of the point in time were never counted: rows that must be there after all deletes that the
-//! backup holds, found in the backup's own logs.
+//! VERIFY, where the rows of the point in time were never counted: rows that must be there, found in the backup's own logs.
 //!
 //! How many must be left can't be told from how many rows and deletes there are: one delete takes all rows of its key,
-//! however often they were inserted. So some rows are read with their timestamps, and then all deletes.
+//! however often they were inserted. So all deletes are read, and rows with their timestamps: some of many segments, and all
+//! of those whose import brought none, until there is one that nothing deletes.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{CollectionCapture, CollectionRestore, ObjectEntry, PageRef, PrimaryKey, StorageVersion};
 
-use super::{stage::collections_of, work::Shared};
+use super::{
+    groups::{Group, groups},
+    stage::collections_of,
+    work::Shared,
+};
 use crate::{
     Error,
     backup::{DELTA, INSERT, Log, log_of},
-    binlog::rows::{Unreadable, deletes, keys, timestamps},
+    binlog::{
+        LARGEST, TIMESTAMP,
+        rows::{Unreadable, each_delete, each_key, timestamps},
+    },
     layout,
     pages::Folder,
     sample,
     slice::{Halt, Step},
 };
 
-/// The system's field of the rows' timestamps.
-const TIMESTAMP: i64 = 1;
+/// Segments of which some rows are looked at, evenly spread over all.
+const SEGMENTS: usize = 64;
 
-/// Writes that are looked into together, evenly spread over the segments.
-const WRITES: usize = 64;
-
-/// The rows of each, evenly spread too.
+/// The rows of each, evenly spread over its first write.
 const ROWS: usize = 16;
 
-/// Writes all of whose rows are in memory at once.
-const WHOLE_WRITES: usize = 8;
+/// Bytes of logs in memory at once.
+const IN_FLIGHT: u64 = 64 << 20;
 
-/// The largest log that is read. One write has some 16 MB of all fields by default (`dataNode.segment.insertBufSize`).
-const LARGEST: u64 = 64 << 20;
+/// Logs that are read at once, if they are that small.
+const AT_ONCE: u64 = 16;
 
-/// Logs in memory at once.
-const AT_ONCE: usize = 4;
+/// The most that is read of a collection: a minute's work or two, so that it is over within a slice.
+const MOST_LOGS: usize = 20_000;
+const MOST_BYTES: u64 = 2 << 30;
 
-/// Rows that must be there.
-#[derive(Debug, Default)]
-pub(super) struct Witnesses {
-    /// How many of those that were looked at.
-    pub(super) rows: u64,
-    /// Some of their primary keys.
-    pub(super) sample: Vec<PrimaryKey>,
+/// The most keys that may be deleted, each in some 40 bytes.
+const MOST_DELETES: usize = 2_000_000;
+
+/// What the backup's logs say of the rows that must be there.
+#[derive(Debug)]
+pub(super) enum Evidence {
+    /// So many at least, among them these.
+    Rows { least: u64, sample: Vec<PrimaryKey> },
+    /// Some that the import of this partition's segments didn't bring: it brought none.
+    Missing { partition: String },
+    /// It isn't known, for this reason.
+    Unknown(String),
 }
 
-/// How many of a write's rows are looked at.
-#[derive(Debug, Clone, Copy)]
-enum Depth {
-    Some,
-    All,
-}
-
-/// Rows that must be there, among some; where not one row is found, among all.
-///
-/// Logs that can't be read bear no witness.
-pub(super) async fn witnesses(
+/// Looks for rows that must be there; `empty` are the groups whose imports brought none.
+pub(super) async fn evidence(
     shared: &Shared<'_>,
     line: &CollectionRestore,
     capture: &CollectionCapture,
-    found: u64,
-) -> Step<Witnesses> {
-    let _turn = shared.reading_logs.lock().await;
+    empty: &[u32],
+) -> Step<Evidence> {
+    // An error would mean that it was closed, which it never is.
+    let _turn = shared.reading_logs.acquire().await.ok();
     // Its fields have the ids that they had in the source: that was compared.
     let description = shared.milvus.describe(&shared.rebuilt(line)).await?;
     let key_field = description.fields.iter().find(|field| field.name == description.primary_key);
-    let Some(key_field) = key_field.map(|field| field.id) else { return Ok(Witnesses::default()) };
+    let Some(key_field) = key_field.map(|field| field.id) else {
+        return Ok(Evidence::Unknown("the field of the primary keys isn't known".to_owned()));
+    };
+    let groups = groups(capture, line.segments_per_job)?;
+    let empty: Vec<&Group> = empty.iter().filter_map(|group| groups.get(*group as usize)).collect();
     let logs = Logs::of(shared, capture, key_field).await?;
-    let writes = logs.writes().await?;
-    let first_of_segments = writes.chunk_by(|a, b| a.segment == b.segment).filter_map(<[Write]>::first);
-    let firsts: Vec<&Write> = first_of_segments.collect();
-    let some: Vec<&Write> = spread(&firsts, WRITES).copied().collect();
-    let witnesses = logs.left_of(&some, Depth::Some).await?;
-    if found > 0 || witnesses.rows > 0 {
-        return Ok(witnesses);
-    }
-    let writes: Vec<&Write> = writes.iter().collect();
-    for some in writes.chunks(WHOLE_WRITES) {
-        let witnesses = logs.left_of(some, Depth::All).await?;
-        if witnesses.rows > 0 {
-            return Ok(witnesses);
-        }
-        if shared.deadline.is_over(shared.now()) {
-            return Err(Halt::OutOfTime);
-        }
-    }
-    Ok(Witnesses::default())
+    Ok(logs.evidence(&empty).await?.unwrap_or_else(Evidence::Unknown))
 }
 
 /// At most so many of these, evenly spread.
 fn spread<T>(of: &[T], most: usize) -> impl Iterator<Item = &T> {
     of.iter().step_by(of.len().div_ceil(most).max(1))
+}
+
+/// How many of what takes so many bytes each may be in memory at once.
+fn at_once(bytes: impl Iterator<Item = u64>) -> usize {
+    let largest = bytes.max().unwrap_or_default().max(1);
+    usize::try_from((IN_FLIGHT / largest).clamp(1, AT_ONCE)).unwrap_or(1)
+}
+
+/// One of each before the second of any.
+fn by_turns<T: Clone>(of: &[Vec<T>]) -> impl Iterator<Item = T> {
+    let longest = of.iter().map(Vec::len).max().unwrap_or_default();
+    (0..longest).flat_map(move |number| of.iter().filter_map(move |each| each.get(number).cloned()))
 }
 
 /// Logs of the keys and of the timestamps of the same rows; in storage version 2 they are one.
@@ -103,11 +106,35 @@ struct Write {
     timestamps: ObjectEntry,
 }
 
-/// A row that was written by the point in time, and when.
-type Row = (PrimaryKey, u64);
+/// What was asked for, or why it can't be known.
+type Known<T> = Result<T, String>;
+
+/// The last delete of each key that is deleted, whether an import would cut it off or not. Two keys with the same hash
+/// count as one: fewer rows are taken to be left then.
+#[derive(Default)]
+struct Deletes(HashMap<u64, u64>);
+
+impl Deletes {
+    fn hash(key: &PrimaryKey) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn add(&mut self, key: &PrimaryKey, timestamp: u64) {
+        let last = self.0.entry(Self::hash(key)).or_default();
+        *last = timestamp.max(*last);
+    }
+
+    /// Whether none of them takes this row: an upsert's delete has the timestamp of its row, and leaves it.
+    fn leave(&self, key: &PrimaryKey, written: u64) -> bool {
+        self.0.get(&Self::hash(key)).is_none_or(|deleted| *deleted <= written)
+    }
+}
 
 /// A collection's logs in a snapshot.
-struct Logs<'s> {
+struct Logs<'s, 'a> {
+    shared: &'s Shared<'a>,
     folder: Folder<'s>,
     /// Where the objects are.
     data: String,
@@ -117,30 +144,98 @@ struct Logs<'s> {
     key_field: i64,
 }
 
-impl<'s> Logs<'s> {
-    async fn of(shared: &'s Shared<'_>, capture: &'s CollectionCapture, key_field: i64) -> Result<Self, Error> {
-        let mut pages = shared.manifest().await?.object_pages;
-        pages.retain(|page| collections_of(page).contains(&capture.id.to_string()));
+impl<'s, 'a> Logs<'s, 'a> {
+    async fn of(shared: &'s Shared<'a>, capture: &'s CollectionCapture, key_field: i64) -> Result<Self, Error> {
+        let id = capture.id.to_string();
+        let pages = shared.manifest().await?.object_pages.iter();
+        let pages = pages.filter(|page| collections_of(page).contains(&id)).cloned().collect();
         let data = layout::data(&shared.restore.source_instance_id);
-        Ok(Self { folder: shared.snapshot()?, data, pages, capture, key_field })
+        Ok(Self { shared, folder: shared.snapshot()?, data, pages, capture, key_field })
     }
 
-    /// The collection's objects of this kind in a page.
-    async fn entries(&self, page: &PageRef, kind: &str) -> Result<Vec<ObjectEntry>, Error> {
-        let mut entries: Vec<ObjectEntry> = self.folder.read_named(page).await?;
+    async fn evidence(&self, empty: &[&Group]) -> Step<Known<Evidence>> {
+        let whole: BTreeSet<i64> = empty.iter().flat_map(|group| group.segments.iter().copied()).collect();
+        let (delta_logs, writes) = match self.find(&whole).await? {
+            Ok(found) => found,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let deletes = match self.deletes(&delta_logs).await? {
+            Ok(deletes) => deletes,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        for group in empty {
+            for write in writes.iter().filter(|write| group.segments.contains(&write.segment)) {
+                match self.left_of(write, usize::MAX, &deletes).await? {
+                    Ok(left) if left.is_empty() => {}
+                    Ok(_) => return Ok(Ok(Evidence::Missing { partition: group.partition.clone() })),
+                    Err(reason) => return Ok(Err(reason)),
+                }
+            }
+        }
+        let firsts: Vec<&Write> = writes.chunk_by(|a, b| a.segment == b.segment).filter_map(<[Write]>::first).collect();
+        let some: Vec<&Write> = spread(&firsts, SEGMENTS).copied().collect();
+        let at_once = at_once(some.iter().map(|write| write.keys.size + write.timestamps.size));
+        let read = stream::iter(some).map(async |write| self.left_of(write, ROWS, &deletes).await);
+        let mut read = read.buffered(at_once).boxed_local();
+        let (mut left, mut unreadable) = (Vec::new(), None);
+        while let Some(of_write) = read.try_next().await? {
+            match of_write {
+                Ok(keys) => left.push(keys),
+                Err(reason) => unreadable = Some(reason),
+            }
+        }
+        Ok(match unreadable {
+            Some(reason) if left.is_empty() => Err(reason),
+            _ => Ok(Evidence::Rows {
+                least: left.iter().map(|keys| keys.len() as u64).sum(),
+                sample: sample::first(by_turns(&left)),
+            }),
+        })
+    }
+
+    /// The collection's logs of deletes; and its writes of rows, of these segments all and of each other one the first, in
+    /// the order of the segments in the capture.
+    async fn find(&self, whole: &BTreeSet<i64>) -> Step<Known<(Vec<ObjectEntry>, Vec<Write>)>> {
         let id = self.capture.id.to_string();
-        entries.retain(|entry| entry.key.collection() == id && entry.key.below(kind).is_some());
-        Ok(entries)
-    }
-
-    /// All that wrote rows, in the order of the segments' ids.
-    async fn writes(&self) -> Result<Vec<Write>, Error> {
+        let storage: HashMap<i64, StorageVersion> =
+            self.capture.segments.iter().map(|segment| (segment.id, segment.storage)).collect();
+        let mut delta_logs = Vec::new();
         // By segment, folder and log.
-        let mut folders: BTreeMap<i64, BTreeMap<i64, BTreeMap<i64, ObjectEntry>>> = BTreeMap::new();
+        let mut folders: HashMap<i64, BTreeMap<i64, BTreeMap<i64, ObjectEntry>>> = HashMap::new();
         for page in &self.pages {
-            for entry in self.entries(page, INSERT).await? {
-                if let Some((segment, Log::Insert(place))) = log_of(&entry.key, INSERT) {
-                    folders.entry(segment).or_default().entry(place.folder).or_default().insert(place.log, entry);
+            self.require_time()?;
+            for entry in self.folder.read_named::<ObjectEntry>(page).await? {
+                if entry.key.collection() != id {
+                    continue;
+                }
+                if entry.key.below(DELTA).is_some() {
+                    delta_logs.push(entry);
+                    if delta_logs.len() > MOST_LOGS {
+                        return Ok(Err(format!("there are more than {MOST_LOGS} files of deletes")));
+                    }
+                    continue;
+                }
+                let Some((segment, Log::Insert(place))) = log_of(&entry.key, INSERT) else { continue };
+                let is_wanted = match storage.get(&segment) {
+                    Some(StorageVersion::V1) => [TIMESTAMP, self.key_field].contains(&place.folder),
+                    Some(StorageVersion::V2) => true,
+                    Some(StorageVersion::Other(_)) | None => false,
+                };
+                if !is_wanted {
+                    continue;
+                }
+                let folders = folders.entry(segment).or_default();
+                let logs = folders.entry(place.folder).or_default();
+                logs.insert(place.log, entry);
+                if !whole.contains(&segment) {
+                    logs.retain({
+                        let first = logs.keys().next().copied();
+                        move |log, _| Some(*log) == first
+                    });
+                }
+                // The keys and the timestamps are short, and so in the first group of columns.
+                while storage.get(&segment) == Some(&StorageVersion::V2) && folders.len() > 1 {
+                    folders.pop_last();
                 }
             }
         }
@@ -149,7 +244,6 @@ impl<'s> Logs<'s> {
             let Some(mut folders) = folders.remove(&segment.id) else { continue };
             let (keys, timestamps) = match segment.storage {
                 StorageVersion::V1 => (folders.remove(&self.key_field), folders.remove(&TIMESTAMP)),
-                // The system's fields and the keys are in the first group of columns, that of what is short.
                 StorageVersion::V2 | StorageVersion::Other(_) => {
                     let first = folders.pop_first().map(|(_, logs)| logs);
                     (first.clone(), first)
@@ -161,90 +255,119 @@ impl<'s> Logs<'s> {
                 writes.extend(pairs.map(|(keys, timestamps)| Write { segment: segment.id, keys, timestamps }));
             }
         }
-        Ok(writes)
+        let of_whole = writes.iter().filter(|write| whole.contains(&write.segment));
+        let bytes: u64 = of_whole.map(|write| write.keys.size).chain(delta_logs.iter().map(|entry| entry.size)).sum();
+        Ok(match bytes > MOST_BYTES {
+            true => Err(format!("{bytes} bytes of its keys and deletes would have to be read")),
+            false => Ok((delta_logs, writes)),
+        })
     }
 
-    /// Which rows of these writes nothing in the backup deletes.
-    async fn left_of(&self, writes: &[&Write], depth: Depth) -> Step<Witnesses> {
-        let read = writes.iter().map(async |write| self.rows(write, depth).await);
-        let read = stream::iter(read.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect::<Vec<_>>().await?;
-        let mut rows: Vec<Vec<Row>> = read.into_iter().filter(|rows| !rows.is_empty()).collect();
-        if !self.strike(&mut rows).await? {
-            return Ok(Witnesses::default());
+    async fn deletes(&self, logs: &[ObjectEntry]) -> Step<Known<Deletes>> {
+        let at_once = at_once(logs.iter().map(|entry| entry.size));
+        let read = stream::iter(logs).map(async |entry| Ok::<_, Error>((entry, self.read(entry).await?)));
+        let mut read = read.buffer_unordered(at_once).boxed_local();
+        let mut deletes = Deletes::default();
+        while let Some((entry, log)) = read.try_next().await? {
+            self.require_time()?;
+            let log = match log {
+                Ok(log) => log,
+                Err(reason) => return Ok(Err(reason)),
+            };
+            if let Err(error) = each_delete(&log, |delete| deletes.add(&delete.key, delete.timestamp)) {
+                return Ok(Err(format!("{}: {error}", entry.key)));
+            }
+            if deletes.0.len() > MOST_DELETES {
+                return Ok(Err(format!("more than {MOST_DELETES} keys are deleted")));
+            }
         }
-        let most = rows.iter().map(Vec::len).max().unwrap_or_default();
-        // One of each write before the second of any.
-        let keys = (0..most).flat_map(|number| rows.iter().filter_map(move |rows| Some(rows.get(number)?.0.clone())));
-        let sample = sample::first(keys);
-        Ok(Witnesses { rows: rows.iter().map(|rows| rows.len() as u64).sum(), sample })
+        Ok(Ok(deletes))
     }
 
-    /// Rows that a write wrote by the point in time; none if it can't be read.
-    async fn rows(&self, write: &Write, depth: Depth) -> Result<Vec<Row>, Error> {
-        let Some(key_log) = self.read(&write.keys).await? else { return Ok(Vec::new()) };
+    /// The keys of rows that a write wrote by the point in time and that nothing deletes, of so many that are looked at.
+    async fn left_of(&self, write: &Write, most: usize, deletes: &Deletes) -> Step<Known<Vec<PrimaryKey>>> {
+        self.require_time()?;
+        let key_log = match self.read(&write.keys).await? {
+            Ok(log) => log,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let timestamp_log = match write.keys.key == write.timestamps.key {
-            true => Some(key_log.clone()),
-            false => self.read(&write.timestamps).await?,
+            true => key_log.clone(),
+            false => match self.read(&write.timestamps).await? {
+                Ok(log) => log,
+                Err(reason) => return Ok(Err(reason)),
+            },
         };
-        let Some(timestamp_log) = timestamp_log else { return Ok(Vec::new()) };
-        let read = || Ok::<_, Unreadable>((keys(&key_log, self.key_field)?, timestamps(&timestamp_log, TIMESTAMP)?));
-        let (keys, timestamps) = match read() {
-            Ok((keys, timestamps)) if keys.len() == timestamps.len() => (keys, timestamps),
-            Ok(_) => return Ok(Vec::new()),
-            Err(error) => {
-                tracing::info!(%error, key = %write.keys.key, "a log of rows can't be read");
-                return Ok(Vec::new());
+        let unreadable = |error: Unreadable| format!("{}: {error}", write.keys.key);
+        let timestamps = match timestamps(&timestamp_log, TIMESTAMP) {
+            Ok(timestamps) => timestamps,
+            Err(error) => return Ok(Err(unreadable(error))),
+        };
+        let step = timestamps.len().div_ceil(most).max(1);
+        let (mut row, mut left) = (0, Vec::new());
+        let read = each_key(&key_log, self.key_field, |key| {
+            let written = timestamps.get(row).filter(|_| row % step == 0);
+            let is_of_then = |written: &&u64| **written <= self.capture.flush_timestamp;
+            if left.len() < ROWS && written.filter(is_of_then).is_some_and(|written| deletes.leave(&key, *written)) {
+                left.push(key);
             }
-        };
-        let rows: Vec<Row> = keys.into_iter().zip(timestamps).collect();
-        let most = match depth {
-            Depth::Some => ROWS,
-            Depth::All => rows.len(),
-        };
-        let is_of_then = |(_, timestamp): &&Row| *timestamp <= self.capture.flush_timestamp;
-        Ok(spread(&rows, most.max(1)).filter(is_of_then).cloned().collect())
+            row += 1;
+        });
+        Ok(match read {
+            Ok(()) if row == timestamps.len() => Ok(left),
+            Ok(()) => Err(format!("{} has {row} rows, and there are {} timestamps", write.keys.key, timestamps.len())),
+            Err(error) => Err(unreadable(error)),
+        })
     }
 
-    /// Takes out the rows that may be deleted; whether all deletes could be read.
-    async fn strike(&self, rows: &mut [Vec<Row>]) -> Step<bool> {
-        // The last delete of each of the keys, whether an import would cut it off or not.
-        let mut deleted: BTreeMap<PrimaryKey, Option<u64>> =
-            rows.iter().flatten().map(|(key, _)| (key.clone(), None)).collect();
-        for page in &self.pages {
-            let entries = self.entries(page, DELTA).await?;
-            let mut logs = stream::iter(&entries)
-                .map(async |entry| Ok::<_, Error>((entry, self.read(entry).await?)))
-                .buffered(AT_ONCE);
-            while let Some((entry, log)) = logs.try_next().await? {
-                match log.map(|log| deletes(&log)) {
-                    Some(Ok(deletes)) => {
-                        for delete in deletes {
-                            if let Some(last) = deleted.get_mut(&delete.key) {
-                                *last = (*last).max(Some(delete.timestamp));
-                            }
-                        }
-                    }
-                    Some(Err(error)) => {
-                        tracing::info!(%error, key = %entry.key, "a log of deletes can't be read");
-                        return Ok(false);
-                    }
-                    None => return Ok(false),
-                }
-            }
-        }
-        let is_left =
-            |(key, written): &Row| deleted.get(key).copied().flatten().is_none_or(|deleted| deleted < *written);
-        rows.iter_mut().for_each(|rows| rows.retain(is_left));
-        Ok(true)
-    }
-
-    /// An object of the snapshot; `None` if it is too large, or gone: then nothing is known of it.
-    async fn read(&self, entry: &ObjectEntry) -> Result<Option<Bytes>, Error> {
+    /// An object of the snapshot.
+    async fn read(&self, entry: &ObjectEntry) -> Result<Known<Bytes>, Error> {
         if entry.size > LARGEST {
-            return Ok(None);
+            return Ok(Err(format!("{} is too large to be read", entry.key)));
         }
         let key = format!("{}{}", self.data, entry.key.stored());
         let read = self.folder.objects.get_range(self.folder.bucket, &key, 0..entry.size).await?;
-        Ok(read.map(Bytes::from))
+        Ok(read.map(Bytes::from).ok_or_else(|| format!("{} is gone", entry.key)))
+    }
+
+    fn require_time(&self) -> Step {
+        match self.shared.deadline.is_over(self.shared.now()) {
+            true => Err(Halt::OutOfTime),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delete_takes_the_rows_of_its_key_that_were_written_before_it() {
+        let (mut deletes, key, other) = (Deletes::default(), PrimaryKey::Int(5), PrimaryKey::Text("5".to_owned()));
+        deletes.add(&key, 20);
+        deletes.add(&key, 10);
+        // An upsert's row has the timestamp of the delete that takes the row before.
+        let written = [5, 19, 20, 21].map(|written| deletes.leave(&key, written));
+        assert_eq!(written, [false, false, true, true]);
+        assert!(deletes.leave(&other, 5));
+    }
+
+    #[test]
+    fn a_sample_is_spread_over_all_and_has_one_of_each_before_the_second_of_any() {
+        let all: Vec<u32> = (0..100).collect();
+        let some: Vec<u32> = spread(&all, 64).copied().collect();
+        assert_eq!((some.len(), some[49]), (50, 98));
+        assert_eq!(spread(&all, 100).count(), 100);
+        assert_eq!(spread(&[0_u32; 0], 64).count(), 0);
+        let turns: Vec<u32> = by_turns(&[vec![1, 2, 3], vec![], vec![4]]).collect();
+        assert_eq!(turns, [1, 4, 2, 3]);
+    }
+
+    #[test]
+    fn as_many_logs_are_in_memory_as_have_room() {
+        let sizes = |size| at_once([1, size].into_iter());
+        assert_eq!([1, 4 << 20, 5 << 20, 64 << 20, 65 << 20].map(sizes), [16, 16, 12, 1, 1]);
+        assert_eq!(at_once([].into_iter()), 16);
     }
 }

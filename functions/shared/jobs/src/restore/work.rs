@@ -54,6 +54,9 @@ const MAX_IDLE_SLICES: u32 = 50;
 /// The most warnings that a restore keeps.
 const WARNINGS: usize = 100;
 
+/// Collections whose logs are read at once.
+const LOGS_READ: usize = 3;
+
 /// Lines of the ledger in memory at once.
 const LINES: usize = 100;
 
@@ -81,6 +84,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) jobs: &'a Jobs,
     pub(crate) lease: &'a Lease,
     pub(crate) deadline: Deadline,
+    /// How long the slice may take from its beginning to its deadline.
+    pub(super) slice: TimeDelta,
     pub(crate) restore: Restore,
     pub(crate) milvus: Arc<dyn Milvus>,
     advanced_at: Mutex<Time>,
@@ -90,9 +95,9 @@ pub(crate) struct Shared<'a> {
     warnings: Mutex<Vec<String>>,
     /// The page of the manifest's collections that was read last: lines are in its order.
     captures: tokio::sync::Mutex<Option<(u32, Vec<CollectionCapture>)>>,
-    databases: OnceCell<Vec<DatabaseCapture>>,
-    /// One collection's logs are in memory at a time.
-    pub(super) reading_logs: tokio::sync::Mutex<()>,
+    manifest: OnceCell<Manifest>,
+    /// The logs of so many collections are in memory at once.
+    pub(super) reading_logs: Semaphore,
 }
 
 /// What a wait found.
@@ -372,6 +377,7 @@ impl<'a> Work<'a> {
             jobs: self.jobs,
             lease: self.lease,
             deadline: self.deadline,
+            slice: self.deadline.time() - self.began_at,
             restore: self.restore.clone(),
             milvus: self.milvus().await?,
             advanced_at: Mutex::new(self.run.advanced_at.max(self.began_at)),
@@ -379,8 +385,8 @@ impl<'a> Work<'a> {
             imported: Mutex::new(self.run.progress.imports.unwrap_or_default()),
             warnings: Mutex::default(),
             captures: tokio::sync::Mutex::default(),
-            databases: OnceCell::new(),
-            reading_logs: tokio::sync::Mutex::default(),
+            manifest: OnceCell::new(),
+            reading_logs: Semaphore::new(LOGS_READ),
         })
     }
 
@@ -560,14 +566,13 @@ impl Shared<'_> {
         snapshot_of(self.jobs, &self.restore)
     }
 
-    pub(super) async fn manifest(&self) -> Result<Manifest, Error> {
-        manifest_of(self.jobs, &self.restore).await
+    pub(super) async fn manifest(&self) -> Result<&Manifest, Error> {
+        self.manifest.get_or_try_init(async || manifest_of(self.jobs, &self.restore).await).await
     }
 
     /// The backup's databases.
     pub(crate) async fn databases(&self) -> Result<&[DatabaseCapture], Error> {
-        let read = async || Ok::<_, Error>(self.manifest().await?.databases);
-        Ok(self.databases.get_or_try_init(read).await?)
+        Ok(&self.manifest().await?.databases)
     }
 
     /// What the backup says of the line's collection.

@@ -11,7 +11,13 @@ use milvault_model::{
     RestoreStatus, restore_owns,
 };
 
-use crate::{audit::Audit, format::Stored, ports::locked, rules::Rule, server::Server};
+use crate::{
+    audit::Audit,
+    format::Stored,
+    ports::locked,
+    rules::Rule,
+    server::{Server, Wanted},
+};
 
 /// The database that all collections are in.
 const DATABASE: &str = "default";
@@ -299,6 +305,9 @@ impl Server {
         for alias in all.into_iter().filter(|alias| before.aliases.get(*alias) != now.aliases.get(*alias)) {
             self.changes.of_alias(alias);
         }
+        // What it couldn't give back, it was judged by and has told; no other restore can give it back.
+        let lost = before.rights.difference(&now.rights).filter(|right| !restore_owns(&right.name));
+        lost.for_each(|right| self.changes.of_right(right.clone(), Wanted::Open));
         self.believe_belongings();
     }
 

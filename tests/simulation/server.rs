@@ -1344,7 +1344,7 @@ impl Changes {
         self.aliases.insert(alias.to_owned(), self.last);
     }
 
-    fn of_right(&mut self, right: Right, wanted: Wanted) {
+    pub(crate) fn of_right(&mut self, right: Right, wanted: Wanted) {
         self.last += 1;
         self.rights.insert(right, (self.last, wanted));
     }

@@ -109,8 +109,13 @@ struct Write {
 /// What was asked for, or why it can't be known.
 type Known<T> = Result<T, String>;
 
-/// The last delete of each key that is deleted, whether an import would cut it off or not. Two keys with the same hash
-/// count as one: fewer rows are taken to be left then.
+/// A hybrid timestamp's: older servers cut an import off after a whole one.
+fn millisecond(hybrid: u64) -> u64 {
+    hybrid >> 18
+}
+
+/// The last delete of each key that is deleted by the point in time. Two keys with the same hash count as one: fewer rows
+/// are taken to be left then.
 #[derive(Default)]
 struct Deletes(HashMap<u64, u64>);
 
@@ -274,7 +279,12 @@ impl<'s, 'a> Logs<'s, 'a> {
                 Ok(log) => log,
                 Err(reason) => return Ok(Err(reason)),
             };
-            if let Err(error) = each_delete(&log, |delete| deletes.add(&delete.key, delete.timestamp)) {
+            let read = each_delete(&log, |delete| {
+                if millisecond(delete.timestamp) <= millisecond(self.capture.flush_timestamp) {
+                    deletes.add(&delete.key, delete.timestamp);
+                }
+            });
+            if let Err(error) = read {
                 return Ok(Err(format!("{}: {error}", entry.key)));
             }
             if deletes.0.len() > MOST_DELETES {

@@ -17,11 +17,11 @@ use milvault_model::{
 };
 use milvault_ports::{
     Bucket, Catalog, CatalogError, Clock, CollectionDescription, Connector, Continuation, ContinuationError,
-    CopyOutcome, CopyRequest, CopyWorkers, DueEntry, FlushResult, GarbageHold, Idempotency, ImportRequest,
-    ImportStatus, ImportTasks, Lease, LeasePurpose, Listing, LockMode, Locking, Milvus, MilvusError, Objects,
-    ObjectsError, OnRateLimit, Pace, Page, PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned, Write,
+    CopyOutcome, CopyReport, CopyRequest, CopyTask, CopyWorkers, DueEntry, FlushResult, GarbageHold, Idempotency,
+    ImportRequest, ImportStatus, ImportTasks, Lease, LeasePurpose, Listing, LockMode, Locking, Milvus, MilvusError,
+    Objects, ObjectsError, OnRateLimit, Pace, Page, PageRequest, PutMode, PutOutcome, Segment, SegmentFiles, Versioned,
+    Write,
 };
-use milvault_ports::{CopyReport, CopyTask};
 
 use crate::{
     audit::Audit,

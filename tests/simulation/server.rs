@@ -681,10 +681,10 @@ impl Server {
         for Mark { key, timestamp, values } in marks {
             let _ = writeln!(lines, "{key} {timestamp} {}", field.value_in(*values));
         }
-        let column = match (place.starts_with("delta_log/"), field.id) {
-            (true, _) => Column::of_deletes(marks.iter().map(|mark| (mark.key.cast_signed(), mark.timestamp))),
-            (false, 1) => Column::Numbers(times.iter().map(|time| time.cast_signed()).collect()),
-            (false, _) => Column::Numbers(marks.iter().map(|mark| mark.key.cast_signed()).collect()),
+        let rows: Vec<(i64, u64)> = marks.iter().map(|mark| (mark.key.cast_signed(), mark.timestamp)).collect();
+        let column = match place.starts_with("delta_log/") {
+            true => Column::of_deletes(&rows),
+            false => Column::of_field(field.id, &rows),
         };
         let body = encode(of, nullability, &times, &[(None, column)], lines.as_bytes());
         let key = format!("{ROOT}/{place}");

@@ -268,14 +268,11 @@ impl Log {
         let id = |at: usize| ids.get(at).copied().unwrap_or_default();
         let of = Of { collection: id(0), partition: id(1), segment: id(2), field: id(3) };
         let times: Vec<u64> = self.events.iter().map(|event| event.timestamp).collect();
-        let keys = || Column::Numbers(self.events.iter().map(|event| event.key).collect());
-        let timestamps = || Column::Numbers(times.iter().map(|time| time.cast_signed()).collect());
-        let deletes = || Column::of_deletes(self.events.iter().map(|event| (event.key, event.timestamp)));
+        let events: Vec<(i64, u64)> = self.events.iter().map(|event| (event.key, event.timestamp)).collect();
         let columns = match (key.starts_with("delta_log/"), self.storage_version, of.field) {
-            (true, ..) => vec![(None, deletes())],
-            (false, 2, 0) => vec![(Some(0), keys()), (Some(1), timestamps()), (Some(FIRST_FIELD), keys())],
-            (false, _, 1) => vec![(None, timestamps())],
-            (false, ..) => vec![(None, keys())],
+            (true, ..) => vec![(None, Column::of_deletes(&events))],
+            (false, 2, 0) => [0, 1, FIRST_FIELD].map(|id| (Some(id), Column::of_field(id, &events))).to_vec(),
+            (false, ..) => vec![(None, Column::of_field(of.field, &events))],
         };
         let log = serde_json::to_string(self).expect("numbers can be written");
         binlog::encode(of, nullability, &times, &columns, format!("the content of {key}\n{log}").as_bytes())

@@ -31,6 +31,9 @@ const FIXED_PARTS: [u8; 8] = [52, 16, 16, 16, 16, 16, 16, 16];
 
 const INT64: u32 = 5;
 
+/// The field of the timestamps.
+const TIMESTAMP: i64 = 1;
+
 /// What a log is of.
 #[derive(Debug, Clone, Copy)]
 pub struct Of {
@@ -63,10 +66,16 @@ pub enum Column {
 }
 
 impl Column {
+    /// What a field has in these rows, each a key and when it was written: the timestamps, or the keys.
+    pub fn of_field(field: i64, rows: &[(i64, u64)]) -> Self {
+        let value = |(key, time): &(i64, u64)| if field == TIMESTAMP { time.cast_signed() } else { *key };
+        Self::Numbers(rows.iter().map(value).collect())
+    }
+
     /// Deletes of keys, each at its time, as JSON (`DeleteLog` in `internal/storage/delta_data.go`).
-    pub fn of_deletes(deletes: impl IntoIterator<Item = (i64, u64)>) -> Self {
-        let text = |(key, time)| format!(r#"{{"pk":{key},"ts":{time},"pkType":{INT64}}}"#);
-        Self::Texts(deletes.into_iter().map(text).collect())
+    pub fn of_deletes(deletes: &[(i64, u64)]) -> Self {
+        let text = |(key, time): &(i64, u64)| format!(r#"{{"pk":{key},"ts":{time},"pkType":{INT64}}}"#);
+        Self::Texts(deletes.iter().map(text).collect())
     }
 }
 

@@ -11,7 +11,7 @@ use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
 use crate::{
     Error, Jobs,
     garbage::Claims,
-    slice::{Halt, Held, Step},
+    slice::{Held, Step, require_time},
     snapshot,
 };
 
@@ -36,9 +36,7 @@ pub(crate) async fn count(
     let bucket = jobs.settings.snapshots.in_region(&backup.region)?;
     let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, &backup.instance_id, &backup.id);
     while let Some(page) = manifest.object_pages.get(publishing.next as usize) {
-        if deadline.is_over(jobs.ports.clock.now()) {
-            return Err(Halt::OutOfTime);
-        }
+        require_time(deadline, jobs.ports.clock.now())?;
         let mut candidates = folder.read_named::<ObjectEntry>(page).await?;
         // What was taken over from the base is in the base.
         candidates.retain(|entry| entry.origin != Origin::Earlier);

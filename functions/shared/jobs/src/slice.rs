@@ -122,9 +122,7 @@ impl Held {
             if now >= settled {
                 break;
             }
-            if deadline.is_over(now) {
-                return Err(Halt::OutOfTime);
-            }
+            require_time(deadline, now)?;
             let wait = (settled - now).to_std().unwrap_or_default();
             self.jobs.ports.clock.sleep(wait.min(deadline.left(now))).await;
         }
@@ -289,6 +287,17 @@ async fn keep<T>(held: &Held, work: impl Future<Output = Result<T, Error>>) -> R
     match select(pin!(work), pin!(renewing)).await {
         Either::Left((result, _)) => result,
         Either::Right(((), _)) => Err(Error::LeaseLost),
+    }
+}
+
+/// Sees that the slice's time isn't over.
+///
+/// # Errors
+/// [`Halt::OutOfTime`] from the deadline on.
+pub(crate) fn require_time(deadline: Deadline, now: Time) -> Step {
+    match deadline.is_over(now) {
+        true => Err(Halt::OutOfTime),
+        false => Ok(()),
     }
 }
 

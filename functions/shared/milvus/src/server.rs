@@ -4,10 +4,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::DateTime;
+
 use milvault_model::{
     Capabilities, Capability, CollectionCapture, CollectionName, FieldCapture, FieldPresence, Grant, IndexCapture,
-    Loaded, PartitionCapture, PrimaryKey, Principal, SegmentLevel, StorageVersion, Time, Visibility,
+    Loaded, PartitionCapture, PrimaryKey, Principal, SegmentLevel, StorageVersion, Time, Visibility, time_of,
 };
 use milvault_ports::{
     CollectionDescription, FlushResult, GarbageHold, ImportRequest, ImportStatus, ImportTasks, Milvus, MilvusError,
@@ -541,8 +541,7 @@ impl Milvus for Server {
             asked => asked.map_err(|status| transport(&status))?.into_inner(),
         };
         check(answer.status.as_ref(), None)?;
-        let milliseconds = i64::try_from(answer.timestamp >> 18).unwrap_or_default();
-        Ok(DateTime::from_timestamp_millis(milliseconds))
+        Ok(time_of(answer.timestamp))
     }
 
     async fn principal(&self) -> Result<Principal, MilvusError> {

@@ -3,7 +3,7 @@
 //! Each rule names the public file that it comes from: a path in the repository `milvus-io/milvus`, or, after
 //! "milvus-backup:", in `zilliztech/milvus-backup`, whose table of features is by version too.
 
-use crate::EngineVersion;
+use crate::{EngineVersion, milliseconds_of};
 
 /// Something that a server can do from some version on.
 ///
@@ -114,7 +114,7 @@ impl Capabilities {
     pub fn import_end(&self, hybrid: u64) -> u64 {
         match self.has(Capability::HybridImportEnd) {
             true => hybrid,
-            false => (hybrid >> 18) + 1,
+            false => milliseconds_of(hybrid) + 1,
         }
     }
 }

@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 use aws_sdk_lambda::{Client, error::DisplayErrorContext, primitives::Blob, types::InvocationType};
 use milvault_model::{BackupId, InstanceId, JobRef, Time};
-use milvault_ports::{Continuation, ContinuationError, CopyWorkers};
-use milvault_ports::{CopyReport, CopyTask};
+use milvault_ports::{Continuation, ContinuationError, CopyReport, CopyTask, CopyWorkers};
 use serde_json::{Value, json};
 
 /// Invokes the functions that work on jobs.

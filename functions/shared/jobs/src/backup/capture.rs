@@ -10,10 +10,10 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use milvault_model::{
     CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, PrimaryKey, RowCount, SegmentCapture,
-    SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled, Written,
+    SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled, Written, time_of,
 };
 use milvault_ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment};
 
@@ -584,18 +584,13 @@ fn assemble(
         aliases: description.aliases,
         loaded: description.loaded,
         flush_timestamp: timestamp,
-        point_in_time: time_of(timestamp),
+        point_in_time: time_of(timestamp).unwrap_or_default(),
         rows,
         sample,
         size_bytes: 0,
         delta_logs: None,
         segments,
     }
-}
-
-/// A hybrid timestamp holds milliseconds above 18 bits of a logical clock.
-fn time_of(timestamp: u64) -> Time {
-    i64::try_from(timestamp >> 18).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default()
 }
 
 #[cfg(test)]

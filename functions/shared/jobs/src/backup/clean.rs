@@ -7,7 +7,7 @@ use super::work::Work;
 use crate::{
     garbage::Claims,
     layout::PageKind,
-    slice::{Halt, Step},
+    slice::{Step, require_time},
 };
 
 pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
@@ -36,9 +36,7 @@ pub(crate) async fn remove_own(work: &Work<'_>, claims: &Claims<'_>, kind: PageK
     loop {
         let (keys, more) = folder.keys(kind.prefix(), None).await?;
         for key in &keys {
-            if work.deadline.is_over(work.jobs.ports.clock.now()) {
-                return Err(Halt::OutOfTime);
-            }
+            require_time(work.deadline, work.jobs.ports.clock.now())?;
             let planned: Vec<ObjectEntry> = folder.read(key).await?;
             // What was stored when it was planned, by an earlier backup, is not ours to remove.
             let own = |entry: &ObjectEntry| entry.etag.is_none() || entry.origin == Origin::Own;

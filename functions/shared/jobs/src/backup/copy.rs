@@ -16,8 +16,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 use milvault_model::{Again, BackupPhase, Copied, Copying, PageSet, Time, Verifying};
-use milvault_ports::Deadline;
-use milvault_ports::{CopyEnd, CopyReport, CopyTask};
+use milvault_ports::{CopyEnd, CopyReport, CopyTask, Deadline};
 
 use super::{page_copy::PageCopy, work::Work};
 use crate::{

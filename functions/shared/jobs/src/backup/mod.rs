@@ -67,9 +67,7 @@ impl Job for Work<'_> {
         if self.backup.cancel_requested_at.is_some() && !matches!(self.run.phase, BackupPhase::Clean(_)) {
             return Err(Halt::CancelRequested);
         }
-        if self.deadline.is_over(self.jobs.ports.clock.now()) {
-            return Err(Halt::OutOfTime);
-        }
+        slice::require_time(self.deadline, self.jobs.ports.clock.now())?;
         tracing::Span::current().record("phase", self.run.phase.name());
         self.hold_garbage().await;
         match self.run.phase.clone() {

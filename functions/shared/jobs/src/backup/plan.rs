@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Error, Jobs,
     layout::PageKind,
-    slice::{Halt, Step, fatal},
+    slice::{Halt, Step, fatal, require_time},
     snapshot::{self, ObjectReader},
 };
 
@@ -396,10 +396,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         let progress =
             Progress { objects_total: self.planning.objects, bytes_total: self.planning.bytes, ..Progress::default() };
         self.work.advance_to(BackupPhase::Plan(self.planning.clone()), progress).await?;
-        match self.work.deadline.is_over(self.work.jobs.ports.clock.now()) {
-            true => Err(Halt::OutOfTime),
-            false => Ok(()),
-        }
+        require_time(self.work.deadline, self.work.jobs.ports.clock.now())
     }
 
     async fn write_page(&mut self) -> Step {

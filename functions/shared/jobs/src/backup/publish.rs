@@ -30,7 +30,7 @@ use crate::{
     Error, attribution,
     garbage::Claims,
     layout::{self, PageKind},
-    slice::{Halt, Step, fatal},
+    slice::{Halt, Step, fatal, require_time},
     snapshot,
 };
 
@@ -51,9 +51,7 @@ pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Ste
     // The next page is read while one is compared.
     let mut pages = pin!(stream::iter(keys).map(async |key| folder.read::<ObjectEntry>(&key).await).buffered(2));
     while verifying.next < verifying.plan.count {
-        if work.deadline.is_over(work.jobs.ports.clock.now()) {
-            return Err(Halt::OutOfTime);
-        }
+        require_time(work.deadline, work.jobs.ports.clock.now())?;
         let Some(entries) = pages.try_next().await? else { return Err(Halt::OutOfTime) };
         for entry in &entries {
             if let Some(finding) = inspection.check(entry).await? {

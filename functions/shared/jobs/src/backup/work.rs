@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error, Jobs, layout,
     pages::Folder,
-    slice::{Halt, Held, MAX_SLICES, Step, fatal},
+    slice::{self, Halt, Held, MAX_SLICES, Step, fatal},
     snapshot,
 };
 
@@ -192,7 +192,7 @@ impl<'a> Work<'a> {
         let clock = &self.jobs.ports.clock;
         let wait = (until - clock.now()).to_std().unwrap_or_default();
         clock.sleep(wait.min(self.deadline.left(clock.now()))).await;
-        if self.deadline.is_over(clock.now()) { Err(Halt::OutOfTime) } else { Ok(()) }
+        slice::require_time(self.deadline, clock.now())
     }
 
     /// Goes on with another round of this phase, in the next slice.

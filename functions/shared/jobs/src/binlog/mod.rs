@@ -23,6 +23,9 @@ const MAGIC: [u8; 4] = 0x00ff_fabc_u32.to_le_bytes();
 
 /// An event's header: timestamp, type, length, and the next event's position.
 const HEADER: usize = 8 + 1 + 4 + 4;
+const KIND: usize = 8;
+const LENGTH: usize = KIND + 1;
+const NEXT: usize = LENGTH + 4;
 
 /// In an event of rows or deletes, between its header and them: the first and the last one's timestamps.
 const RANGE: usize = 8 + 8;
@@ -49,7 +52,7 @@ impl Beginning {
             return None;
         }
         let descriptor = MAGIC.len();
-        let next = usize::try_from(u32_at(log, descriptor + HEADER - 4)?).ok()?;
+        let next = usize::try_from(u32_at(log, descriptor + NEXT)?).ok()?;
         let ids = descriptor + HEADER;
         // Collection, partition, segment and field, two timestamps, the field's type, a byte for each type of event, and
         // then the length and text of what else there is to say.
@@ -91,8 +94,8 @@ fn payloads(log: &Bytes) -> Option<Vec<Bytes>> {
     }
     let (mut payloads, mut event) = (Vec::new(), MAGIC.len());
     while event < log.len() {
-        let kind = *log.get(event + size_of::<u64>())?;
-        let length = usize::try_from(u32_at(log, event + size_of::<u64>() + 1)?).ok()?;
+        let kind = *log.get(event + KIND)?;
+        let length = usize::try_from(u32_at(log, event + LENGTH)?).ok()?;
         let end = event.checked_add(length).filter(|end| *end <= log.len() && length >= HEADER)?;
         if [INSERT, DELETE].contains(&kind) {
             let payload = event + HEADER + RANGE;

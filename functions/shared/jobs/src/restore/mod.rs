@@ -65,9 +65,7 @@ pub(crate) async fn find(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId
 
 impl Job for Work<'_> {
     async fn advance(&mut self) -> Step<Option<WorkEnd>> {
-        if self.deadline.is_over(self.jobs.ports.clock.now()) {
-            return Err(Halt::OutOfTime);
-        }
+        slice::require_time(self.deadline, self.jobs.ports.clock.now())?;
         self.stuck.clear();
         let phase = self.run.phase.clone();
         let stoppable = matches!(

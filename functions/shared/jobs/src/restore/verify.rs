@@ -49,34 +49,38 @@ async fn verify_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
 /// Compares what was rebuilt with the backup.
 async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u64, empty: &[u32]) -> Step {
     let capture = shared.capture(line).await?;
-    let name = shared.rebuilt(line);
-
     let countable = load(shared, line, &capture).await?;
     let found = match countable {
         Countable::Yes => count(shared, line, expected(&capture, imported)).await?,
         Countable::No => imported,
     };
     line.rows_found = Some(found);
+    let rows = capture.rows.rows();
     if found != expected(&capture, imported) || !capture.rows.admits(found) {
-        shared.save(line).await?;
-        return Err(failed(
-            line,
-            format!("the backup has {} rows, the imports counted {imported}, {found} are found", capture.rows.rows()),
-        ));
+        let what = format!("the backup has {rows} rows, the imports counted {imported}, {found} are found");
+        return fail(shared, line, what).await;
     }
     if found == 0 && must_have_rows(&capture) {
-        shared.save(line).await?;
-        let rows = capture.rows.rows();
-        return Err(failed(line, format!("the backup has {rows} rows and no deletes of them, and none is found")));
+        let what = format!("the backup has {rows} rows and no deletes of them, and none is found");
+        return fail(shared, line, what).await;
     }
     let sample = match capture.rows {
         RowCount::Exactly { .. } => capture.sample.clone(),
         RowCount::AtMost { .. } => match evidence(shared, line, &capture, empty).await? {
-            Evidence::Rows { least, sample } if found >= least => sample,
-            evidence => {
-                let Some(what) = shortage(shared, line, &evidence, found) else { return Ok(()) };
-                shared.save(line).await?;
-                return Err(failed(line, what));
+            Evidence::Rows { least, .. } if found < least => {
+                let what = "because the backup has them and no delete of them";
+                let what = format!("at least {least} rows must be there, {what}, and {found} are found");
+                return fail(shared, line, what).await;
+            }
+            Evidence::Rows { sample, .. } => sample,
+            Evidence::Missing { partition } => {
+                let what = "brought no row, and the backup has rows of it and no delete of them";
+                return fail(shared, line, format!("an import into partition {partition} {what}")).await;
+            }
+            Evidence::Unknown(reason) => {
+                let target = &line.target;
+                shared.warn(format!("{target}: only its imports say how many rows there must be: {reason}"));
+                return Ok(());
             }
         },
     };
@@ -84,7 +88,7 @@ async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u6
     if sample.is_empty() || countable == Countable::No {
         return Ok(());
     }
-    let there = match shared.milvus.find_keys(&name, &sample).await {
+    let there = match shared.milvus.find_keys(&shared.rebuilt(line), &sample).await {
         // The field's name is a word of the language, for instance. The rows are counted: the check loses no restore.
         Err(MilvusError::Refused(reason)) => {
             tracing::info!(reason, collection = %line.target, "primary keys can't be asked for");
@@ -95,38 +99,22 @@ async fn compare(shared: &Shared<'_>, line: &mut CollectionRestore, imported: u6
     };
     let missing = sample.iter().filter(|key| !there.contains(key)).count();
     if missing > 0 {
-        shared.save(line).await?;
         let of = sample.len();
-        return Err(failed(line, format!("{missing} of {of} primary keys that the backup names are not found")));
+        return fail(shared, line, format!("{missing} of {of} primary keys that the backup names are not found")).await;
     }
     Ok(())
 }
 
-/// What the evidence says is missing; a warning, if it says nothing.
-fn shortage(shared: &Shared<'_>, line: &CollectionRestore, evidence: &Evidence, found: u64) -> Option<String> {
-    match evidence {
-        Evidence::Rows { least, .. } => Some(format!(
-            "at least {least} rows must be there, because the backup has them and no delete of them, and {found} are found"
-        )),
-        Evidence::Missing { partition } => Some(format!(
-            "an import into partition {partition} brought no row, and the backup has rows of it and no delete of them"
-        )),
-        Evidence::Unknown(reason) => {
-            let target = &line.target;
-            shared.warn(format!("{target}: only its imports say how many rows there must be: {reason}"));
-            None
-        }
-    }
+/// Fails because of what a line lacks; how many rows were found is written down.
+async fn fail(shared: &Shared<'_>, line: &CollectionRestore, what: String) -> Step {
+    shared.save(line).await?;
+    Err(fatal(FailureCode::VerificationFailed, format!("{}: {what}", line.target)))
 }
 
 /// Whether an expression can have this key: Milvus reads a number's sign apart from it, and the least one is too large
 /// without its sign.
 fn can_be_said(key: &PrimaryKey) -> bool {
     *key != PrimaryKey::Int(i64::MIN)
-}
-
-fn failed(line: &CollectionRestore, what: String) -> Halt {
-    fatal(FailureCode::VerificationFailed, format!("{}: {what}", line.target))
 }
 
 /// Whether there must be rows, also where they were never counted exactly: some are of before the point in time, and

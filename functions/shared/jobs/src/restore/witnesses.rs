@@ -11,7 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use milvault_model::{CollectionCapture, CollectionRestore, ObjectEntry, PageRef, PrimaryKey, StorageVersion};
+use milvault_model::{
+    CollectionCapture, CollectionRestore, ObjectEntry, PageRef, PrimaryKey, StorageVersion, milliseconds_of,
+};
 
 use super::{
     groups::{Group, groups},
@@ -79,7 +81,11 @@ pub(super) async fn evidence(
     let groups = groups(capture, line.segments_per_job)?;
     let empty: Vec<&Group> = empty.iter().filter_map(|group| groups.get(*group as usize)).collect();
     let logs = Logs::of(shared, capture, key_field).await?;
-    Ok(logs.evidence(&empty).await?.unwrap_or_else(Evidence::Unknown))
+    match logs.evidence(&empty).await {
+        Ok(evidence) => Ok(evidence),
+        Err(Stop::Unknown(reason)) => Ok(Evidence::Unknown(reason)),
+        Err(Stop::Halt(halt)) => Err(halt),
+    }
 }
 
 /// At most so many of these, evenly spread.
@@ -106,13 +112,20 @@ struct Write {
     timestamps: ObjectEntry,
 }
 
-/// What was asked for, or why it can't be known.
-type Known<T> = Result<T, String>;
-
-/// A hybrid timestamp's: older servers cut an import off after a whole one.
-fn millisecond(hybrid: u64) -> u64 {
-    hybrid >> 18
+/// Why a look into the logs goes no further.
+enum Stop {
+    /// What they hold can't be known, for this reason.
+    Unknown(String),
+    Halt(Halt),
 }
+
+impl<E: Into<Halt>> From<E> for Stop {
+    fn from(halt: E) -> Self {
+        Self::Halt(halt.into())
+    }
+}
+
+type Look<T = ()> = Result<T, Stop>;
 
 /// The last delete of each key that is deleted by the point in time. Two keys with the same hash count as one: fewer rows
 /// are taken to be left then.
@@ -158,22 +171,14 @@ impl<'s, 'a> Logs<'s, 'a> {
         Ok(Self { shared, folder: shared.snapshot()?, data, pages, capture, key_field })
     }
 
-    async fn evidence(&self, empty: &[&Group]) -> Step<Known<Evidence>> {
+    async fn evidence(&self, empty: &[&Group]) -> Look<Evidence> {
         let whole: BTreeSet<i64> = empty.iter().flat_map(|group| group.segments.iter().copied()).collect();
-        let (delta_logs, writes) = match self.find(&whole).await? {
-            Ok(found) => found,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let deletes = match self.deletes(&delta_logs).await? {
-            Ok(deletes) => deletes,
-            Err(reason) => return Ok(Err(reason)),
-        };
+        let (delta_logs, writes) = self.find(&whole).await?;
+        let deletes = self.deletes(&delta_logs).await?;
         for group in empty {
             for write in writes.iter().filter(|write| group.segments.contains(&write.segment)) {
-                match self.left_of(write, usize::MAX, &deletes).await? {
-                    Ok(left) if left.is_empty() => {}
-                    Ok(_) => return Ok(Ok(Evidence::Missing { partition: group.partition.clone() })),
-                    Err(reason) => return Ok(Err(reason)),
+                if !self.left_of(write, usize::MAX, &deletes).await?.is_empty() {
+                    return Ok(Evidence::Missing { partition: group.partition.clone() });
                 }
             }
         }
@@ -182,25 +187,27 @@ impl<'s, 'a> Logs<'s, 'a> {
         let at_once = at_once(some.iter().map(|write| write.keys.size + write.timestamps.size));
         let read = stream::iter(some).map(async |write| self.left_of(write, ROWS, &deletes).await);
         let mut read = read.buffered(at_once).boxed_local();
-        let (mut left, mut unreadable) = (Vec::new(), None);
-        while let Some(of_write) = read.try_next().await? {
+        let (mut left, mut unknown) = (Vec::new(), None);
+        while let Some(of_write) = read.next().await {
             match of_write {
                 Ok(keys) => left.push(keys),
-                Err(reason) => unreadable = Some(reason),
+                // The others may tell enough.
+                Err(Stop::Unknown(reason)) => unknown = Some(reason),
+                Err(stop) => return Err(stop),
             }
         }
-        Ok(match unreadable {
-            Some(reason) if left.is_empty() => Err(reason),
+        match unknown {
+            Some(reason) if left.is_empty() => Err(Stop::Unknown(reason)),
             _ => Ok(Evidence::Rows {
                 least: left.iter().map(|keys| keys.len() as u64).sum(),
                 sample: sample::first(by_turns(&left)),
             }),
-        })
+        }
     }
 
     /// The collection's logs of deletes; and its writes of rows, of these segments all and of each other one the first, in
     /// the order of the segments in the capture.
-    async fn find(&self, whole: &BTreeSet<i64>) -> Step<Known<(Vec<ObjectEntry>, Vec<Write>)>> {
+    async fn find(&self, whole: &BTreeSet<i64>) -> Look<(Vec<ObjectEntry>, Vec<Write>)> {
         let id = self.capture.id.to_string();
         let storage: HashMap<i64, StorageVersion> =
             self.capture.segments.iter().map(|segment| (segment.id, segment.storage)).collect();
@@ -208,7 +215,7 @@ impl<'s, 'a> Logs<'s, 'a> {
         // By segment, folder and log.
         let mut folders: HashMap<i64, BTreeMap<i64, BTreeMap<i64, ObjectEntry>>> = HashMap::new();
         for page in &self.pages {
-            self.require_time()?;
+            self.shared.require_time()?;
             for entry in self.folder.read_named::<ObjectEntry>(page).await? {
                 if entry.key.collection() != id {
                     continue;
@@ -216,7 +223,7 @@ impl<'s, 'a> Logs<'s, 'a> {
                 if entry.key.below(DELTA).is_some() {
                     delta_logs.push(entry);
                     if delta_logs.len() > MOST_LOGS {
-                        return Ok(Err(format!("there are more than {MOST_LOGS} files of deletes")));
+                        return Err(Stop::Unknown(format!("there are more than {MOST_LOGS} files of deletes")));
                     }
                     continue;
                 }
@@ -232,11 +239,8 @@ impl<'s, 'a> Logs<'s, 'a> {
                 let folders = folders.entry(segment).or_default();
                 let logs = folders.entry(place.folder).or_default();
                 logs.insert(place.log, entry);
-                if !whole.contains(&segment) {
-                    logs.retain({
-                        let first = logs.keys().next().copied();
-                        move |log, _| Some(*log) == first
-                    });
+                while !whole.contains(&segment) && logs.len() > 1 {
+                    logs.pop_last();
                 }
                 // The keys and the timestamps are short, and so in the first group of columns.
                 while storage.get(&segment) == Some(&StorageVersion::V2) && folders.len() > 1 {
@@ -262,57 +266,43 @@ impl<'s, 'a> Logs<'s, 'a> {
         }
         let of_whole = writes.iter().filter(|write| whole.contains(&write.segment));
         let bytes: u64 = of_whole.map(|write| write.keys.size).chain(delta_logs.iter().map(|entry| entry.size)).sum();
-        Ok(match bytes > MOST_BYTES {
-            true => Err(format!("{bytes} bytes of its keys and deletes would have to be read")),
+        match bytes > MOST_BYTES {
+            true => Err(Stop::Unknown(format!("{bytes} bytes of its keys and deletes would have to be read"))),
             false => Ok((delta_logs, writes)),
-        })
+        }
     }
 
-    async fn deletes(&self, logs: &[ObjectEntry]) -> Step<Known<Deletes>> {
+    async fn deletes(&self, logs: &[ObjectEntry]) -> Look<Deletes> {
         let at_once = at_once(logs.iter().map(|entry| entry.size));
-        let read = stream::iter(logs).map(async |entry| Ok::<_, Error>((entry, self.read(entry).await?)));
+        let read = stream::iter(logs).map(async |entry| Ok::<_, Stop>((entry, self.read(entry).await?)));
         let mut read = read.buffer_unordered(at_once).boxed_local();
         let mut deletes = Deletes::default();
         while let Some((entry, log)) = read.try_next().await? {
-            self.require_time()?;
-            let log = match log {
-                Ok(log) => log,
-                Err(reason) => return Ok(Err(reason)),
-            };
+            self.shared.require_time()?;
             let read = each_delete(&log, |delete| {
-                if millisecond(delete.timestamp) <= millisecond(self.capture.flush_timestamp) {
+                // Older servers cut an import off after a whole millisecond.
+                if milliseconds_of(delete.timestamp) <= milliseconds_of(self.capture.flush_timestamp) {
                     deletes.add(&delete.key, delete.timestamp);
                 }
             });
-            if let Err(error) = read {
-                return Ok(Err(format!("{}: {error}", entry.key)));
-            }
+            read.map_err(|error| unreadable(entry, &error))?;
             if deletes.0.len() > MOST_DELETES {
-                return Ok(Err(format!("more than {MOST_DELETES} keys are deleted")));
+                return Err(Stop::Unknown(format!("more than {MOST_DELETES} keys are deleted")));
             }
         }
-        Ok(Ok(deletes))
+        Ok(deletes)
     }
 
     /// The keys of rows that a write wrote by the point in time and that nothing deletes, of so many that are looked at.
-    async fn left_of(&self, write: &Write, most: usize, deletes: &Deletes) -> Step<Known<Vec<PrimaryKey>>> {
-        self.require_time()?;
-        let key_log = match self.read(&write.keys).await? {
-            Ok(log) => log,
-            Err(reason) => return Ok(Err(reason)),
-        };
+    async fn left_of(&self, write: &Write, most: usize, deletes: &Deletes) -> Look<Vec<PrimaryKey>> {
+        self.shared.require_time()?;
+        let key_log = self.read(&write.keys).await?;
         let timestamp_log = match write.keys.key == write.timestamps.key {
             true => key_log.clone(),
-            false => match self.read(&write.timestamps).await? {
-                Ok(log) => log,
-                Err(reason) => return Ok(Err(reason)),
-            },
+            false => self.read(&write.timestamps).await?,
         };
-        let unreadable = |error: Unreadable| format!("{}: {error}", write.keys.key);
-        let timestamps = match timestamps(&timestamp_log, TIMESTAMP) {
-            Ok(timestamps) => timestamps,
-            Err(error) => return Ok(Err(unreadable(error))),
-        };
+        let timestamps =
+            timestamps(&timestamp_log, TIMESTAMP).map_err(|error| unreadable(&write.timestamps, &error))?;
         let step = timestamps.len().div_ceil(most).max(1);
         let (mut row, mut left) = (0, Vec::new());
         let read = each_key(&key_log, self.key_field, |key| {
@@ -323,29 +313,30 @@ impl<'s, 'a> Logs<'s, 'a> {
             }
             row += 1;
         });
-        Ok(match read {
-            Ok(()) if row == timestamps.len() => Ok(left),
-            Ok(()) => Err(format!("{} has {row} rows, and there are {} timestamps", write.keys.key, timestamps.len())),
-            Err(error) => Err(unreadable(error)),
-        })
+        read.map_err(|error| unreadable(&write.keys, &error))?;
+        match row == timestamps.len() {
+            true => Ok(left),
+            false => {
+                let (key, timestamps) = (&write.keys.key, timestamps.len());
+                Err(Stop::Unknown(format!("{key} has {row} rows, and there are {timestamps} timestamps")))
+            }
+        }
     }
 
     /// An object of the snapshot.
-    async fn read(&self, entry: &ObjectEntry) -> Result<Known<Bytes>, Error> {
+    async fn read(&self, entry: &ObjectEntry) -> Look<Bytes> {
         if entry.size > LARGEST {
-            return Ok(Err(format!("{} is too large to be read", entry.key)));
+            return Err(Stop::Unknown(format!("{} is too large to be read", entry.key)));
         }
         let key = format!("{}{}", self.data, entry.key.stored());
-        let read = self.folder.objects.get_range(self.folder.bucket, &key, 0..entry.size).await?;
-        Ok(read.map(Bytes::from).ok_or_else(|| format!("{} is gone", entry.key)))
+        let read = self.folder.objects.get_range(self.folder.bucket, &key, 0..entry.size).await;
+        let read = read.map_err(Error::from)?;
+        read.map(Bytes::from).ok_or_else(|| Stop::Unknown(format!("{} is gone", entry.key)))
     }
+}
 
-    fn require_time(&self) -> Step {
-        match self.shared.deadline.is_over(self.shared.now()) {
-            true => Err(Halt::OutOfTime),
-            false => Ok(()),
-        }
-    }
+fn unreadable(entry: &ObjectEntry, error: &Unreadable) -> Stop {
+    Stop::Unknown(format!("{}: {error}", entry.key))
 }
 
 #[cfg(test)]

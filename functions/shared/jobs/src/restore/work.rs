@@ -221,10 +221,7 @@ impl<'a> Work<'a> {
         if self.restore.cancel_requested_at.is_some() {
             return Err(Halt::CancelRequested);
         }
-        match self.deadline.is_over(self.jobs.ports.clock.now()) {
-            true => Err(Halt::OutOfTime),
-            false => Ok(()),
-        }
+        slice::require_time(self.deadline, self.jobs.ports.clock.now())
     }
 
     /// Writes down that the job got further.
@@ -285,12 +282,10 @@ impl<'a> Work<'a> {
             let page = self.lines(after).await?;
             after = page.items.last().map(line_key);
             let mut results = stream::iter(page.items)
-                .map(async |line| match shared.deadline.is_over(shared.jobs.ports.clock.now()) {
-                    true => Err(Halt::OutOfTime),
-                    false => {
-                        let target = line.target.clone();
-                        step(&shared, line).await.map_err(|halt| of_line(halt, at_once, &target))
-                    }
+                .map(async |line| {
+                    shared.require_time()?;
+                    let target = line.target.clone();
+                    step(&shared, line).await.map_err(|halt| of_line(halt, at_once, &target))
                 })
                 .buffer_unordered(at_once.collections());
             let mut halt = None;
@@ -484,6 +479,11 @@ impl Shared<'_> {
         self.jobs.ports.clock.now()
     }
 
+    /// Sees that the slice's time isn't over.
+    pub(super) fn require_time(&self) -> Step {
+        slice::require_time(self.deadline, self.now())
+    }
+
     /// Tells the user, with the next write of the restore.
     pub(crate) fn warn(&self, warning: String) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
@@ -542,9 +542,7 @@ impl Shared<'_> {
                 further_at = now;
                 self.advanced();
             }
-            if self.deadline.is_over(now) {
-                return Err(Halt::OutOfTime);
-            }
+            slice::require_time(self.deadline, now)?;
             if now - further_at > self.jobs.settings.stall {
                 let limit = self.jobs.settings.stall.num_seconds();
                 return Err(fatal(FailureCode::Stalled, format!("{what}: no progress for {limit} s")));

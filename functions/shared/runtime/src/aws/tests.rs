@@ -14,8 +14,9 @@ use futures::{
 };
 use milvault_milvus::{SecretError, SecretSource};
 use milvault_model::Copied;
-use milvault_ports::{Bucket, Continuation, CopyOutcome, CopyRequest, CopyWorkers, Objects, ObjectsError};
-use milvault_ports::{CopyEnd, CopyReport, CopyTask};
+use milvault_ports::{
+    Bucket, Continuation, CopyEnd, CopyOutcome, CopyReport, CopyRequest, CopyTask, CopyWorkers, Objects, ObjectsError,
+};
 use milvault_s3::Parts;
 
 use super::{

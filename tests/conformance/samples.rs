@@ -239,6 +239,7 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
         attempts: 0,
         unavailable_ms: Some(0),
         failure: (number % 2 == 1).then(failure),
+        warnings: (0..number % 3).map(|number| format!("warning {number}")).collect(),
         stage: CollectionStage::Waiting,
         since: (number % 2 == 1).then_some(DateTime::UNIX_EPOCH),
     }

@@ -3,13 +3,16 @@
 
 mod world;
 
+use std::{future::poll_fn, pin::pin, task::Poll};
+
 use chrono::TimeDelta;
 use milvault_fake_milvus::{Access, Change, Grant, Line, Loading, User};
 use milvault_jobs::{
     Jobs,
     restore::{self, CreateRestore},
 };
-use milvault_model::{Backup, Restore, RestoreState, previous_name, rebuilt_name};
+use milvault_model::{Backup, CollectionStage, Restore, RestoreState, previous_name, rebuilt_name};
+use milvault_ports::{Deadline, PageRequest};
 use world::{World, back_up, back_up_as, drive, name, request, restore};
 
 const ROOT: &str = r#"{"username": "root", "password": "Milvus"}"#;
@@ -203,6 +206,42 @@ async fn a_grant_that_is_refused_is_named_and_the_others_are_given() {
     assert_eq!(granted(&world).await, sorted(given));
     let told = "grants that couldn't be given back: Search on default.items to role reader (";
     assert!(restored.warnings.iter().any(|warning| warning.starts_with(told)), "{:?}", restored.warnings);
+}
+
+#[tokio::test]
+async fn a_warning_outlives_the_worker_that_has_not_yet_written_it_to_the_restore() {
+    let world = world(Line::V2_6).await;
+    let mut jobs = world.jobs().await;
+    jobs.settings.lease = TimeDelta::seconds(6);
+    let backup = back_up(&jobs, &world).await;
+    world.fake.set(|faults| faults.grant_refused = Some("Search".to_owned())).await;
+    let selection = ["default.items", "default.other"].map(|pattern| pattern.parse().unwrap()).to_vec();
+    let accepted = restore::create(&jobs, CreateRestore { selection, ..request(&backup, &world.instance) }).await;
+    let id = accepted.unwrap().id;
+    let is_swapped = async || {
+        let ledger = jobs.ports.catalog.ledger(&id, PageRequest { after: None, limit: 1 }).await.unwrap();
+        ledger.items.iter().any(|line| matches!(line.stage, CollectionStage::Swapped(_)))
+    };
+    let mut dies = pin!(async {
+        while !is_swapped().await {
+            tokio::task::yield_now().await;
+        }
+    });
+    let deadline = Deadline::at(jobs.ports.clock.now() + TimeDelta::minutes(5));
+    let mut works = Box::pin(restore::run(&jobs, &world.instance.id, &id, deadline));
+    let worked = poll_fn(|context| match dies.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => works.as_mut().poll(context).map(Some),
+    });
+    assert!(worked.await.is_none(), "the worker died before its end");
+    drop(works);
+    let told = "grants that couldn't be given back: Search on default.items to role reader (";
+    let is_told = |restore: &Restore| restore.warnings.iter().any(|warning| warning.starts_with(told));
+    let left = jobs.ports.catalog.restore(&world.instance.id, &id).await.unwrap().unwrap().value;
+    assert!(!is_told(&left), "the worker died too late");
+    world.fake.set(|faults| faults.grant_refused = None).await;
+    let restored = completed(drive(&jobs, &world.instance, &id).await);
+    assert!(is_told(&restored), "{:?}", restored.warnings);
 }
 
 #[tokio::test]

@@ -355,6 +355,10 @@ pub struct CollectionRestore {
     /// Why it was given up, with [`OnError::Continue`].
     #[serde(default)]
     pub failure: Option<Failure>,
+    /// What the user is to be told, and was not yet in the restore's record when this line was written: a worker that
+    /// dies in between loses none of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Where it stands.
     pub stage: CollectionStage,
     /// Since when it is in its [`state`](Self::state); `None` in lines of before it was noted.

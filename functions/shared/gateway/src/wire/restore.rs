@@ -294,6 +294,7 @@ mod tests {
             attempts: 1,
             unavailable_ms: Some(3),
             failure: None,
+            warnings: Vec::new(),
             stage,
             since: Some(at(5)),
         }

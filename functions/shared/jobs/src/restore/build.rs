@@ -37,8 +37,7 @@ async fn make_empty_databases(work: &mut Work<'_>) -> Step {
             made => shared.sure(made)?,
         }
     }
-    let warnings = shared.take_warnings();
-    warnings.into_iter().for_each(|warning| work.warn(warning));
+    work.take_warnings(&shared);
     Ok(())
 }
 

@@ -63,6 +63,7 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 attempts: 0,
                 unavailable_ms: None,
                 failure: None,
+                warnings: Vec::new(),
                 stage: CollectionStage::Waiting,
                 since: Some(now),
             };

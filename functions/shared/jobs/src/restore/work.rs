@@ -281,6 +281,10 @@ impl<'a> Work<'a> {
         loop {
             let page = self.lines(after).await?;
             after = page.items.last().map(line_key);
+            // Those of a worker that died before it wrote the restore's record.
+            for line in &page.items {
+                add_warnings(&mut self.restore.warnings, line.warnings.iter().cloned());
+            }
             let mut results = stream::iter(page.items)
                 .map(async |line| {
                     shared.require_time()?;
@@ -356,14 +360,12 @@ impl<'a> Work<'a> {
 
     /// Takes over what the user should know.
     pub(crate) fn take_warnings(&mut self, shared: &Shared<'_>) {
-        shared.take_warnings().into_iter().for_each(|warning| self.warn(warning));
+        add_warnings(&mut self.restore.warnings, shared.take_warnings());
     }
 
     /// Tells the user, with the next write of the restore.
     pub(crate) fn warn(&mut self, warning: String) {
-        if self.restore.warnings.len() < WARNINGS && !self.restore.warnings.contains(&warning) {
-            self.restore.warnings.push(warning);
-        }
+        add_warnings(&mut self.restore.warnings, [warning]);
     }
 
     pub(crate) async fn shared(&self) -> Result<Shared<'a>, Error> {
@@ -410,6 +412,15 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Adds warnings that aren't there yet, as far as there is room.
+fn add_warnings(to: &mut Vec<String>, warnings: impl IntoIterator<Item = String>) {
+    for warning in warnings {
+        if to.len() < WARNINGS && !to.contains(&warning) {
+            to.push(warning);
+        }
+    }
+}
+
 /// Whether many invocations in a row got it no further.
 fn is_idle(run: &RestoreRun, now: Time, stall: TimeDelta) -> bool {
     run.slices - run.advanced_in > MAX_IDLE_SLICES && run.is_stalled(now, stall * 10)
@@ -445,9 +456,11 @@ impl Shared<'_> {
         self.save(line).await
     }
 
-    /// Writes a line of the ledger down.
+    /// Writes a line of the ledger down, with the warnings that the restore's record doesn't have yet.
     pub(crate) async fn save(&self, line: &CollectionRestore) -> Result<(), Error> {
-        let put = Write::LedgerLine(self.restore.id.clone(), Box::new(line.clone()));
+        let mut line = line.clone();
+        add_warnings(&mut line.warnings, self.warnings().iter().cloned());
+        let put = Write::LedgerLine(self.restore.id.clone(), Box::new(line));
         match self.jobs.ports.catalog.commit(vec![Write::HoldLease(self.lease.clone()), put]).await {
             Ok(()) => {
                 self.advanced();
@@ -486,12 +499,16 @@ impl Shared<'_> {
 
     /// Tells the user, with the next write of the restore.
     pub(crate) fn warn(&self, warning: String) {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+        self.warnings().push(warning);
+    }
+
+    fn warnings(&self) -> MutexGuard<'_, Vec<String>> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the user is to be told.
     pub(crate) fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.warnings())
     }
 
     /// Waits until so many segments may be imported beside the others'; they may until this is dropped.

@@ -82,14 +82,15 @@ impl Audit {
         }
     }
 
-    /// A restore has looked at what it is about to replace: what has had the name since before is that.
+    /// A restore has looked at what it is about to replace: what has had the name since before is that. If it found none,
+    /// the server refuses the renaming, and it has to look again.
     fn takes_for_live(&self, restore: &Restore, line: &CollectionRestore, swap: &Swap) {
         let began = locked(&self.seen).swaps.get(&restore.id).copied();
         let servers = locked(&self.servers);
         let Some((began, server)) = began.zip(servers.get(&restore.instance_id)) else { return };
         let (taken, found) = (swap.live_id, server.id_of(&line.target));
         let had_it_before = |id| server.journal.named_since(id).is_some_and(|since| since < began);
-        let is_wrong = found != taken && found.is_some_and(had_it_before);
+        let is_wrong = taken.is_some() && found != taken && found.is_some_and(had_it_before);
         drop(servers);
         if is_wrong {
             let what = format!("{} takes {taken:?} for {}, which is {found:?}", restore.id, line.target);

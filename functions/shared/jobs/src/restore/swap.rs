@@ -80,7 +80,11 @@ async fn name_others(work: &mut Work<'_>) -> Step {
 
 /// Whether a collection can get its name: no alias has it, and no other collection that may not be replaced.
 pub(super) async fn swappable(shared: &Shared<'_>, line: &CollectionRestore) -> Step {
-    let CollectionStage::Verified { .. } = &line.stage else { return Ok(()) };
+    match &line.stage {
+        CollectionStage::Verified { .. } => {}
+        CollectionStage::Swapping(_) | CollectionStage::Swapped(_) => return Ok(()),
+        _ => return Err(not_verified(line)),
+    }
     let target = &line.target;
     if let Some(of) = shared.milvus.alias_target(&target.database, &target.collection).await? {
         let message = format!("{target} is an alias of {of} by now: no collection can have that name");
@@ -92,15 +96,27 @@ pub(super) async fn swappable(shared: &Shared<'_>, line: &CollectionRestore) -> 
     Ok(())
 }
 
+/// A line that the phases before have passed over: a restore isn't complete without it.
+fn not_verified(line: &CollectionRestore) -> Halt {
+    let message = format!("{} isn't verified; it is {:?}", line.target, line.state());
+    fatal(FailureCode::VerificationFailed, message)
+}
+
 async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRestore) -> Step {
-    let mut swap = match &line.stage {
-        CollectionStage::Verified { id } => {
-            let swap = prepare(shared, backup, &line, *id).await?;
+    let prepared = match &line.stage {
+        CollectionStage::Verified { id } => Err(*id),
+        CollectionStage::Swapping(swap) if is_overtaken(shared, &line, swap).await? => Err(swap.new_id),
+        CollectionStage::Swapping(swap) => Ok(swap.clone()),
+        CollectionStage::Swapped(_) => return Ok(()),
+        _ => return Err(not_verified(&line)),
+    };
+    let mut swap = match prepared {
+        Ok(swap) => swap,
+        Err(new_id) => {
+            let swap = prepare(shared, backup, &line, new_id).await?;
             shared.enter(&mut line, CollectionStage::Swapping(swap.clone())).await?;
             swap
         }
-        CollectionStage::Swapping(swap) => swap.clone(),
-        _ => return Ok(()),
     };
     let unavailable = rename(shared, &line, &swap).await?;
     let late = late_aliases(shared, &line, &swap).await?;
@@ -116,6 +132,16 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     grants::give_after_swap(shared, &line, &mut swap).await?;
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
     Ok(shared.enter(&mut line, CollectionStage::Swapped(swap)).await?)
+}
+
+/// Whether a collection has the name under which none was found before, and nothing is moved yet. After a server's start
+/// one that was there all along may not have been found, and not listed for a user who doesn't see all.
+async fn is_overtaken(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step<bool> {
+    if swap.live_id.is_some() || shared.restore.mode == RestoreMode::Create {
+        return Ok(false);
+    }
+    let is_another = id_of(shared, &line.target).await?.is_some_and(|found| found != swap.new_id);
+    Ok(is_another && shared.milvus.collection_id(&shared.rebuilt(line)).await? == Some(swap.new_id))
 }
 
 /// Makes an alias stand for the collection of this name, whose id is known, and looks whether it does.
@@ -203,18 +229,31 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
         return Ok(None);
     }
     if at_target.is_some() && at_target != swap.live_id {
-        let message = format!("another collection was made as {target} meanwhile");
-        return Err(fatal(FailureCode::CollectionExists, message));
+        return Err(taken(shared, target, swap));
     }
     let clock = &shared.jobs.ports.clock;
     let began = clock.now();
     if at_target.is_some() {
         again_if_unknown(shared, milvus.rename(target, &previous.collection).await)?;
     }
-    again_if_unknown(shared, milvus.rename(&shared.rebuilt(line), &target.collection).await)?;
+    let renamed = milvus.rename(&shared.rebuilt(line), &target.collection).await;
+    if matches!(renamed, Err(MilvusError::Refused(_))) && at_target.is_none() && id_of(shared, target).await?.is_some()
+    {
+        return Err(taken(shared, target, swap));
+    }
+    again_if_unknown(shared, renamed)?;
     require_named(shared, target, swap.new_id).await?;
     let took = clock.now() - began;
     Ok(at_target.and(u64::try_from(took.num_milliseconds()).ok()))
+}
+
+/// Another collection has the name than the one that the swap is to replace. Where it is to replace none, it is looked at
+/// once more, see [`is_overtaken`].
+fn taken(shared: &Shared<'_>, target: &CollectionName, swap: &Swap) -> Halt {
+    match (swap.live_id, shared.restore.mode) {
+        (None, RestoreMode::Replace) => MilvusError::NotReady(format!("{target} is a collection's name by now")).into(),
+        _ => fatal(FailureCode::CollectionExists, format!("another collection was made as {target} meanwhile")),
+    }
 }
 
 /// The id of the collection that has this name.

@@ -317,7 +317,7 @@ impl<'a> Work<'a> {
                     }
                     // The others come to their own ends before this one is acted on.
                     Err(other) => {
-                        halt = Some(other);
+                        halt = Some(graver(halt, other));
                         if at_once == AtOnce::OneUntilFailure {
                             break;
                         }
@@ -424,6 +424,14 @@ fn add_warnings(to: &mut Vec<String>, warnings: impl IntoIterator<Item = String>
 /// Whether many invocations in a row got it no further.
 fn is_idle(run: &RestoreRun, now: Time, stall: TimeDelta) -> bool {
     run.slices - run.advanced_in > MAX_IDLE_SLICES && run.is_stalled(now, stall * 10)
+}
+
+/// Of what stops two lines, that which this worker has to act on. A line whose commit failed may still be written: were the
+/// worker to go on because another line can be tried again, the late commit would put the line back to where it was.
+fn graver(before: Option<Halt>, halt: Halt) -> Halt {
+    let ends_worker =
+        |halt: &Halt| matches!(halt, Halt::Error(error) if matches!(slice::verdict(error), Verdict::Stop));
+    before.filter(ends_worker).unwrap_or(halt)
 }
 
 /// What the server refuses to one of many collections is told of that one, and doesn't keep the others from going on.
@@ -662,4 +670,21 @@ pub(crate) fn line_key(line: &CollectionRestore) -> String {
 
 pub(super) fn key_of(number: u32) -> String {
     format!("{number:010}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_whose_commit_failed_stops_whatever_another_line_waits_for() {
+        let commit = || Halt::from(CatalogError::Unavailable("no answer in time".to_owned()));
+        let server = || Halt::from(MilvusError::Unreachable("it is starting".to_owned()));
+        let is_commit = |halt| matches!(halt, Halt::Error(Error::Catalog(_)));
+        for halt in [server(), Halt::OutOfTime, Halt::CancelRequested] {
+            assert!(is_commit(graver(Some(commit()), halt)));
+        }
+        assert!(is_commit(graver(Some(server()), commit())));
+        assert!(is_commit(graver(None, commit())));
+    }
 }

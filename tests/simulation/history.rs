@@ -7,14 +7,15 @@ use std::{
 };
 
 use chrono::TimeDelta;
+use milvault_billing::meter::meter;
 use milvault_jobs::{
     IdempotencyKey, Jobs, Ports, Precondition, Settings, SnapshotBuckets,
-    auto_backup::{self, RunEnd},
     backup::{self, CreateBackup},
     deletion,
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
+    schedule::{self, RunEnd},
+    scrub,
     sweep::{SweepMode, sweep},
-    usage::meter::meter,
 };
 use milvault_memory::{MemoryCatalog, MemoryObjects, SeededIds};
 use milvault_model::{
@@ -724,7 +725,7 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
             Ok(shown)
         }
         Invocation::Verify(instance, id) => {
-            let found = backup::verify(&jobs, instance, id, deadline).await;
+            let found = scrub::verify(&jobs, instance, id, deadline).await;
             found.map(|found| format!("{:?}", found.verification))
         }
         Invocation::Delete(instance, id) => {
@@ -732,10 +733,10 @@ async fn work(world: Arc<World>, port: Arc<Port>, jobs: Jobs, invocation: Invoca
             deleted.map(|backup| format!("{:?}", backup.state.status()))
         }
         Invocation::SetAutoBackup(instance, plan, wanted) => {
-            let changed = auto_backup::change(&jobs, instance, &|_| plan.clone(), *wanted, &Precondition::None).await;
+            let changed = schedule::change(&jobs, instance, &|_| plan.clone(), *wanted, &Precondition::None).await;
             changed.map(|(record, told)| format!("{:?}, {told:?}", record.switch))
         }
-        Invocation::Scheduled(instance, time) => match auto_backup::run(&jobs, instance, *time).await {
+        Invocation::Scheduled(instance, time) => match schedule::run(&jobs, instance, *time).await {
             Ok(RunEnd::Begun(backup)) => {
                 let end = backup::run(&jobs, instance, &backup.id, deadline).await;
                 Ok(format!("{}, {end:?}", backup.id))

@@ -56,7 +56,7 @@ impl World {
     }
 
     fn clock_now(&self) -> Time {
-        self.jobs.ports.clock.now()
+        self.jobs.now()
     }
 
     async fn status(&self, backup: &Backup) -> BackupStatus {

@@ -1,9 +1,9 @@
 //! How old each instance's newest backup is, over a catalog in memory.
 
 use chrono::{DateTime, TimeDelta};
-use milvault_jobs::{
+use milvault_billing::{
     freshness::{Freshness, freshness},
-    usage::meter::meter,
+    meter::meter,
 };
 use milvault_memory::{MemoryWorld, available};
 use milvault_model::{

@@ -1,13 +1,11 @@
 //! The meter and corrections, over a catalog in memory.
 
 use chrono::{DateTime, TimeDelta};
-use milvault_jobs::{
-    Error,
-    usage::{
-        correction::{CorrectionRequest, correct},
-        meter::{MeterReport, meter},
-    },
+use milvault_billing::{
+    correction::{CorrectionRequest, correct},
+    meter::{MeterReport, meter},
 };
+use milvault_jobs::Error;
 use milvault_memory::{MemoryWorld, available};
 use milvault_model::{Account, Backup, BackupId, Hour, Region, Time, UsageRecord};
 use milvault_ports::{Bucket, Catalog, Deadline, Expect, PageRequest, Write};
@@ -45,7 +43,7 @@ async fn stored(world: &MemoryWorld, region: &Region, hours: i64) -> Backup {
 }
 
 async fn run(world: &MemoryWorld, region: &Region) -> MeterReport {
-    let deadline = Deadline::at(world.jobs.ports.clock.now() + TimeDelta::minutes(14));
+    let deadline = Deadline::at(world.jobs.now() + TimeDelta::minutes(14));
     meter(&world.jobs, region, deadline).await.unwrap()
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, TimeDelta};
 use futures::FutureExt;
-use milvault_jobs::usage::{
+use milvault_billing::{
     correction::{CorrectionRequest, correct},
     export::{export, export_again},
     lines::{Granularity, Line, Position, Query, lines},

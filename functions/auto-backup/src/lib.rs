@@ -4,7 +4,7 @@
 use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, find, show};
 use milvault_jobs::{
     Error, FieldError, Jobs, Precondition, Tag,
-    auto_backup::{self, Told},
+    schedule::{self, Told},
 };
 use milvault_model::{AutoBackup, InstanceId, KeepAtLeast, Plan, RetentionDays, RunTime, Wanted, Zone};
 use milvault_runtime::{Invocation, RuntimeError};
@@ -65,7 +65,7 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
         Action::Get => {
             call.nothing_more()?;
             find::instance(jobs, &instance).await?;
-            let record = auto_backup::find(jobs, &instance).await?;
+            let record = schedule::find(jobs, &instance).await?;
             answer(jobs, &record, Vec::new()).await
         }
         Action::Put => {
@@ -87,8 +87,7 @@ async fn put(
 ) -> Result<Answer, Error> {
     let asked = request.check()?;
     let wanted = asked.wanted;
-    let (record, told) =
-        auto_backup::change(jobs, instance, &|present| asked.plan(present), wanted, precondition).await?;
+    let (record, told) = schedule::change(jobs, instance, &|present| asked.plan(present), wanted, precondition).await?;
     let mut warnings = Vec::new();
     if wanted == Wanted::Off {
         warnings.push(SWITCHED_OFF);

@@ -8,8 +8,9 @@ use milvault_gateway::{
 };
 use milvault_jobs::{
     Error, FieldError, Jobs,
-    auto_backup::{self, RunEnd},
     backup::{self, CreateBackup},
+    schedule::{self, RunEnd},
+    scrub,
 };
 use milvault_model::{BackupId, BackupKind, BackupName, CollectionPattern, InstanceId, JobRef};
 use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
@@ -86,13 +87,13 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let asked = CreateBackup { instance_id, name, kind, selection, expires_in, idempotency };
     let mut backup = backup::create(jobs, asked).await?;
     let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
-    let deadline = invocation.deadline_for(caller, jobs.ports.clock.now());
+    let deadline = invocation.deadline_for(caller, jobs.now());
     take_up(jobs, &job, caller, backup::run(jobs, &backup.instance_id, &backup.id, deadline)).await;
     if caller == Caller::Direct {
         backup = find::backup(jobs, &backup.instance_id, &backup.id).await?;
     }
     let location = format!("/instances/{}/backups/{}", backup.instance_id, backup.id);
-    let view = BackupView::of(&backup, jobs.ports.clock.now());
+    let view = BackupView::of(&backup, jobs.now());
     Ok(Answer::new(Status::Accepted, view).located(location).retry_after(2))
 }
 
@@ -108,7 +109,7 @@ async fn go_on(
 
 /// Begins an automatic backup, and works on it at once.
 async fn automatic(jobs: &Jobs, scheduled: Scheduled, invocation: &Invocation) -> Result<Answer, Error> {
-    let end = auto_backup::run(jobs, &scheduled.instance_id, scheduled.time).await?;
+    let end = schedule::run(jobs, &scheduled.instance_id, scheduled.time).await?;
     Ok(match end {
         RunEnd::Begun(backup) => go_on(jobs, backup.instance_id.clone(), backup.id.clone(), invocation).await?,
         RunEnd::Waits(failure) => Answer::ok(json!({ "run": "WAITING", "failure": failure })),
@@ -128,7 +129,7 @@ fn expiry(days: Option<u32>) -> Result<Option<TimeDelta>, FieldError> {
 async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
-    let deadline = invocation.deadline_for(call.caller, jobs.ports.clock.now());
+    let deadline = invocation.deadline_for(call.caller, jobs.now());
     let key = call.key().of(&id)?;
     call.nothing_more()?;
     let mut backup = find::backup(jobs, &instance, &id).await?;
@@ -139,9 +140,9 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     // One under way is gone on with, and one that has ended since is what the same request is answered with.
     let ended_at = backup.verification.as_ref().and_then(|last| last.completed_at);
     if asked_at.is_none_or(|asked_at| ended_at.is_none_or(|ended_at| ended_at < asked_at)) {
-        backup = backup::verify(jobs, &instance, &id, deadline).await?;
+        backup = scrub::verify(jobs, &instance, &id, deadline).await?;
     }
     let is_over = backup.verification.as_ref().is_none_or(|last| last.completed_at.is_some());
-    let view = VerifiedView::of(&backup, jobs.ports.clock.now());
+    let view = VerifiedView::of(&backup, jobs.now());
     Ok(if is_over { Answer::ok(view) } else { Answer::new(Status::Accepted, view).retry_after(10) })
 }

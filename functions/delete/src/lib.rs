@@ -55,7 +55,7 @@ struct Deleted<'a> {
 async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
-    let deadline = invocation.deadline_for(call.caller, jobs.ports.clock.now());
+    let deadline = invocation.deadline_for(call.caller, jobs.now());
     call.nothing_more()?;
     find::backup(jobs, &instance, &id).await?;
     let backup = deletion::delete(jobs, &instance, &id, deadline).await?;
@@ -78,7 +78,7 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
             (Status::Ok, "The backup was over without a result; nothing of it was stored.")
         }
     };
-    let view = BackupView::of(&backup, jobs.ports.clock.now());
+    let view = BackupView::of(&backup, jobs.now());
     let answer = Answer::new(status, Deleted { backup: view, warning });
     // For a lock to end, nobody waits.
     let is_under_way =

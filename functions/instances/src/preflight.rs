@@ -234,9 +234,9 @@ async fn hold(jobs: &Jobs, instance: &Instance) -> Check {
 /// Whether the server's clock and ours agree.
 async fn clocks(jobs: &Jobs, instance: &Instance) -> Check {
     let name = CheckName::Clocks;
-    let before = jobs.ports.clock.now();
+    let before = jobs.now();
     match within_patience(async { jobs.ports.milvus.connect(instance).await?.clock().await }).await {
-        Ok(Some(theirs)) => compared(before, theirs, jobs.ports.clock.now()),
+        Ok(Some(theirs)) => compared(before, theirs, jobs.now()),
         Ok(None) => name.skipped("the server doesn't tell its time"),
         Err(_) => name.skipped("the server didn't tell"),
     }
@@ -257,7 +257,7 @@ const UNREGISTERED: &str = "the instance is registered without its object storag
 
 async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
     let snapshots = jobs.settings.snapshots.for_instance_in(&instance.region);
-    let id = jobs.ports.ids.ulid(jobs.ports.clock.now());
+    let id = jobs.ports.ids.ulid(jobs.now());
     let kept = bounded(probe(jobs, snapshots, probe_key(&format!("{}/", instance.id), id)));
     let Some(storage) = &instance.storage else {
         let unregistered = |name: CheckName| name.skipped(UNREGISTERED);

@@ -1,7 +1,7 @@
 //! Registering an instance, and changing what is registered.
 
 use milvault_gateway::{Answer, Findings, Status, wire::InstanceView};
-use milvault_jobs::{Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag, decided};
+use milvault_jobs::{Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag, retry_on_conflict};
 use milvault_model::{AllowedEndpoints, Auth, Instance, InstanceId, Region, RootPath, Storage};
 use milvault_ports::{Expect, Write};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub(crate) async fn put(
     check: Check,
 ) -> Result<Answer, Error> {
     registration.check(&jobs.settings.snapshots, &jobs.settings.endpoints)?;
-    let (instance, status) = decided(async || put_once(jobs, &id, &registration, precondition).await).await?;
+    let (instance, status) = retry_on_conflict(async || put_once(jobs, &id, &registration, precondition).await).await?;
     let preflight = match check {
         Check::Nothing => None,
         // What it finds is an answer, not a reason to forget the registration.
@@ -69,7 +69,7 @@ async fn put_once(
     precondition.check(found.as_ref().map(|found| Tag::of_instance(&found.value)).as_ref())?;
     let (instance, expect, status) = match found {
         None => {
-            let instance = registration.instance(id.clone(), jobs.ports.clock.now());
+            let instance = registration.instance(id.clone(), jobs.now());
             (instance, Expect::Absent, Status::Created)
         }
         Some(found) => {

@@ -66,7 +66,7 @@ async fn backups(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
         let records = page.items.into_iter().map(|found| found.value);
         sift(&mut sifted, records, page.more, |backup: &Backup| (backup.id.to_string(), filter.judge(backup)));
     }
-    let now = jobs.ports.clock.now();
+    let now = jobs.now();
     let items = sifted.items.iter().map(|backup| BackupView::of(backup, now)).collect();
     Ok(Answer::ok(PageView { items, next_cursor: sifted.goes_on_after().map(|last| paging.cursor(last)) }))
 }
@@ -83,7 +83,7 @@ async fn restores(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
         let page = jobs.ports.catalog.restores(&instance, request).await?;
         sift(&mut sifted, page.items, page.more, |restore: &Restore| (restore.id.to_string(), filter.judge(restore)));
     }
-    let now = jobs.ports.clock.now();
+    let now = jobs.now();
     let items = sifted.items.iter().map(|restore| RestoreView::of(restore, now)).collect();
     Ok(Answer::ok(PageView { items, next_cursor: sifted.goes_on_after().map(|last| paging.cursor(last)) }))
 }

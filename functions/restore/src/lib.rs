@@ -156,7 +156,7 @@ async fn roll_back(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> 
 /// Starts the work on a restore, and shows it.
 async fn begin(jobs: &Jobs, mut restore: Restore, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
     let job = JobRef::Restore { instance_id: restore.instance_id.clone(), restore_id: restore.id.clone() };
-    let deadline = invocation.deadline_for(caller, jobs.ports.clock.now());
+    let deadline = invocation.deadline_for(caller, jobs.now());
     take_up(jobs, &job, caller, restore::run(jobs, &restore.instance_id, &restore.id, deadline)).await;
     if caller == Caller::Direct {
         restore = find::restore(jobs, &restore.instance_id, &restore.id).await?;

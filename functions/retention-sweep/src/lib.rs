@@ -33,10 +33,10 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     let mode = mode(event)?;
-    let began = jobs.ports.clock.now();
+    let began = jobs.now();
     let report = sweep(jobs, mode, invocation.deadline).await?;
     if mode == SweepMode::Act {
-        metrics::tell(jobs.ports.clock.now(), &About::deployment(), &of_sweep(&report, began));
+        metrics::tell(jobs.now(), &About::deployment(), &of_sweep(&report, began));
     }
     Ok(Answer::ok(report))
 }

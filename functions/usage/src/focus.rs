@@ -3,7 +3,7 @@
 //! FOCUS has no charge without a cost and a currency: lines of a region that has no price are left out.
 
 use chrono::{DateTime, SecondsFormat};
-use milvault_jobs::usage::lines::Line;
+use milvault_billing::lines::Line;
 use milvault_model::{BackupKind, Charge, Decimal, Hour, Month, Time};
 
 /// What a column holds in a line.

@@ -6,20 +6,18 @@ mod query;
 
 use std::collections::BTreeMap;
 
+use milvault_billing::{
+    correction::{CorrectionRequest, correct},
+    export::{export, export_again},
+    freshness::{Freshness, freshness},
+    lines::{Line, lines},
+    meter::{MeterReport, meter},
+};
 use milvault_gateway::{
     Answer, Call, Caller, Direct, Event, Findings, Route, invalid, object,
     wire::{Timestamp, UsageLineView},
 };
-use milvault_jobs::{
-    Error, FieldError, Jobs,
-    freshness::{Freshness, freshness},
-    usage::{
-        correction::{CorrectionRequest, correct},
-        export::{export, export_again},
-        lines::{Line, lines},
-        meter::{MeterReport, meter},
-    },
-};
+use milvault_jobs::{Error, FieldError, Jobs};
 use milvault_model::{BackupId, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, Time};
 use milvault_runtime::{
     Invocation, RuntimeError,
@@ -111,7 +109,7 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
         metered.regions.push(report);
     }
     if let Some(since) = metered.regions.iter().map(|report| report.unmetered_since).min() {
-        let now = jobs.ports.clock.now();
+        let now = jobs.now();
         metrics::tell(now, &About::deployment(), &[("UsageLag", Unit::Seconds, (now - since).as_seconds_f64())]);
     }
     tell_of_age(jobs, invocation).await?;
@@ -126,11 +124,11 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
 /// How old every instance's newest backup is, and how many are older than automatic ones let them become. Of a run that
 /// isn't done in its time, the number isn't told: it would be too low.
 async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> {
-    let now = jobs.ports.clock.now();
+    let now = jobs.now();
     let mut overdue = 0;
     let mut after = None;
     loop {
-        if invocation.deadline.is_over(jobs.ports.clock.now()) {
+        if invocation.deadline.is_over(jobs.now()) {
             return Ok(());
         }
         let page = freshness(jobs, after, now).await?;
@@ -154,7 +152,7 @@ async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> 
 }
 
 async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
-    let now = jobs.ports.clock.now();
+    let now = jobs.now();
     let asked = UsageQuery::read(call, &jobs.settings, now)?;
     let deadline = invocation.deadline_for(caller, now);
     let page = lines(jobs, &asked.query, asked.from.clone(), asked.paging.limit, deadline).await?;
@@ -275,7 +273,7 @@ mod tests {
 
     async fn ask(world: &MemoryWorld, mut question: Value) -> Value {
         question["action"] = "list".into();
-        let invocation = Invocation::new("request".to_owned(), 0, world.jobs.ports.clock.now());
+        let invocation = Invocation::new("request".to_owned(), 0, world.jobs.now());
         handle(&world.jobs, Event::Direct(question), &invocation).await.unwrap()
     }
 

@@ -3,11 +3,9 @@
 use std::{fmt, str::FromStr};
 
 use chrono::{TimeDelta, Timelike};
+use milvault_billing::lines::{Granularity, Position, Query};
 use milvault_gateway::{Call, Filters, Findings, PageSize, Paging};
-use milvault_jobs::{
-    Error, FieldError, Settings,
-    usage::lines::{Granularity, Position, Query},
-};
+use milvault_jobs::{Error, FieldError, Settings};
 use milvault_model::{Hour, Invalid, Month, Region, Time};
 use serde::Deserialize;
 

@@ -7,8 +7,8 @@ use chrono::{TimeDelta, Timelike, Utc};
 use milvault_fake_milvus::Line;
 use milvault_jobs::{
     Error, IdempotencyKey, Jobs, Precondition, Tag,
-    auto_backup::{self, RunEnd, Told},
     backup::{self, CreateBackup},
+    schedule::{self, RunEnd, Told},
     sweep::{SweepMode, sweep},
 };
 use milvault_model::{
@@ -37,7 +37,7 @@ async fn due_now(jobs: &Jobs, world: &World) -> Time {
 }
 
 async fn last_run(jobs: &Jobs, instance: &InstanceId) -> AutoRunState {
-    auto_backup::find(jobs, instance).await.unwrap().last_run.unwrap().state
+    schedule::find(jobs, instance).await.unwrap().last_run.unwrap().state
 }
 
 fn told(world: &World) -> Vec<NoticeKind> {
@@ -56,18 +56,16 @@ async fn a_run_makes_one_backup_with_the_expiry_of_the_retention_in_force() {
     let jobs = world.jobs().await;
     let run = due_now(&jobs, &world).await;
     let instance = &world.instance.id;
-    let RunEnd::Begun(backup) = auto_backup::run(&jobs, instance, Some(run)).await.unwrap() else {
-        panic!("it begins")
-    };
+    let RunEnd::Begun(backup) = schedule::run(&jobs, instance, Some(run)).await.unwrap() else { panic!("it begins") };
     assert_eq!(backup.kind, BackupKind::Auto);
     assert_eq!(backup.name.as_str(), run.format("auto-%Y-%m-%dT%H-%M").to_string());
     assert_eq!(backup.expires_at, Some(backup.created_at + TimeDelta::days(3)));
     for again in [Some(run), None] {
-        assert!(matches!(auto_backup::run(&jobs, instance, again).await.unwrap(), RunEnd::Nothing(_)));
+        assert!(matches!(schedule::run(&jobs, instance, again).await.unwrap(), RunEnd::Nothing(_)));
     }
     let job = jobs.ports.catalog.job(instance).await.unwrap().unwrap();
     run_to_its_end(&jobs, &job).await;
-    assert!(matches!(auto_backup::run(&jobs, instance, Some(run)).await.unwrap(), RunEnd::Nothing(_)));
+    assert!(matches!(schedule::run(&jobs, instance, Some(run)).await.unwrap(), RunEnd::Nothing(_)));
     assert_eq!(told(&world), [NoticeKind::BackupCompleted]);
 }
 
@@ -77,12 +75,12 @@ async fn a_run_against_an_old_build_fails_and_users_are_told_why() {
     world.fake.set(|faults| faults.version = Some("2.4.21-0.1.0_3.2".to_owned())).await;
     let jobs = world.jobs().await;
     let run = due_now(&jobs, &world).await;
-    let end = auto_backup::run(&jobs, &world.instance.id, Some(run)).await.unwrap();
+    let end = schedule::run(&jobs, &world.instance.id, Some(run)).await.unwrap();
     assert!(matches!(&end, RunEnd::Failed(failure) if failure.code == FailureCode::EngineVersionUnsupported));
     let AutoRunState::Failed { failure, .. } = last_run(&jobs, &world.instance.id).await else { panic!("it failed") };
     assert!(failure.message.contains("2.4.22-0.1.0_3.2"), "{failure:?}");
     assert_eq!(told(&world), [NoticeKind::AutomaticBackupFailed]);
-    assert!(matches!(auto_backup::run(&jobs, &world.instance.id, Some(run)).await.unwrap(), RunEnd::Nothing(_)));
+    assert!(matches!(schedule::run(&jobs, &world.instance.id, Some(run)).await.unwrap(), RunEnd::Nothing(_)));
 }
 
 #[tokio::test]
@@ -96,7 +94,7 @@ async fn a_run_waits_for_a_server_that_does_not_answer_and_for_another_job() {
     // Nobody listens at the port that only ever was a client's.
     away.endpoint = "http://127.0.0.1:1".to_owned();
     jobs.ports.catalog.commit(vec![Write::Instance(Box::new(away), Expect::Version(1))]).await.unwrap();
-    let end = auto_backup::run(&jobs, instance, Some(run)).await.unwrap();
+    let end = schedule::run(&jobs, instance, Some(run)).await.unwrap();
     assert!(matches!(&end, RunEnd::Waits(failure) if failure.code == FailureCode::MilvusUnreachable), "{end:?}");
 
     jobs.ports.catalog.commit(vec![Write::Instance(Box::new(found.value), Expect::Version(2))]).await.unwrap();
@@ -109,12 +107,12 @@ async fn a_run_waits_for_a_server_that_does_not_answer_and_for_another_job() {
         idempotency: None,
     };
     backup::create(&jobs, request).await.unwrap();
-    let end = auto_backup::run(&jobs, instance, Some(run)).await.unwrap();
+    let end = schedule::run(&jobs, instance, Some(run)).await.unwrap();
     assert!(matches!(&end, RunEnd::Waits(failure) if failure.code == FailureCode::InstanceBusy), "{end:?}");
 
     let job = jobs.ports.catalog.job(instance).await.unwrap().unwrap();
     run_to_its_end(&jobs, &job).await;
-    assert!(matches!(auto_backup::run(&jobs, instance, Some(run)).await.unwrap(), RunEnd::Begun(_)));
+    assert!(matches!(schedule::run(&jobs, instance, Some(run)).await.unwrap(), RunEnd::Begun(_)));
 }
 
 #[tokio::test]
@@ -134,7 +132,7 @@ async fn a_name_that_is_taken_is_no_reason_to_have_no_backup() {
     backup::create(&jobs, request).await.unwrap();
     let job = jobs.ports.catalog.job(&world.instance.id).await.unwrap().unwrap();
     run_to_its_end(&jobs, &job).await;
-    let end = auto_backup::run(&jobs, &world.instance.id, Some(run)).await.unwrap();
+    let end = schedule::run(&jobs, &world.instance.id, Some(run)).await.unwrap();
     assert!(matches!(&end, RunEnd::Begun(backup) if backup.name.as_str() == format!("{name}-2")), "{end:?}");
 }
 
@@ -146,7 +144,7 @@ async fn the_sweep_tells_the_scheduler_what_it_did_not_hear() {
     let plan = plan_at(this_minute() + TimeDelta::hours(6));
     world.schedules.fail(1);
     let (changed, heard) =
-        auto_backup::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
+        schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (Told::BySweep, None));
 
     // As it is when no request can be under way any more.
@@ -163,7 +161,7 @@ async fn the_sweep_tells_the_scheduler_what_it_did_not_hear() {
     assert!(sweep(&jobs, SweepMode::Act, deadline).await.unwrap().automatic.is_empty());
 
     let (_, heard) =
-        auto_backup::change(&jobs, instance, &|_| plan.clone(), Wanted::Off, &Precondition::None).await.unwrap();
+        schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::Off, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (Told::Yes, None));
 }
 
@@ -172,14 +170,14 @@ async fn of_two_changes_of_the_same_plan_that_say_so_only_one_is_made() {
     let world = World::of(Line::V2_4).await;
     let jobs = world.jobs().await;
     let instance = &world.instance.id;
-    let seen = Tag::of_auto_backup(&auto_backup::find(&jobs, instance).await.unwrap());
+    let seen = Tag::of_auto_backup(&schedule::find(&jobs, instance).await.unwrap());
     let unchanged = Precondition::Matches(vec![seen.as_str().to_owned()]);
     let first = plan_at(this_minute() + TimeDelta::hours(6));
     let second = plan_at(this_minute() + TimeDelta::hours(7));
-    auto_backup::change(&jobs, instance, &|_| first.clone(), Wanted::On, &unchanged).await.unwrap();
-    let refused = auto_backup::change(&jobs, instance, &|_| second.clone(), Wanted::On, &unchanged).await;
+    schedule::change(&jobs, instance, &|_| first.clone(), Wanted::On, &unchanged).await.unwrap();
+    let refused = schedule::change(&jobs, instance, &|_| second.clone(), Wanted::On, &unchanged).await;
     assert!(matches!(refused, Err(Error::PreconditionFailed)), "{:?}", refused.err());
-    assert_eq!(auto_backup::find(&jobs, instance).await.unwrap().plan, first);
+    assert_eq!(schedule::find(&jobs, instance).await.unwrap().plan, first);
 }
 
 #[tokio::test]

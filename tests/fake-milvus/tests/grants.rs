@@ -227,7 +227,7 @@ async fn a_warning_outlives_the_worker_that_has_not_yet_written_it_to_the_restor
             tokio::task::yield_now().await;
         }
     });
-    let deadline = Deadline::at(jobs.ports.clock.now() + TimeDelta::minutes(5));
+    let deadline = Deadline::at(jobs.now() + TimeDelta::minutes(5));
     let mut works = Box::pin(restore::run(&jobs, &world.instance.id, &id, deadline));
     let worked = poll_fn(|context| match dies.as_mut().poll(context) {
         Poll::Ready(()) => Poll::Ready(None),

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use milvault_fake_milvus::Line;
 use milvault_jobs::{
-    Jobs, Precondition, auto_backup, backup, deletion,
+    Jobs, Precondition, deletion, schedule, scrub,
     sweep::{SweepMode, sweep},
 };
 use milvault_memory::TestClock;
@@ -135,7 +135,7 @@ async fn what_is_to_expire_is_locked_until_then_and_its_verifications_keep_it_no
         for _ in 0..days / 7 {
             clock.advance(TimeDelta::days(7));
             let deadline = Deadline::at(clock.now() + TimeDelta::minutes(5));
-            let found = backup::verify(&jobs, &made.instance_id, &made.id, deadline).await.unwrap();
+            let found = scrub::verify(&jobs, &made.instance_id, &made.id, deadline).await.unwrap();
             assert_eq!(found.locked_until, made.locked_until, "{days} days");
             assert_locked(&world, &found, made.expires_at.unwrap());
         }
@@ -150,11 +150,11 @@ async fn an_automatic_backup_that_is_kept_past_its_expiry_is_locked_anew() {
     jobs.ports.continuation = asked.clone();
     let instance = &world.instance.id;
     let plan = Plan { keep_at_least: 1.try_into().unwrap(), ..Plan::default() };
-    auto_backup::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
+    schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
     let made = back_up_of(BackupKind::Auto, &jobs, &world, "nightly", Some(PERIOD)).await;
     let verify = async || {
         let deadline = Deadline::at(clock.now() + TimeDelta::minutes(5));
-        backup::verify(&jobs, instance, &made.id, deadline).await.unwrap()
+        scrub::verify(&jobs, instance, &made.id, deadline).await.unwrap()
     };
     clock.advance(TimeDelta::days(28));
     assert_eq!(verify().await.all_locked_until, made.all_locked_until, "it is to expire");
@@ -184,7 +184,7 @@ async fn a_deletion_that_is_asked_for_is_not_put_off_by_a_restore_that_reads_the
     found.value.pins.insert("rs-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap());
     let pinned = Write::Backup(Box::new(found.value), Expect::Version(found.version));
     jobs.ports.catalog.commit(vec![pinned]).await.unwrap();
-    let verified = backup::verify(&jobs, &made.instance_id, &made.id, deadline).await.unwrap();
+    let verified = scrub::verify(&jobs, &made.instance_id, &made.id, deadline).await.unwrap();
     assert_eq!(verified.locked_until, made.locked_until);
 }
 
@@ -211,7 +211,7 @@ async fn what_has_expired_or_is_deleted_goes_when_its_locks_end_and_not_before()
         // A verification renews nothing of what is to go, which would stay for ever then.
         if day % 7 == 6 && day < 28 {
             for of in [&expired, &unwanted] {
-                let verified = backup::verify(&jobs, &of.instance_id, &of.id, deadline()).await;
+                let verified = scrub::verify(&jobs, &of.instance_id, &of.id, deadline()).await;
                 assert_eq!(verified.unwrap().locked_until, of.locked_until, "day {day}");
             }
         }
@@ -230,8 +230,8 @@ async fn verifying_a_backup_without_an_expiry_renews_its_locks_before_they_end()
     let (world, jobs, clock) = locking_world().await;
     let backup = back_up_for(&jobs, &world, "kept", None).await;
     let verified = async || {
-        let deadline = Deadline::at(jobs.ports.clock.now() + TimeDelta::minutes(5));
-        backup::verify(&jobs, &backup.instance_id, &backup.id, deadline).await.unwrap()
+        let deadline = Deadline::at(jobs.now() + TimeDelta::minutes(5));
+        scrub::verify(&jobs, &backup.instance_id, &backup.id, deadline).await.unwrap()
     };
     for week in 0..9 {
         let now = clock.now();

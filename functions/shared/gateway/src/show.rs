@@ -1,6 +1,6 @@
 //! Objects that take more than one record to show, a page of their collections at a time.
 
-use milvault_jobs::{Error, Jobs, auto_backup, snapshot};
+use milvault_jobs::{Error, Jobs, schedule, snapshot};
 use milvault_model::{AutoBackup, AutoRun, AutoRunState, Backup, CollectionCapture, Instance, Manifest, Restore};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 /// A backup without its databases and collections, for one whose manifest can't be read.
 pub fn backup_alone<'a>(jobs: &Jobs, backup: &'a Backup) -> BackupDescription<'a> {
     BackupDescription {
-        backup: BackupView::of(backup, jobs.ports.clock.now()),
+        backup: BackupView::of(backup, jobs.now()),
         verification: VerificationView::of(backup),
         databases: Vec::new(),
         left_out: Vec::new(),
@@ -97,7 +97,7 @@ pub async fn restore<'a>(jobs: &Jobs, restore: &'a Restore, paging: &Paging) -> 
     let page = jobs.ports.catalog.ledger(&restore.id, paging.request()).await?;
     let last = page.items.last().filter(|_| page.more);
     Ok(RestoreDescription {
-        restore: RestoreView::of(restore, jobs.ports.clock.now()),
+        restore: RestoreView::of(restore, jobs.now()),
         collections: page.items.iter().map(|line| CollectionRestoreView::of(line, restore)).collect(),
         // The ledger's sort key.
         next_cursor: last.map(|line| paging.cursor(&format!("{:010}", line.number))),
@@ -109,7 +109,7 @@ pub async fn restore<'a>(jobs: &Jobs, restore: &'a Restore, paging: &Paging) -> 
 /// # Errors
 /// When the catalog fails.
 pub async fn instance<'a>(jobs: &Jobs, instance: &'a Instance) -> Result<InstanceDescription<'a>, Error> {
-    let record = auto_backup::find(jobs, &instance.id).await?;
+    let record = schedule::find(jobs, &instance.id).await?;
     let auto_backup = self::auto_backup(jobs, &record, Vec::new()).await?;
     Ok(InstanceDescription { instance: InstanceView::of(instance), auto_backup })
 }
@@ -130,5 +130,5 @@ pub async fn auto_backup(
         _ => None,
     };
     let made = made.map(|made| made.value);
-    Ok(AutoBackupView::of(record, made.as_ref(), jobs.ports.clock.now(), warnings))
+    Ok(AutoBackupView::of(record, made.as_ref(), jobs.now(), warnings))
 }

@@ -5,12 +5,18 @@ use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
 
 use crate::{
     Error, Jobs,
-    attribution::{self, Share},
-    garbage::Claims,
-    layout::{self, PageKind},
-    pages::Folder,
-    slice::{self, Held},
-    snapshot::{self, manifest_if_there},
+    engine::{
+        lease::Held,
+        slice::{self},
+    },
+    snapshot::{
+        self,
+        claims::Claims,
+        layout::{self, PageKind},
+        manifest_if_there,
+        ownership::{self, Share},
+        pages::Folder,
+    },
 };
 
 /// Why a backup is deleted.
@@ -43,7 +49,7 @@ pub async fn delete(
         // with it, and says so for as long as it can't.
         Err(error @ Error::Document { .. }) => {
             tracing::error!(%error, %backup, "the sweep will go on with the deletion");
-            crate::backup::find(jobs, instance, backup).await
+            Ok(jobs.backup(instance, backup).await?.value)
         }
         outcome => outcome,
     }
@@ -57,8 +63,7 @@ pub(crate) async fn delete_because(
     deadline: Deadline,
 ) -> Result<Backup, Error> {
     loop {
-        let found = jobs.ports.catalog.backup(instance, backup).await?;
-        let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
+        let found = jobs.backup(instance, backup).await?;
         let marked = match found.value.state.status() {
             BackupStatus::Pending | BackupStatus::Running => request_cancel(jobs, found).await,
             BackupStatus::Available | BackupStatus::Damaged => mark(jobs, found, cause).await,
@@ -80,7 +85,7 @@ pub(crate) async fn delete_because(
 async fn request_cancel(jobs: &Jobs, found: Versioned<Backup>) -> Result<Backup, Error> {
     let mut backup = found.value;
     if backup.cancel_requested_at.is_none() {
-        backup.cancel_requested_at = Some(jobs.ports.clock.now());
+        backup.cancel_requested_at = Some(jobs.now());
         let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
         jobs.ports.catalog.commit(vec![put]).await?;
     }
@@ -97,7 +102,7 @@ async fn mark(jobs: &Jobs, found: Versioned<Backup>, cause: Cause) -> Result<Bac
     if let Some(restore) = backup.pins.first() {
         return Err(Error::RestoreInProgress(restore.clone()));
     }
-    let now = jobs.ports.clock.now();
+    let now = jobs.now();
     if backup.locked_until.is_some_and(|locked_until| locked_until > now) {
         // S3 would only hide it, and go on charging for what nobody sees: it stays what it is until it can be removed.
         if cause == Cause::Request && backup.deletion_requested_at.is_none() {
@@ -131,7 +136,7 @@ pub(crate) async fn finish(
         Ok(_) | Err(Error::LeaseLost) => {}
         Err(error) => return Err(error),
     }
-    crate::backup::find(jobs, instance, backup).await
+    Ok(jobs.backup(instance, backup).await?.value)
 }
 
 async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<(), Error> {
@@ -165,8 +170,8 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
     }
     // And whatever else of its documents there may be.
     folder.remove_all("").await?;
-    let state = BackupState::Deleted { snapshot, deleted_at: jobs.ports.clock.now() };
-    attribution::commit(held, &mut record, state, &Share::rest()).await
+    let state = BackupState::Deleted { snapshot, deleted_at: jobs.now() };
+    ownership::commit(held, &mut record, state, &Share::rest()).await
 }
 
 /// Removes or passes on the objects of a page, as far as that isn't done; `false` if it can't go on now. A deletion gets
@@ -189,7 +194,7 @@ async fn remove_page(
         return Ok(true);
     }
     let waiting = jobs.ports.catalog.job(instance).await?.is_some();
-    if waiting || deadline.is_over(jobs.ports.clock.now()) {
+    if waiting || deadline.is_over(jobs.now()) {
         return Ok(false);
     }
     let mut entries = match folder.read_checked::<ObjectEntry>(page).await {
@@ -210,13 +215,13 @@ async fn remove_page(
     }
     let mut rest = entries.as_slice();
     while !rest.is_empty() {
-        let (share, count) = attribution::share(&record.value, claims, rest).await?;
+        let (share, count) = ownership::share(&record.value, claims, rest).await?;
         claims.remove(&share.garbage).await?;
         let mut state = record.value.state.clone();
         if let BackupState::Deleting { after, .. } = &mut state {
             *after = rest[..count].last().map(|entry| entry.key.clone());
         }
-        attribution::commit(held, record, state, &share).await?;
+        ownership::commit(held, record, state, &share).await?;
         rest = &rest[count..];
     }
     Ok(true)

@@ -1,7 +1,9 @@
 //! What can go wrong, as far as a caller can act on it.
 
 use milvault_model::{BackupId, BackupName, BackupStatus, CollectionName, InstanceId, JobRef, Region, RestoreId};
-use milvault_ports::{CatalogError, ContinuationError, EventsError, MilvusError, ObjectsError, SchedulesError};
+use milvault_ports::{
+    CatalogError, ContinuationError, EventsError, HeldError, MilvusError, ObjectsError, SchedulesError,
+};
 
 /// A field of a request that isn't right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +115,16 @@ impl Error {
         match job {
             JobRef::Backup { backup_id, .. } => Self::BackupInProgress(backup_id),
             JobRef::Restore { restore_id, .. } => Self::RestoreInProgress(restore_id),
+        }
+    }
+}
+
+impl From<HeldError> for Error {
+    fn from(error: HeldError) -> Self {
+        match error {
+            HeldError::LeaseLost => Self::LeaseLost,
+            HeldError::Conflict(place) => CatalogError::Conflict(place).into(),
+            HeldError::Unavailable(reason) => CatalogError::Unavailable(reason).into(),
         }
     }
 }

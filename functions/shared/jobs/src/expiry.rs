@@ -13,13 +13,13 @@ use crate::{Error, Jobs};
 /// # Errors
 /// When the catalog fails.
 pub(crate) async fn decide(jobs: &Jobs, backup: &Backup) -> Result<Decision, Error> {
-    Ok(retention::decide(backup, standing(jobs, backup).await?, jobs.ports.clock.now()))
+    Ok(retention::decide(backup, standing(jobs, backup).await?, jobs.now()))
 }
 
 /// How a backup that may have expired stands among the instance's automatic ones.
 async fn standing(jobs: &Jobs, backup: &Backup) -> Result<Standing, Error> {
     let mut standing = Standing { keep_at_least: KeepAtLeast::NONE, newer: 0 };
-    let is_expired = backup.expires_at.is_some_and(|at| at <= jobs.ports.clock.now());
+    let is_expired = backup.expires_at.is_some_and(|at| at <= jobs.now());
     if !is_expired || !retention::counts(backup) {
         return Ok(standing);
     }

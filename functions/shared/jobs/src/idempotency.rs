@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use milvault_model::Time;
 use milvault_ports::{Catalog, Idempotency, Write};
 
-use crate::{Error, Jobs, decided};
+use crate::{Error, Jobs, conflict::retry_on_conflict};
 
 /// How long a key is remembered.
 const REMEMBERED: TimeDelta = TimeDelta::hours(24);
@@ -37,11 +37,11 @@ impl IdempotencyKey {
     /// [`Error::KeyReused`] if it came with another request before; when the catalog fails.
     pub async fn remember(&self, jobs: &Jobs, scope: String, resource: String) -> Result<Time, Error> {
         let catalog = jobs.ports.catalog.as_ref();
-        decided(async || {
+        retry_on_conflict(async || {
             if let Some(record) = self.known(catalog, &scope).await? {
                 return Ok(record.expires_at - REMEMBERED);
             }
-            let now = jobs.ports.clock.now();
+            let now = jobs.now();
             // The same key at the same moment: it is known then.
             catalog.commit(vec![Write::Idempotency(self.record(scope.clone(), resource.clone(), now))]).await?;
             Ok(now)

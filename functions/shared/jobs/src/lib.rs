@@ -5,35 +5,34 @@
 //! is a commit that requires the lease, so that a worker that lost it can't do harm.
 #![forbid(unsafe_code)]
 
-mod attribution;
-pub mod auto_backup;
 pub mod backup;
 mod binlog;
-mod decisions;
+mod conflict;
+mod context;
 pub mod deletion;
+mod engine;
 mod error;
+pub mod events;
 mod expiry;
-pub mod freshness;
-mod garbage;
 mod idempotency;
-mod layout;
-pub mod notices;
-mod pages;
 mod precondition;
 pub mod restore;
 mod sample;
+pub mod schedule;
+pub mod scrub;
 mod settings;
-mod slice;
 pub mod snapshot;
 pub mod sweep;
-mod throttle;
-pub mod usage;
-mod watched;
+mod turns;
 
-pub use decisions::decided;
+pub use conflict::retry_on_conflict;
+pub use context::{Jobs, Ports};
+pub use engine::slice::SliceEnd;
 pub use error::{Error, FieldError};
 pub use idempotency::IdempotencyKey;
-pub use layout::{STAGING_PREFIX, probe_key};
-pub use pages::OBJECTS_PER_PAGE;
 pub use precondition::{Precondition, Tag};
-pub use settings::{CursorKey, Jobs, Ports, Settings, SliceEnd, SnapshotBuckets};
+pub use settings::{CursorKey, Settings, SnapshotBuckets};
+pub use snapshot::{
+    layout::{STAGING_PREFIX, probe_key},
+    pages::OBJECTS_PER_PAGE,
+};

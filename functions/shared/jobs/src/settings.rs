@@ -1,37 +1,12 @@
-//! What every operation is given: the ports and the deployment's settings.
+//! The deployment's settings.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt};
 
 use chrono::TimeDelta;
 use milvault_model::{AllowedEndpoints, Prices, Region};
-use milvault_ports::{
-    Bucket, Catalog, Clock, Connector, Continuation, CopyWorkers, Events, IdSource, Objects, Schedules,
-};
+use milvault_ports::Bucket;
 
 use crate::Error;
-
-/// The world.
-#[derive(Clone)]
-pub struct Ports {
-    /// Records.
-    pub catalog: Arc<dyn Catalog>,
-    /// Buckets.
-    pub objects: Arc<dyn Objects>,
-    /// Milvus servers.
-    pub milvus: Arc<dyn Connector>,
-    /// The next invocation.
-    pub continuation: Arc<dyn Continuation>,
-    /// Other invocations that help with a backup.
-    pub copy_workers: Arc<dyn CopyWorkers>,
-    /// What starts automatic backups.
-    pub schedules: Arc<dyn Schedules>,
-    /// What users are told.
-    pub events: Arc<dyn Events>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// New ids.
-    pub ids: Arc<dyn IdSource>,
-}
 
 /// The deployment's settings.
 #[derive(Debug, Clone)]
@@ -125,39 +100,5 @@ impl SnapshotBuckets {
     /// The deployment's own, then the others by region.
     pub fn iter(&self) -> impl Iterator<Item = &Bucket> {
         [&self.home].into_iter().chain(self.elsewhere.values())
-    }
-}
-
-/// The ports and settings together: what the jobs run on.
-#[derive(Clone)]
-pub struct Jobs {
-    /// The world.
-    pub ports: Ports,
-    /// The deployment's settings.
-    pub settings: Settings,
-}
-
-/// How a slice of a job's work ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SliceEnd {
-    /// The job is over, or there was nothing to do.
-    Ended,
-    /// The time was over; the next invocation is on its way.
-    Continued,
-    /// It can't go on for now; the next sweep drives it on.
-    Waiting,
-    /// Another worker has the lease.
-    Busy,
-}
-
-impl SliceEnd {
-    /// Its name in answers and in the log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ended => "ENDED",
-            Self::Continued => "CONTINUED",
-            Self::Waiting => "WAITING",
-            Self::Busy => "BUSY",
-        }
     }
 }

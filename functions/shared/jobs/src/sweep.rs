@@ -13,7 +13,7 @@ use tracing::{
     field::{Empty, display},
 };
 
-use crate::{Error, Jobs, auto_backup, backup::object_lock, deletion, expiry, notices};
+use crate::{Error, Jobs, backup::object_lock, deletion, events, expiry, schedule, turns};
 
 /// The most verifications that one sweep starts, each an invocation of its own; with a sweep every fifteen minutes, that
 /// is enough for more than ten thousand backups a week.
@@ -82,7 +82,7 @@ pub struct SweptBackup {
     pub instance_id: InstanceId,
     /// Which.
     pub backup_id: BackupId,
-    /// What was decided, or how it stands now.
+    /// What was retry_on_conflict, or how it stands now.
     pub outcome: String,
     /// Why, of an expired one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,13 +116,13 @@ pub struct SweptSchedule {
 pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<SweepReport, Error> {
     let mut report = SweepReport::default();
     for kind in DueKind::ALL {
-        let now = jobs.ports.clock.now();
+        let now = jobs.now();
         let mut after = None;
         loop {
             let page = jobs.ports.catalog.due(kind, now, PageRequest { after, limit: 100 }).await?;
             for entry in &page.items {
                 report.oldest = report.oldest.into_iter().chain([entry.at]).min();
-                if deadline.is_over(jobs.ports.clock.now()) {
+                if deadline.is_over(jobs.now()) {
                     return Ok(report);
                 }
                 let looked_at = async {
@@ -179,11 +179,10 @@ async fn look_at(
         }
         // Whichever of the two was due first, it must not hide the other.
         DueItem::Backup(instance, backup) if matches!(kind, DueKind::Expiry | DueKind::Verification) => {
-            let found = jobs.ports.catalog.backup(instance, backup).await?;
-            let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
+            let found = jobs.backup(instance, backup).await?;
             let decision = expiry::decide(jobs, &found.value).await?;
             if !matches!(decision, Decision::Delete(_)) && kind == DueKind::Verification {
-                if jobs.ports.clock.now() - entry.at > VERIFICATION_OVERDUE {
+                if jobs.now() - entry.at > VERIFICATION_OVERDUE {
                     tracing::warn!(since = %entry.at, "a verification is overdue");
                     report.verifications_overdue += 1;
                 }
@@ -201,7 +200,7 @@ async fn look_at(
         DueItem::Backup(instance, backup) => {
             let record = match mode {
                 SweepMode::Act => deletion::finish(jobs, instance, backup, deadline).await?,
-                SweepMode::DryRun => crate::backup::find(jobs, instance, backup).await?,
+                SweepMode::DryRun => jobs.backup(instance, backup).await?.value,
             };
             let outcome = format!("{:?}", record.state.status());
             tracing::info!(outcome, "swept");
@@ -216,7 +215,7 @@ async fn look_at(
         }
         DueItem::Notice(instance, _) => {
             if mode == SweepMode::Act {
-                notices::publish(jobs, instance).await?;
+                events::publish(jobs, instance).await?;
             }
         }
         DueItem::Restore(instance, restore) => {
@@ -252,8 +251,8 @@ async fn carry_out(
         }
         Decision::KeptAtLeast { .. } => {
             // Or every sweep would read it, as long as it is kept.
-            let kept_until = Some(jobs.ports.clock.now() + retention::LOOK_AGAIN);
-            if object_lock::ends_soon(&backup, jobs.ports.clock.now()) {
+            let kept_until = Some(jobs.now() + retention::LOOK_AGAIN);
+            if object_lock::ends_soon(&backup, jobs.now()) {
                 // Which renews its locks: they were to end with it.
                 jobs.ports.continuation.verify(&backup.instance_id, &backup.id).await?;
             }
@@ -293,19 +292,19 @@ async fn verify(
 /// Tells the scheduler what it may not know, and has a run begun that didn't come or that waits.
 async fn see_to(jobs: &Jobs, mode: SweepMode, instance: &InstanceId) -> Result<Vec<SweptSchedule>, Error> {
     let mut seen_to = Vec::new();
-    let now = jobs.ports.clock.now();
-    let record = auto_backup::find(jobs, instance).await?;
+    let now = jobs.now();
+    let record = schedule::find(jobs, instance).await?;
     let mut done = |outcome: String| seen_to.push(SweptSchedule { instance_id: instance.clone(), outcome });
     if record.is_unsettled(now) {
         if mode == SweepMode::Act {
-            auto_backup::settle(jobs, instance).await?;
+            schedule::settle(jobs, instance).await?;
             tracing::warn!(switch = ?record.switch, "the schedule was made what the catalog says");
         }
         done("Reconcile".to_owned());
     }
     if let Some(pending) = record.pending(now) {
         if mode == SweepMode::Act {
-            auto_backup::begin_elsewhere(jobs, instance, pending).await;
+            turns::begin_run(jobs, instance, pending).await;
         }
         done(format!("Begin {}", pending.to_rfc3339()));
     }

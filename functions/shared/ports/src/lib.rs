@@ -3,6 +3,7 @@
 
 mod catalog;
 mod copying;
+mod held;
 mod milvus;
 mod objects;
 mod world;
@@ -12,6 +13,7 @@ pub use catalog::{
     Write,
 };
 pub use copying::{CopyEnd, CopyReport, CopyTask, CopyWorkers};
+pub use held::{HeldError, Tenure, commit_held};
 pub use milvus::{
     CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, ImportTasks,
     InsertLog, Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,

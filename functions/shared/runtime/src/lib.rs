@@ -57,7 +57,7 @@ where
     let jobs = aws::jobs(environment);
     let (jobs, handle) = (&jobs, &handle);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
-        let now = jobs.ports.clock.now();
+        let now = jobs.now();
         let invocation = Invocation::new(event.context.request_id, event.context.deadline, now);
         let event = Event::read(event.payload);
         let span = logging::span_of(&invocation, &event);

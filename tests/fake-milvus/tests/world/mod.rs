@@ -244,7 +244,7 @@ pub async fn back_up_only(jobs: &Jobs, world: &World, selection: &[&str]) -> Bac
 async fn take(jobs: &Jobs, world: &World, request: CreateBackup) -> Backup {
     let accepted = backup::create(jobs, request).await.unwrap();
     loop {
-        let deadline = Deadline::at(jobs.ports.clock.now() + TimeDelta::minutes(5));
+        let deadline = Deadline::at(jobs.now() + TimeDelta::minutes(5));
         backup::run(jobs, &world.instance.id, &accepted.id, deadline).await.unwrap();
         let found = jobs.ports.catalog.backup(&world.instance.id, &accepted.id).await.unwrap().unwrap().value;
         if !matches!(found.state, BackupState::Pending | BackupState::Running(_)) {

@@ -1,6 +1,6 @@
 //! Usage, as callers see it.
 
-use milvault_jobs::usage::lines::Line;
+use milvault_billing::lines::Line;
 use milvault_model::{BackupId, BackupKind, CorrectionId, Currency, Decimal, InstanceId, Region};
 use serde::Serialize;
 

@@ -18,12 +18,11 @@ use milvault_model::{
 use milvault_ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment};
 
 use super::{
-    DELTA,
-    plan::{Log, log_of},
+    logs::{DELTA, Log, log_of},
     survey::Wanted,
     work::Work,
 };
-use crate::{Error, Jobs, sample, slice::backoff};
+use crate::{Error, Jobs, engine::halt::backoff, sample};
 
 /// How long a collection is tried that can't be captured though the server answers: one that is starting says of
 /// collections that it has that it doesn't, for some seconds.
@@ -133,7 +132,7 @@ impl<'a> Capturing<'a> {
                 self.troubles().clear();
                 return Err(error.into());
             }
-            let now = self.jobs.ports.clock.now();
+            let now = self.jobs.now();
             if !passes || now - self.troubled_since(wanted.id, now) > PATIENCE {
                 self.troubles().remove(&wanted.id);
                 let reason = match error {
@@ -188,13 +187,13 @@ impl<'a> Capturing<'a> {
     }
 
     async fn capture_as(&self, id: i64, name: &CollectionName) -> Result<CollectionCapture, Short> {
-        let began = self.jobs.ports.clock.now();
+        let began = self.jobs.now();
         let mut attempt = 0;
         loop {
             if let Some(capture) = self.describe_and_flush(id, name).await? {
                 return Ok(capture);
             }
-            if self.jobs.ports.clock.now() - began > UNSETTLED {
+            if self.jobs.now() - began > UNSETTLED {
                 return Err(Short::Trouble(Failure::new(
                     FailureCode::SourceChanged,
                     format!("its segments were compacted during each flush for {} seconds", UNSETTLED.num_seconds()),

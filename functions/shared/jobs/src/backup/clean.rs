@@ -5,9 +5,8 @@ use milvault_ports::Write;
 
 use super::work::Work;
 use crate::{
-    garbage::Claims,
-    layout::PageKind,
-    slice::{Step, require_time},
+    engine::halt::{Step, require_time},
+    snapshot::{claims::Claims, layout::PageKind},
 };
 
 pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
@@ -19,7 +18,7 @@ pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
     }
     work.folder().remove_all("").await?;
 
-    let ended_at = work.jobs.ports.clock.now();
+    let ended_at = work.jobs.now();
     let started_at = Some(work.run.started_at);
     let state = match ending {
         Ending::Failed(failure) => BackupState::Failed { started_at, ended_at, failure },
@@ -36,7 +35,7 @@ pub(crate) async fn remove_own(work: &Work<'_>, claims: &Claims<'_>, kind: PageK
     loop {
         let (keys, more) = folder.keys(kind.prefix(), None).await?;
         for key in &keys {
-            require_time(work.deadline, work.jobs.ports.clock.now())?;
+            require_time(work.deadline, work.jobs.now())?;
             let planned: Vec<ObjectEntry> = folder.read(key).await?;
             // What was stored when it was planned, by an earlier backup, is not ours to remove.
             let own = |entry: &ObjectEntry| entry.etag.is_none() || entry.origin == Origin::Own;

@@ -1,13 +1,6 @@
 //! COPY: the plan's pages, by server-side copies; several pages at once, some of them by other invocations.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    pin::pin,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::VecDeque, pin::pin};
 
 use chrono::TimeDelta;
 use futures::{
@@ -15,14 +8,19 @@ use futures::{
     future::{BoxFuture, Either, select},
     stream::FuturesUnordered,
 };
-use milvault_model::{Again, BackupPhase, Copied, Copying, PageSet, Time, Verifying};
-use milvault_ports::{CopyEnd, CopyReport, CopyTask, Deadline};
+use milvault_model::{Again, BackupPhase, Copying, PageSet, Time, Verifying};
+use milvault_ports::{CopyEnd, CopyReport, CopyTask};
 
-use super::{page_copy::PageCopy, work::Work};
+use super::{
+    page_copy::{PageCopy, Shared},
+    work::Work,
+};
 use crate::{
-    Error, Jobs,
-    slice::{Halt, SHOW_PROGRESS, Step},
-    throttle::Throttle,
+    Error,
+    engine::{
+        halt::{Halt, Step},
+        slice::SHOW_PROGRESS,
+    },
 };
 
 /// Pages that this invocation copies at once: while the last objects of one are on their way, the next begins.
@@ -31,44 +29,6 @@ const PAGES_IN_FLIGHT: usize = 2;
 /// The longest that another invocation is given for its page. Lambda keeps a caller waiting on a silent connection,
 /// which networks cut after minutes.
 const TASK: TimeDelta = TimeDelta::seconds(120);
-
-/// What the pages in flight share.
-pub(super) struct Shared {
-    pub(super) throttle: Throttle,
-    deadline: Deadline,
-    is_stopped: AtomicBool,
-    /// How far the pages in flight are.
-    pages: Mutex<BTreeMap<u32, Copied>>,
-}
-
-impl Shared {
-    pub(super) fn new(jobs: &Jobs, deadline: Deadline) -> Self {
-        Self {
-            throttle: Throttle::new(jobs.settings.copies_in_flight),
-            deadline,
-            is_stopped: AtomicBool::new(false),
-            pages: Mutex::default(),
-        }
-    }
-
-    /// No copy begins from here on.
-    pub(super) fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_over(&self, jobs: &Jobs) -> bool {
-        self.is_stopped.load(Ordering::Relaxed) || self.deadline.is_over(jobs.ports.clock.now())
-    }
-
-    /// Counts what is stored of a page.
-    pub(super) fn count(&self, page: u32, copied: Copied) {
-        self.pages().entry(page).or_default().add(copied);
-    }
-
-    fn pages(&self) -> MutexGuard<'_, BTreeMap<u32, Copied>> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Who copies a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +118,7 @@ async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared)
 
 /// When a task that is given now has to be over.
 fn task_end(work: &Work<'_>) -> Time {
-    (work.jobs.ports.clock.now() + TASK).min(work.deadline.time())
+    (work.jobs.now() + TASK).min(work.deadline.time())
 }
 
 /// The copying of one page.

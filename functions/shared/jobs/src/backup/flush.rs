@@ -26,9 +26,14 @@ use super::{
 };
 use crate::{
     Error,
-    layout::PageKind,
-    pages::{COLLECTIONS_PER_PAGE, Folder, SEGMENTS_PER_PAGE},
-    slice::{Halt, Step, before, fatal},
+    engine::{
+        halt::{Halt, Step, fatal},
+        lease::before,
+    },
+    snapshot::{
+        layout::PageKind,
+        pages::{COLLECTIONS_PER_PAGE, Folder, SEGMENTS_PER_PAGE},
+    },
 };
 
 /// Collections flushed at once: each flush waits seconds for the server, which works on them side by side.
@@ -325,7 +330,7 @@ impl Changes {
             }
         }
         let mut changes = Self::default();
-        let (mut restless, at) = (flushing.restless.clone(), work.jobs.ports.clock.now());
+        let (mut restless, at) = (flushing.restless.clone(), work.jobs.now());
         let mut moved = HashSet::new();
         let mut judge = |name: &CollectionName| {
             moved.insert(name.clone());

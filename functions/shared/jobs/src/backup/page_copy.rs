@@ -1,6 +1,14 @@
 //! One page of a plan, copied: by the invocation that works on the backup, or by another one on its behalf.
 
-use std::{collections::BTreeSet, pin::pin, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{
     StreamExt,
@@ -10,13 +18,14 @@ use futures::{
 use milvault_model::{BackupId, Copied, Failure, FailureCode, Instance, ObjectEntry, Origin};
 use milvault_ports::{Bucket, CopyEnd, CopyOutcome, CopyReport, CopyRequest, CopyTask, Deadline, Lease, ObjectsError};
 
-use super::copy::Shared;
+use super::source::source;
 use crate::{
     Error, Jobs,
-    layout::{self, PageKind},
-    slice::before,
-    snapshot,
-    watched::Watched,
+    engine::{lease::before, throttle::Throttle, watched::Watched},
+    snapshot::{
+        self,
+        layout::{self, PageKind},
+    },
 };
 
 /// Copies a page for another invocation, for as long as that one has the instance's lease and nobody cancels.
@@ -24,8 +33,7 @@ use crate::{
 /// # Errors
 /// [`Error::LeaseLost`] when the lease is over; what keeps it from copying. The page is then as it was, or further.
 pub async fn copy_page(jobs: &Jobs, task: CopyTask, deadline: Deadline) -> Result<CopyReport, Error> {
-    let instance = jobs.ports.catalog.instance(&task.instance_id).await?;
-    let instance = instance.ok_or_else(|| Error::InstanceNotFound(task.instance_id.clone()))?.value;
+    let instance = jobs.instance(&task.instance_id).await?.value;
     let deadline = Deadline::at(task.until.min(deadline.time()));
     let (jobs, watched) = &Watched::over(jobs);
     let shared = Shared::new(jobs, deadline);
@@ -47,14 +55,14 @@ async fn watch(jobs: &Jobs, lease: &Lease, backup: &BackupId, shared: &Shared) {
     let catalog = jobs.ports.catalog.as_ref();
     // As for its holder: see `slice::keep`.
     let margin = jobs.settings.lease / 3;
-    let mut safe_until = jobs.ports.clock.now() + margin;
+    let mut safe_until = jobs.now() + margin;
     loop {
         match before(jobs, Deadline::at(safe_until), catalog.held_until(lease)).await {
             Some(Ok(Some(held))) => safe_until = held - margin,
             Some(Err(error)) => tracing::warn!(%error, %backup, "the lease can't be watched"),
             Some(Ok(None)) | None => return,
         }
-        if jobs.ports.clock.now() >= safe_until {
+        if jobs.now() >= safe_until {
             return;
         }
         if let Ok(Some(backup)) = catalog.backup(&lease.instance_id, backup).await
@@ -63,6 +71,44 @@ async fn watch(jobs: &Jobs, lease: &Lease, backup: &BackupId, shared: &Shared) {
             shared.stop();
         }
         jobs.ports.clock.sleep((margin / 2).to_std().unwrap_or(Duration::from_secs(1))).await;
+    }
+}
+
+/// What the pages in flight share.
+pub(super) struct Shared {
+    pub(super) throttle: Throttle,
+    deadline: Deadline,
+    is_stopped: AtomicBool,
+    /// How far the pages in flight are.
+    pages: Mutex<BTreeMap<u32, Copied>>,
+}
+
+impl Shared {
+    pub(super) fn new(jobs: &Jobs, deadline: Deadline) -> Self {
+        Self {
+            throttle: Throttle::new(jobs.settings.copies_in_flight),
+            deadline,
+            is_stopped: AtomicBool::new(false),
+            pages: Mutex::default(),
+        }
+    }
+
+    /// No copy begins from here on.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self, jobs: &Jobs) -> bool {
+        self.is_stopped.load(Ordering::Relaxed) || self.deadline.is_over(jobs.now())
+    }
+
+    /// Counts what is stored of a page.
+    pub(super) fn count(&self, page: u32, copied: Copied) {
+        self.pages().entry(page).or_default().add(copied);
+    }
+
+    pub(super) fn pages(&self) -> MutexGuard<'_, BTreeMap<u32, Copied>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,7 +126,7 @@ impl<'a> PageCopy<'a> {
     /// # Errors
     /// When the instance is registered without its object storage.
     pub(super) fn new(jobs: &'a Jobs, instance: &Instance, task: CopyTask) -> Result<Self, Error> {
-        let (source, storage) = super::source(instance)?;
+        let (source, storage) = source(instance)?;
         let target = jobs.settings.snapshots.in_region(&task.region)?;
         Ok(Self { jobs, task, source, target, root: storage.root_path.prefix(), data: layout::data(&instance.id) })
     }

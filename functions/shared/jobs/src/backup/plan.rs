@@ -3,42 +3,36 @@
 //! Collections come in the order of their ids, and the listings of their logs in the order of keys: so the plan is
 //! sorted as it is made, is compared with an earlier backup's objects side by side, and never is in memory whole.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, FailureCode, ObjectEntry,
     ObjectKey, Origin, Planning, Progress, Reuse, SegmentCapture, SegmentLevel, StorageVersion, Unexplained,
 };
-use milvault_ports::{Bucket, InsertLog, Listing, ObjectMeta, PageRequest};
+use milvault_ports::{Bucket, ObjectMeta, PageRequest};
 
 use super::{
-    explain::{self, Folders, Judgement, Listed, Resolver},
+    explain::{self, Judgement, Listed, Resolver},
     flush::{Found, Taken},
+    listing::Logs,
+    logs::{Log, log_of},
     metadata::{Known, Metadata},
+    segments::Segments,
     survey::Asked,
     work::Work,
 };
 use crate::{
     Error, Jobs,
-    layout::PageKind,
-    slice::{Halt, Step, fatal, require_time},
-    snapshot::{self, ObjectReader},
+    engine::halt::{Halt, Step, fatal, require_time},
+    snapshot::{self, ObjectReader, layout::PageKind},
 };
 
 /// Collections whose listings are begun before it is their turn: most have less than one page of it.
 const LISTINGS_IN_FLIGHT: usize = 32;
 
-/// So many logs are meant to be in a part of a listing: one page of it, with some room.
-const PART: usize = 900;
-
 /// So many collections with files that can't be explained are left out, each by name; more are no accident.
 const MOST_UNEXPLAINED: usize = 200;
-
-/// The kinds of logs that hold a collection's data, in the order of their names.
-const KINDS: [&str; 2] = [DELTA, INSERT];
-pub(crate) const DELTA: &str = "delta_log";
-pub(crate) const INSERT: &str = "insert_log";
 
 /// Plans until all is planned or the time is over.
 pub(crate) async fn plan(work: &mut Work<'_>, planning: Planning) -> Step {
@@ -396,7 +390,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         let progress =
             Progress { objects_total: self.planning.objects, bytes_total: self.planning.bytes, ..Progress::default() };
         self.work.advance_to(BackupPhase::Plan(self.planning.clone()), progress).await?;
-        require_time(self.work.deadline, self.work.jobs.ports.clock.now())
+        require_time(self.work.deadline, self.work.jobs.now())
     }
 
     async fn write_page(&mut self) -> Step {
@@ -419,187 +413,6 @@ impl<'w, 'a> Planner<'w, 'a> {
         let (ahead, done) = (BTreeSet::new(), Copied::default());
         let copying = Copying { capture, plan, next: 0, ahead, done, gone, unexplained };
         Ok(self.work.advance_to(BackupPhase::Copy(copying), progress).await?)
-    }
-}
-
-/// A listing of one kind of a collection's logs.
-struct Logs {
-    kind: &'static str,
-    prefix: String,
-    listing: Listing,
-}
-
-impl Logs {
-    /// The beginnings of both listings, from the segment of the last planned object on.
-    async fn begin(
-        jobs: &Jobs,
-        bucket: &Bucket,
-        root: &str,
-        collection: &CollectionCapture,
-        after: Option<&ObjectKey>,
-    ) -> Result<[Self; 2], Error> {
-        let after = after.filter(|key| key.collection() == collection.id.to_string());
-        let begin = async |kind: &'static str| {
-            let prefix = format!("{root}{kind}/{}/", collection.id);
-            let after = after.and_then(|key| key.below(kind)).and_then(|rest| {
-                let mut parts = rest.split('/');
-                // With a slash more it would be where the segment's keys begin; without, it sorts before them.
-                Some(format!("{prefix}{}/{}", parts.next()?, parts.next()?))
-            });
-            let listing = jobs.ports.objects.list(bucket, &prefix, after.as_deref()).await?;
-            Ok::<_, Error>(Self { kind, prefix, listing })
-        };
-        let (delta, insert) = futures::try_join!(begin(KINDS[0]), begin(KINDS[1]))?;
-        Ok([delta, insert])
-    }
-}
-
-impl Logs {
-    /// What is left to list after the beginning, in parts that can be listed side by side: the segments are known, and
-    /// the beginning tells how many of them have so many logs as a page of a listing.
-    fn rest(&self, collection: &CollectionCapture) -> Vec<Part> {
-        let Some(last) = self.listing.objects.last().filter(|_| self.listing.more) else { return Vec::new() };
-        let listed = &last.key[self.prefix.len()..];
-        let mut segments: Vec<String> =
-            collection.segments.iter().map(|s| format!("{}/{}", s.partition_id, s.id)).collect();
-        segments.sort();
-        let begun = segments.partition_point(|segment| segment.as_str() < listed);
-        let mut seen: Vec<&str> =
-            self.listing.objects.iter().filter_map(|object| path_of(&object.key[self.prefix.len()..])).collect();
-        seen.dedup();
-        let per_page = seen.len() * PART / self.listing.objects.len().max(1);
-        let mut parts = vec![Part { after: last.key.clone(), end: None }];
-        for segment in segments[begun..].iter().step_by(per_page.max(1)) {
-            let begin = format!("{}{segment}", self.prefix);
-            if let Some(before) = parts.last_mut() {
-                before.end = Some(format!("{begin}/"));
-            }
-            // With a slash more it would be where the segment's keys begin; without, it sorts before them.
-            parts.push(Part { after: begin, end: None });
-        }
-        parts
-    }
-}
-
-/// `{partition}/{segment}` of what follows.
-fn path_of(below: &str) -> Option<&str> {
-    let partition = below.find('/')?;
-    let segment = below[partition + 1..].find('/')?;
-    below.get(..partition + 1 + segment)
-}
-
-/// Part of a listing.
-struct Part {
-    /// Begin after this key.
-    after: String,
-    /// And end before this one.
-    end: Option<String>,
-}
-
-impl Part {
-    async fn list(self, jobs: &Jobs, bucket: &Bucket, prefix: &str) -> Result<Vec<ObjectMeta>, Error> {
-        let mut objects: Vec<ObjectMeta> = Vec::new();
-        let mut after = self.after;
-        loop {
-            let mut listing = jobs.ports.objects.list(bucket, prefix, Some(&after)).await?;
-            let listed = listing.objects.len();
-            listing.objects.retain(|object| self.end.as_ref().is_none_or(|end| object.key < *end));
-            // What is beyond the end is another part's.
-            let is_over = !listing.more || listing.objects.len() < listed;
-            objects.append(&mut listing.objects);
-            match objects.last() {
-                Some(last) if !is_over => after.clone_from(&last.key),
-                _ => return Ok(objects),
-            }
-        }
-    }
-}
-
-/// A log, as its key tells.
-pub(crate) enum Log {
-    Delta(i64),
-    Insert(InsertLog),
-}
-
-/// The segment and the log: `{partition}/{segment}/{log}` of deletes, `{partition}/{segment}/{folder}/{log}` of rows.
-pub(crate) fn log_of(key: &ObjectKey, kind: &str) -> Option<(i64, Log)> {
-    let mut numbers = key.below(kind)?.split('/').map(|part| part.parse::<i64>().ok());
-    let mut next = || numbers.next().flatten();
-    let (_, segment, first, second) = (next()?, next()?, next()?, next());
-    match (kind, second) {
-        (DELTA, None) => Some((segment, Log::Delta(first))),
-        (INSERT, Some(log)) => Some((segment, Log::Insert(InsertLog { folder: first, log }))),
-        _ => None,
-    }
-}
-
-/// A collection's captured segments, as their logs are listed.
-struct Segments<'c> {
-    collection: &'c CollectionCapture,
-    metadata: Metadata,
-    segments: HashMap<i64, &'c SegmentCapture>,
-    /// Segments of which no log was listed yet that there must be, an insert log of those with rows and a delete of those
-    /// that hold deletes; in the order of the listing, the last first.
-    ahead: Vec<(String, &'c SegmentCapture)>,
-    /// Delta logs that weren't listed yet and that captured segments had, in the same order.
-    deletes_ahead: Vec<(String, &'c SegmentCapture)>,
-    /// Segments whose logs were listed and seem to be all there, with their logs of row ids.
-    unconfirmed: Vec<(&'c SegmentCapture, Folders)>,
-    /// Whether a log of any segment was listed.
-    is_any_seen: bool,
-    /// The segment whose insert logs are being listed, and those that were.
-    current: Option<(i64, Vec<Listed>)>,
-}
-
-impl<'c> Segments<'c> {
-    /// Those that were listed before `after` was planned were there.
-    fn of(collection: &'c CollectionCapture, metadata: Metadata, after: Option<&ObjectKey>) -> Self {
-        let path = |s: &SegmentCapture| {
-            let kind = match s.level {
-                SegmentLevel::Data => INSERT,
-                SegmentLevel::L0 => DELTA,
-            };
-            format!("{}/{kind}/{}/{}/", collection.id, s.partition_id, s.id)
-        };
-        let with_logs = collection.segments.iter().filter(|s| s.rows > 0 || s.level == SegmentLevel::L0);
-        let with_logs = with_logs.map(|s| (path(s), s));
-        let is_ahead = |path: &str| after.is_none_or(|after| after.as_str() < path || after.as_str().starts_with(path));
-        let mut ahead: Vec<_> = with_logs.filter(|(path, _)| is_ahead(path)).collect();
-        ahead.sort_by(|(a, _), (b, _)| b.cmp(a));
-        let deletes = collection.segments.iter().flat_map(|s| {
-            let key = move |log| format!("{}/{DELTA}/{}/{}/{log}", collection.id, s.partition_id, s.id);
-            s.delta_logs.iter().map(move |log| (key(log), s))
-        });
-        let mut deletes_ahead: Vec<_> =
-            deletes.filter(|(key, _)| after.is_none_or(|after| after.as_str() < key.as_str())).collect();
-        deletes_ahead.sort_by(|(a, _), (b, _)| b.cmp(a));
-        let segments = collection.segments.iter().map(|segment| (segment.id, segment)).collect();
-        let is_any_seen = after.is_some_and(|after| after.collection() == collection.id.to_string());
-        let (unconfirmed, current) = (Vec::new(), None);
-        Self { collection, metadata, segments, ahead, deletes_ahead, unconfirmed, is_any_seen, current }
-    }
-
-    /// Segments of which the listing has passed a delta log, before this key, without showing it.
-    fn see_deletes(&mut self, key: &str) -> Vec<&'c SegmentCapture> {
-        let mut lost = Vec::new();
-        while let Some((passed, segment)) = self.deletes_ahead.pop_if(|(passed, _)| passed.as_str() <= key) {
-            if passed != key {
-                lost.push(segment);
-            }
-        }
-        lost
-    }
-
-    /// A log was listed; `Some` if the listing has passed a segment without showing any of it.
-    fn see(&mut self, key: &ObjectKey) -> Option<&'c SegmentCapture> {
-        self.is_any_seen = true;
-        let mut unseen = None;
-        while let Some((path, passed)) = self.ahead.pop_if(|(path, _)| path.as_str() <= key.as_str()) {
-            if !key.as_str().starts_with(&path) {
-                unseen = Some(passed);
-            }
-        }
-        unseen
     }
 }
 

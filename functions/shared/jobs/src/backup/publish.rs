@@ -1,228 +1,16 @@
-//! VERIFY and PUBLISH: AVAILABLE only when every object was found at the destination, the manifest written last.
+//! PUBLISH: the backup becomes AVAILABLE, unless what is stored isn't what its manifest says.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    iter::Peekable,
-    pin::pin,
-    vec::IntoIter,
-};
+use std::collections::BTreeSet;
 
-use futures::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
-use milvault_model::{
-    BackupPhase, BackupState, CollectionCapture, Completeness, FailureCode, LeftOutCause, Manifest, ObjectEntry,
-    Origin, PageRef, Planning, Publishing, Reuse, RowCount, SegmentCapture, Snapshot, Time, Totals, Verifying,
-};
-use milvault_ports::{PageRequest, PutMode, PutOutcome};
+use milvault_model::{BackupPhase, BackupState, Completeness, Manifest, Publishing, Reuse, Snapshot};
+use milvault_ports::PageRequest;
 
-use super::{
-    DELTA, INSERT,
-    clean::remove_own,
-    explain,
-    flush::Found,
-    inspection::{Finding, Inspection},
-    object_lock::{Locks, ObjectLock},
-    work::Work,
-};
+use super::{clean::remove_own, object_lock::ObjectLock, work::Work};
 use crate::{
-    Error, attribution,
-    garbage::Claims,
-    layout::{self, PageKind},
-    slice::{Halt, Step, fatal, require_time},
-    snapshot,
+    Error,
+    engine::halt::Step,
+    snapshot::{self, claims::Claims, layout::PageKind, ownership},
 };
-
-/// Pages read at once, each some megabytes in memory.
-const PAGES_IN_FLIGHT: usize = 4;
-
-/// Compares the plan's pages with a listing of the destination, then writes the manifest.
-pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Step {
-    let folder = work.folder();
-    let mut inspection = Inspection::new(work.jobs, work.bucket, work.data_prefix());
-    let locks = Locks::of(work).await?;
-    if let Some(locks) = &locks {
-        // The least of what its invocations find, should the base's lock be renewed meanwhile.
-        work.backup.all_locked_until = work.backup.all_locked_until.into_iter().chain([locks.until()]).min();
-    }
-    let keys: Vec<String> =
-        (verifying.next..verifying.plan.count).map(|number| PageKind::Objects.key(&verifying.plan, number)).collect();
-    // The next page is read while one is compared.
-    let mut pages = pin!(stream::iter(keys).map(async |key| folder.read::<ObjectEntry>(&key).await).buffered(2));
-    while verifying.next < verifying.plan.count {
-        require_time(work.deadline, work.jobs.ports.clock.now())?;
-        let Some(entries) = pages.try_next().await? else { return Err(Halt::OutOfTime) };
-        for entry in &entries {
-            if let Some(finding) = inspection.check(entry).await? {
-                // An object taken over from an earlier backup, or lost since it was copied: copy what is missing.
-                let what = match finding {
-                    Finding::Missing => "is missing",
-                    Finding::Changed => "is not what was copied",
-                };
-                tracing::warn!(key = %entry.key, backup = %work.backup.id, "a stored object {what}: planning again");
-                work.run.reuse = Reuse::Nothing;
-                let planning = Planning { capture: verifying.capture, ..Planning::default() };
-                return work.plan_again(planning, format!("the stored object {} {what}", entry.key)).await;
-            }
-        }
-        if let Some(locks) = &locks {
-            locks.renew(work, &entries).await?;
-        }
-        verifying.next += 1;
-        work.run.phase = BackupPhase::Verify(verifying.clone());
-        work.checkpoint().await?;
-    }
-    seal(work, &verifying).await?;
-    if let Some(locks) = &locks {
-        locks.renew_documents(work).await?;
-    }
-    Ok(work.enter(BackupPhase::Publish(Publishing::default())).await?)
-}
-
-/// Writes the manifest's pages of collections, with their sizes, and the manifest.
-async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
-    let folder = work.folder();
-    let (_, source) = work.source()?;
-    let mut manifest = Manifest {
-        format: 1,
-        backup_id: work.backup.id.clone(),
-        instance_id: work.instance.id.clone(),
-        name: work.backup.name.clone(),
-        method: work.backup.method,
-        engine_version: work.backup.engine_version.clone(),
-        source,
-        // An instance without collections is captured as of when the backup began.
-        point_in_time: work.run.started_at,
-        totals: Totals::default(),
-        databases: Vec::new(),
-        left_out: Vec::new(),
-        captured_as: None,
-        access_control: None,
-        object_pages: Vec::new(),
-        collection_pages: Vec::new(),
-    };
-    let mut earliest: Option<Time> = None;
-    let mut names = BTreeSet::new();
-    let mut sizes = Sizes::new(work, verified);
-    for number in 0..verified.capture.count {
-        let mut collections = Vec::new();
-        for line in folder.read(&PageKind::Capture.key(&verified.capture, number)).await? {
-            match line {
-                Found::Database(database) => manifest.databases.push(database),
-                Found::AccessControl(found) => manifest.access_control = Some(found),
-                Found::LeftOut(left_out) => manifest.left_out.push(left_out),
-                Found::Principal(principal) => manifest.captured_as = Some(principal),
-                Found::Collection(taken) => {
-                    let mut collection = taken.capture;
-                    // They were PLAN's, and the objects tell by now.
-                    collection.segments.iter_mut().for_each(|segment| segment.delta_logs.clear());
-                    sizes.measure(&mut collection, &mut manifest).await?;
-                    names.insert(collection.name.clone());
-                    manifest.totals.entities += collection.rows.rows();
-                    manifest.totals.counted_exactly += u64::from(matches!(collection.rows, RowCount::Exactly { .. }));
-                    earliest = earliest.into_iter().chain([collection.point_in_time]).min();
-                    collections.push(collection);
-                }
-            }
-        }
-        if !collections.is_empty() {
-            manifest.totals.collections += collections.len() as u64;
-            let key = PageKind::Collections.key(&verified.capture, number);
-            manifest.collection_pages.push(folder.write_with_ref(key, &collections).await?);
-        }
-    }
-    // One that was made again under its name isn't missed.
-    manifest.left_out.retain(|out| out.cause != LeftOutCause::Dropped || !names.contains(&out.collection));
-    let mut troubles = manifest.left_out.iter().filter(|left_out| left_out.cause == LeftOutCause::Trouble);
-    if let (0, Some(first)) = (manifest.totals.collections, troubles.next()) {
-        let more = match troubles.count() {
-            0 => String::new(),
-            more => format!(", and so it is with {more} more"),
-        };
-        let message = format!("no collection could be backed up: {}: {}{more}", first.collection, first.reason);
-        return Err(fatal(first.code.unwrap_or(FailureCode::SourceInconsistent), message));
-    }
-    if sizes.is_more(&mut manifest).await? {
-        return Err(folder.bad(PageKind::Objects.prefix(), "an object belongs to no collection").into());
-    }
-    manifest.point_in_time = earliest.unwrap_or(work.run.started_at);
-
-    let body = serde_json::to_vec_pretty(&manifest).map_err(|error| folder.bad(layout::MANIFEST, error.to_string()))?;
-    let key = folder.path(layout::MANIFEST);
-    let put = folder.objects.put(folder.bucket, &key, body, PutMode::IfAbsent).await?;
-    // A worker that died right here has written it already.
-    if put == PutOutcome::Occupied && snapshot::manifest_if_there(&folder).await?.as_ref() != Some(&manifest) {
-        return Err(folder.bad(layout::MANIFEST, "another one is there").into());
-    }
-    Ok(())
-}
-
-/// The objects' pages, read once, in the order of the collections.
-struct Sizes<'a> {
-    pages: BoxStream<'a, Result<(Vec<ObjectEntry>, PageRef), Error>>,
-    entries: Peekable<IntoIter<ObjectEntry>>,
-}
-
-impl<'a> Sizes<'a> {
-    fn new(work: &Work<'a>, verified: &Verifying) -> Self {
-        let (folder, plan) = (work.folder(), verified.plan.clone());
-        let pages = stream::iter(0..plan.count).map(move |number| {
-            let (folder, key) = (folder.clone(), PageKind::Objects.key(&plan, number));
-            async move { folder.read_with_ref(&key).await }
-        });
-        Self { pages: pages.buffered(PAGES_IN_FLIGHT).boxed(), entries: Vec::new().into_iter().peekable() }
-    }
-
-    /// Measures the objects of this collection, which must sort after the one before it; the manifest is told of what is
-    /// passed.
-    ///
-    /// # Errors
-    /// When a segment with rows has no object: whatever went wrong before, such a backup isn't published.
-    async fn measure(&mut self, collection: &mut CollectionCapture, manifest: &mut Manifest) -> Step {
-        let id = collection.id.to_string();
-        let (mut bytes, mut delta_logs) = (0, 0);
-        let mut unseen: BTreeMap<i64, &SegmentCapture> = collection
-            .segments
-            .iter()
-            .filter(|segment| segment.rows > 0)
-            .map(|segment| (segment.id, segment))
-            .collect();
-        while self.is_more(manifest).await?
-            && let Some(entry) = self.entries.next_if(|entry| entry.key.collection() == id)
-        {
-            if let Some(segment) = entry.key.below(INSERT).and_then(|rest| rest.split('/').nth(1)?.parse().ok()) {
-                unseen.remove(&segment);
-            }
-            delta_logs += u64::from(entry.key.below(DELTA).is_some());
-            bytes += entry.size;
-            manifest.totals.objects += 1;
-            manifest.totals.size_bytes += entry.size;
-            match entry.origin {
-                Origin::Own => manifest.totals.added_bytes += entry.size,
-                Origin::Found => manifest.totals.found_bytes += entry.size,
-                Origin::Earlier => {}
-            }
-        }
-        if let Some(segment) = unseen.into_values().next() {
-            let odd = explain::told(collection, segment, "none of them is in the backup");
-            return Err(fatal(FailureCode::SourceInconsistent, format!("{}: {odd}", collection.name)));
-        }
-        collection.size_bytes = bytes;
-        collection.delta_logs = Some(delta_logs);
-        Ok(())
-    }
-
-    /// Whether there is another entry; names the pages in the manifest as they come.
-    async fn is_more(&mut self, manifest: &mut Manifest) -> Result<bool, Error> {
-        while self.entries.peek().is_none() {
-            let Some((entries, page)) = self.pages.try_next().await? else { return Ok(false) };
-            manifest.object_pages.push(page);
-            self.entries = entries.into_iter().peekable();
-        }
-        Ok(true)
-    }
-}
 
 /// The manifest is written: tidy up and become AVAILABLE.
 pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> Step {
@@ -245,10 +33,10 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
     }
     // Nothing is stored after this.
     let lock = ObjectLock::of(work.jobs, work.bucket, &work.backup, work.run.started_at).await?;
-    work.backup.locked_until = lock.map(|lock| lock.locked_until(work.jobs.ports.clock.now()));
+    work.backup.locked_until = lock.map(|lock| lock.locked_until(work.jobs.now()));
     let snapshot = Snapshot {
         started_at: work.run.started_at,
-        completed_at: work.jobs.ports.clock.now(),
+        completed_at: work.jobs.now(),
         point_in_time: manifest.point_in_time,
         totals: manifest.totals,
         completeness: Completeness::of(&manifest.left_out, manifest.captured_as.as_ref()),
@@ -258,7 +46,7 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
         Stored::ByTheBook => manifest.totals.added_bytes,
         Stored::Doubtful => {
             // Until the job is over, no other one of the instance changes what other backups claim.
-            let counted = attribution::count(work.jobs, &work.backup, &manifest, &mut publishing, work.deadline).await;
+            let counted = ownership::count(work.jobs, &work.backup, &manifest, &mut publishing, work.deadline).await;
             // Whatever ended it, the next try goes on from here.
             if counted.is_err() && work.run.phase != BackupPhase::Publish(publishing) {
                 work.enter(BackupPhase::Publish(publishing)).await?;
@@ -267,7 +55,7 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
             publishing.owned_bytes
         }
     };
-    let opened = attribution::opened(&work.backup, &snapshot, owned, work.jobs.ports.clock.now());
+    let opened = ownership::opened(&work.backup, &snapshot, owned, work.jobs.now());
     work.end(BackupState::Available(snapshot), opened.into_iter().collect()).await
 }
 

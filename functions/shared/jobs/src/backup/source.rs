@@ -4,10 +4,10 @@
 use std::{pin::pin, time::Duration};
 
 use futures::future::{Either, select};
-use milvault_model::{CollectionName, Instance, SegmentLevel, Storage};
+use milvault_model::{CollectionName, Instance, SegmentLevel, SourceStorage, Storage};
 use milvault_ports::{Bucket, Milvus, MilvusError, ObjectsError, Segment};
 
-use super::INSERT;
+use super::logs::INSERT;
 use crate::{Error, FieldError, Jobs};
 
 /// How long a caller who asks for a backup waits for the look: what can't be told by then, the backup finds out.
@@ -172,4 +172,18 @@ fn told<T>(answer: Result<T, MilvusError>) -> Result<Option<T>, MilvusError> {
         Err(MilvusError::NoCollection(_) | MilvusError::Refused(_)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Where an instance's data comes from.
+///
+/// # Errors
+/// When it is registered without its object storage.
+pub(super) fn source(instance: &Instance) -> Result<(Bucket, SourceStorage), Error> {
+    let storage = instance.storage.as_ref().ok_or_else(|| ObjectsError::Bucket {
+        bucket: "(none)".to_owned(),
+        reason: "the instance is registered without its object storage".to_owned(),
+    })?;
+    let (region, bucket, root_path) = (instance.region.clone(), storage.bucket.clone(), storage.root_path.clone());
+    let source = SourceStorage { region: region.clone(), bucket: bucket.clone(), root_path };
+    Ok((Bucket { region, name: bucket }, source))
 }

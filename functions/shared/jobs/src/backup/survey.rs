@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::work::Work;
 use crate::{
     Error,
-    layout::PageKind,
-    pages::Folder,
-    slice::{Step, fatal},
+    engine::halt::{Step, fatal},
+    snapshot::{layout::PageKind, pages::Folder},
 };
 
 /// Databases listed at once.

@@ -1,227 +1,225 @@
-//! Comparing a finished backup with what is stored, as often as anyone asks and once a week without.
+//! VERIFY: every object is found at the destination; then the manifest is written, last.
 
-use milvault_model::{
-    Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, Manifest, Notice, ObjectEntry,
-    Time, Verification,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::Peekable,
+    pin::pin,
+    vec::IntoIter,
 };
-use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
+
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use milvault_model::{
+    BackupPhase, CollectionCapture, FailureCode, LeftOutCause, Manifest, ObjectEntry, Origin, PageRef, Planning,
+    Publishing, Reuse, RowCount, SegmentCapture, Time, Totals, Verifying,
+};
+use milvault_ports::{PutMode, PutOutcome};
 
 use super::{
+    explain,
+    flush::Found,
     inspection::{Finding, Inspection},
-    object_lock::ObjectLock,
+    logs::{DELTA, INSERT},
+    object_lock::Locks,
+    work::Work,
 };
-use crate::{Error, Jobs, decided, expiry, layout, notices, snapshot};
+use crate::{
+    Error,
+    engine::halt::{Halt, Step, fatal, require_time},
+    snapshot::{
+        self,
+        layout::{self, PageKind},
+    },
+};
 
-/// The most keys that a verification names.
-const NAMED: usize = 100;
+/// Pages read at once, each some megabytes in memory.
+const PAGES_IN_FLIGHT: usize = 4;
 
-/// Compares a backup's objects and documents with what is stored, by listing; goes on with a verification that is under
-/// way. Marks the backup DAMAGED if something is missing or changed, and AVAILABLE again if nothing is any more.
-///
-/// The answer is the backup as it stands then; its verification isn't completed if the time wasn't enough, and then
-/// another invocation goes on with it.
-///
-/// # Errors
-/// [`Error::NotAvailable`] for a backup that isn't finished or is over.
-pub async fn verify(
-    jobs: &Jobs,
-    instance: &InstanceId,
-    backup: &BackupId,
-    deadline: Deadline,
-) -> Result<Backup, Error> {
-    let Begun { found, mut verification, renewing } = begin(jobs, instance, backup).await?;
-    let lock = renewing.as_ref().map(|renewing| &renewing.lock);
-    compare(jobs, &found.value, &mut verification, lock, deadline).await?;
-    let is_whole =
-        verification.completed_at.is_some() && verification.missing.is_empty() && verification.changed.is_empty();
-    let renewed = renewing.filter(|renewing| is_whole && renewing.since_the_first);
-    let all_locked_until = renewed.map(|renewing| renewing.lock.renewed(None));
-    let backup = save(jobs, found, verification, all_locked_until).await?;
-    if backup.is_living() && backup.verification.as_ref().is_some_and(|last| last.completed_at.is_none()) {
-        // A lost invocation only costs time: the sweep goes on with what stands still.
-        if let Err(error) = jobs.ports.continuation.verify(instance, &backup.id).await {
-            tracing::warn!(%error, backup = %backup.id, "the sweep will go on with the verification");
-        }
+/// Compares the plan's pages with a listing of the destination, then writes the manifest.
+pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Step {
+    let folder = work.folder();
+    let mut inspection = Inspection::new(work.jobs, work.bucket, work.data_prefix());
+    let locks = Locks::of(work).await?;
+    if let Some(locks) = &locks {
+        // The least of what its invocations find, should the base's lock be renewed meanwhile.
+        work.backup.all_locked_until = work.backup.all_locked_until.into_iter().chain([locks.until()]).min();
     }
-    Ok(backup)
-}
-
-async fn living(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Versioned<Backup>, Error> {
-    let found = jobs.ports.catalog.backup(instance, backup).await?;
-    let found = found.ok_or_else(|| Error::BackupNotFound(instance.clone(), backup.to_string()))?;
-    match found.value.is_living() {
-        true => Ok(found),
-        false => Err(Error::NotAvailable(backup.clone(), found.value.state.status())),
-    }
-}
-
-/// A verification that begins, or goes on.
-struct Begun {
-    found: Versioned<Backup>,
-    verification: Verification,
-    /// The locks that it renews, if they have to be.
-    renewing: Option<Renewing>,
-}
-
-struct Renewing {
-    lock: ObjectLock,
-    /// Whether all of the verification's invocations do, from the first on.
-    since_the_first: bool,
-}
-
-async fn begin(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Begun, Error> {
-    decided(async || {
-        let mut found = living(jobs, instance, backup).await?;
-        let now = jobs.ports.clock.now();
-        let under_way = found.value.verification.clone().filter(|last| last.completed_at.is_none());
-        let verification = under_way.unwrap_or_else(|| Verification {
-            started_at: now,
-            advanced_at: now,
-            completed_at: None,
-            next: 0,
-            objects_checked: 0,
-            missing: Vec::new(),
-            changed: Vec::new(),
-        });
-        let bucket = jobs.settings.snapshots.in_region(&found.value.region)?;
-        let lock = ObjectLock::of(jobs, bucket, &found.value, verification.started_at).await?;
-        // Only what would run out is renewed, and nothing of what is to go.
-        let lock = lock.filter(|lock| lock.is_short(found.value.all_locked_until));
-        let lock = match lock {
-            Some(lock) if !expiry::decide(jobs, &found.value).await?.is_going() => lock,
-            _ => return Ok(Begun { found, verification, renewing: None }),
-        };
-        let until = lock.locked_until(verification.started_at);
-        let is_known = found.value.locked_until >= Some(until);
-        if !is_known {
-            // Before anything is locked for longer, so that whoever deletes the backup from here on waits for it.
-            found.value.locked_until = Some(until);
-            let put = Write::Backup(Box::new(found.value.clone()), Expect::Version(found.version));
-            jobs.ports.catalog.commit(vec![put]).await?;
-            found.version += 1;
-        }
-        let renewing = Renewing { lock, since_the_first: verification.next == 0 || is_known };
-        Ok(Begun { found, verification, renewing: Some(renewing) })
-    })
-    .await
-}
-
-/// Writes down how far the verification is, whatever else happens to the record meanwhile.
-async fn save(
-    jobs: &Jobs,
-    mut found: Versioned<Backup>,
-    mut verification: Verification,
-    all_locked_until: Option<Time>,
-) -> Result<Backup, Error> {
-    verification.advanced_at = jobs.ports.clock.now();
-    loop {
-        let mut backup = found.value;
-        let before = backup.state.status();
-        if verification.completed_at.is_some() {
-            backup.state = judged(backup.state, &verification);
-        }
-        backup.verification = Some(verification.clone());
-        backup.all_locked_until = backup.all_locked_until.max(all_locked_until);
-        let mut writes = vec![Write::Backup(Box::new(backup.clone()), Expect::Version(found.version))];
-        let is_news = matches!(backup.state, BackupState::Damaged { .. }) && backup.state.status() != before;
-        if is_news {
-            let notice = Notice::backup_ended(&backup, verification.advanced_at);
-            writes.extend(notice.map(|notice| Write::Notice(Box::new(notice))));
-        }
-        match jobs.ports.catalog.commit(writes).await {
-            Ok(()) => {
-                if is_news {
-                    notices::publish_or_leave_to_sweep(jobs, &backup.instance_id).await;
-                }
-                return Ok(backup);
+    let keys: Vec<String> =
+        (verifying.next..verifying.plan.count).map(|number| PageKind::Objects.key(&verifying.plan, number)).collect();
+    // The next page is read while one is compared.
+    let mut pages = pin!(stream::iter(keys).map(async |key| folder.read::<ObjectEntry>(&key).await).buffered(2));
+    while verifying.next < verifying.plan.count {
+        require_time(work.deadline, work.jobs.now())?;
+        let Some(entries) = pages.try_next().await? else { return Err(Halt::OutOfTime) };
+        for entry in &entries {
+            if let Some(finding) = inspection.check(entry).await? {
+                // An object taken over from an earlier backup, or lost since it was copied: copy what is missing.
+                let what = match finding {
+                    Finding::Missing => "is missing",
+                    Finding::Changed => "is not what was copied",
+                };
+                tracing::warn!(key = %entry.key, backup = %work.backup.id, "a stored object {what}: planning again");
+                work.run.reuse = Reuse::Nothing;
+                let planning = Planning { capture: verifying.capture, ..Planning::default() };
+                return work.plan_again(planning, format!("the stored object {} {what}", entry.key)).await;
             }
-            // It was deleted, pinned or verified meanwhile.
-            Err(CatalogError::Conflict(_)) => {}
-            Err(error) => return Err(error.into()),
         }
-        found = living(jobs, &backup.instance_id, &backup.id).await?;
+        if let Some(locks) = &locks {
+            locks.renew(work, &entries).await?;
+        }
+        verifying.next += 1;
+        work.run.phase = BackupPhase::Verify(verifying.clone());
+        work.checkpoint().await?;
     }
+    seal(work, &verifying).await?;
+    if let Some(locks) = &locks {
+        locks.renew_documents(work).await?;
+    }
+    Ok(work.enter(BackupPhase::Publish(Publishing::default())).await?)
 }
 
-/// The state of a backup of which this was found.
-fn judged(state: BackupState, found: &Verification) -> BackupState {
-    match (state, found.missing.first().or(found.changed.first())) {
-        (BackupState::Available(snapshot) | BackupState::Damaged { snapshot, .. }, Some(key)) => BackupState::Damaged {
-            snapshot,
-            failure: Failure::new(FailureCode::SnapshotDamaged, format!("{key} is missing or changed")),
-        },
-        (BackupState::Damaged { snapshot, .. }, None) => BackupState::Available(snapshot),
-        (state, _) => state,
-    }
-}
-
-async fn compare(
-    jobs: &Jobs,
-    of: &Backup,
-    verification: &mut Verification,
-    renew: Option<&ObjectLock>,
-    deadline: Deadline,
-) -> Result<(), Error> {
-    let (instance, backup, bucket) = (&of.instance_id, &of.id, jobs.settings.snapshots.in_region(&of.region)?);
-    let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
-    let manifest: Manifest = match snapshot::manifest(folder.objects, bucket, instance, backup).await {
-        Ok(manifest) => manifest,
-        Err(Error::Document { key, .. }) => {
-            name(&mut verification.missing, key);
-            verification.completed_at = Some(jobs.ports.clock.now());
-            return Ok(());
-        }
-        Err(error) => return Err(error),
+/// Writes the manifest's pages of collections, with their sizes, and the manifest.
+async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
+    let folder = work.folder();
+    let (_, source) = work.source()?;
+    let mut manifest = Manifest {
+        format: 1,
+        backup_id: work.backup.id.clone(),
+        instance_id: work.instance.id.clone(),
+        name: work.backup.name.clone(),
+        method: work.backup.method,
+        engine_version: work.backup.engine_version.clone(),
+        source,
+        // An instance without collections is captured as of when the backup began.
+        point_in_time: work.run.started_at,
+        totals: Totals::default(),
+        databases: Vec::new(),
+        left_out: Vec::new(),
+        captured_as: None,
+        access_control: None,
+        object_pages: Vec::new(),
+        collection_pages: Vec::new(),
     };
-    if verification.next == 0 {
-        for page in &manifest.collection_pages {
-            match folder.read_named::<CollectionCapture>(page).await {
-                Ok(_) => {}
-                Err(Error::Document { key, .. }) => name(&mut verification.changed, key),
-                Err(error) => return Err(error),
+    let mut earliest: Option<Time> = None;
+    let mut names = BTreeSet::new();
+    let mut sizes = Sizes::new(work, verified);
+    for number in 0..verified.capture.count {
+        let mut collections = Vec::new();
+        for line in folder.read(&PageKind::Capture.key(&verified.capture, number)).await? {
+            match line {
+                Found::Database(database) => manifest.databases.push(database),
+                Found::AccessControl(found) => manifest.access_control = Some(found),
+                Found::LeftOut(left_out) => manifest.left_out.push(left_out),
+                Found::Principal(principal) => manifest.captured_as = Some(principal),
+                Found::Collection(taken) => {
+                    let mut collection = taken.capture;
+                    // They were PLAN's, and the objects tell by now.
+                    collection.segments.iter_mut().for_each(|segment| segment.delta_logs.clear());
+                    sizes.measure(&mut collection, &mut manifest).await?;
+                    names.insert(collection.name.clone());
+                    manifest.totals.entities += collection.rows.rows();
+                    manifest.totals.counted_exactly += u64::from(matches!(collection.rows, RowCount::Exactly { .. }));
+                    earliest = earliest.into_iter().chain([collection.point_in_time]).min();
+                    collections.push(collection);
+                }
             }
         }
-    }
-    let data = layout::data(instance);
-    let mut inspection = Inspection::new(jobs, bucket, data.clone());
-    for page in manifest.object_pages.iter().skip(verification.next as usize) {
-        if deadline.is_over(jobs.ports.clock.now()) {
-            return Ok(());
+        if !collections.is_empty() {
+            manifest.totals.collections += collections.len() as u64;
+            let key = PageKind::Collections.key(&verified.capture, number);
+            manifest.collection_pages.push(folder.write_with_ref(key, &collections).await?);
         }
-        match folder.read_named::<ObjectEntry>(page).await {
-            Ok(entries) => {
-                let mut sound = Vec::new();
-                for entry in &entries {
-                    let list = match inspection.check(entry).await? {
-                        None => {
-                            sound.push(entry);
-                            continue;
-                        }
-                        Some(Finding::Missing) => &mut verification.missing,
-                        Some(Finding::Changed) => &mut verification.changed,
-                    };
-                    name(list, format!("{data}{}", entry.key.stored()));
-                }
-                if let Some(lock) = renew {
-                    let keys = sound.into_iter().map(|entry| format!("{data}{}", entry.key.stored()));
-                    lock.renew(jobs, bucket, keys).await?;
-                }
-                verification.objects_checked += entries.len() as u64;
-            }
-            Err(Error::Document { key, .. }) => name(&mut verification.changed, key),
-            Err(error) => return Err(error),
-        }
-        verification.next += 1;
     }
-    if let Some(lock) = renew {
-        lock.renew_all(jobs, bucket, &folder.path("")).await?;
+    // One that was made again under its name isn't missed.
+    manifest.left_out.retain(|out| out.cause != LeftOutCause::Dropped || !names.contains(&out.collection));
+    let mut troubles = manifest.left_out.iter().filter(|left_out| left_out.cause == LeftOutCause::Trouble);
+    if let (0, Some(first)) = (manifest.totals.collections, troubles.next()) {
+        let more = match troubles.count() {
+            0 => String::new(),
+            more => format!(", and so it is with {more} more"),
+        };
+        let message = format!("no collection could be backed up: {}: {}{more}", first.collection, first.reason);
+        return Err(fatal(first.code.unwrap_or(FailureCode::SourceInconsistent), message));
     }
-    verification.completed_at = Some(jobs.ports.clock.now());
+    if sizes.is_more(&mut manifest).await? {
+        return Err(folder.bad(PageKind::Objects.prefix(), "an object belongs to no collection").into());
+    }
+    manifest.point_in_time = earliest.unwrap_or(work.run.started_at);
+
+    let body = serde_json::to_vec_pretty(&manifest).map_err(|error| folder.bad(layout::MANIFEST, error.to_string()))?;
+    let key = folder.path(layout::MANIFEST);
+    let put = folder.objects.put(folder.bucket, &key, body, PutMode::IfAbsent).await?;
+    // A worker that died right here has written it already.
+    if put == PutOutcome::Occupied && snapshot::manifest_if_there(&folder).await?.as_ref() != Some(&manifest) {
+        return Err(folder.bad(layout::MANIFEST, "another one is there").into());
+    }
     Ok(())
 }
 
-fn name(list: &mut Vec<String>, key: String) {
-    if list.len() < NAMED {
-        list.push(key);
+/// The objects' pages, read once, in the order of the collections.
+struct Sizes<'a> {
+    pages: BoxStream<'a, Result<(Vec<ObjectEntry>, PageRef), Error>>,
+    entries: Peekable<IntoIter<ObjectEntry>>,
+}
+
+impl<'a> Sizes<'a> {
+    fn new(work: &Work<'a>, verified: &Verifying) -> Self {
+        let (folder, plan) = (work.folder(), verified.plan.clone());
+        let pages = stream::iter(0..plan.count).map(move |number| {
+            let (folder, key) = (folder.clone(), PageKind::Objects.key(&plan, number));
+            async move { folder.read_with_ref(&key).await }
+        });
+        Self { pages: pages.buffered(PAGES_IN_FLIGHT).boxed(), entries: Vec::new().into_iter().peekable() }
+    }
+
+    /// Measures the objects of this collection, which must sort after the one before it; the manifest is told of what is
+    /// passed.
+    ///
+    /// # Errors
+    /// When a segment with rows has no object: whatever went wrong before, such a backup isn't published.
+    async fn measure(&mut self, collection: &mut CollectionCapture, manifest: &mut Manifest) -> Step {
+        let id = collection.id.to_string();
+        let (mut bytes, mut delta_logs) = (0, 0);
+        let mut unseen: BTreeMap<i64, &SegmentCapture> = collection
+            .segments
+            .iter()
+            .filter(|segment| segment.rows > 0)
+            .map(|segment| (segment.id, segment))
+            .collect();
+        while self.is_more(manifest).await?
+            && let Some(entry) = self.entries.next_if(|entry| entry.key.collection() == id)
+        {
+            if let Some(segment) = entry.key.below(INSERT).and_then(|rest| rest.split('/').nth(1)?.parse().ok()) {
+                unseen.remove(&segment);
+            }
+            delta_logs += u64::from(entry.key.below(DELTA).is_some());
+            bytes += entry.size;
+            manifest.totals.objects += 1;
+            manifest.totals.size_bytes += entry.size;
+            match entry.origin {
+                Origin::Own => manifest.totals.added_bytes += entry.size,
+                Origin::Found => manifest.totals.found_bytes += entry.size,
+                Origin::Earlier => {}
+            }
+        }
+        if let Some(segment) = unseen.into_values().next() {
+            let odd = explain::told(collection, segment, "none of them is in the backup");
+            return Err(fatal(FailureCode::SourceInconsistent, format!("{}: {odd}", collection.name)));
+        }
+        collection.size_bytes = bytes;
+        collection.delta_logs = Some(delta_logs);
+        Ok(())
+    }
+
+    /// Whether there is another entry; names the pages in the manifest as they come.
+    async fn is_more(&mut self, manifest: &mut Manifest) -> Result<bool, Error> {
+        while self.entries.peek().is_none() {
+            let Some((entries, page)) = self.pages.try_next().await? else { return Ok(false) };
+            manifest.object_pages.push(page);
+            self.entries = entries.into_iter().peekable();
+        }
+        Ok(true)
     }
 }

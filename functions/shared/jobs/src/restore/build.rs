@@ -8,11 +8,8 @@ use milvault_model::{
 };
 use milvault_ports::MilvusError;
 
-use super::{
-    clean::discard,
-    work::{AtOnce, Shared, Work},
-};
-use crate::slice::{Step, fatal};
+use super::{clean::discard, ledger::AtOnce, shared::Shared, work::Work};
+use crate::engine::halt::{Step, fatal};
 
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
     make_empty_databases(work).await?;

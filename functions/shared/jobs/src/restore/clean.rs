@@ -5,16 +5,19 @@ use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Grant, Previous, Restore, RestoreState, Time,
 };
-use milvault_ports::{Bucket, CatalogError, Expect, Milvus, MilvusError, PageRequest, Versioned, Write};
-
-use super::{
-    grants, named,
-    swap::is_there,
-    work::{AtOnce, Shared, Work},
+use milvault_ports::{
+    Bucket, Expect, HeldError, Milvus, MilvusError, PageRequest, Tenure, Versioned, Write, commit_held,
 };
+
+use super::{grants, ledger::AtOnce, names::is_there, reasons::named, shared::Shared, work::Work};
 use crate::{
-    Error, Jobs, SliceEnd, layout,
-    slice::{self, Held, Step},
+    Error, Jobs,
+    engine::{
+        halt::Step,
+        lease::Held,
+        slice::{self, SliceEnd},
+    },
+    snapshot::layout,
 };
 
 /// Collections cleared at once.
@@ -37,7 +40,7 @@ pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     }
     work.each_line(AtOnce::Many, async |shared, line| retire_previous(shared, line).await).await?;
     restore_access_control(work).await?;
-    let leftovers_since = (!is_rid).then(|| work.jobs.ports.clock.now());
+    let leftovers_since = (!is_rid).then(|| work.jobs.now());
     Ok(complete(work, leftovers_since).await?)
 }
 
@@ -75,7 +78,7 @@ async fn restore_access_control(work: &mut Work<'_>) -> Step {
 
 /// Completes the restore, whatever there still is to tidy up since then.
 pub(crate) async fn complete(work: &mut Work<'_>, leftovers_since: Option<Time>) -> Result<(), Error> {
-    let now = work.jobs.ports.clock.now();
+    let now = work.jobs.now();
     let previous = match (work.restore.keep_previous_hours, leftovers_since) {
         (0, None) => Previous::Gone,
         (hours, _) => Previous::Kept { until: now + TimeDelta::hours(i64::from(hours)) },
@@ -141,7 +144,7 @@ pub(crate) async fn remove_staged(jobs: &Jobs, bucket: &Bucket, restore: &Restor
 /// Removes what a restore that is over still keeps, once its time has come: the previous collections of a completed
 /// one, or what a failed one couldn't remove.
 pub(crate) async fn leftovers(jobs: &Jobs, restore: Restore) -> Result<SliceEnd, Error> {
-    let now = jobs.ports.clock.now();
+    let now = jobs.now();
     if restore.due().is_none_or(|due| due.at > now) {
         return Ok(SliceEnd::Ended);
     }
@@ -154,12 +157,11 @@ pub(crate) async fn leftovers(jobs: &Jobs, restore: Restore) -> Result<SliceEnd,
 async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(), Error> {
     let Held { jobs, lease, .. } = held;
     // As it is under the lease, not as it was before.
-    let Versioned { value: mut record, version } = super::find(jobs, &restore.instance_id, &restore.id).await?;
+    let Versioned { value: mut record, version } = jobs.restore(&restore.instance_id, &restore.id).await?;
     if record.due().is_none_or(|due| due.at > now) {
         return Ok(());
     }
-    let instance = jobs.ports.catalog.instance(&restore.instance_id).await?;
-    let instance = instance.ok_or_else(|| Error::InstanceNotFound(restore.instance_id.clone()))?.value;
+    let instance = jobs.instance(&restore.instance_id).await?.value;
     let milvus = jobs.ports.milvus.connect(&instance).await?;
     let mut kept_on = false;
     let mut after = None;
@@ -168,7 +170,7 @@ async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(
         let cleared = page.items.iter().map(|line| clear(milvus.as_ref(), &record, line, now));
         let cleared: Vec<Cleared> = stream::iter(cleared).buffer_unordered(IN_FLIGHT).try_collect().await?;
         kept_on |= cleared.contains(&Cleared::KeptOn);
-        after = page.items.last().map(super::work::line_key);
+        after = page.items.last().map(super::ledger::line_key);
         if !page.more {
             break;
         }
@@ -193,10 +195,9 @@ async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(
         RestoreState::Pending | RestoreState::Running(_) | RestoreState::RolledBack { .. } => return Ok(()),
     }
     let put = Write::Restore(Box::new(record), Expect::Version(version));
-    match jobs.ports.catalog.commit(vec![Write::HoldLease(lease.clone()), put]).await {
-        Ok(()) => Ok(()),
-        Err(CatalogError::Conflict(_)) => Err(Error::LeaseLost),
-        Err(error) => Err(error.into()),
+    match commit_held(jobs.ports.catalog.as_ref(), lease, Tenure::Keep, [put]).await {
+        Err(HeldError::Conflict(_)) => Err(Error::LeaseLost),
+        committed => Ok(committed?),
     }
 }
 

@@ -10,13 +10,15 @@ use milvault_model::{CollectionRestore, CollectionStage, Completeness, Failure, 
 use milvault_ports::PageRequest;
 
 use super::{
-    together,
+    ledger::{AtOnce, is_undone, key_of, of_line},
+    reasons::together,
+    shared::Shared,
     undo::undo_line,
-    work::{AtOnce, Shared, Work, key_of, of_line},
+    work::Work,
 };
 use crate::{
     Error,
-    slice::{Halt, Step, Verdict, verdict},
+    engine::halt::{Halt, Step, Verdict, verdict},
 };
 
 impl<'a> Work<'a> {
@@ -140,10 +142,6 @@ async fn give_up(shared: &Shared<'_>, number: u32, failure: Failure) -> Step {
     tracing::warn!(code = ?failure.code, collection = %line.target, "given up: the others go on");
     shared.give_up(&mut line, failure).await?;
     abandon(shared, line).await
-}
-
-pub(super) fn is_undone(line: &CollectionRestore) -> bool {
-    matches!(line.stage, CollectionStage::Waiting | CollectionStage::Undone)
 }
 
 /// Puts back and removes what there is of a collection that was given up. Whether or not that can be done, the others go

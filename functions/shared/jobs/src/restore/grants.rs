@@ -6,12 +6,8 @@
 
 use milvault_model::{CollectionName, CollectionRestore, CollectionStage, Grant, Swap};
 
-use super::{
-    named,
-    swap::id_of,
-    work::{Shared, Work},
-};
-use crate::slice::Step;
+use super::{names::id_of, reasons::named, shared::Shared, work::Work};
+use crate::engine::halt::Step;
 
 /// What could be found out.
 #[derive(Debug, Default)]

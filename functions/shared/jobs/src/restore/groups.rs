@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, HashMap};
 use milvault_model::{CollectionCapture, FailureCode, ObjectKey, SegmentLevel, StorageVersion};
 
 use crate::{
-    backup::{DELTA, INSERT},
-    slice::{Step, fatal},
+    backup::logs::{DELTA, INSERT},
+    engine::halt::{Step, fatal},
 };
 
 /// Segments of one partition and one storage version, imported by one job.
@@ -118,7 +118,7 @@ mod tests {
     use milvault_model::{PartitionCapture, SegmentCapture, Written};
 
     use super::*;
-    use crate::restore::tests::capture;
+    use crate::restore::fixture::capture;
 
     fn segment(id: i64, partition_id: i64, level: SegmentLevel, storage: StorageVersion) -> SegmentCapture {
         let rows = i64::from(level == SegmentLevel::Data).unsigned_abs();

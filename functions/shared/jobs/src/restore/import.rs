@@ -14,11 +14,15 @@ use tokio::sync::SemaphorePermit;
 use super::{
     build::make,
     groups::{Group, groups},
-    work::{AtOnce, Shared, Wait, Work},
+    ledger::AtOnce,
+    poll::Wait,
+    shared::Shared,
+    work::Work,
 };
 use crate::{
-    Error, layout,
-    slice::{Halt, Step, fatal},
+    Error,
+    engine::halt::{Halt, Step, fatal},
+    snapshot::layout,
 };
 
 /// How often a collection is built before its import counts as failed.

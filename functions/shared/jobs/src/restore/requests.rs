@@ -5,7 +5,7 @@ use milvault_model::{
 };
 use milvault_ports::{CatalogError, Expect, Versioned, Write};
 
-use crate::{Error, IdempotencyKey, Jobs, slice};
+use crate::{Error, IdempotencyKey, Jobs, engine::slice};
 
 /// Asks a restore to stop, and starts a worker that sees to it. Once its swap has begun, it is too late.
 ///
@@ -13,7 +13,7 @@ use crate::{Error, IdempotencyKey, Jobs, slice};
 /// [`Error::RestoreState`] if it is over or swapping.
 pub async fn cancel(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> Result<Restore, Error> {
     loop {
-        let Versioned { value: mut record, version } = super::find(jobs, instance, restore).await?;
+        let Versioned { value: mut record, version } = jobs.restore(instance, restore).await?;
         let stoppable = match &record.state {
             RestoreState::Pending => true,
             RestoreState::Running(run) => matches!(
@@ -33,7 +33,7 @@ pub async fn cancel(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> 
                 }
                 .to_owned()));
             }
-            record.cancel_requested_at = Some(jobs.ports.clock.now());
+            record.cancel_requested_at = Some(jobs.now());
             let put = Write::Restore(Box::new(record.clone()), Expect::Version(version));
             match jobs.ports.catalog.commit(vec![put]).await {
                 Ok(()) => {}
@@ -65,15 +65,14 @@ pub async fn rollback(
     let catalog = jobs.ports.catalog.as_ref();
     let scope = format!("rollback#{instance}");
     loop {
-        let Versioned { value: mut record, version } = super::find(jobs, instance, restore).await?;
+        let Versioned { value: mut record, version } = jobs.restore(instance, restore).await?;
         if let Some(key) = idempotency
             && key.earlier(catalog, &scope).await?.is_some()
         {
             return Ok(record);
         }
-        let registered = catalog.instance(instance).await?;
-        let registered = registered.ok_or_else(|| Error::InstanceNotFound(instance.clone()))?;
-        let now = jobs.ports.clock.now();
+        let registered = jobs.instance(instance).await?;
+        let now = jobs.now();
         let (started_at, completed_at, until) = match &record.state {
             // Asked for twice.
             RestoreState::Running(RestoreRun { phase: RestorePhase::Rollback { .. }, .. })

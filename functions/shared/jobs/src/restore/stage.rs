@@ -11,17 +11,20 @@ use milvault_model::{
     Capabilities, CollectionCapture, CollectionRestore, CollectionStage, Failure, FailureCode, Manifest, ObjectEntry,
     OnError, PageRef, Progress, RestorePhase,
 };
-use milvault_ports::{Bucket, CatalogError, CopyOutcome, CopyRequest, MilvusError, Write};
+use milvault_ports::{Bucket, CopyOutcome, CopyRequest, MilvusError, Tenure, Write, commit_held};
 
 use super::{
-    create::targets,
+    accept::targets,
     groups::{Places, groups},
     work::Work,
 };
 use crate::{
-    Error, layout,
-    slice::{Halt, Step},
-    throttle::Throttle,
+    Error,
+    engine::{
+        halt::{Halt, Step},
+        throttle::Throttle,
+    },
+    snapshot::layout,
 };
 
 /// Lines per commit; a commit has room for a hundred writes.
@@ -31,7 +34,7 @@ const LINES_PER_COMMIT: usize = 50;
 pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
     let manifest = work.manifest().await?;
     let folder = work.snapshot()?;
-    let now = work.jobs.ports.clock.now();
+    let now = work.jobs.now();
     let reported = work.milvus().await?.version().await?;
     let at_once = u32::try_from(work.jobs.settings.imports_in_flight).unwrap_or(u32::MAX);
     let segments_per_job = Capabilities::of_reported(&reported).segments_per_import().min(at_once);
@@ -72,14 +75,9 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
             number += 1;
         }
         for batch in lines.chunks(LINES_PER_COMMIT) {
-            let mut writes = vec![Write::HoldLease(work.lease.clone())];
             let line = |line: &CollectionRestore| Write::LedgerLine(work.restore.id.clone(), Box::new(line.clone()));
-            writes.extend(batch.iter().map(line));
-            match work.jobs.ports.catalog.commit(writes).await {
-                Ok(()) => {}
-                Err(CatalogError::Conflict(_)) => return Err(Error::LeaseLost.into()),
-                Err(error) => return Err(error.into()),
-            }
+            let writes = batch.iter().map(line);
+            commit_held(work.jobs.ports.catalog.as_ref(), work.lease, Tenure::Keep, writes).await?;
         }
     }
     work.restore.collections = number;
@@ -219,7 +217,7 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
                 to_key: &to_key,
                 stored_by: restore.as_str(),
             };
-            let is_over = || stopping.load(Ordering::Relaxed) || deadline.is_over(jobs.ports.clock.now());
+            let is_over = || stopping.load(Ordering::Relaxed) || deadline.is_over(jobs.now());
             let outcome = staging.throttle.copy(jobs, request, is_over).await?;
             match outcome {
                 None => Err(Halt::OutOfTime),

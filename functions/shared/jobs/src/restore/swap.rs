@@ -6,13 +6,17 @@ use milvault_model::{
     CollectionName, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, Grant, Loaded, RestoreMode,
     RestorePhase, Swap, restore_owns,
 };
-use milvault_ports::{CollectionDescription, Milvus, MilvusError};
+use milvault_ports::{CollectionDescription, MilvusError};
 
 use super::{
-    grants, named,
-    work::{AtOnce, Shared, Work, line_key, read_lines},
+    grants,
+    ledger::{AtOnce, line_key, read_lines},
+    names::{id_of, is_there, require_unlisted},
+    reasons::named,
+    shared::Shared,
+    work::Work,
 };
-use crate::slice::{Halt, Step, fatal};
+use crate::engine::halt::{Halt, Step, fatal};
 
 /// Which of the restored collections an alias belongs to, by database and alias.
 type Owners = HashMap<(String, String), CollectionName>;
@@ -253,46 +257,6 @@ fn taken(shared: &Shared<'_>, target: &CollectionName, swap: &Swap) -> Halt {
     match (swap.live_id, shared.restore.mode) {
         (None, RestoreMode::Replace) => MilvusError::NotReady(format!("{target} is a collection's name by now")).into(),
         _ => fatal(FailureCode::CollectionExists, format!("another collection was made as {target} meanwhile")),
-    }
-}
-
-/// The id of the collection that has this name.
-///
-/// 2.3.5 keeps the aliases of a dropped collection. A collection with the name of such an alias is listed, and not found.
-pub(super) async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Option<i64>> {
-    match shared.milvus.collection_id(name).await {
-        Err(MilvusError::NotReady(_)) => {}
-        found => return Ok(found?),
-    }
-    shared.sure(shared.milvus.drop_alias(&name.database, &name.collection).await)?;
-    let found = shared.milvus.collection_id(name).await?;
-    if found.is_some() {
-        shared
-            .warn(format!("{name} couldn't be found: an alias of that name, left of a dropped collection, is dropped"));
-    }
-    Ok(found)
-}
-
-/// Whether this very collection has this name.
-///
-/// # Errors
-/// As [`require_unlisted`]: whoever took it for gone would leave it behind for ever.
-pub(super) async fn is_there(milvus: &dyn Milvus, name: &CollectionName, id: i64) -> Result<bool, MilvusError> {
-    let found = milvus.collection_id(name).await?;
-    if found.is_none() {
-        require_unlisted(milvus, name).await?;
-    }
-    Ok(found == Some(id))
-}
-
-/// Sees that a name under which nothing is found is nobody's.
-///
-/// # Errors
-/// [`MilvusError::NotReady`] if it is listed, as it may be right after a server's start.
-async fn require_unlisted(milvus: &dyn Milvus, name: &CollectionName) -> Result<(), MilvusError> {
-    match milvus.collections(&name.database).await?.iter().any(|(listed, _)| *listed == name.collection) {
-        true => Err(MilvusError::NotReady(format!("{name} is listed, but isn't found under its name"))),
-        false => Ok(()),
     }
 }
 

@@ -7,15 +7,17 @@ use milvault_model::{
 
 use super::{
     clean::{discard, remove_staged},
-    give_up::is_undone,
     grants,
     import::Importing,
-    swap::{another, is_there, require_previous, swap_back},
-    work::{AtOnce, Shared, Work, ended},
+    ledger::{AtOnce, is_undone},
+    names::is_there,
+    shared::Shared,
+    swap::{another, require_previous, swap_back},
+    work::{Work, ended},
 };
 use crate::{
     Error,
-    slice::{Halt, Step},
+    engine::halt::{Halt, Step},
 };
 
 /// Leaves every live collection as it was, and nothing of the restore.
@@ -34,14 +36,14 @@ pub(crate) async fn undo(work: &mut Work<'_>, ending: Ending) -> Step {
     let own = work.own_bucket()?;
     work.held.settle(work.deadline).await?;
     remove_staged(work.jobs, &own, &work.restore).await?;
-    let now = work.jobs.ports.clock.now();
+    let now = work.jobs.now();
     Ok(work.end(ended(ending, work.run.started_at, now, None)).await?)
 }
 
 /// Ends a restore whose undoing doesn't go on: at once if every live collection is in its place, and otherwise only
 /// after many tries, with the names of those that aren't. The sweep removes the rest later. Whether it ended.
 pub(crate) async fn give_up(work: &mut Work<'_>, first: Ending, last: Ending) -> Result<bool, Error> {
-    let now = work.jobs.ports.clock.now();
+    let now = work.jobs.now();
     let stall = work.jobs.settings.stall;
     if !work.is_stalled_for(now, stall) {
         return Ok(false);
@@ -147,7 +149,7 @@ pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Ti
                 remove_staged(work.jobs, &own, &work.restore).await?;
             }
             let started_at = work.run.started_at;
-            let rolled_back_at = work.jobs.ports.clock.now();
+            let rolled_back_at = work.jobs.now();
             Ok(work.end(RestoreState::RolledBack { started_at, completed_at, rolled_back_at }).await?)
         }
         // What is in the way has to be moved by the user; what is kept is kept on.
@@ -174,7 +176,7 @@ pub(crate) async fn stop_rollback(
     work.restore.completeness = Completeness::of_restore(reasons.into_iter());
     let started_at = work.run.started_at;
     let previous = Previous::Kept { until };
-    let leftovers_since = Some(work.jobs.ports.clock.now());
+    let leftovers_since = Some(work.jobs.now());
     work.end(RestoreState::Completed { started_at, completed_at, previous, leftovers_since }).await
 }
 

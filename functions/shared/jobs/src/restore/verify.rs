@@ -8,13 +8,16 @@ use milvault_model::{
 use milvault_ports::MilvusError;
 
 use super::{
+    ledger::AtOnce,
+    poll::Wait,
+    shared::Shared,
     swap::swappable,
     witnesses::{Evidence, evidence},
-    work::{AtOnce, Shared, Wait, Work},
+    work::Work,
 };
 use crate::{
     Error,
-    slice::{Halt, Step, fatal},
+    engine::halt::{Halt, Step, fatal},
 };
 
 /// Rows that were imported may be seen by queries only a while later; seen on Milvus 2.3.5: up to 16 s.

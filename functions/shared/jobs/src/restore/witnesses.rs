@@ -17,20 +17,19 @@ use milvault_model::{
 
 use super::{
     groups::{Group, groups},
+    shared::Shared,
     stage::collections_of,
-    work::Shared,
 };
 use crate::{
     Error,
-    backup::{DELTA, INSERT, Log, log_of},
+    backup::logs::{DELTA, INSERT, Log, log_of},
     binlog::{
         LARGEST, TIMESTAMP,
         rows::{Unreadable, each_delete, each_key, timestamps},
     },
-    layout,
-    pages::Folder,
+    engine::halt::{Halt, Step},
     sample,
-    slice::{Halt, Step},
+    snapshot::{layout, pages::Folder},
 };
 
 /// Segments of which some rows are looked at, evenly spread over all.

@@ -8,13 +8,12 @@ use std::{collections::VecDeque, fmt, str::FromStr};
 
 use chrono::NaiveDate;
 use futures::{StreamExt, TryStreamExt, stream};
+use milvault_jobs::{Error, Jobs};
 use milvault_model::{
     BackupId, BackupKind, Charge, Correction, Hour, InstanceId, Invalid, Month, Region, Time, UsageRecord,
 };
 use milvault_ports::{CatalogError, Deadline, PageRequest};
 use serde::{Deserialize, Serialize};
-
-use crate::{Error, Jobs};
 
 /// Records read ahead, of all the hours of a period together.
 const READ_AHEAD: usize = 20_000;
@@ -194,14 +193,14 @@ pub async fn lines(
                     lines.push(line);
                 }
                 // Each page gets past where it begins.
-                if group.place != place && deadline.is_over(jobs.ports.clock.now()) {
+                if group.place != place && deadline.is_over(jobs.now()) {
                     let next = Position { hour: begins, region: region.clone(), place: group.place, lines: usize::MAX };
                     return Ok(LinePage { lines, next: Some(next) });
                 }
             }
         }
         (begins, resumed) = (ends, None);
-        if deadline.is_over(jobs.ports.clock.now())
+        if deadline.is_over(jobs.now())
             && begins < query.to
             && let Some(region) = query.regions.first()
         {

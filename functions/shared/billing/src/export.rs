@@ -5,11 +5,11 @@
 //! ```
 
 use chrono::{Days, NaiveDate};
+use milvault_jobs::{Error, Jobs};
 use milvault_model::{Hour, Region, Time, UsageExport};
 use milvault_ports::{CatalogError, Deadline, Expect, PutMode, Write};
 
 use super::lines::{self, Line};
-use crate::{Error, Jobs};
 
 /// Lines in a file at most: some megabytes.
 const LINES: usize = 5_000;
@@ -91,7 +91,7 @@ async fn write_day(
     let mut files = Vec::new();
     let mut from = None;
     loop {
-        if deadline.is_over(jobs.ports.clock.now()) {
+        if deadline.is_over(jobs.now()) {
             return Ok(false);
         }
         // A page that the deadline cut would make other files of the same lines.

@@ -10,7 +10,7 @@ use milvault_model::{
 };
 use milvault_ports::{CatalogError, Expect, Versioned, Write};
 
-use crate::{Error, FieldError, IdempotencyKey, Jobs, backup, decisions::made_once, slice, snapshot};
+use crate::{Error, FieldError, IdempotencyKey, Jobs, backup, conflict::create_once, engine::slice, snapshot};
 
 /// Which backup to restore from.
 #[derive(Debug, Clone)]
@@ -82,7 +82,7 @@ const LOOKED_UP_AT_ONCE: usize = 10;
 pub async fn create(jobs: &Jobs, request: CreateRestore) -> Result<Restore, Error> {
     let scope = format!("create-restore#{}", request.instance_id);
     let mut checked = None;
-    made_once(
+    create_once(
         async || earlier(jobs, &request, &scope).await,
         async || attempt(jobs, &request, &scope, &mut checked).await,
     )
@@ -105,15 +105,10 @@ async fn attempt(
 ) -> Result<Option<Restore>, Error> {
     let catalog = jobs.ports.catalog.as_ref();
     let instance_id = &request.instance_id;
-    let not_found = |id: &InstanceId| Error::InstanceNotFound(id.clone());
-    let instance = catalog.instance(instance_id).await?.ok_or_else(|| not_found(instance_id))?;
-    if catalog.instance(&request.source_instance_id).await?.is_none() {
-        return Err(not_found(&request.source_instance_id));
-    }
+    let instance = jobs.instance(instance_id).await?;
+    jobs.instance(&request.source_instance_id).await?;
     let backup = select(jobs, request).await?;
-    if let Some(job) = catalog.job(instance_id).await? {
-        return Err(Error::occupied(job));
-    }
+    jobs.require_idle(instance_id).await?;
     let is_checked = checked
         .as_ref()
         .is_some_and(|checked| checked.instance.is_same_server(&instance.value) && checked.backup == backup.value.id);
@@ -122,7 +117,7 @@ async fn attempt(
         *checked = Some(Checked { instance: instance.value.clone(), backup: backup.value.id.clone() });
     }
 
-    let now = jobs.ports.clock.now();
+    let now = jobs.now();
     let restore = Restore {
         id: RestoreId::new(jobs.ports.ids.ulid(now)),
         instance_id: instance_id.clone(),
@@ -169,7 +164,7 @@ async fn earlier(jobs: &Jobs, request: &CreateRestore, scope: &str) -> Result<Op
     let Some(id) = key.earlier(jobs.ports.catalog.as_ref(), scope).await? else { return Ok(None) };
     let not_found = || Error::RestoreNotFound(request.instance_id.clone(), id.clone());
     let id = id.parse().map_err(|_| not_found())?;
-    Ok(Some(super::find(jobs, &request.instance_id, &id).await?.value))
+    Ok(Some(jobs.restore(&request.instance_id, &id).await?.value))
 }
 
 async fn select(jobs: &Jobs, request: &CreateRestore) -> Result<Versioned<Backup>, Error> {
@@ -182,8 +177,7 @@ async fn select(jobs: &Jobs, request: &CreateRestore) -> Result<Versioned<Backup
             id.ok_or_else(|| Error::BackupNotFound(source.clone(), name.to_string()))?
         }
     };
-    let found = catalog.backup(source, &id).await?;
-    let found = found.ok_or_else(|| Error::BackupNotFound(source.clone(), id.to_string()))?;
+    let found = jobs.backup(source, &id).await?;
     match &found.value.state {
         BackupState::Available(_) => Ok(found),
         BackupState::Damaged { .. } if request.damaged == DamagedBackup::Use => Ok(found),

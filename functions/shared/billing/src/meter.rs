@@ -2,11 +2,10 @@
 
 use chrono::TimeDelta;
 use futures::{StreamExt, stream};
+use milvault_jobs::{Error, Jobs};
 use milvault_model::{Account, BackupStatus, Hour, Region, Time, UsageExport, UsageRecord};
 use milvault_ports::{CatalogError, Deadline, Expect, Page, PageRequest, Versioned, Write};
 use serde::Serialize;
-
-use crate::{Error, Jobs};
 
 /// An hour is metered so long after its end: what was committed in it has arrived by then.
 const SETTLING: TimeDelta = TimeDelta::minutes(5);
@@ -44,7 +43,7 @@ pub struct MeterReport {
 /// When the accounts can't be listed; what was metered by then is. One that can't be metered doesn't keep the others
 /// from it.
 pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<MeterReport, Error> {
-    let until = Hour::of(jobs.ports.clock.now() - SETTLING);
+    let until = Hour::of(jobs.now() - SETTLING);
     let mut report = MeterReport {
         region: region.clone(),
         until: until.start(),
@@ -59,7 +58,7 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
     let mut failed_since = until;
     loop {
         let page = accounts(jobs, region, &mut after).await?;
-        if deadline.is_over(jobs.ports.clock.now()) {
+        if deadline.is_over(jobs.now()) {
             // What this run doesn't come to is as old as what it has seen, or as this.
             let due =
                 page.items.iter().map(|found| &found.value).filter(|account| (*account).clone().meter(until).is_some());

@@ -9,7 +9,8 @@ use milvault_ports::{CatalogError, Expect, MilvusError, ObjectsError, Versioned,
 use crate::{
     Error, Jobs, Precondition, Tag,
     backup::{self, CreateBackup},
-    decided, notices,
+    conflict::retry_on_conflict,
+    events, turns,
 };
 
 /// How often a run is looked at anew because its record changed at the same moment; then it is delivered again.
@@ -67,9 +68,9 @@ pub async fn change(
     if let Err(error) = &told {
         tracing::warn!(%error, %instance, "the sweep will tell the scheduler");
     }
-    notices::publish_or_leave_to_sweep(jobs, instance).await;
-    if let Some(pending) = change.record.value.pending(jobs.ports.clock.now()) {
-        begin_elsewhere(jobs, instance, pending).await;
+    events::publish_or_leave_to_sweep(jobs, instance).await;
+    if let Some(pending) = change.record.value.pending(jobs.now()) {
+        turns::begin_run(jobs, instance, pending).await;
     }
     let changed = change.record.value.clone();
     // While another change's request may be under way, nobody knows which of them comes last.
@@ -97,16 +98,15 @@ async fn write_down(
     precondition: &Precondition,
 ) -> Result<Change, Error> {
     let catalog = jobs.ports.catalog.as_ref();
-    decided(async || {
-        let registered = catalog.instance(instance).await?;
-        let registered = registered.ok_or_else(|| Error::InstanceNotFound(instance.clone()))?;
+    retry_on_conflict(async || {
+        let registered = jobs.instance(instance).await?;
         let (before, expect, version) = match catalog.auto_backup(instance).await? {
             None => (AutoBackup::off(instance.clone()), Expect::Absent, 1),
             Some(found) => (found.value, Expect::Version(found.version), found.version + 1),
         };
         // There always is something: that nothing was ever asked for is shown as switched off.
         precondition.check(Some(&Tag::of_auto_backup(&before)))?;
-        let now = jobs.ports.clock.now();
+        let now = jobs.now();
         let changed = before.clone().changed(plan(&before.plan), wanted, now);
         let mut writes = vec![
             Write::AutoBackup(Box::new(changed.clone()), expect),
@@ -164,7 +164,7 @@ pub async fn removal(jobs: &Jobs, instance: &InstanceId) -> Result<(Vec<Write>, 
         ScheduleState::Unconfirmed { .. } => Told::BySweep,
     };
     let mut off = AutoBackup::off(instance.clone());
-    off.schedule = ScheduleState::Unconfirmed { since: jobs.ports.clock.now() };
+    off.schedule = ScheduleState::Unconfirmed { since: jobs.now() };
     Ok((vec![Write::AutoBackup(Box::new(off), Expect::Version(found.version))], told))
 }
 
@@ -193,26 +193,6 @@ pub(crate) async fn settle(jobs: &Jobs, instance: &InstanceId) -> Result<(), Err
     }
 }
 
-/// Has the backups' function begin a run. It alone reaches Milvus.
-pub(crate) async fn begin_elsewhere(jobs: &Jobs, instance: &InstanceId, scheduled_for: Time) {
-    if let Err(error) = jobs.ports.continuation.begin_run(instance, scheduled_for).await {
-        tracing::warn!(%error, %instance, "the next sweep begins the run");
-    }
-}
-
-/// Has a run that waits for its turn begun, now that a job of the instance is over.
-pub(crate) async fn begin_waiting(jobs: &Jobs, instance: &InstanceId) {
-    match jobs.ports.catalog.auto_backup(instance).await {
-        Ok(Some(Versioned { value: record, .. })) => {
-            if let Some(AutoRun { scheduled_for, state: AutoRunState::Waiting { .. } }) = record.last_run {
-                begin_elsewhere(jobs, instance, scheduled_for).await;
-            }
-        }
-        Ok(None) => {}
-        Err(error) => tracing::warn!(%error, %instance, "the sweep begins what waits"),
-    }
-}
-
 /// Begins the run that was scheduled for this time; the latest that is due, if the event doesn't say.
 ///
 /// However often it is delivered, at most one backup is begun: the record says so in the commit that accepts the backup.
@@ -225,7 +205,7 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, scheduled_for: Option<Time>
         let Some(found) = jobs.ports.catalog.auto_backup(instance).await? else {
             return Ok(RunEnd::Nothing("no automatic backups were asked for"));
         };
-        let now = jobs.ports.clock.now();
+        let now = jobs.now();
         let scheduled_for = scheduled_for.unwrap_or_else(|| found.value.plan.latest_run(now));
         let missed = match found.value.decide(scheduled_for, now) {
             RunDecision::Begin { missed } => missed,
@@ -238,7 +218,7 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, scheduled_for: Option<Time>
         match run.begin(again).await {
             Ok(backup) => {
                 tracing::info!(%instance, %scheduled_for, backup = %backup.id, "a scheduled run begins");
-                notices::publish_or_leave_to_sweep(jobs, instance).await;
+                events::publish_or_leave_to_sweep(jobs, instance).await;
                 return Ok(RunEnd::Begun(Box::new(backup)));
             }
             Err(Error::NameTaken(..)) if again < NAMES => again += 1,
@@ -248,7 +228,7 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, scheduled_for: Option<Time>
             Err(error) => {
                 tracing::warn!(%error, %instance, %scheduled_for, "a scheduled run can't begin");
                 if let Some(end) = run.end(error, now).await? {
-                    notices::publish_or_leave_to_sweep(jobs, instance).await;
+                    events::publish_or_leave_to_sweep(jobs, instance).await;
                     return Ok(end);
                 }
             }

@@ -6,12 +6,15 @@ use milvault_model::{
     Account, AccountError, Backup, BackupId, BackupState, Hour, InstanceId, Manifest, ObjectEntry, ObjectKey, Origin,
     Publishing, Snapshot, Time,
 };
-use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
+use milvault_ports::{CatalogError, Deadline, Expect, HeldError, Tenure, Versioned, Write, commit_held};
 
+use super::claims::Claims;
 use crate::{
     Error, Jobs,
-    garbage::Claims,
-    slice::{Held, Step, require_time},
+    engine::{
+        halt::{Step, require_time},
+        lease::Held,
+    },
     snapshot,
 };
 
@@ -36,7 +39,7 @@ pub(crate) async fn count(
     let bucket = jobs.settings.snapshots.in_region(&backup.region)?;
     let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, &backup.instance_id, &backup.id);
     while let Some(page) = manifest.object_pages.get(publishing.next as usize) {
-        require_time(deadline, jobs.ports.clock.now())?;
+        require_time(deadline, jobs.now())?;
         let mut candidates = folder.read_named::<ObjectEntry>(page).await?;
         // What was taken over from the base is in the base.
         candidates.retain(|entry| entry.origin != Origin::Earlier);
@@ -109,7 +112,7 @@ pub(crate) async fn commit(
     let Held { jobs, lease, .. } = held;
     let changed = Backup { state, ..record.value.clone() };
     loop {
-        let now = Hour::of(jobs.ports.clock.now());
+        let now = Hour::of(jobs.now());
         let own = jobs.ports.catalog.account(&changed.region, &changed.instance_id, &changed.id).await?;
         let mut heirs = Vec::new();
         for (heir, bytes) in &share.heirs {
@@ -118,10 +121,7 @@ pub(crate) async fn commit(
         // What passes from one to another does so in one hour: otherwise it would be billed twice, or not at all.
         let accounts = own.iter().map(|own| &own.value).chain(heirs.iter().map(|((account, _), _)| account));
         let hour = accounts.map(Account::open_hour).fold(now, Hour::max);
-        let mut writes = vec![
-            Write::HoldLease(lease.clone()),
-            Write::Backup(Box::new(changed.clone()), Expect::Version(record.version)),
-        ];
+        let mut writes = vec![Write::Backup(Box::new(changed.clone()), Expect::Version(record.version))];
         if let Some(Versioned { value: mut account, version }) = own {
             account.lose(hour, share.owned.min(account.bytes())).map_err(imbalance)?;
             writes.push(Write::Account(Box::new(account), Expect::Version(version)));
@@ -130,14 +130,14 @@ pub(crate) async fn commit(
             account.inherit(hour, bytes).map_err(imbalance)?;
             writes.push(Write::Account(Box::new(account), expect));
         }
-        match jobs.ports.catalog.commit(writes).await {
+        match commit_held(jobs.ports.catalog.as_ref(), lease, Tenure::Keep, writes).await {
             Ok(()) => {
                 *record = Versioned { value: changed, version: record.version + 1 };
                 return Ok(());
             }
-            Err(CatalogError::Conflict(0 | 1)) => return Err(Error::LeaseLost),
+            Err(HeldError::Conflict(0)) => return Err(Error::LeaseLost),
             // The meter has an account at the same moment.
-            Err(CatalogError::Conflict(_)) => {}
+            Err(HeldError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -149,7 +149,7 @@ async fn heirs_account(
     heir: &BackupId,
     now: Hour,
 ) -> Result<(Account, Expect), Error> {
-    let backup = crate::backup::find(jobs, instance, heir).await?;
+    let backup = jobs.backup(instance, heir).await?.value;
     let found = jobs.ports.catalog.account(&backup.region, instance, heir).await?;
     match (found, backup.state.snapshot()) {
         (Some(found), _) => Ok((found.value, Expect::Version(found.version))),

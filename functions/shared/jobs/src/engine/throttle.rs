@@ -9,7 +9,8 @@ use milvault_model::Time;
 use milvault_ports::{CopyOutcome, CopyRequest, ObjectsError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{Jobs, slice::backoff};
+use super::halt::backoff;
+use crate::Jobs;
 
 /// How often a copy is tried in a row.
 const TRIES: u32 = 6;

@@ -8,7 +8,7 @@ use milvault_model::{
 use milvault_ports::{CatalogError, Expect, Write};
 
 use super::source::{check_data, check_source};
-use crate::{Error, IdempotencyKey, Jobs, decisions::made_once, slice};
+use crate::{Error, IdempotencyKey, Jobs, conflict::create_once, engine::slice};
 
 /// A backup that a caller asks for.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub(crate) async fn create_with(
 ) -> Result<Backup, Error> {
     let scope = format!("create-backup#{}", request.instance_id);
     let mut checked = None;
-    made_once(
+    create_once(
         async || earlier(jobs, &request, &scope).await,
         async || attempt(jobs, &request, &scope, along, &mut checked).await,
     )
@@ -71,8 +71,7 @@ async fn attempt(
 ) -> Result<Option<Backup>, Error> {
     let catalog = jobs.ports.catalog.as_ref();
     let instance_id = &request.instance_id;
-    let instance = catalog.instance(instance_id).await?;
-    let instance = instance.ok_or_else(|| Error::InstanceNotFound(instance_id.clone()))?;
+    let instance = jobs.instance(instance_id).await?;
     refuse_if_taken(jobs, request).await?;
     let engine_version = match checked {
         Some(checked) if checked.instance.is_same_server(&instance.value) => checked.engine_version.clone(),
@@ -85,7 +84,7 @@ async fn attempt(
         }
     };
 
-    let now = jobs.ports.clock.now();
+    let now = jobs.now();
     let backup = Backup {
         id: BackupId::new(jobs.ports.ids.ulid(now)),
         instance_id: instance_id.clone(),
@@ -134,7 +133,7 @@ async fn earlier(jobs: &Jobs, request: &CreateBackup, scope: &str) -> Result<Opt
     let Some(id) = key.earlier(jobs.ports.catalog.as_ref(), scope).await? else { return Ok(None) };
     let not_found = || Error::BackupNotFound(request.instance_id.clone(), id.clone());
     let id = id.parse().map_err(|_| not_found())?;
-    super::find(jobs, &request.instance_id, &id).await.map(Some)
+    Ok(Some(jobs.backup(&request.instance_id, &id).await?.value))
 }
 
 async fn refuse_if_taken(jobs: &Jobs, request: &CreateBackup) -> Result<(), Error> {
@@ -142,10 +141,7 @@ async fn refuse_if_taken(jobs: &Jobs, request: &CreateBackup) -> Result<(), Erro
     if let Some(holder) = catalog.backup_named(&request.instance_id, &request.name).await? {
         return Err(Error::NameTaken(request.name.clone(), holder));
     }
-    match catalog.job(&request.instance_id).await? {
-        Some(job) => Err(Error::occupied(job)),
-        None => Ok(()),
-    }
+    jobs.require_idle(&request.instance_id).await
 }
 
 /// Asks the server for its version and lets it through the engine gate.

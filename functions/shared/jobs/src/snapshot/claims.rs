@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use milvault_model::{Backup, BackupId, BackupState, InstanceId, Manifest, ObjectEntry, ObjectKey};
 use milvault_ports::{Bucket, PageRequest};
 
-use crate::{Error, Jobs, layout, snapshot};
+use super::layout;
+use crate::{Error, Jobs, snapshot};
 
 /// What the backups of an instance reference in a bucket.
 pub(crate) struct Claims<'a> {

@@ -3,11 +3,11 @@
 use milvault_model::{BackupId, CollectionCapture, InstanceId, Manifest, ObjectEntry, ObjectKey, PageRef, PageSet};
 use milvault_ports::{Bucket, Objects};
 
-use crate::{
-    Error,
+use super::{
     layout::{self, PageKind},
     pages::Folder,
 };
+use crate::Error;
 
 pub(crate) fn folder<'a>(
     objects: &'a dyn Objects,

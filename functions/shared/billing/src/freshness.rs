@@ -2,10 +2,9 @@
 
 use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
+use milvault_jobs::{Error, Jobs, schedule};
 use milvault_model::{BackupState, InstanceId, Switch, Time};
 use milvault_ports::{Page, PageRequest};
-
-use crate::{Error, Jobs, auto_backup};
 
 /// Automatic backups are made daily: what is older than two of their intervals should have been followed.
 const OVERDUE: TimeDelta = TimeDelta::days(2);
@@ -45,7 +44,7 @@ async fn look_at(jobs: &Jobs, instance_id: InstanceId, now: Time) -> Result<Fres
     let newest = newest_available(jobs, &instance_id).await?;
     // Most have a new one, and needn't be asked for more.
     let is_overdue = newest.is_none_or(|made| now - made > OVERDUE)
-        && match auto_backup::find(jobs, &instance_id).await?.switch {
+        && match schedule::find(jobs, &instance_id).await?.switch {
             Switch::On { since } => now - since > OVERDUE,
             Switch::Off => false,
         };

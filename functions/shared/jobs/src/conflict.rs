@@ -11,7 +11,7 @@ const ATTEMPTS: u32 = 100;
 ///
 /// # Errors
 /// What the attempt ends with, but for a conflict, of which it takes very many.
-pub async fn decided<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+pub async fn retry_on_conflict<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     for _ in 1..ATTEMPTS {
         match attempt().await {
             Err(Error::Catalog(CatalogError::Conflict(_))) => {}
@@ -26,7 +26,7 @@ pub async fn decided<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> R
 ///
 /// # Errors
 /// Whatever stands in its way, and isn't its own.
-pub(crate) async fn made_once<T>(
+pub(crate) async fn create_once<T>(
     earlier: impl AsyncFn() -> Result<Option<T>, Error>,
     mut attempt: impl AsyncFnMut() -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {

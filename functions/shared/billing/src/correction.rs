@@ -1,11 +1,10 @@
 //! Corrections: a metered hour never changes, so what was wrong with it is put right by a record beside it.
 
+use milvault_jobs::{Error, FieldError, Jobs};
 use milvault_model::{
     BackupId, Charge, Correction, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, UsageRecord,
 };
 use milvault_ports::{CatalogError, Expect, PageRequest, Write};
-
-use crate::{Error, FieldError, Jobs};
 
 /// What is to be put right, and by how much.
 #[derive(Debug, Clone)]
@@ -71,7 +70,7 @@ pub async fn correct(jobs: &Jobs, request: CorrectionRequest) -> Result<UsageRec
             correction: Some(Correction {
                 id: request.id.clone(),
                 reason: request.reason.clone(),
-                made_at: jobs.ports.clock.now(),
+                made_at: jobs.now(),
             }),
             ..metered.clone()
         };

@@ -1,0 +1,81 @@
+//! A collection's captured segments, while their logs are listed: which are explained, and which have no files.
+
+use std::collections::HashMap;
+
+use milvault_model::{CollectionCapture, ObjectKey, SegmentCapture, SegmentLevel};
+
+use super::{
+    explain::{Folders, Listed},
+    logs::{DELTA, INSERT},
+    metadata::Metadata,
+};
+
+/// A collection's captured segments, as their logs are listed.
+pub(super) struct Segments<'c> {
+    pub(super) collection: &'c CollectionCapture,
+    pub(super) metadata: Metadata,
+    pub(super) segments: HashMap<i64, &'c SegmentCapture>,
+    /// Segments of which no log was listed yet that there must be, an insert log of those with rows and a delete of those
+    /// that hold deletes; in the order of the listing, the last first.
+    pub(super) ahead: Vec<(String, &'c SegmentCapture)>,
+    /// Delta logs that weren't listed yet and that captured segments had, in the same order.
+    deletes_ahead: Vec<(String, &'c SegmentCapture)>,
+    /// Segments whose logs were listed and seem to be all there, with their logs of row ids.
+    pub(super) unconfirmed: Vec<(&'c SegmentCapture, Folders)>,
+    /// Whether a log of any segment was listed.
+    pub(super) is_any_seen: bool,
+    /// The segment whose insert logs are being listed, and those that were.
+    pub(super) current: Option<(i64, Vec<Listed>)>,
+}
+
+impl<'c> Segments<'c> {
+    /// Those that were listed before `after` was planned were there.
+    pub(super) fn of(collection: &'c CollectionCapture, metadata: Metadata, after: Option<&ObjectKey>) -> Self {
+        let path = |s: &SegmentCapture| {
+            let kind = match s.level {
+                SegmentLevel::Data => INSERT,
+                SegmentLevel::L0 => DELTA,
+            };
+            format!("{}/{kind}/{}/{}/", collection.id, s.partition_id, s.id)
+        };
+        let with_logs = collection.segments.iter().filter(|s| s.rows > 0 || s.level == SegmentLevel::L0);
+        let with_logs = with_logs.map(|s| (path(s), s));
+        let is_ahead = |path: &str| after.is_none_or(|after| after.as_str() < path || after.as_str().starts_with(path));
+        let mut ahead: Vec<_> = with_logs.filter(|(path, _)| is_ahead(path)).collect();
+        ahead.sort_by(|(a, _), (b, _)| b.cmp(a));
+        let deletes = collection.segments.iter().flat_map(|s| {
+            let key = move |log| format!("{}/{DELTA}/{}/{}/{log}", collection.id, s.partition_id, s.id);
+            s.delta_logs.iter().map(move |log| (key(log), s))
+        });
+        let mut deletes_ahead: Vec<_> =
+            deletes.filter(|(key, _)| after.is_none_or(|after| after.as_str() < key.as_str())).collect();
+        deletes_ahead.sort_by(|(a, _), (b, _)| b.cmp(a));
+        let segments = collection.segments.iter().map(|segment| (segment.id, segment)).collect();
+        let is_any_seen = after.is_some_and(|after| after.collection() == collection.id.to_string());
+        let (unconfirmed, current) = (Vec::new(), None);
+        Self { collection, metadata, segments, ahead, deletes_ahead, unconfirmed, is_any_seen, current }
+    }
+
+    /// Segments of which the listing has passed a delta log, before this key, without showing it.
+    pub(super) fn see_deletes(&mut self, key: &str) -> Vec<&'c SegmentCapture> {
+        let mut lost = Vec::new();
+        while let Some((passed, segment)) = self.deletes_ahead.pop_if(|(passed, _)| passed.as_str() <= key) {
+            if passed != key {
+                lost.push(segment);
+            }
+        }
+        lost
+    }
+
+    /// A log was listed; `Some` if the listing has passed a segment without showing any of it.
+    pub(super) fn see(&mut self, key: &ObjectKey) -> Option<&'c SegmentCapture> {
+        self.is_any_seen = true;
+        let mut unseen = None;
+        while let Some((path, passed)) = self.ahead.pop_if(|(path, _)| path.as_str() <= key.as_str()) {
+            if !key.as_str().starts_with(&path) {
+                unseen = Some(passed);
+            }
+        }
+        unseen
+    }
+}

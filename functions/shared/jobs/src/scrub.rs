@@ -1,0 +1,231 @@
+//! Comparing a finished backup with what is stored, as often as anyone asks and once a week without.
+
+use milvault_model::{
+    Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, Manifest, Notice, ObjectEntry,
+    Time, Verification,
+};
+use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
+
+use crate::{
+    Error, Jobs,
+    backup::{
+        inspection::{Finding, Inspection},
+        object_lock::ObjectLock,
+    },
+    conflict::retry_on_conflict,
+    events, expiry,
+    snapshot::{self, layout},
+};
+
+/// The most keys that a verification names.
+const NAMED: usize = 100;
+
+/// Compares a backup's objects and documents with what is stored, by listing; goes on with a verification that is under
+/// way. Marks the backup DAMAGED if something is missing or changed, and AVAILABLE again if nothing is any more.
+///
+/// The answer is the backup as it stands then; its verification isn't completed if the time wasn't enough, and then
+/// another invocation goes on with it.
+///
+/// # Errors
+/// [`Error::NotAvailable`] for a backup that isn't finished or is over.
+pub async fn verify(
+    jobs: &Jobs,
+    instance: &InstanceId,
+    backup: &BackupId,
+    deadline: Deadline,
+) -> Result<Backup, Error> {
+    let Begun { found, mut verification, renewing } = begin(jobs, instance, backup).await?;
+    let lock = renewing.as_ref().map(|renewing| &renewing.lock);
+    compare(jobs, &found.value, &mut verification, lock, deadline).await?;
+    let is_whole =
+        verification.completed_at.is_some() && verification.missing.is_empty() && verification.changed.is_empty();
+    let renewed = renewing.filter(|renewing| is_whole && renewing.since_the_first);
+    let all_locked_until = renewed.map(|renewing| renewing.lock.renewed(None));
+    let backup = save(jobs, found, verification, all_locked_until).await?;
+    if backup.is_living() && backup.verification.as_ref().is_some_and(|last| last.completed_at.is_none()) {
+        // A lost invocation only costs time: the sweep goes on with what stands still.
+        if let Err(error) = jobs.ports.continuation.verify(instance, &backup.id).await {
+            tracing::warn!(%error, backup = %backup.id, "the sweep will go on with the verification");
+        }
+    }
+    Ok(backup)
+}
+
+async fn living(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Versioned<Backup>, Error> {
+    let found = jobs.backup(instance, backup).await?;
+    match found.value.is_living() {
+        true => Ok(found),
+        false => Err(Error::NotAvailable(backup.clone(), found.value.state.status())),
+    }
+}
+
+/// A verification that begins, or goes on.
+struct Begun {
+    found: Versioned<Backup>,
+    verification: Verification,
+    /// The locks that it renews, if they have to be.
+    renewing: Option<Renewing>,
+}
+
+struct Renewing {
+    lock: ObjectLock,
+    /// Whether all of the verification's invocations do, from the first on.
+    since_the_first: bool,
+}
+
+async fn begin(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Begun, Error> {
+    retry_on_conflict(async || {
+        let mut found = living(jobs, instance, backup).await?;
+        let now = jobs.now();
+        let under_way = found.value.verification.clone().filter(|last| last.completed_at.is_none());
+        let verification = under_way.unwrap_or_else(|| Verification {
+            started_at: now,
+            advanced_at: now,
+            completed_at: None,
+            next: 0,
+            objects_checked: 0,
+            missing: Vec::new(),
+            changed: Vec::new(),
+        });
+        let bucket = jobs.settings.snapshots.in_region(&found.value.region)?;
+        let lock = ObjectLock::of(jobs, bucket, &found.value, verification.started_at).await?;
+        // Only what would run out is renewed, and nothing of what is to go.
+        let lock = lock.filter(|lock| lock.is_short(found.value.all_locked_until));
+        let lock = match lock {
+            Some(lock) if !expiry::decide(jobs, &found.value).await?.is_going() => lock,
+            _ => return Ok(Begun { found, verification, renewing: None }),
+        };
+        let until = lock.locked_until(verification.started_at);
+        let is_known = found.value.locked_until >= Some(until);
+        if !is_known {
+            // Before anything is locked for longer, so that whoever deletes the backup from here on waits for it.
+            found.value.locked_until = Some(until);
+            let put = Write::Backup(Box::new(found.value.clone()), Expect::Version(found.version));
+            jobs.ports.catalog.commit(vec![put]).await?;
+            found.version += 1;
+        }
+        let renewing = Renewing { lock, since_the_first: verification.next == 0 || is_known };
+        Ok(Begun { found, verification, renewing: Some(renewing) })
+    })
+    .await
+}
+
+/// Writes down how far the verification is, whatever else happens to the record meanwhile.
+async fn save(
+    jobs: &Jobs,
+    mut found: Versioned<Backup>,
+    mut verification: Verification,
+    all_locked_until: Option<Time>,
+) -> Result<Backup, Error> {
+    verification.advanced_at = jobs.now();
+    loop {
+        let mut backup = found.value;
+        let before = backup.state.status();
+        if verification.completed_at.is_some() {
+            backup.state = judged(backup.state, &verification);
+        }
+        backup.verification = Some(verification.clone());
+        backup.all_locked_until = backup.all_locked_until.max(all_locked_until);
+        let mut writes = vec![Write::Backup(Box::new(backup.clone()), Expect::Version(found.version))];
+        let is_news = matches!(backup.state, BackupState::Damaged { .. }) && backup.state.status() != before;
+        if is_news {
+            let notice = Notice::backup_ended(&backup, verification.advanced_at);
+            writes.extend(notice.map(|notice| Write::Notice(Box::new(notice))));
+        }
+        match jobs.ports.catalog.commit(writes).await {
+            Ok(()) => {
+                if is_news {
+                    events::publish_or_leave_to_sweep(jobs, &backup.instance_id).await;
+                }
+                return Ok(backup);
+            }
+            // It was deleted, pinned or verified meanwhile.
+            Err(CatalogError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        found = living(jobs, &backup.instance_id, &backup.id).await?;
+    }
+}
+
+/// The state of a backup of which this was found.
+fn judged(state: BackupState, found: &Verification) -> BackupState {
+    match (state, found.missing.first().or(found.changed.first())) {
+        (BackupState::Available(snapshot) | BackupState::Damaged { snapshot, .. }, Some(key)) => BackupState::Damaged {
+            snapshot,
+            failure: Failure::new(FailureCode::SnapshotDamaged, format!("{key} is missing or changed")),
+        },
+        (BackupState::Damaged { snapshot, .. }, None) => BackupState::Available(snapshot),
+        (state, _) => state,
+    }
+}
+
+async fn compare(
+    jobs: &Jobs,
+    of: &Backup,
+    verification: &mut Verification,
+    renew: Option<&ObjectLock>,
+    deadline: Deadline,
+) -> Result<(), Error> {
+    let (instance, backup, bucket) = (&of.instance_id, &of.id, jobs.settings.snapshots.in_region(&of.region)?);
+    let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
+    let manifest: Manifest = match snapshot::manifest(folder.objects, bucket, instance, backup).await {
+        Ok(manifest) => manifest,
+        Err(Error::Document { key, .. }) => {
+            name(&mut verification.missing, key);
+            verification.completed_at = Some(jobs.now());
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    if verification.next == 0 {
+        for page in &manifest.collection_pages {
+            match folder.read_named::<CollectionCapture>(page).await {
+                Ok(_) => {}
+                Err(Error::Document { key, .. }) => name(&mut verification.changed, key),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let data = layout::data(instance);
+    let mut inspection = Inspection::new(jobs, bucket, data.clone());
+    for page in manifest.object_pages.iter().skip(verification.next as usize) {
+        if deadline.is_over(jobs.now()) {
+            return Ok(());
+        }
+        match folder.read_named::<ObjectEntry>(page).await {
+            Ok(entries) => {
+                let mut sound = Vec::new();
+                for entry in &entries {
+                    let list = match inspection.check(entry).await? {
+                        None => {
+                            sound.push(entry);
+                            continue;
+                        }
+                        Some(Finding::Missing) => &mut verification.missing,
+                        Some(Finding::Changed) => &mut verification.changed,
+                    };
+                    name(list, format!("{data}{}", entry.key.stored()));
+                }
+                if let Some(lock) = renew {
+                    let keys = sound.into_iter().map(|entry| format!("{data}{}", entry.key.stored()));
+                    lock.renew(jobs, bucket, keys).await?;
+                }
+                verification.objects_checked += entries.len() as u64;
+            }
+            Err(Error::Document { key, .. }) => name(&mut verification.changed, key),
+            Err(error) => return Err(error),
+        }
+        verification.next += 1;
+    }
+    if let Some(lock) = renew {
+        lock.renew_all(jobs, bucket, &folder.path("")).await?;
+    }
+    verification.completed_at = Some(jobs.now());
+    Ok(())
+}
+
+fn name(list: &mut Vec<String>, key: String) {
+    if list.len() < NAMED {
+        list.push(key);
+    }
+}

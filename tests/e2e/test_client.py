@@ -183,8 +183,8 @@ def in_a_shell(product: Product, home: Path, commands: str) -> str:
     return ran.stdout
 
 
-def test_readmes_way_from_nothing_to_a_restored_collection(product: Product, tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text().split("## From nothing to a restored collection")[1]
+def test_the_quick_start_of_the_readme_restores_a_collection(product: Product, tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text().split("## Quick start")[1]
     lines = section.split("```")[1].splitlines()
     around = ("make up", ". target/stack.env", "make down")
     assert [line.split("  ")[0] for line in lines if line.startswith(around)] == list(around)

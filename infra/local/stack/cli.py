@@ -18,7 +18,7 @@ Try it (in this folder):
   milvault instance register demo --endpoint "$MILVUS_URI" --bucket "$MILVUS_BUCKET"
   milvault instance check demo
   milvault backup create demo first
-README.md shows more, and the same with curl. Stop it: make down
+README.md shows more, docs/api.md the same with curl. Stop it: make down
 """
 
 

@@ -43,7 +43,7 @@ pub enum Write {
     /// Frees a backup's name if the backup still has it. Never fails.
     ReleaseName(InstanceId, BackupName, BackupId),
     /// Makes this the instance's job. The instance must have no job. The sweep resumes the job from the given time on,
-    /// unless a worker holds its lease.
+    /// unless a worker has taken its lease before that time.
     ClaimJob(JobRef, Time),
     /// Ends the instance's job and gives up the lease, which must be held.
     ReleaseJob(Lease),

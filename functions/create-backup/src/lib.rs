@@ -1,4 +1,4 @@
-//! Accepts backups, works on them, and verifies finished ones.
+//! The create-backup function: accepts backups, works on them, and verifies finished ones.
 #![forbid(unsafe_code)]
 
 use chrono::TimeDelta;
@@ -35,10 +35,10 @@ const ROUTES: [Route<Action>; 2] = [
     },
 ];
 
-/// A hundred years: what a caller means by more is "for ever", which is said by leaving it out.
+/// A hundred years. A caller who wants a longer time means "for ever", which is expressed by leaving the field out.
 const LONGEST_DAYS: u32 = 36_500;
 
-/// The body of a request for a backup.
+/// The body of a request to create a backup.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Request {
@@ -50,7 +50,7 @@ struct Request {
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, serve(jobs, event, invocation).await)
@@ -96,7 +96,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     Ok(Answer::new(Status::Accepted, view).located(location).retry_after(2))
 }
 
-/// A slice of a backup's work.
+/// Does a slice of a backup's work.
 async fn go_on(
     jobs: &Jobs,
     instance_id: InstanceId,
@@ -136,7 +136,8 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
         Some(key) => Some(key.remember(jobs, format!("verify#{instance}"), id.to_string()).await?),
         None => None,
     };
-    // One under way is gone on with, and one that has ended since is what the same request is answered with.
+    // A verification in progress is continued. If one has ended since this request was first made, its result is the
+    // answer.
     let ended_at = backup.verification.as_ref().and_then(|last| last.completed_at);
     if asked_at.is_none_or(|asked_at| ended_at.is_none_or(|ended_at| ended_at < asked_at)) {
         backup = backup::verify(jobs, &instance, &id, deadline).await?;

@@ -1,4 +1,4 @@
-//! Describes one backup or one restore with its collections.
+//! The describe function: describes one backup or one restore with its collections.
 #![forbid(unsafe_code)]
 
 use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Route, find, show};
@@ -28,7 +28,7 @@ const ROUTES: [Route<Action>; 2] = [
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, describe(jobs, event).await)
@@ -49,13 +49,14 @@ async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Erro
         call.filters(&["limit", "cursor"])?.paging::<usize>(PageSize::COLLECTIONS, &jobs.settings.cursor_key)?;
     let backup = find::backup(jobs, &instance, &id).await?;
     match show::backup(jobs, &backup, &paging).await {
-        // A page that goes on can't be left out: its reader would take the listing for complete.
+        // Only the first page may be left out. Without a later one, its reader would take the listing for complete.
         Err(error @ Error::Document { .. }) if paging.after.is_none() => {
-            // Deleted between the record and the manifest? Then there is nothing more to show than that.
+            // The backup may have been deleted between the reads of the record and of the manifest. Then only the
+            // record remains.
             let now = find::backup(jobs, &instance, &id).await?;
             if now.is_living() {
-                // A verification says what is wrong with it, and until then the rest is worth showing.
-                tracing::error!(%error, backup = %id, "a backup's documents can't be read");
+                // A verification will report the damage. Until then, the record is worth showing.
+                tracing::error!(%error, backup = %id, "the backup's documents can't be read");
                 return Ok(Answer::ok(show::backup_alone(jobs, &now)));
             }
             Ok(Answer::ok(show::backup(jobs, &now, &paging).await?))

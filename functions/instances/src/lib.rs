@@ -1,4 +1,4 @@
-//! Registers Milvus instances, and checks whether they can be backed up.
+//! The instances function: registers Milvus instances, and checks whether they can be backed up.
 #![forbid(unsafe_code)]
 
 mod endpoint;
@@ -44,7 +44,7 @@ const ROUTES: [Route<Action>; 5] = [
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, serve(jobs, event).await)
@@ -82,16 +82,16 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
     }
 }
 
-/// What is checked of a registration.
+/// What is checked when an instance is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
-    /// That it can be one.
+    /// The registration itself only.
     Nothing,
-    /// Also that it can be backed up, as it then is.
+    /// The registration, and then whether the registered instance can be backed up.
     Preflight,
 }
 
-/// The instance of a call that says nothing else.
+/// The instance of a call without any other input.
 fn named(call: Call<Action>) -> Result<InstanceId, Error> {
     let instance = call.instance()?;
     call.nothing_more()?;
@@ -107,9 +107,10 @@ async fn list(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::of).collect(), next_cursor }))
 }
 
-/// Refuses while a job of the instance is under way.
+/// Refuses the call while the instance has a job.
 ///
-/// A job that begins after this look writes the instance's record too, so that a change decided on it isn't committed.
+/// A job that begins after this check also writes the instance's record, so a change based on this check isn't
+/// committed.
 async fn refuse_while_occupied(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
     match jobs.ports.catalog.job(instance).await? {
         Some(job) => Err(Error::occupied(job)),
@@ -117,7 +118,7 @@ async fn refuse_while_occupied(jobs: &Jobs, instance: &InstanceId) -> Result<(),
     }
 }
 
-/// Refuses while the instance has a backup with anything stored.
+/// Refuses the call while any backup of the instance has stored objects.
 async fn refuse_with_backups(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
     let mut after = None;
     loop {

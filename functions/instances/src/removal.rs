@@ -1,4 +1,4 @@
-//! Removing an instance's registration.
+//! Removal of an instance's registration.
 
 use milvault_gateway::{Answer, find, wire::InstanceView};
 use milvault_jobs::{
@@ -11,10 +11,10 @@ use milvault_ports::Write;
 
 use crate::{refuse_while_occupied, refuse_with_backups};
 
-/// Removes an instance that has no job and no backups, and shows it as it was.
+/// Removes an instance that has no job and no backups, and returns it as it was.
 pub(crate) async fn remove(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error> {
     decided(async || {
-        // In this order: a backup that begins between the looks has changed the record by the time of the commit.
+        // The order matters: a backup that begins between these reads changes the record, so the commit fails.
         let found = find::instance(jobs, id).await?;
         refuse_while_occupied(jobs, id).await?;
         refuse_with_backups(jobs, id).await?;

@@ -34,7 +34,7 @@ pub enum Capability {
     /// by the pull requests 40464 and, to the 2.5 line, 40466.
     SegmentFiles,
     /// Storage v2: a "field" folder of insert logs may hold a group of columns. Such segments have to be imported
-    /// separately, with the option `storage_version=2`. Each segment tells its own version.
+    /// separately, with the option `storage_version=2`. Each segment reports its own version.
     ///
     /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
     /// has one storage version).

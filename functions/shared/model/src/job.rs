@@ -1,4 +1,4 @@
-//! What backups and restores have in common as long-running jobs.
+//! Types that backups and restores share as long-running jobs.
 
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};

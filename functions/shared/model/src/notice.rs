@@ -62,7 +62,7 @@ impl NoticeKind {
     }
 }
 
-/// A notice for users. It is stored in the commit of what it reports, and removed once it is published.
+/// A notice for users. It is stored in the same commit as the change that it reports, and removed once published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Notice {

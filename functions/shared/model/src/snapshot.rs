@@ -151,7 +151,7 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captured_as: Option<Principal>,
     /// The server's users, roles, privilege groups and grants as Milvus's protocol encodes them (`milvus.RBACMeta`), in
-    /// base64; `None` if the server doesn't tell them.
+    /// base64; `None` if the server doesn't return them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_control: Option<String>,
     /// Pages of [`ObjectEntry`], sorted by key across all pages.

@@ -294,7 +294,7 @@ pub trait Milvus: Send + Sync {
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError>;
 
     /// The logs of these segments of the collection with this id, according to the metadata; `None` if the server can't
-    /// tell them, or not to this user (before 2.5.8, or without its REST API).
+    /// return them, or not to this user (before 2.5.8, or without its REST API).
     ///
     /// A segment that the server no longer knows, because it was compacted since, isn't in the result. Its logs stay in
     /// object storage until garbage is collected, and only a listing finds them.

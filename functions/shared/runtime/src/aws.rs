@@ -95,7 +95,7 @@ fn config(environment: &Environment) -> SdkConfig {
 /// made from.
 ///
 /// There is no limit on the time until an answer begins, because an attempt's limit includes it, and clients with
-/// different such limits share no connections.
+/// different limits of this kind share no connections.
 fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT)

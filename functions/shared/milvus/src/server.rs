@@ -524,8 +524,8 @@ fn can_be_given(index_name: &str) -> bool {
 impl Server {
     /// Requires that the proxy reaches the root coordinator.
     ///
-    /// While the root coordinator can't be reached, because the server is starting, a call about imports makes the proxy
-    /// of 2.3.5 dereference the missing answer, and the whole server ends (`internal/proxy/impl.go`, `GetImportState`;
+    /// While the server is starting and the root coordinator can't be reached, a call about imports makes the proxy of
+    /// 2.3.5 dereference the missing answer, and the whole server ends (`internal/proxy/impl.go`, `GetImportState`;
     /// observed).
     async fn require_coordinator(&self) -> Result<(), MilvusError> {
         self.databases().await.map(drop)

@@ -21,7 +21,7 @@ const EARLY: TimeDelta = TimeDelta::minutes(1);
 const LATE: TimeDelta = TimeDelta::minutes(15);
 
 /// How long after a change to a schedule was stored no request to the scheduler can still be in progress. No function
-/// that changes schedules runs for longer, except the sweep, which leaves the schedule alone until this time has passed.
+/// that changes schedules runs for longer, except the sweep, which leaves the schedule alone for this long.
 const SETTLED: TimeDelta = TimeDelta::minutes(2);
 
 /// A time of day, to the minute, which is the scheduler's precision.

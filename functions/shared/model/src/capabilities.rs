@@ -36,8 +36,8 @@ pub enum Capability {
     /// Storage v2: a "field" folder of insert logs may hold a group of columns. Such segments have to be imported
     /// separately, with the option `storage_version=2`. Each segment reports its own version.
     ///
-    /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
-    /// has one storage version).
+    /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a
+    /// batch has one storage version).
     StorageV2,
     /// An import of a backup may skip the check of the disk quota, because the imported data is to replace existing
     /// data. Servers older than pull request 35274, of August 2024, ignore the option.

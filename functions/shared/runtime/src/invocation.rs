@@ -58,7 +58,7 @@ impl Invocation {
             match Code::of(error) {
                 _ if is_fault(error) => tracing::error!(%error, ?caller, "the invocation failed"),
                 code if code.status() >= 500 => tracing::warn!(%error, ?code, ?caller, "a service doesn't answer"),
-                code => tracing::info!(%error, ?code, ?caller, "the request was refused"),
+                code => tracing::info!(%error, ?code, ?caller, "refused"),
             }
         }
         Ok(reply(caller, outcome, &self.request_id)?)

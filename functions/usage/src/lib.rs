@@ -140,7 +140,7 @@ async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> 
                 metrics::tell(now, &About::instance(instance_id), &[("NewestBackupAge", Unit::Seconds, age)]);
             }
             if *is_overdue {
-                tracing::warn!(instance = %instance_id, ?newest, "automatic backups are on, but there is no backup of the last two days");
+                tracing::warn!(instance = %instance_id, ?newest, "automatic backups are on, but no backup is newer than two days");
                 overdue += 1;
             }
         }

@@ -204,7 +204,7 @@ impl Server {
             // `internal/querycoordv2/services.go`, 2.4 and 2.5). A server that isn't ready reports that it is
             // unreachable.
             Err(error @ (MilvusError::NotReady(_) | MilvusError::Refused(_))) => {
-                tracing::warn!(%error, collection = %name, "the collection counts as not loaded because its load failed");
+                tracing::warn!(%error, collection = %name, "not loaded, because its load failed");
                 return Ok(Loaded::No);
             }
             _ => self.check_for(answer.status.as_ref(), name).await?,
@@ -219,7 +219,7 @@ impl Server {
         match check(answer.status.as_ref(), Some(name)) {
             // A backup shouldn't fail because the replicas can't be counted.
             Err(error @ MilvusError::NotReady(_)) => {
-                tracing::warn!(%error, collection = %name, "the collection's replicas can't be counted; one is assumed");
+                tracing::warn!(%error, collection = %name, "its replicas can't be counted; assuming one");
             }
             _ => self.check_for(answer.status.as_ref(), name).await?,
         }

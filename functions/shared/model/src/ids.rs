@@ -44,8 +44,7 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The caller's name for a registered Milvus: 1 to 63 letters, digits, `-` and `_`,
-    /// starting with a letter or digit.
+    /// An instance's id, chosen by the caller: 1 to 63 letters, digits, `-` and `_`, starting with a letter or digit.
     InstanceId
 }
 

@@ -1,7 +1,8 @@
-//! Automatic backups of an instance: when, and for how long they are kept.
+//! The auto-backup function: reads and changes when an instance is backed up automatically and how long the backups are
+//! kept.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, find, show};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, show};
 use milvault_jobs::{
     Error, FieldError, Jobs, Precondition, Tag,
     schedule::{self, Told},
@@ -30,15 +31,15 @@ const ROUTES: [Route<Action>; 2] = [
     },
 ];
 
-/// PRODUCT's promise ends here, and whoever ends it is told.
+/// The service-level promise of PRODUCT ends here, so the caller is told.
 const SWITCHED_OFF: &str = "Automatic backup is switched off: the service-level promise no longer holds, and data that is \
      lost from now on can't be brought back.";
 
-/// The change is durable, and the scheduler will have it within a sweep.
-const NOT_TOLD: &str = "The scheduler may not have the change yet: a sweep, within twenty minutes, sees to it.";
+/// The change is stored, and the next sweep passes it to the scheduler.
+const NOT_TOLD: &str = "The scheduler may not have the change yet: the sweep will repeat it within twenty minutes.";
 
-/// What is asked for. PUT replaces: what is left out is as by default. When it is switched off, it is as it was, or the
-/// last backups that it keeps would expire.
+/// The body of a PUT, which replaces the settings: a missing field gets its default. When automatic backup is switched
+/// off, a missing field keeps its value, because otherwise the last backups that it keeps would expire.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Request {
@@ -52,7 +53,7 @@ struct Request {
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, serve(jobs, event).await)
@@ -64,7 +65,7 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
     match call.action {
         Action::Get => {
             call.nothing_more()?;
-            find::instance(jobs, &instance).await?;
+            jobs.instance(&instance).await?;
             let record = schedule::find(jobs, &instance).await?;
             answer(jobs, &record, Vec::new()).await
         }
@@ -98,7 +99,7 @@ async fn put(
     answer(jobs, &record, warnings).await
 }
 
-/// A request that is right.
+/// A checked request.
 #[derive(Debug)]
 struct Asked {
     wanted: Wanted,
@@ -109,7 +110,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// The plan that it means where this one is in force.
+    /// The plan that results from the request, given the present plan.
     fn plan(&self, present: &Plan) -> Plan {
         let otherwise = match self.wanted {
             Wanted::On => Plan::default(),

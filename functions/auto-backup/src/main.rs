@@ -1,4 +1,4 @@
-//! Automatic backups of an instance: when, and for how long they are kept.
+//! The auto-backup function's binary.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

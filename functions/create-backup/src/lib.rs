@@ -1,9 +1,9 @@
-//! Accepts backups, works on them, and verifies finished ones.
+//! The create-backup function: accepts backups, works on them, and verifies finished ones.
 #![forbid(unsafe_code)]
 
 use chrono::TimeDelta;
 use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, Findings, Route, Scheduled, Status, find, patterns,
+    Answer, Call, Caller, Direct, Event, Findings, Route, Scheduled, Status, patterns,
     wire::{BackupView, VerifiedView},
 };
 use milvault_jobs::{
@@ -36,10 +36,10 @@ const ROUTES: [Route<Action>; 2] = [
     },
 ];
 
-/// A hundred years: what a caller means by more is "for ever", which is said by leaving it out.
+/// A hundred years. A caller who wants a longer time means "for ever", which is expressed by leaving the field out.
 const LONGEST_DAYS: u32 = 36_500;
 
-/// The body of a request for a backup.
+/// The body of a request to create a backup.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Request {
@@ -51,7 +51,7 @@ struct Request {
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, serve(jobs, event, invocation).await)
@@ -90,14 +90,14 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let deadline = invocation.deadline_for(caller, jobs.now());
     take_up(jobs, &job, caller, backup::run(jobs, &backup.instance_id, &backup.id, deadline)).await;
     if caller == Caller::Direct {
-        backup = find::backup(jobs, &backup.instance_id, &backup.id).await?;
+        backup = jobs.backup(&backup.instance_id, &backup.id).await?.value;
     }
     let location = format!("/instances/{}/backups/{}", backup.instance_id, backup.id);
     let view = BackupView::of(&backup, jobs.now());
     Ok(Answer::new(Status::Accepted, view).located(location).retry_after(2))
 }
 
-/// A slice of a backup's work.
+/// Does a slice of a backup's work.
 async fn go_on(
     jobs: &Jobs,
     instance_id: InstanceId,
@@ -132,12 +132,13 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let deadline = invocation.deadline_for(call.caller, jobs.now());
     let key = call.key().of(&id)?;
     call.nothing_more()?;
-    let mut backup = find::backup(jobs, &instance, &id).await?;
+    let mut backup = jobs.backup(&instance, &id).await?.value;
     let asked_at = match key {
         Some(key) => Some(key.remember(jobs, format!("verify#{instance}"), id.to_string()).await?),
         None => None,
     };
-    // One under way is gone on with, and one that has ended since is what the same request is answered with.
+    // A verification in progress is continued. If one has ended since this request was first made, its result is the
+    // answer.
     let ended_at = backup.verification.as_ref().and_then(|last| last.completed_at);
     if asked_at.is_none_or(|asked_at| ended_at.is_none_or(|ended_at| ended_at < asked_at)) {
         backup = scrub::verify(jobs, &instance, &id, deadline).await?;

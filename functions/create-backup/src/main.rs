@@ -1,9 +1,9 @@
-//! Accepts backups, works on them, and verifies finished ones.
+//! The create-backup function's binary.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-// Copies are many small requests: handing them from thread to thread costs more than a second thread gains.
+// Copies are many small requests: passing them between threads costs more than a second thread gains.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     milvault_runtime::run(create_backup::handle).await

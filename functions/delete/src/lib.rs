@@ -1,7 +1,7 @@
-//! Deletes backups, and cancels what is still running.
+//! The delete function: deletes backups, and cancels backups and restores that are running.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, Route, Status, find, show, wire::BackupView};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, Route, Status, show, wire::BackupView};
 use milvault_jobs::{Error, Jobs, deletion, restore};
 use milvault_model::BackupStatus;
 use milvault_runtime::{Invocation, RuntimeError};
@@ -30,7 +30,7 @@ const ROUTES: [Route<Action>; 2] = [
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, serve(jobs, event, invocation).await)
@@ -44,7 +44,7 @@ async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Ans
     }
 }
 
-/// A backup with what its deletion means.
+/// A backup and the consequence of its deletion.
 #[derive(Debug, Serialize)]
 struct Deleted<'a> {
     #[serde(flatten)]
@@ -57,7 +57,7 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
     let id = call.backup(&instance)?;
     let deadline = invocation.deadline_for(call.caller, jobs.now());
     call.nothing_more()?;
-    find::backup(jobs, &instance, &id).await?;
+    jobs.backup(&instance, &id).await?.value;
     let backup = deletion::delete(jobs, &instance, &id, deadline).await?;
     let (status, warning) = match backup.state.status() {
         BackupStatus::Available | BackupStatus::Damaged => (
@@ -75,12 +75,12 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
             (Status::Ok, "The backup is deleted and can't be brought back: deletion is irreversible.")
         }
         BackupStatus::Failed | BackupStatus::Cancelled => {
-            (Status::Ok, "The backup was over without a result; nothing of it was stored.")
+            (Status::Ok, "The backup had already ended without a result; none of its data is stored.")
         }
     };
     let view = BackupView::of(&backup, jobs.now());
     let answer = Answer::new(status, Deleted { backup: view, warning });
-    // For a lock to end, nobody waits.
+    // No caller waits until a lock ends.
     let is_under_way =
         matches!(backup.state.status(), BackupStatus::Pending | BackupStatus::Running | BackupStatus::Deleting);
     Ok(if is_under_way { answer.retry_after(2) } else { answer })
@@ -90,7 +90,7 @@ async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error
     let instance = call.instance()?;
     let id = call.restore(&instance)?;
     call.nothing_more()?;
-    find::restore(jobs, &instance, &id).await?;
+    jobs.restore(&instance, &id).await?.value;
     let restore = restore::cancel(jobs, &instance, &id).await?;
     let shown = show::restore_begun(jobs, &restore).await?;
     Ok(Answer::new(Status::Accepted, shown).retry_after(2))

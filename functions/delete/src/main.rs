@@ -1,4 +1,4 @@
-//! Deletes backups, and cancels what is still running.
+//! The delete function's binary.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
-//! Describes one backup or one restore with its collections.
+//! The describe function: describes one backup or one restore with its collections.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Route, find, show};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Route, show};
 use milvault_jobs::{Error, Jobs};
 use milvault_runtime::{Invocation, RuntimeError};
 use serde_json::Value;
@@ -28,7 +28,7 @@ const ROUTES: [Route<Action>; 2] = [
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, describe(jobs, event).await)
@@ -47,15 +47,16 @@ async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Erro
     let id = call.backup(&instance)?;
     let paging =
         call.filters(&["limit", "cursor"])?.paging::<usize>(PageSize::COLLECTIONS, &jobs.settings.cursor_key)?;
-    let backup = find::backup(jobs, &instance, &id).await?;
+    let backup = jobs.backup(&instance, &id).await?.value;
     match show::backup(jobs, &backup, &paging).await {
-        // A page that goes on can't be left out: its reader would take the listing for complete.
+        // Only the first page may be left out. Without a later one, its reader would take the listing for complete.
         Err(error @ Error::Document { .. }) if paging.after.is_none() => {
-            // Deleted between the record and the manifest? Then there is nothing more to show than that.
-            let now = find::backup(jobs, &instance, &id).await?;
+            // The backup may have been deleted between the reads of the record and of the manifest. Then only the
+            // record remains.
+            let now = jobs.backup(&instance, &id).await?.value;
             if now.is_living() {
-                // A verification says what is wrong with it, and until then the rest is worth showing.
-                tracing::error!(%error, backup = %id, "a backup's documents can't be read");
+                // A verification will report the damage. Until then, the record is worth showing.
+                tracing::error!(%error, backup = %id, "the backup's documents can't be read");
                 return Ok(Answer::ok(show::backup_alone(jobs, &now)));
             }
             Ok(Answer::ok(show::backup(jobs, &now, &paging).await?))
@@ -68,7 +69,7 @@ async fn describe_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Err
     let instance = call.instance()?;
     let id = call.restore(&instance)?;
     let paging = call.filters(&["limit", "cursor"])?.paging::<u32>(PageSize::COLLECTIONS, &jobs.settings.cursor_key)?;
-    let restore = find::restore(jobs, &instance, &id).await?;
+    let restore = jobs.restore(&instance, &id).await?.value;
     Ok(Answer::ok(show::restore(jobs, &restore, &paging).await?))
 }
 

@@ -1,4 +1,4 @@
-//! Describes one backup or one restore with its collections.
+//! The describe function's binary.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

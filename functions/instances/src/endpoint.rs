@@ -1,13 +1,13 @@
-//! Endpoints: `http://host:port` and `https://host:port`, and nothing else that a URL may have.
+//! Endpoints of the form `http://host:port` or `https://host:port`, without any other part of a URL.
 
 use std::net::Ipv6Addr;
 
-/// Whether a text is an endpoint; if not, what one is.
+/// Checks that a text is an endpoint; the error says what an endpoint is.
 pub(crate) fn check(text: &str) -> Result<(), &'static str> {
     const WANTED: &str = "is not 'http://host:port' or 'https://host:port'";
     let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or(WANTED)?;
     let (host, port) = authority.rsplit_once(':').ok_or(WANTED)?;
-    // Written in one way only: no sign, no leading zeros.
+    // Each port has one spelling: no sign, no leading zeros.
     let is_port = port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == port);
     if is_port && is_host(host) { Ok(()) } else { Err(WANTED) }
 }
@@ -16,7 +16,7 @@ fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return address.parse::<Ipv6Addr>().is_ok();
     }
-    // Underscores are no part of a host name, but containers and clusters have them.
+    // Underscores aren't allowed in host names, but containers and clusters use them.
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     host.len() <= 253 && host.split('.').all(|label| (1..=63).contains(&label.len()) && label.chars().all(allowed))
 }

@@ -1,4 +1,4 @@
-//! Registers Milvus instances, and checks whether they can be backed up.
+//! The instances function: registers Milvus instances, and checks whether they can be backed up.
 #![forbid(unsafe_code)]
 
 mod endpoint;
@@ -7,7 +7,7 @@ mod registration;
 mod removal;
 
 use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, PageSize, Route, find, show,
+    Answer, Call, Caller, Direct, Event, PageSize, Route, show,
     wire::{InstanceView, PageView},
 };
 use milvault_jobs::{Error, Jobs, Tag};
@@ -44,7 +44,7 @@ const ROUTES: [Route<Action>; 5] = [
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, serve(jobs, event).await)
@@ -66,14 +66,14 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
             registration::put(jobs, instance, registration, &precondition, check).await
         }
         Action::Get => {
-            let found = find::instance(jobs, &named(call)?).await?;
+            let found = jobs.instance(&named(call)?).await?;
             Ok(Answer::ok(show::instance(jobs, &found.value).await?).tagged(&Tag::of_instance(&found.value)))
         }
         Action::Delete => removal::remove(jobs, &named(call)?).await,
         Action::Preflight => {
             let key = call.key().of(&"preflight")?;
             let instance = named(call)?;
-            find::instance(jobs, &instance).await?;
+            jobs.instance(&instance).await?;
             if let Some(key) = key {
                 key.remember(jobs, format!("preflight#{instance}"), instance.to_string()).await?;
             }
@@ -82,16 +82,16 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
     }
 }
 
-/// What is checked of a registration.
+/// What is checked when an instance is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Check {
-    /// That it can be one.
+    /// The registration itself only.
     Nothing,
-    /// Also that it can be backed up, as it then is.
+    /// The registration, and then whether the registered instance can be backed up.
     Preflight,
 }
 
-/// The instance of a call that says nothing else.
+/// The instance of a call without any other input.
 fn named(call: Call<Action>) -> Result<InstanceId, Error> {
     let instance = call.instance()?;
     call.nothing_more()?;
@@ -107,17 +107,7 @@ async fn list(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::of).collect(), next_cursor }))
 }
 
-/// Refuses while a job of the instance is under way.
-///
-/// A job that begins after this look writes the instance's record too, so that a change decided on it isn't committed.
-async fn refuse_while_occupied(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
-    match jobs.ports.catalog.job(instance).await? {
-        Some(job) => Err(Error::occupied(job)),
-        None => Ok(()),
-    }
-}
-
-/// Refuses while the instance has a backup with anything stored.
+/// Refuses the call while any backup of the instance has stored objects.
 async fn refuse_with_backups(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
     let mut after = None;
     loop {

@@ -1,4 +1,4 @@
-//! Registers Milvus instances, and checks whether they can be backed up.
+//! The instances function's binary.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

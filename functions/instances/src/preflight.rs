@@ -1,4 +1,4 @@
-//! Whether an instance can be backed up and restored: each thing that both need, tried out.
+//! The preflight checks: whether an instance can be backed up and restored, by trying everything that both need.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use milvault_ports::{
 };
 use serde::Serialize;
 
-/// What one check may take: the caller waits for all of them, 30 seconds at most.
+/// The time limit of one check. The caller waits for all of them, for at most 30 seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// What was found out.
+/// The result of a preflight.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
@@ -52,7 +52,7 @@ enum CheckName {
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum CheckStatus {
     Passed,
-    /// Backups and restores work, and something about them should be known.
+    /// Backups and restores work, but the user should know something about them.
     Warning,
     Failed,
     Skipped,
@@ -76,15 +76,17 @@ impl CheckName {
     }
 }
 
-/// A hold that is tried out lasts for so long. A server keeps the longer of two, so that it ends no backup's.
+/// How long a hold made for the check lasts. A server keeps the longer of two holds, so this one doesn't shorten a
+/// backup's.
 const TRIED_HOLD: Duration = Duration::from_secs(1);
 
-/// Points in time are told by the server's clock: more than this would mislead those who choose among backups.
+/// The largest acceptable difference of the clocks. Points in time come from the server's clock, so a larger difference
+/// would mislead users who choose a backup.
 const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
 
-/// Tries everything out, and keeps the version that the server reports.
+/// Runs all checks, and stores the version that the server reports.
 pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Report, Error> {
-    let found = find::instance(jobs, id).await?;
+    let found = jobs.instance(id).await?;
     let instance = &found.value;
     let ((mut checks, version), visibility, buckets, data, hold, clocks) = tokio::join!(
         server(jobs, instance),
@@ -104,27 +106,28 @@ pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Report, Er
     Ok(Report { ok, checks })
 }
 
-/// The checks of the server, with the version that it reports.
+/// The checks of the server, and the version that it reports.
 async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>) {
     use CheckName::{Authenticated, Reachable, Version};
 
     let asked = within_patience(async {
         let milvus = jobs.ports.milvus.connect(instance).await?;
         let version = milvus.version().await?;
-        // Some servers tell their version to anyone; what only a user may ask shows whether we are one.
+        // Some servers report their version to anyone. A call that only a user may make shows whether the credentials
+        // work.
         Ok::<_, MilvusError>((version, milvus.databases().await))
     })
     .await;
     let (version, databases) = match asked {
         Ok(answers) => answers,
         Err(error) => {
-            let unknown = |name: CheckName| name.skipped("the server didn't tell");
+            let unknown = |name: CheckName| name.skipped("the server gave no answer");
             let checks = match error {
                 MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_) => {
                     vec![Reachable.failed(error.to_string()), unknown(Authenticated), unknown(Version)]
                 }
                 _ => {
-                    let reachable = Reachable.skipped("the credentials come first");
+                    let reachable = Reachable.skipped("not checked: the connection needs working credentials first");
                     vec![reachable, Authenticated.failed(error.to_string()), unknown(Version)]
                 }
             };
@@ -139,7 +142,8 @@ async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>
     (checks, Some(version))
 }
 
-/// As whom the server answers, whether that user sees everything, and whether it may do what a backup does.
+/// Checks which user the server answers as, whether that user sees everything, and whether it may make a backup's
+/// calls.
 async fn visibility(jobs: &Jobs, instance: &Instance) -> Check {
     let name = CheckName::Visibility;
     let asked = within_patience(async {
@@ -148,7 +152,7 @@ async fn visibility(jobs: &Jobs, instance: &Instance) -> Check {
     });
     match asked.await {
         Ok((principal, refused)) => seen(name, &principal, &refused),
-        Err(_) => name.skipped("the server didn't tell"),
+        Err(_) => name.skipped("the server gave no answer"),
     }
 }
 
@@ -157,18 +161,22 @@ fn seen(name: CheckName, principal: &Principal, refused: &[String]) -> Check {
     let seen = match &principal.visibility {
         Visibility::Everything => format!("as {who}, who sees everything"),
         Visibility::Unsure { reason } => {
-            format!("{reason}; a backup of everything has what is seen, and says that it may not be complete")
+            format!(
+                "{reason}; a backup of everything contains what this user sees, and reports that it may be incomplete"
+            )
         }
     };
     match (refused, &principal.visibility) {
         ([], Visibility::Everything) => name.passed(seen),
         ([], Visibility::Unsure { .. }) => name.warning(seen),
-        (refused, _) => name.warning(format!("{seen}; a backup needs more than {who} may do: {}", refused.join("; "))),
+        (refused, _) => {
+            name.warning(format!("{seen}; a backup needs privileges that {who} doesn't have: {}", refused.join("; ")))
+        }
     }
 }
 
-/// What a backup asks of the first collection that is seen, and isn't allowed to, in the server's words: they name the
-/// privilege. Nothing is flushed.
+/// The refusals of a backup's calls on the first visible collection, in the server's words, which name the privilege.
+/// Nothing is flushed.
 async fn refused(milvus: &dyn Milvus) -> Result<Vec<String>, MilvusError> {
     let mut refused = Vec::new();
     for database in milvus.databases().await? {
@@ -182,14 +190,14 @@ async fn refused(milvus: &dyn Milvus) -> Result<Vec<String>, MilvusError> {
     Ok(refused)
 }
 
-/// Notes that something isn't allowed; what fails for another reason says nothing about that.
+/// Notes a refusal. Other errors say nothing about privileges.
 fn note(result: Result<(), MilvusError>, refused: &mut Vec<String>) {
     if let Err(MilvusError::Forbidden(reason)) = result {
         refused.push(reason);
     }
 }
 
-/// What is to be said of how the credentials went there.
+/// A warning about how the credentials were sent.
 fn caution(instance: &Instance) -> &'static str {
     match instance.auth.is_some() && instance.endpoint.starts_with("http://") {
         true => "; the credentials were sent without TLS: let nobody else into that network, or use https://",
@@ -208,8 +216,8 @@ fn engine(version: &str) -> Check {
     }
 }
 
-/// Whether the server keeps the files of dropped segments while a backup copies them. One that doesn't can be backed up
-/// all the same: a file that vanishes is noticed.
+/// Checks whether the server keeps the files of dropped segments while a backup copies them. A server that doesn't can
+/// still be backed up, because a missing file is noticed.
 async fn hold(jobs: &Jobs, instance: &Instance) -> Check {
     let name = CheckName::GarbageCollectionHold;
     if instance.management_endpoint.is_none() {
@@ -218,7 +226,8 @@ async fn hold(jobs: &Jobs, instance: &Instance) -> Check {
     let asked = within_patience(async {
         let milvus = jobs.ports.milvus.connect(instance).await?;
         let hold = milvus.hold_garbage(TRIED_HOLD).await?;
-        // Without a ticket, ending it would end a running backup's too: it ends by itself.
+        // A hold without a ticket isn't released, because that would end a running backup's hold too. It ends by
+        // itself.
         if matches!(hold, GarbageHold::Held { ticket: Some(_) }) {
             milvus.release_garbage(&hold).await?;
         }
@@ -231,18 +240,18 @@ async fn hold(jobs: &Jobs, instance: &Instance) -> Check {
     }
 }
 
-/// Whether the server's clock and ours agree.
+/// Checks whether the server's clock agrees with this service's.
 async fn clocks(jobs: &Jobs, instance: &Instance) -> Check {
     let name = CheckName::Clocks;
     let before = jobs.now();
     match within_patience(async { jobs.ports.milvus.connect(instance).await?.clock().await }).await {
         Ok(Some(theirs)) => compared(before, theirs, jobs.now()),
         Ok(None) => name.skipped("the server doesn't tell its time"),
-        Err(_) => name.skipped("the server didn't tell"),
+        Err(_) => name.skipped("the server gave no answer"),
     }
 }
 
-/// Their time was told between two of ours.
+/// Compares the server's time with the times of this service's clock before and after it was read.
 fn compared(before: Time, theirs: Time, after: Time) -> Check {
     let apart = (before - theirs).max(theirs - after).max(TimeDelta::zero());
     let detail = format!("the server's clock and ours are {} s apart", apart.num_seconds());
@@ -276,7 +285,7 @@ async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
     ]
 }
 
-/// Whether the storage is the one that the server keeps its data in.
+/// Checks whether the storage is the one that the server keeps its data in.
 async fn data(jobs: &Jobs, instance: &Instance) -> Check {
     let name = CheckName::DataFound;
     let Some(storage) = &instance.storage else { return name.skipped(UNREGISTERED) };
@@ -285,12 +294,12 @@ async fn data(jobs: &Jobs, instance: &Instance) -> Check {
         Ok(Ok(SourceData::Untold)) => name.skipped("the server has no rows in its object storage yet to look for"),
         Ok(Ok(SourceData::Missing(specimen))) => name.failed(missing(storage, &specimen).to_string()),
         Ok(Err(Error::Objects(error))) => name.failed(error.to_string()),
-        Ok(Err(_)) => name.skipped("the server didn't tell"),
+        Ok(Err(_)) => name.skipped("the server gave no answer"),
         Err(_) => name.skipped(no_answer()),
     }
 }
 
-/// Whether an object can be written and removed.
+/// Checks that an object can be written and removed.
 async fn probe(jobs: &Jobs, bucket: &Bucket, key: String) -> Result<(), ObjectsError> {
     let objects = jobs.ports.objects.as_ref();
     objects.put(bucket, &key, b"preflight".to_vec(), PutMode::Replace).await?;
@@ -312,7 +321,7 @@ fn no_answer() -> String {
     format!("no answer within {} seconds", PATIENCE.as_secs())
 }
 
-/// Keeps the reported version, unless the instance was changed meanwhile: then it may be another server's.
+/// Stores the reported version, unless the instance was changed meanwhile and the version may be another server's.
 async fn remember(jobs: &Jobs, found: Versioned<Instance>, version: String) -> Result<(), Error> {
     if found.value.reported_engine_version.as_ref() == Some(&version) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Registering an instance, and changing what is registered.
+//! Registration of an instance, and changes to it.
 
 use milvault_gateway::{Answer, Findings, Status, wire::InstanceView};
 use milvault_jobs::{Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag, retry_on_conflict};
@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Check, endpoint,
     preflight::{self, Report},
-    refuse_while_occupied, refuse_with_backups,
+    refuse_with_backups,
 };
 
-/// One copies some thousand objects a second; an account has a thousand concurrent invocations for everything.
+/// The maximum number of copy workers. One copies some thousand objects a second, and an account has a thousand
+/// concurrent invocations for all of its functions.
 const MOST_COPY_WORKERS: u8 = 32;
 
 /// The body of a registration.
@@ -28,8 +29,8 @@ pub(crate) struct Registration {
     copy_workers: Option<u8>,
 }
 
-/// Registers an instance, or replaces what is registered. Connects to nothing: an instance can be registered before it
-/// runs, and preflight tells the rest.
+/// Registers an instance, or replaces its registration. It makes no connection, because an instance can be registered
+/// before it runs; the preflight checks the rest.
 pub(crate) async fn put(
     jobs: &Jobs,
     id: InstanceId,
@@ -41,7 +42,7 @@ pub(crate) async fn put(
     let (instance, status) = retry_on_conflict(async || put_once(jobs, &id, &registration, precondition).await).await?;
     let preflight = match check {
         Check::Nothing => None,
-        // What it finds is an answer, not a reason to forget the registration.
+        // A failed preflight is part of the answer, not a reason to discard the registration.
         Check::Preflight => Some(preflight::preflight(jobs, &id).await?),
     };
     let answer = Answer::new(status, Checked { instance: InstanceView::of(&instance), preflight });
@@ -49,7 +50,7 @@ pub(crate) async fn put(
     Ok(if status == Status::Created { answer.located(format!("/instances/{id}")) } else { answer })
 }
 
-/// A registered instance, with what preflight found if that was asked for.
+/// A registered instance, with its preflight if one was requested.
 #[derive(Debug, Serialize)]
 struct Checked<'a> {
     #[serde(flatten)]
@@ -79,10 +80,10 @@ async fn put_once(
                 instance.reported_engine_version.clone_from(&before.reported_engine_version);
             }
             if moves(&before, &instance) {
-                refuse_while_occupied(jobs, id).await?;
+                jobs.require_idle(id).await?;
             }
             if instance.region != before.region {
-                // A backup's bytes are where its instance was, and are billed there.
+                // A backup's bytes are stored and billed in the region that its instance was in.
                 refuse_with_backups(jobs, id).await?;
             }
             (instance, Expect::Version(found.version), Status::Ok)
@@ -92,12 +93,12 @@ async fn put_once(
     Ok((instance, status))
 }
 
-/// Whether a job under way would suddenly work on another server or bucket.
+/// Whether the change would make a running job work on another server or bucket.
 fn moves(before: &Instance, after: &Instance) -> bool {
     (&before.endpoint, &before.region, &before.storage) != (&after.endpoint, &after.region, &after.storage)
 }
 
-/// The template's parameter AllowedEndpoints says which.
+/// The template's parameter AllowedEndpoints lists the allowed ones.
 const NOT_ALLOWED: &str = "is a server that the deployment doesn't connect to";
 
 impl Registration {

@@ -1,6 +1,6 @@
-//! Removing an instance's registration.
+//! Removal of an instance's registration.
 
-use milvault_gateway::{Answer, find, wire::InstanceView};
+use milvault_gateway::{Answer, wire::InstanceView};
 use milvault_jobs::{
     Error, Jobs, retry_on_conflict,
     schedule::{self, Told},
@@ -8,14 +8,14 @@ use milvault_jobs::{
 use milvault_model::InstanceId;
 use milvault_ports::Write;
 
-use crate::{refuse_while_occupied, refuse_with_backups};
+use crate::refuse_with_backups;
 
-/// Removes an instance that has no job and no backups, and shows it as it was.
+/// Removes an instance that has no job and no backups, and returns it as it was.
 pub(crate) async fn remove(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error> {
     retry_on_conflict(async || {
-        // In this order: a backup that begins between the looks has changed the record by the time of the commit.
-        let found = find::instance(jobs, id).await?;
-        refuse_while_occupied(jobs, id).await?;
+        // The order matters: a backup that begins between these reads changes the record, so the commit fails.
+        let found = jobs.instance(id).await?;
+        jobs.require_idle(id).await?;
         refuse_with_backups(jobs, id).await?;
         let mut writes = vec![Write::RemoveInstance(id.clone(), found.version)];
         let (automatic, told) = schedule::removal(jobs, id).await?;

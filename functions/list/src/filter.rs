@@ -1,15 +1,15 @@
-//! Which records a page shows: decided one by one, newest first, until the page is full or nothing older can match.
+//! Filters of listings, which decide on each record, newest first, until the page is full or no older record can match.
 
 use milvault_gateway::{Filters, Findings, Paging};
 use milvault_jobs::{Error, FieldError};
 use milvault_model::{Backup, BackupKind, BackupStatus, Restore, RestoreStatus, Time};
 
-/// What a filter says of a record.
+/// A filter's decision about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Show,
     PassOver,
-    /// Passed over, and so is everything older.
+    /// The record is skipped, and so is every older one.
     End,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct RestoreFilter {
     period: Period,
 }
 
-/// When a record was made: from `from` on and before `to`.
+/// The period in which a record was created: from `from` on and before `to`.
 #[derive(Debug)]
 struct Period {
     from: Option<Time>,
@@ -49,7 +49,7 @@ impl BackupFilter {
         let shown = findings.keep(filters.switch("includeDeleted"));
         let period = Period::read(filters, &mut findings);
         findings.report()?;
-        // Who asks for deleted ones by status wants to see them.
+        // A caller who asks for the status DELETED wants to see deleted backups.
         let shown = shown || statuses.contains(&BackupStatus::Deleted);
         let deleted = if shown { Deleted::Shown } else { Deleted::Hidden };
         Ok(Self { statuses, kind, period, deleted })
@@ -90,7 +90,7 @@ impl Period {
         Self { from, to }
     }
 
-    /// Ids sort by the time of creation, so that the first record before the period ends the search.
+    /// Ids sort by creation time, so the first record before the period ends the search.
     fn judge(&self, created_at: Time, otherwise: Verdict) -> Verdict {
         if self.from.is_some_and(|from| created_at < from) {
             Verdict::End
@@ -102,23 +102,23 @@ impl Period {
     }
 }
 
-/// A page in the making.
+/// A page that is being filled.
 #[derive(Debug)]
 pub(crate) struct Sifted<T> {
-    /// What it shows so far.
+    /// The records found so far.
     pub(crate) items: Vec<T>,
     limit: usize,
     progress: Progress,
 }
 
-/// How far the catalog's listing was looked through.
+/// How far the catalog's listing has been read.
 #[derive(Debug)]
 enum Progress {
-    /// Up to this sort key; the page isn't full.
+    /// Read up to this sort key; the page isn't full.
     Looking(Option<String>),
-    /// The page is full, and after this sort key there may be more.
+    /// The page is full, and more records may follow after this sort key.
     Full(String),
-    /// There is nothing more.
+    /// There are no more records.
     End,
 }
 
@@ -127,7 +127,7 @@ impl<T> Sifted<T> {
         Self { items: Vec::new(), limit: paging.limit, progress: Progress::Looking(paging.after.clone()) }
     }
 
-    /// Where to look on, if the page needs more; the inner `None` is the listing's beginning.
+    /// The sort key after which to read on, if the page isn't full; the inner `None` is the listing's beginning.
     pub(crate) fn looks_on_after(&self) -> Option<Option<String>> {
         match &self.progress {
             Progress::Looking(after) => Some(after.clone()),
@@ -135,7 +135,7 @@ impl<T> Sifted<T> {
         }
     }
 
-    /// Where the next page begins, if there is one.
+    /// The sort key after which the next page begins, if there is one.
     pub(crate) fn goes_on_after(&self) -> Option<&str> {
         match &self.progress {
             Progress::Full(last) => Some(last),
@@ -144,7 +144,7 @@ impl<T> Sifted<T> {
     }
 }
 
-/// Looks through the next records of a listing; `more` tells whether others follow them.
+/// Filters the next records of a listing; `more` tells whether others follow them.
 pub(crate) fn sift<T>(
     sifted: &mut Sifted<T>,
     records: impl IntoIterator<Item = T>,

@@ -1,4 +1,4 @@
-//! Lists an instance's backups and restores.
+//! The list function: lists an instance's backups and restores.
 #![forbid(unsafe_code)]
 
 mod filter;
@@ -33,13 +33,13 @@ const ROUTES: [Route<Action>; 2] = [
     },
 ];
 
-/// How many records are read at once where a filter may pass over most of them.
+/// The number of records read at once, because a filter may skip most of them.
 const CHUNK: usize = 200;
 
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, list(jobs, event).await)
@@ -58,7 +58,7 @@ async fn backups(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let filters = call.filters(&["status", "type", "from", "to", "limit", "cursor", "includeDeleted"])?;
     let paging = filters.paging::<BackupId>(PageSize::LISTING, &jobs.settings.cursor_key)?;
     let filter = BackupFilter::read(&filters)?;
-    find::instance(jobs, &instance).await?;
+    jobs.instance(&instance).await?;
 
     let mut sifted = Sifted::begin(&paging);
     while let Some(request) = next_request(&sifted, &paging) {
@@ -76,7 +76,7 @@ async fn restores(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let filters = call.filters(&["status", "from", "to", "limit", "cursor"])?;
     let paging = filters.paging::<RestoreId>(PageSize::LISTING, &jobs.settings.cursor_key)?;
     let filter = RestoreFilter::read(&filters)?;
-    find::instance(jobs, &instance).await?;
+    jobs.instance(&instance).await?;
 
     let mut sifted = Sifted::begin(&paging);
     while let Some(request) = next_request(&sifted, &paging) {
@@ -88,7 +88,7 @@ async fn restores(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     Ok(Answer::ok(PageView { items, next_cursor: sifted.goes_on_after().map(|last| paging.cursor(last)) }))
 }
 
-/// The next part of the catalog's listing, unless the page is full or the listing at its end.
+/// The next part of the catalog's listing; `None` if the page is full or the listing has ended.
 fn next_request<T>(sifted: &Sifted<T>, paging: &Paging) -> Option<PageRequest> {
     let after = sifted.looks_on_after()?;
     Some(PageRequest { after, limit: paging.limit.clamp(CHUNK, 1000) })

@@ -1,4 +1,4 @@
-//! Lists an instance's backups and restores.
+//! The list function's binary.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

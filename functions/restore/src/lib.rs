@@ -1,10 +1,10 @@
-//! Accepts restores, works on them, and rolls completed ones back.
+//! The restore function: accepts restores, works on them, and rolls completed ones back.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 
 use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, Findings, Route, Status, find, invalid, patterns, renames, show,
+    Answer, Call, Caller, Direct, Event, Findings, Route, Status, invalid, patterns, renames, show,
 };
 use milvault_jobs::{
     Error, FieldError, Jobs,
@@ -36,14 +36,14 @@ const ROUTES: [Route<Action>; 2] = [
     },
 ];
 
-/// A year: previous collections take as much of the server's storage as the live ones.
+/// A year. The limit exists because previous collections take as much of the server's storage as the live ones.
 const LONGEST_HOURS: u32 = 8_760;
 
-/// The body of a request for a restore.
+/// The body of a request to create a restore.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Request {
-    /// As text: what isn't an id is a backup that we don't have.
+    /// Kept as text, because a text that isn't an id is reported as an unknown backup.
     backup_id: Option<String>,
     backup_name: Option<BackupName>,
     source_instance_id: Option<InstanceId>,
@@ -56,7 +56,8 @@ struct Request {
     mode: RestoreMode,
     #[serde(default)]
     reload: Reload,
-    /// Left out of the request's hash where it is the default: requests of before it was known have none.
+    /// Left out of the request's hash if it is the default, so that the hashes of requests older than this field stay
+    /// the same.
     #[serde(default, skip_serializing_if = "is_default")]
     on_error: OnError,
     #[serde(default = "a_day")]
@@ -74,7 +75,7 @@ fn a_day() -> u32 {
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, to a caller who isn't behind HTTP.
+/// Infrastructure faults, if the caller doesn't use HTTP.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, serve(jobs, event, invocation).await)
@@ -148,18 +149,18 @@ async fn roll_back(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> 
     let id = call.restore(&instance)?;
     let (caller, key) = (call.caller, call.key().of(&id)?);
     call.nothing_more()?;
-    find::restore(jobs, &instance, &id).await?;
+    jobs.restore(&instance, &id).await?.value;
     let restore = restore::rollback(jobs, &instance, &id, key.as_ref()).await?;
     begin(jobs, restore, caller, invocation).await
 }
 
-/// Starts the work on a restore, and shows it.
+/// Starts the work on a restore, and answers with its description.
 async fn begin(jobs: &Jobs, mut restore: Restore, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
     let job = JobRef::Restore { instance_id: restore.instance_id.clone(), restore_id: restore.id.clone() };
     let deadline = invocation.deadline_for(caller, jobs.now());
     take_up(jobs, &job, caller, restore::run(jobs, &restore.instance_id, &restore.id, deadline)).await;
     if caller == Caller::Direct {
-        restore = find::restore(jobs, &restore.instance_id, &restore.id).await?;
+        restore = jobs.restore(&restore.instance_id, &restore.id).await?.value;
     }
     let location = format!("/instances/{}/restores/{}", restore.instance_id, restore.id);
     let shown = show::restore_begun(jobs, &restore).await?;

@@ -1,4 +1,4 @@
-//! Deletes what has expired and drives on what stands still.
+//! The retention-sweep function: deletes expired backups and resumes interrupted jobs.
 #![forbid(unsafe_code)]
 
 use milvault_gateway::{Answer, Caller, Event, invalid, object};
@@ -14,7 +14,7 @@ use milvault_runtime::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a call by hand may say.
+/// The body of a manual call.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Request {
@@ -25,7 +25,7 @@ struct Request {
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, so that Lambda tries again.
+/// Infrastructure faults, so that Lambda retries.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, serve(jobs, event, invocation).await)
@@ -41,7 +41,7 @@ async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Ans
     Ok(Answer::ok(report))
 }
 
-/// What there is to tell of a sweep. It lags by how long the oldest thing had been due when the sweep began.
+/// The metrics of a sweep. Its lag is how long the oldest due record had been due when the sweep began.
 fn of_sweep(report: &SweepReport, began: Time) -> [Metric; 5] {
     let count = |listed: usize| listed as f64;
     let lag = report.oldest.map_or(0.0, |oldest| (began - oldest).as_seconds_f64().max(0.0));

@@ -1,4 +1,4 @@
-//! Deletes what has expired and drives on what stands still.
+//! The retention-sweep function's binary.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,15 +1,15 @@
 //! Usage in the form of the FinOps Open Cost and Usage Specification (FOCUS) 1.0: a CSV file with a line per charge.
 //!
-//! FOCUS has no charge without a cost and a currency: lines of a region that has no price are left out.
+//! FOCUS has no charge without a cost and a currency, so lines of a region without a price are left out.
 
 use chrono::{DateTime, SecondsFormat};
 use milvault_billing::lines::Line;
 use milvault_model::{BackupKind, Charge, Decimal, Hour, Month, Time};
 
-/// What a column holds in a line.
+/// A column's name and the function that makes its value in a line.
 type Column = (&'static str, fn(&Charged<'_>) -> String);
 
-/// A line that has a cost.
+/// A usage line that has a cost.
 struct Charged<'a> {
     line: &'a Line,
     charge: &'a Charge,
@@ -19,7 +19,8 @@ struct Charged<'a> {
 const PROVIDER: &str = "Milvault";
 const UNIT: &str = "GiB-Hours";
 
-/// The specification's columns, ours with `x_`, and those that `focus-validator` 1.0 still asks for by names of a draft.
+/// The specification's columns, custom columns with the prefix `x_`, and columns that `focus-validator` 1.0 still
+/// requires under the names of a draft.
 const COLUMNS: [Column; 53] = [
     ("AvailabilityZone", nothing),
     ("BilledCost", cost),
@@ -98,7 +99,7 @@ fn gibibyte_hours(of: &Charged<'_>) -> String {
     decimal(&Decimal::one().for_gibibytes_of(of.line.byte_hours))
 }
 
-/// Always with a point: readers that guess types take a column of whole numbers for integers.
+/// A decimal that always has a point, because readers that guess types take a column of whole numbers for integers.
 fn decimal(number: &Decimal) -> String {
     let text = number.to_string();
     if text.contains('.') { text } else { text + ".0" }
@@ -129,13 +130,13 @@ pub(crate) fn file(lines: &[Line], account: &str) -> Vec<u8> {
     let rows = charged.map(|of| COLUMNS.iter().map(|(_, value)| value(&of)).collect::<Vec<_>>());
     let header = COLUMNS.iter().map(|(name, _)| (*name).to_owned()).collect();
     for row in [header].into_iter().chain(rows) {
-        // Into memory, and every row has the header's length: nothing can fail.
+        // This can't fail: it writes to memory, and every row has the header's length.
         writer.write_record(row).unwrap_or_default();
     }
     writer.into_inner().unwrap_or_default()
 }
 
-/// The same as a text.
+/// The lines as CSV text.
 pub(crate) fn text(lines: &[Line], account: &str) -> String {
     String::from_utf8(file(lines, account)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Meters what snapshots cost, tells it, and writes it out.
+//! The usage function: meters snapshots, lists their usage, and exports it.
 #![forbid(unsafe_code)]
 
 mod focus;
@@ -35,17 +35,17 @@ enum Action {
 const ROUTES: [Route<Action>; 1] =
     [Route { http: "GET /usage", direct: Direct::Tagged("action", "list"), action: Action::List }];
 
-/// What an answer with lines is.
+/// An answer with usage lines.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct UsageView {
     items: Vec<UsageLineView>,
     next_cursor: Option<String>,
-    /// By region: everything before is metered and written out.
+    /// By region, the time before which all usage is metered and exported.
     complete_until: BTreeMap<Region, Option<Timestamp>>,
 }
 
-/// The same in a file's form.
+/// An answer with usage lines as CSV, for callers without HTTP headers.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CsvView {
@@ -53,19 +53,19 @@ struct CsvView {
     next_cursor: Option<String>,
 }
 
-/// What a run of the meter answers.
+/// The answer of a metering run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Metered {
     regions: Vec<MeterReport>,
-    /// Days that were written out.
+    /// The number of exported days.
     exported_days: u32,
 }
 
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, so that Lambda tries again.
+/// Infrastructure faults, so that Lambda retries.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
     let caller = Caller::of(&event);
     invocation.reply(caller, serve(jobs, event, caller, invocation).await)
@@ -97,7 +97,7 @@ async fn serve(jobs: &Jobs, event: Event, caller: Caller, invocation: &Invocatio
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// Meters every region, and writes out the days that are complete.
+/// Meters every region, and exports the days that are complete.
 async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error> {
     let mut metered = Metered { regions: Vec::new(), exported_days: 0 };
     for bucket in jobs.settings.snapshots.iter() {
@@ -113,7 +113,7 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
         metrics::tell(now, &About::deployment(), &[("UsageLag", Unit::Seconds, (now - since).as_seconds_f64())]);
     }
     tell_of_age(jobs, invocation).await?;
-    // Everything else is done; this is for the one who looks at the function's errors.
+    // Everything else is done. The error makes the failure visible in the function's metrics.
     if let Some(report) = metered.regions.iter().find(|report| report.failed > 0) {
         let what = format!("{} accounts of {} couldn't be metered", report.failed, report.region);
         return Err(milvault_ports::CatalogError::Unavailable(what).into());
@@ -121,8 +121,8 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
     Ok(Answer::ok(metered))
 }
 
-/// How old every instance's newest backup is, and how many are older than automatic ones let them become. Of a run that
-/// isn't done in its time, the number isn't told: it would be too low.
+/// Publishes the age of every instance's newest backup, and the number of instances whose newest backup is too old for
+/// automatic backups. If the time is over before the end, the number isn't published, because it would be too low.
 async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> {
     let now = jobs.now();
     let mut overdue = 0;
@@ -138,7 +138,7 @@ async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> 
                 metrics::tell(now, &About::instance(instance_id), &[("NewestBackupAge", Unit::Seconds, age)]);
             }
             if *is_overdue {
-                tracing::warn!(instance = %instance_id, ?newest, "automatic backups are on, and there is none of the last two days");
+                tracing::warn!(instance = %instance_id, ?newest, "automatic backups are on, but no backup is newer than two days");
                 overdue += 1;
             }
         }
@@ -162,7 +162,7 @@ async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invo
         return Ok(match (caller, next_cursor) {
             (Caller::Http, Some(cursor)) => Answer::text("text/csv; charset=utf-8", csv).next_cursor(cursor),
             (Caller::Http, None) => Answer::text("text/csv; charset=utf-8", csv),
-            // Who gets no headers.
+            // This caller gets no headers.
             (_, next_cursor) => Answer::ok(CsvView { csv, next_cursor }),
         });
     }
@@ -175,7 +175,7 @@ async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invo
     Ok(Answer::ok(UsageView { items: page.lines.iter().map(UsageLineView::of).collect(), next_cursor, complete_until }))
 }
 
-/// A correction as it is asked for: by hand only, with `"action": "correct"`.
+/// A request for a correction. It is only made by a direct call with `"action": "correct"`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Correct {
@@ -246,7 +246,7 @@ mod tests {
         "eu-west-1".parse().unwrap()
     }
 
-    /// A world in which five backups were metered in the last hour.
+    /// An environment in which five backups were metered in the last hour.
     async fn world() -> MemoryWorld {
         let world = MemoryWorld::new(&[Bucket { region: region(), name: "snapshots".to_owned() }], NOW);
         for number in 0..BACKUPS {
@@ -321,7 +321,7 @@ mod tests {
         };
         refused(json!({ "cursor": cursor })).await;
         refused(json!({ "cursor": cursor, "region": "eu-west-1", "granularity": "HOUR" })).await;
-        // A bucket that the deployment has no more.
+        // The region of a bucket that the deployment no longer has.
         let moved =
             MemoryWorld::new(&[Bucket { region: "us-east-1".parse().unwrap(), name: "snapshots".to_owned() }], NOW);
         let everywhere = ask(&world, json!({ "limit": "1" })).await;

@@ -1,4 +1,4 @@
-//! Meters what snapshots cost, tells it, and writes it out.
+//! The usage function's binary.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What a caller wants to know of usage.
+//! The query parameters of a usage listing.
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ use milvault_jobs::{Error, FieldError, Settings};
 use milvault_model::{Hour, Invalid, Month, Region, Time};
 use serde::Deserialize;
 
-/// The longest time that is asked for at once.
+/// The longest period that one query may cover.
 const LONGEST: TimeDelta = TimeDelta::days(366);
 
 const PAGE: PageSize = PageSize { default: 100, allowed: 1..=1000 };
@@ -31,7 +31,8 @@ pub(crate) struct UsageQuery {
     pub(crate) from: Option<Position>,
 }
 
-/// Where the next page begins, and which time was asked for: that of a question without one moves on.
+/// The position at which the next page begins, with the period of the query. The period is kept because the default
+/// period moves on with time.
 #[derive(Debug, Clone)]
 struct Resume {
     from: Hour,
@@ -63,7 +64,7 @@ impl UsageQuery {
         Self::of(&call.filters(&known)?, settings, now)
     }
 
-    /// Without a time, of the present month so far.
+    /// Reads a query. Without a period, the query covers the present month so far.
     fn of(filters: &Filters, settings: &Settings, now: Time) -> Result<Self, Error> {
         let paging = filters.paging::<Resume>(PAGE, &settings.cursor_key)?;
         let resume: Option<Resume> = paging.after.as_ref().and_then(|after| after.parse().ok());
@@ -102,7 +103,7 @@ impl UsageQuery {
         Ok(Self { query, format: format.unwrap_or_default(), paging, from: resume.map(|resume| resume.at) })
     }
 
-    /// The cursor of the page that begins there.
+    /// The cursor of the page that begins at this position.
     pub(crate) fn cursor(&self, at: Position) -> String {
         self.paging.cursor(&Resume { from: self.query.from, to: self.query.to, at }.to_string())
     }
@@ -112,7 +113,7 @@ fn hour(filters: &Filters, name: &str) -> Result<Option<Hour>, FieldError> {
     filters.time(name)?.map(|time| whole_hour(name, time)).transpose()
 }
 
-/// Usage is metered by the hour, and can't be told apart within one.
+/// Checks that a time is a whole hour, because usage is metered by the hour.
 pub(crate) fn whole_hour(name: &str, time: Time) -> Result<Hour, FieldError> {
     if time.minute() == 0 && time.second() == 0 && time.nanosecond() == 0 {
         Ok(Hour::of(time))

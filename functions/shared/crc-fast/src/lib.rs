@@ -1,14 +1,14 @@
-//! S3's three cyclic redundancy checks, behind as much of the crate crc-fast as the AWS SDK calls
+//! S3's three cyclic redundancy checks, behind the part of the crate crc-fast that the AWS SDK calls
 //! (`aws-smithy-checksums`).
 //!
-//! It stands in for that crate in this workspace: of its tables for some eighty algorithms, 620 kB that can't be compressed
-//! were in each function's zip. Ours checks and asks for CRC-32 only, for which `crc32fast` uses the processor's own
-//! instructions.
+//! This crate replaces crc-fast in this workspace, because its tables for some eighty algorithms added 620 kB of
+//! incompressible data to each function's zip. This service checks and requests only CRC-32, for which `crc32fast` uses
+//! the processor's own instructions.
 #![forbid(unsafe_code)]
 
 use crc::{CRC_32_ISCSI, CRC_64_NVME, Crc, Table};
 
-/// Which check.
+/// The checksum algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrcAlgorithm {
     /// CRC-32, S3's `crc32`.
@@ -22,7 +22,7 @@ pub enum CrcAlgorithm {
 static CASTAGNOLI: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 static NVME: Crc<u64, Table<1>> = Crc::<u64, Table<1>>::new(&CRC_64_NVME);
 
-/// A check of bytes that come one after the other.
+/// A checksum that is updated piece by piece.
 pub struct Digest(State);
 
 enum State {
@@ -32,7 +32,7 @@ enum State {
 }
 
 impl Digest {
-    /// Of nothing yet.
+    /// Makes the checksum of no bytes.
     pub fn new(algorithm: CrcAlgorithm) -> Self {
         Self(match algorithm {
             CrcAlgorithm::Crc32IsoHdlc => State::Crc32(crc32fast::Hasher::new()),
@@ -41,7 +41,7 @@ impl Digest {
         })
     }
 
-    /// These bytes too.
+    /// Adds these bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Crc32(hasher) => hasher.update(bytes),
@@ -50,7 +50,7 @@ impl Digest {
         }
     }
 
-    /// The check of all of them, in the lower half for 32 bits.
+    /// The checksum of all bytes; a 32-bit checksum is in the lower half.
     pub fn finalize(self) -> u64 {
         match self.0 {
             State::Crc32(hasher) => hasher.finalize().into(),
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Digest {
     }
 }
 
-/// The check of these bytes.
+/// The checksum of these bytes.
 pub fn checksum(algorithm: CrcAlgorithm, bytes: &[u8]) -> u64 {
     let mut digest = Digest::new(algorithm);
     digest.update(bytes);
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn each_has_the_check_value_of_the_catalogue() {
-        // "check" of each algorithm in the CRC RevEng catalogue: of the nine digits.
+        // The "check" value of each algorithm in the CRC RevEng catalogue: the checksum of the nine digits.
         for (algorithm, check) in [
             (CrcAlgorithm::Crc32IsoHdlc, 0xCBF4_3926),
             (CrcAlgorithm::Crc32Iscsi, 0xE306_9283),

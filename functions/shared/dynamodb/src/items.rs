@@ -1,4 +1,4 @@
-//! Records as items, and back.
+//! Conversion of records to DynamoDB items and back.
 
 use std::{collections::HashMap, fmt::Display};
 
@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
-/// An item with nothing but its key.
+/// An item with only its key.
 pub(crate) fn item(key: Key) -> Item {
     HashMap::from([(PK.to_owned(), text(key.pk)), (SK.to_owned(), text(key.sk))])
 }
@@ -40,7 +40,7 @@ pub(crate) fn record_item<T: Serialize>(
     Ok(item)
 }
 
-/// A job as text, for conditions to compare.
+/// A job as text, which conditions can compare.
 pub(crate) fn record_of(job: &JobRef) -> Result<String, CatalogError> {
     serde_json::to_string(job).map_err(|error| bad("job", &error))
 }
@@ -65,7 +65,7 @@ pub(crate) fn read_text(item: &Item, attribute: &str) -> Result<String, CatalogE
     value.cloned().ok_or_else(|| bad(attribute, &"missing"))
 }
 
-/// Until when the lease with this fence lasts; `None` if the lease item has another holder, or none.
+/// The end of the lease with this fence; `None` if the lease item has another holder or none.
 pub(crate) fn read_held_until(item: &Item, fence: u64) -> Result<Option<Time>, CatalogError> {
     let holder = item.get("fence").and_then(|fence| fence.as_n().ok()).and_then(|fence| fence.parse().ok());
     if holder != Some(fence) || !item.contains_key("heldUntil") {
@@ -101,7 +101,7 @@ pub(crate) fn read_idempotency(item: &Item) -> Result<Idempotency, CatalogError>
     })
 }
 
-/// An item that we can't have written.
+/// The error for an item that this service can't have written.
 pub(crate) fn bad(attribute: &str, reason: &dyn Display) -> CatalogError {
     CatalogError::Unavailable(format!("attribute {attribute}: {reason}"))
 }

@@ -1,4 +1,4 @@
-//! Where records are in the table.
+//! The keys of records in the table.
 //!
 //! | item | PK | SK |
 //! |---|---|---|
@@ -9,12 +9,12 @@
 //! | backup's name | `INSTANCE#{id}` | `NAME#{name}` |
 //! | restore | `INSTANCE#{id}` | `RESTORE#{id}` |
 //! | automatic backups | `INSTANCE#{id}` | `AUTO` |
-//! | what users are to be told | `INSTANCE#{id}` | `NOTICE#{id}` |
+//! | notice | `INSTANCE#{id}` | `NOTICE#{id}` |
 //! | line of a restore's ledger | `RESTORE#{id}` | `COLLECTION#{number}` |
-//! | what a backup owns | `ACCOUNT#{region}` | `{instance}#{backup}` |
+//! | account of a backup | `ACCOUNT#{region}` | `{instance}#{backup}` |
 //! | usage record | `USAGE#{region}#{yyyy-mm}` | `{yyyy-mm-ddThh}#{instance}#{backup}` |
-//! | correction of one | `USAGE#{region}#{yyyy-mm}` | `{yyyy-mm-ddThh}#{instance}#{backup}#{id}` |
-//! | how far usage is written out | `USAGE#{region}` | `EXPORT` |
+//! | correction of a usage record | `USAGE#{region}#{yyyy-mm}` | `{yyyy-mm-ddThh}#{instance}#{backup}#{id}` |
+//! | export of usage | `USAGE#{region}` | `EXPORT` |
 //! | idempotency | `IDEM#{scope}#{key}` | `META` |
 
 use milvault_model::{BackupId, BackupName, Hour, InstanceId, Month, Region, RestoreId, Time, UsageRecord};
@@ -92,13 +92,13 @@ impl Key {
     }
 
     pub(crate) fn idempotency(scope: &str, key: &str) -> Self {
-        // Unescaped, ("a#b", "c") and ("a", "b#c") would be one.
+        // Without escaping, ("a#b", "c") and ("a", "b#c") would have the same key.
         let scope = scope.replace('%', "%25").replace('#', "%23");
         Self::new(format!("IDEM#{scope}#{key}"), "META")
     }
 }
 
-/// A time that sorts as text: always in milliseconds.
+/// A time as text that sorts by time: always in milliseconds.
 pub(crate) fn sortable(time: Time) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }

@@ -1,7 +1,7 @@
 //! The catalog: the jobs' [`Catalog`](milvault_ports::Catalog) port over one DynamoDB table.
 //!
-//! A record is kept whole in its item's `record` attribute. Beside it are only what conditions and indexes need:
-//! `version`, and `dueKind`/`dueAt` while the sweep has something to do with it.
+//! A record is stored whole in its item's `record` attribute. Other attributes exist only for conditions and indexes:
+//! `version`, and `dueKind`/`dueAt` while the sweep has to handle the record.
 #![forbid(unsafe_code)]
 
 mod items;
@@ -34,7 +34,7 @@ pub struct DynamoCatalog {
 }
 
 impl DynamoCatalog {
-    /// The catalog in this table.
+    /// Makes the catalog in this table.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
@@ -187,7 +187,7 @@ impl Catalog for DynamoCatalog {
             .return_values(aws_sdk_dynamodb::types::ReturnValue::UpdatedNew);
         let free = "(attribute_not_exists(heldUntil) OR heldUntil <= :now)";
         update = match purpose {
-            // The sweep looks again when the lease has run out.
+            // The sweep looks at the job again when the lease ends.
             LeasePurpose::Job(job) => update
                 .update_expression("SET heldUntil = :until, dueAt = :until ADD fence :one")
                 .condition_expression(format!("{free} AND job = :job"))
@@ -203,8 +203,8 @@ impl Catalog for DynamoCatalog {
         Ok(Some(Lease { instance_id: instance.clone(), fence }))
     }
 
-    // `dueAt` moves with the lease whether there is a job or not: it is `dueKind` that puts the item in the index, and
-    // that comes and goes with the job.
+    // `dueAt` is changed with the lease even if there is no job, because only `dueKind` puts the item into the index,
+    // and `dueKind` is set and removed with the job.
     async fn renew(&self, lease: &Lease, until: Time) -> Result<bool, CatalogError> {
         self.update_lease(lease, "SET heldUntil = :time, dueAt = :time", until).await
     }

@@ -17,7 +17,7 @@ use crate::{
 /// The name of the index by due time.
 const DUE_INDEX: &str = "due";
 
-/// Separates the parts of a cursor into the index; not in any key.
+/// Separates the parts of a cursor into the index. No key contains it.
 const SEPARATOR: char = '\n';
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +26,10 @@ pub(crate) enum Order {
     Descending,
 }
 
-/// Makes a conditional update; `None` where its condition doesn't hold.
+/// Makes a conditional update; `None` if its condition doesn't hold.
 ///
-/// A commit that has the item at the same moment refuses the update (a worker renews its lease while its commits require
-/// it), and the SDK takes that for final: it is tried again here.
+/// A concurrent commit of the same item makes the update fail, for example if a worker renews its lease while one of
+/// its commits requires the lease. The SDK doesn't retry this failure, so it is retried here.
 pub(crate) async fn send_update(request: UpdateItemFluentBuilder) -> Result<Option<UpdateItemOutput>, CatalogError> {
     for attempt in 0.. {
         let error = match request.clone().send().await {
@@ -54,7 +54,7 @@ impl DynamoCatalog {
 
     /// The items of a partition whose sort keys begin with `prefix`, after the key `prefix` + `page.after`.
     ///
-    /// Asks as often as it takes to fill the page: DynamoDB stops at 1 MB.
+    /// It queries until the page is full, because DynamoDB stops each query at 1 MB.
     pub(crate) async fn query(
         &self,
         partition: &str,
@@ -92,7 +92,7 @@ impl DynamoCatalog {
         }
     }
 
-    /// Updates the lease item if the lease is ours; `:time` is `time`.
+    /// Updates the lease item if the lease is ours; `:time` stands for `time`.
     pub(crate) async fn update_lease(&self, lease: &Lease, update: &str, time: Time) -> Result<bool, CatalogError> {
         let key = Key::lease(&lease.instance_id);
         let request = self

@@ -1,4 +1,4 @@
-//! Commits: all of their writes or none.
+//! Commits, which make all of their writes or none.
 
 use std::time::Duration;
 
@@ -16,30 +16,31 @@ use crate::{
     text, unavailable,
 };
 
-/// The most that DynamoDB commits at once.
+/// The maximum number of items in a DynamoDB transaction.
 const LARGEST_COMMIT: usize = 100;
 
-/// Another transaction had one of the items at the same moment: so often is it tried again, ever later.
+/// How often a transaction is retried, with growing pauses, if another one had one of its items at the same moment.
 pub(crate) const TRIES: u32 = 6;
 
-/// Waits before the next try, without jitter: an instance's items are contended by its worker and a caller or two.
+/// Waits before the next try. There is no jitter, because only an instance's worker and one or two callers contend for
+/// its items.
 pub(crate) async fn wait(attempt: u32) {
     tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
 }
 
 /// An action of a transaction.
 struct Action {
-    /// Which write it belongs to: some writes take two.
+    /// The index of the write that it belongs to; some writes need two actions.
     owner: usize,
-    /// Whether the commit is made without it where its condition doesn't hold.
+    /// Whether the commit is made without the action if its condition doesn't hold.
     is_optional: bool,
     item: TransactWriteItem,
 }
 
-/// How a transaction ended.
+/// The result of a transaction.
 enum Transacted {
     Made,
-    /// The conditions of the actions at these places didn't hold.
+    /// The conditions of the actions at these positions didn't hold.
     Refused(Vec<usize>),
 }
 
@@ -59,15 +60,15 @@ pub(crate) async fn commit(catalog: &DynamoCatalog, writes: Vec<Write>) -> Resul
         if let Some(first) = refused.map(|action| action.owner).min() {
             return Err(CatalogError::Conflict(first));
         }
-        // Only names are left that belong to other backups: there is nothing to free.
+        // Only names that belong to other backups were refused: there is nothing to free.
         let mut place = 0..;
         actions.retain(|_| place.next().is_none_or(|place| !places.contains(&place)));
     }
     Ok(())
 }
 
-/// Makes the transaction, again while others are in its way. The SDK's own retries carry a token, by which they take
-/// effect once.
+/// Makes the transaction, and retries it while others conflict with it. The SDK's own retries carry a token, so they
+/// take effect once.
 async fn transact(catalog: &DynamoCatalog, actions: &[Action]) -> Result<Transacted, CatalogError> {
     let items: Vec<TransactWriteItem> = actions.iter().map(|action| action.item.clone()).collect();
     for attempt in 0.. {
@@ -132,8 +133,8 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
             one(put(table, item, Some(("attribute_not_exists(PK)", Vec::new())))?)
         }
         Write::ReleaseName(instance, name, backup) => {
-            // A backup holds its name until the commit that frees it, so another one can have it only if that was done
-            // before. Then this action is left out, because freeing a name never fails a commit.
+            // A backup holds its name until the commit that frees it, so another backup can have the name only if it
+            // was freed before. In that case this action is dropped, because freeing a name never fails a commit.
             let condition =
                 ("attribute_not_exists(PK) OR backupId = :backup", vec![(":backup", text(backup.as_str()))]);
             one(delete(table, Key::name(&instance, &name), Some(condition))?)
@@ -207,7 +208,7 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
     }
 }
 
-/// A lease is ours while no one has taken it since, even past its time.
+/// A lease is ours, even past its end, until somebody else takes it.
 pub(crate) const OURS: &str = "fence = :fence AND attribute_exists(heldUntil)";
 
 pub(crate) fn fence(lease: &Lease) -> AttributeValue {
@@ -216,7 +217,7 @@ pub(crate) fn fence(lease: &Lease) -> AttributeValue {
 
 type Condition<'a> = (&'a str, Vec<(&'a str, AttributeValue)>);
 
-/// Puts a versioned record under what it expects to find.
+/// Puts a versioned record under the condition that it expects.
 fn put_record(
     table: &str,
     key: Key,

@@ -9,7 +9,6 @@ mod call;
 mod cursor;
 mod event;
 mod filters;
-pub mod find;
 mod findings;
 mod idempotency;
 mod parse;

@@ -1,4 +1,4 @@
-//! Users, roles, privilege groups and grants.
+//! Access control: users, roles, privilege groups and grants.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use milvault_model::{Grant, restore_owns};
@@ -6,12 +6,13 @@ use milvault_ports::MilvusError;
 use milvus::proto::milvus as api;
 use prost::Message;
 
-/// What a backup keeps of them.
+/// Encodes them as a backup stores them.
 pub(crate) fn encode(meta: &api::RbacMeta) -> String {
     BASE64_STANDARD.encode(meta.encode_to_vec())
 }
 
-/// What a backup has of them, but for grants on a restore's own collections: those went with what it moved away.
+/// Decodes them from a backup, without grants on a restore's own collections, which came from collections that it
+/// renamed.
 pub(crate) fn decode(captured: &str) -> Result<api::RbacMeta, MilvusError> {
     let damaged = |reason: String| MilvusError::Refused(format!("what the backup has of them: {reason}"));
     let captured = BASE64_STANDARD.decode(captured).map_err(|error| damaged(error.to_string()))?;
@@ -20,7 +21,7 @@ pub(crate) fn decode(captured: &str) -> Result<api::RbacMeta, MilvusError> {
     Ok(captured)
 }
 
-/// A grant of the server's. One of before there were databases is in the default one (`SplitObjectName` in
+/// Converts a grant of the server. A grant older than databases belongs to the default database (`SplitObjectName` in
 /// `pkg/util/funcutil/policy.go`).
 pub(crate) fn grant(entity: api::GrantEntity) -> Grant {
     let privilege = entity.grantor.and_then(|grantor| grantor.privilege);
@@ -33,7 +34,7 @@ pub(crate) fn grant(entity: api::GrantEntity) -> Grant {
     }
 }
 
-/// The same for the server, which puts in who grants it (`OperatePrivilege` in `internal/proxy/impl.go`).
+/// Converts a grant for the server, which adds the grantor (`OperatePrivilege` in `internal/proxy/impl.go`).
 pub(crate) fn entity(grant: &Grant) -> api::GrantEntity {
     let privilege = api::PrivilegeEntity { name: grant.privilege.clone() };
     api::GrantEntity {
@@ -45,8 +46,8 @@ pub(crate) fn entity(grant: &Grant) -> api::GrantEntity {
     }
 }
 
-/// What of the captured users, roles, privilege groups and grants isn't there, and its names. A server refuses to
-/// restore any that exists (`internal/rootcoord/meta_table.go`, `RestoreRBAC`).
+/// The captured users, roles, privilege groups and grants that the server doesn't have, and their names. The server
+/// refuses to restore any that exists (`internal/rootcoord/meta_table.go`, `RestoreRBAC`).
 pub(crate) fn missing(captured: api::RbacMeta, present: &api::RbacMeta) -> (api::RbacMeta, Vec<String>) {
     let mut names = Vec::new();
     let users: Vec<_> = captured
@@ -67,7 +68,7 @@ pub(crate) fn missing(captured: api::RbacMeta, present: &api::RbacMeta) -> (api:
         .filter(|group| present.privilege_groups.iter().all(|known| known.group_name != group.group_name))
         .inspect(|group| names.push(format!("privilege group {}", group.group_name)))
         .collect();
-    // Those of roles that exist are given one by one: the server would refuse all of it because of them.
+    // The grants of existing roles are granted one by one, because the server would refuse the whole request for them.
     let is_of_missing =
         |grant: &api::GrantEntity| grant.role.as_ref().is_some_and(|of| roles.iter().any(|role| role.name == of.name));
     let grants = captured.grants.into_iter().filter(is_of_missing).collect();

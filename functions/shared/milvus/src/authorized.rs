@@ -1,4 +1,4 @@
-//! gRPC calls with our credentials on them.
+//! A gRPC channel that adds the credentials to its calls.
 
 use std::{
     error::Error,
@@ -21,8 +21,8 @@ use crate::credentials::{Known, Login};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A channel whose calls carry the credentials. A call that the server doesn't know us by them is made once more if the
-/// secret has others by now: nothing was done, and secrets are rotated while jobs run.
+/// A channel that adds the credentials to its calls. If the server rejects the credentials and the secret has changed,
+/// the call is repeated with the new ones: the rejected call did nothing, and secrets are rotated while jobs run.
 #[derive(Clone)]
 pub(crate) struct Authorized {
     channel: Channel,
@@ -34,7 +34,7 @@ impl Authorized {
         Self { channel, login }
     }
 
-    /// The same channel, whose calls carry nothing.
+    /// The same channel without credentials.
     pub(crate) fn anonymous(&self) -> Self {
         Self { channel: self.channel.clone(), login: None }
     }
@@ -49,7 +49,7 @@ impl Authorized {
 
     async fn sent(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let Some(login) = self.login.clone() else { return self.send(request, None).await };
-        // Kept for a second time: it is one small message.
+        // The body is kept for a possible repetition; it is one small message.
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         let request = || Request::from_parts(head.clone(), Body::new(Full::new(body.clone())));
@@ -68,8 +68,8 @@ impl Authorized {
     }
 }
 
-/// Whether the server, or what is before it, doesn't know us. It says so before it begins to answer
-/// (`internal/proxy/authentication_interceptor.go`). What we are known for and may not do is no such refusal.
+/// Whether the server, or a proxy in front of it, rejects the credentials. It does so before it begins to answer
+/// (`internal/proxy/authentication_interceptor.go`). A missing privilege of a known user isn't such a rejection.
 fn is_refusal(answer: &Response<Body>) -> bool {
     answer.status() == StatusCode::UNAUTHORIZED
         || Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unauthenticated)
@@ -80,7 +80,7 @@ impl Service<Request<Body>> for Authorized {
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
-    /// Each call waits by itself until the channel is ready.
+    /// Each call waits for the channel by itself.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,4 @@
-//! Connections, which last for as long as they are used, and for a few minutes at most.
+//! Connections to instances, which are shared while they are used, for a few minutes at most.
 
 use std::{
     collections::HashMap,
@@ -19,25 +19,26 @@ use crate::{
     server::Server,
 };
 
-/// A call that takes longer has gone wrong: what takes long in Milvus is asked for and then polled.
+/// The time limit of a call. A longer call has failed, because long operations of Milvus are started and then polled.
 pub(crate) const CALL: Duration = Duration::from_secs(20);
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 
-/// A secret that was changed, and a name that leads elsewhere, are noticed within this time, even if nothing fails.
+/// The maximum age of a connection. A changed secret or a name that resolves to another address is noticed within this
+/// time, even if no call fails.
 const OLDEST: Duration = Duration::from_secs(300);
-/// A connection that nobody has asked for in this time may have been cut without a word: the process is frozen between
-/// two invocations.
+/// The maximum time that a connection may be unused. After it, the connection may have been cut unnoticed, because the
+/// process is frozen between two invocations.
 const LONGEST_UNUSED: Duration = Duration::from_secs(60);
 
-/// Connects to instances. Those who ask for the same one get the same connection, so that its secret is read once, and
-/// anew when the server doesn't know us by it any more.
+/// Connects to instances. Callers of the same instance share a connection, so that its secret is read once, and again
+/// when the server rejects the credentials.
 pub struct MilvusConnector {
     secrets: Arc<dyn SecretSource>,
     allowed: Arc<AllowedEndpoints>,
     connections: Mutex<HashMap<Target, Arc<Slot>>>,
 }
 
-/// All that a connection depends on.
+/// Everything that a connection depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Target {
     endpoint: String,
@@ -55,7 +56,7 @@ impl Target {
     }
 }
 
-/// A place for a connection; who makes it keeps the others waiting for it.
+/// A place for a connection. While one caller opens the connection, the others wait for it.
 type Slot = tokio::sync::Mutex<Option<Connection>>;
 
 struct Connection {
@@ -64,7 +65,7 @@ struct Connection {
     times: Times,
 }
 
-/// By the clock on the wall: another one may stand still while the process is frozen.
+/// Times of the system clock, because a monotonic clock may stand still while the process is frozen.
 #[derive(Debug, Clone, Copy)]
 struct Times {
     made: SystemTime,
@@ -85,7 +86,7 @@ impl Connection {
 }
 
 impl MilvusConnector {
-    /// A connector that finds credentials in `secrets`, and connects to allowed endpoints only.
+    /// Makes a connector that reads credentials from `secrets` and connects only to allowed endpoints.
     pub fn new(secrets: Arc<dyn SecretSource>, allowed: AllowedEndpoints) -> Self {
         Self { secrets, allowed: Arc::new(allowed), connections: Mutex::default() }
     }
@@ -96,7 +97,7 @@ impl MilvusConnector {
             return slot.clone();
         }
         let now = SystemTime::now();
-        // A place that is taken has someone at work in it.
+        // A slot that is locked is in use.
         connections.retain(|_, slot| {
             slot.try_lock().map_or(true, |held| held.as_ref().is_some_and(|held| held.is_usable(now)))
         });
@@ -125,7 +126,7 @@ impl MilvusConnector {
 #[async_trait]
 impl Connector for MilvusConnector {
     async fn connect(&self, instance: &Instance) -> Result<Arc<dyn Milvus>, MilvusError> {
-        // Looked at again at each use: the list may be narrower than when the instance was registered.
+        // Checked at each use, because the list may be narrower than when the instance was registered.
         for endpoint in [Some(&instance.endpoint), instance.management_endpoint.as_ref()].into_iter().flatten() {
             if !self.allowed.may_be(endpoint) {
                 return Err(MilvusError::Refused(format!("the deployment doesn't connect to {endpoint}")));
@@ -154,7 +155,7 @@ mod tests {
         for (made, used, expected) in [(0, 0, true), (299, 59, true), (299, 60, false), (300, 0, false)] {
             assert_eq!(Times { made: ago(made), used: ago(used) }.are_recent(now), expected, "{made} {used}");
         }
-        // The clock was set back: how old it is isn't known.
+        // The clock was set back, so the connection's age is unknown.
         assert!(!Times { made: now + Duration::from_secs(1), used: now }.are_recent(now));
     }
 }

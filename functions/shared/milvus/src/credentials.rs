@@ -1,4 +1,4 @@
-//! Who we are to a server: read from a secret, and read again when the server doesn't know us by it any more.
+//! The credentials for a server, read from a secret, and read again when the server rejects them.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -11,22 +11,22 @@ use milvault_ports::MilvusError;
 use serde::Deserialize;
 use tonic::codegen::http::HeaderValue;
 
-/// Why a secret can't be had: without anything of its content.
+/// The reason why a secret can't be used. It never contains any of the secret's content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// Where it is kept doesn't answer, or asks to come again later: worth trying again.
+    /// The secret store doesn't answer, or asks to retry later. A retry may succeed.
     #[error("can't be read now: {0}")]
     Unavailable(String),
-    /// It isn't there, or not for us to read.
+    /// The secret doesn't exist, or access to it is denied.
     #[error("can't be read: {0}")]
     Refused(String),
-    /// It isn't one that a server could be told.
+    /// The secret's content can't be used as credentials.
     #[error("can't be used: {0}")]
     Malformed(String),
 }
 
 impl SecretError {
-    /// What it means to who wants to connect.
+    /// The error for the caller that wants to connect.
     fn of(self, arn: &str) -> MilvusError {
         let reason = format!("secret {arn} {self}");
         match self {
@@ -36,17 +36,17 @@ impl SecretError {
     }
 }
 
-/// Where credentials are kept.
+/// A store of credentials.
 #[async_trait]
 pub trait SecretSource: Send + Sync {
     /// The secret's text.
     ///
     /// # Errors
-    /// Why it can't be read, and whether another try may do.
+    /// The reason why it can't be read, and whether a retry may succeed.
     async fn secret(&self, arn: &str) -> Result<String, SecretError>;
 }
 
-/// What a secret says.
+/// The content of a secret.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Credentials {
@@ -55,7 +55,7 @@ pub(crate) enum Credentials {
 }
 
 impl Credentials {
-    /// One text for either, as gRPC (in base64) and REST (`Bearer`) take it.
+    /// The credentials as one text, as gRPC (in base64) and REST (`Bearer`) expect it.
     pub(crate) fn token(&self) -> String {
         match self {
             Self::Password { username, password } => format!("{username}:{password}"),
@@ -63,7 +63,7 @@ impl Credentials {
         }
     }
 
-    /// The user's name; an API key has none. A token with a colon is a name and a password to the server too
+    /// The user's name; `None` for an API key. The server also reads a token with a colon as a name and a password
     /// (`AuthenticationInterceptor` in `internal/proxy/authentication_interceptor.go`).
     pub(crate) fn user(&self) -> Option<String> {
         match self {
@@ -72,7 +72,7 @@ impl Credentials {
         }
     }
 
-    /// The header of a gRPC call: the server decodes either form, `user:password` or an API key.
+    /// The header of a gRPC call. The server decodes both forms, `user:password` and an API key.
     fn header(&self) -> Option<HeaderValue> {
         let mut value: HeaderValue = BASE64_STANDARD.encode(self.token()).parse().ok()?;
         value.set_sensitive(true);
@@ -80,18 +80,18 @@ impl Credentials {
     }
 }
 
-/// Credentials that can be sent.
+/// Credentials with their header.
 pub(crate) struct Known {
     pub(crate) credentials: Credentials,
     pub(crate) header: HeaderValue,
 }
 
-/// What a connection's calls carry. All of them see at once that it has changed.
+/// The credentials of a connection. All of its calls see a change at once.
 pub(crate) struct Login {
     secrets: Arc<dyn SecretSource>,
     arn: String,
     known: Mutex<Arc<Known>>,
-    /// Who reads the secret again; the others that were refused wait for what it finds.
+    /// Held while the secret is read again; other rejected calls wait for the result.
     renewing: tokio::sync::Mutex<()>,
     is_refused: AtomicBool,
 }
@@ -100,7 +100,7 @@ impl Login {
     /// Reads the secret.
     ///
     /// # Errors
-    /// [`MilvusError::Unreachable`] if it can't be read now, [`MilvusError::Unauthenticated`] if never.
+    /// [`MilvusError::Unreachable`] if it can't be read now, [`MilvusError::Unauthenticated`] if it can never be read.
     pub(crate) async fn read(secrets: Arc<dyn SecretSource>, arn: &str) -> Result<Self, MilvusError> {
         let known = read(secrets.as_ref(), arn).await.map_err(|error| error.of(arn))?;
         Ok(Self {
@@ -116,7 +116,7 @@ impl Login {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the server refuses what is known, so that a new connection has to read the secret anew.
+    /// Whether the server rejects the known credentials, so that a new connection has to read the secret again.
     pub(crate) fn is_refused(&self) -> bool {
         self.is_refused.load(Ordering::Relaxed)
     }
@@ -125,10 +125,10 @@ impl Login {
         self.is_refused.store(true, Ordering::Relaxed);
     }
 
-    /// What the server may know us by now that it has refused `used`: nothing, if that is still what the secret says.
+    /// The credentials to use after the server has rejected `used`; `None` if the secret hasn't changed.
     ///
     /// # Errors
-    /// When the secret can't be read now: whether the refusal is final isn't known.
+    /// The secret can't be read now, so it is unknown whether the rejection is final.
     pub(crate) async fn renewed(&self, used: &Arc<Known>) -> Result<Option<Arc<Known>>, MilvusError> {
         let _alone = self.renewing.lock().await;
         let known = self.known();
@@ -145,7 +145,7 @@ impl Login {
                 Ok(Some(read))
             }
             Err(error @ SecretError::Unavailable(_)) => Err(error.of(&self.arn)),
-            // What was read before may be refused, and there is nothing else.
+            // The credentials read before are rejected, and there are no others.
             Ok(_) | Err(_) => {
                 self.refuse();
                 Ok(None)

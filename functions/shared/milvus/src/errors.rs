@@ -1,55 +1,58 @@
-//! What the server's refusals mean.
+//! The meaning of the server's error codes.
 //!
-//! A status has two codes: `error_code`, of before 2.3, and `code`, of since. The numbers are those of Milvus's
+//! A status has two codes: `error_code`, from before 2.3, and `code`, since 2.3. The numbers are those of Milvus's
 //! `pkg/util/merr/errors.go` and of its `common.proto`.
 
 use milvault_model::CollectionName;
 use milvault_ports::MilvusError;
 use milvus::proto::common::Status;
 
-/// Codes that are about the whole server, and may pass: not ready, unavailable, too many requests, no quota for writes now.
+/// Temporary states of the whole server: not ready, unavailable, too many requests, no quota for writes now.
 const UNAVAILABLE: [i32; 4] = [1, 2, 4, 9];
 
-/// The same of one collection.
+/// Whether a code is a temporary state of one collection.
 fn passes(code: i32) -> bool {
     match code {
-        // A collection, a partition or a replica of them isn't loaded (again) yet: so for seconds after a restart.
+        // A collection, a partition or a replica isn't loaded (again) yet, as for seconds after a restart.
         101 | 103 | 201 | 202 | 400 | 401
-        // Channels, segments and nodes that are on their way from one node to another.
+        // Channels, segments and nodes that are moving from one node to another.
         | 500..=503 | 600..=602 | 901..=904 => true,
         _ => false,
     }
 }
 
-/// The same among the old codes: not ready.
+/// The old code of a temporary state: not ready.
 const PASSING_OLD: i32 = 56;
 const RATE_LIMIT: i32 = 8;
 const RATE_LIMIT_OLD: i32 = 49;
-/// A server that has as many import jobs as it takes: `ImportV2` in `internal/datacoord/services.go` (2.4 and later, code
-/// 2100), `importManager.sendOutTasks` in `internal/rootcoord/import_manager.go` (2.3). No code tells it from others.
+/// The messages of a server that has as many import jobs as it accepts: `ImportV2` in `internal/datacoord/services.go`
+/// (2.4 and later, code 2100), `importManager.sendOutTasks` in `internal/rootcoord/import_manager.go` (2.3). No code
+/// distinguishes them from other errors.
 const TOO_MANY_IMPORTS: [&str; 2] = ["number of jobs has reached the limit", "import task queue max size"];
-/// Servers put it into reasons under other codes too (milvus-backup goes by it: `internal/client/milvus/grpc.go`).
+/// Servers put this text into reasons under other codes too (milvus-backup relies on it:
+/// `internal/client/milvus/grpc.go`).
 const RATE_LIMIT_REASON: &str = "rate limit exceeded";
 pub(crate) const SEGMENT_NOT_FOUND: i32 = 600;
 const COLLECTION_NOT_FOUND: i32 = 100;
 const COLLECTION_NOT_FOUND_OLD: i32 = 4;
-/// `ErrDatabaseNotFound`: its collections went before it.
+/// `ErrDatabaseNotFound`: the database's collections were removed before it.
 pub(crate) const DATABASE_NOT_FOUND: i32 = 800;
-/// `ErrAliasNotFound`, `ErrCollectionIDOfAliasNotFound`, and the collection or the database that isn't there.
+/// `ErrAliasNotFound`, `ErrCollectionIDOfAliasNotFound`, and a missing collection or database.
 pub(crate) const NO_ALIAS: [i32; 4] = [1600, 1603, COLLECTION_NOT_FOUND, DATABASE_NOT_FOUND];
 /// `ErrPrivilegeNotAuthenticated`, and `ErrNeedAuthenticate` of the REST API.
 const NEEDS_AUTHENTICATION: [i32; 2] = [1400, 1800];
-/// `ErrPrivilegeNotPermitted`, and its old code: the user is known, and may not do this.
+/// `ErrPrivilegeNotPermitted`, and its old code: the user is known, but isn't allowed to make this call.
 const NOT_PERMITTED: i32 = 1401;
 const NOT_PERMITTED_OLD: i32 = 3;
 
-/// An answer that didn't come.
+/// The error of a call without an answer.
 pub(crate) fn transport(status: &tonic::Status) -> MilvusError {
     use tonic::Code;
     let message = status.message().to_owned();
     match status.code() {
         Code::Unauthenticated => MilvusError::Unauthenticated(message),
-        // Of `PrivilegeInterceptor` in `internal/proxy/privilege_interceptor.go`; names the privilege and the user.
+        // From `PrivilegeInterceptor` in `internal/proxy/privilege_interceptor.go`; it names the privilege and the
+        // user.
         Code::PermissionDenied => MilvusError::Forbidden(message),
         Code::InvalidArgument | Code::Unimplemented | Code::FailedPrecondition | Code::OutOfRange => {
             MilvusError::Refused(message)
@@ -59,9 +62,9 @@ pub(crate) fn transport(status: &tonic::Status) -> MilvusError {
     }
 }
 
-/// Whether the status in an answer says that it was done.
+/// Checks that the status in an answer reports success.
 pub(crate) fn check(status: Option<&Status>, name: Option<&CollectionName>) -> Result<(), MilvusError> {
-    // An answer without a status has none to complain with.
+    // An answer without a status reports no error.
     let Some(status) = status else { return Ok(()) };
     #[expect(deprecated, reason = "servers of the 2.3 line answer some calls with the old code only")]
     let old = status.error_code;
@@ -82,7 +85,7 @@ pub(crate) fn check(status: Option<&Status>, name: Option<&CollectionName>) -> R
     })
 }
 
-/// What a code of since 2.3 means, in an answer over REST too.
+/// The meaning of a code since 2.3, in answers over REST too.
 pub(crate) fn by_code(code: i32, reason: String) -> MilvusError {
     match code {
         RATE_LIMIT => MilvusError::RateLimited(reason),

@@ -1,4 +1,4 @@
-//! How an import is asked for, line by line.
+//! The files and options of an import request.
 
 use milvault_model::{Capabilities, Capability, StorageVersion};
 use milvault_ports::{ImportData, ImportRequest, MilvusError};
@@ -7,7 +7,7 @@ use milvus::proto::common::KeyValuePair;
 /// The paths and the options of an import. The options' names are those of `internal/util/importutilv2/option.go`.
 ///
 /// # Errors
-/// [`MilvusError::Refused`] when the server can't import such data.
+/// [`MilvusError::Refused`] if the server can't import such data.
 pub(crate) fn import_files(
     capabilities: Capabilities,
     request: &ImportRequest<'_>,

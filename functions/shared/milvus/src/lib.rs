@@ -1,8 +1,8 @@
 //! The Milvus adapter: the jobs' [`Milvus`](milvault_ports::Milvus) port over the server's gRPC protocol.
 //!
-//! What gRPC doesn't offer goes over HTTP: a segment's files over the REST API, on the same port, and the garbage
-//! collection over the management endpoint. It uses the official client's generated protocol only: its high-level wrappers lack import, the flush's timestamp
-//! and the segments.
+//! Operations that gRPC doesn't offer use HTTP: a segment's files come from the REST API, on the same port, and the
+//! garbage collection is controlled through the management endpoint. Only the official client's generated protocol is
+//! used, because its high-level wrappers lack imports, the flush's timestamp and the segments.
 #![forbid(unsafe_code)]
 
 mod access;

@@ -1,25 +1,28 @@
-//! What a user sees.
+//! The collections that a user can see.
 //!
-//! With authorization on, the root coordinator leaves out of its lists what none of the user's roles has a grant on
-//! (`getCurrentUserVisibleDatabases` and `getCurrentUserVisibleCollections` in `internal/rootcoord/root_coord.go`, 2.5 and
-//! 2.6; in 2.4, `Execute` in `list_db_task.go` and `show_collection_task.go` beside it). It says so nowhere: a list that
-//! lacks most of the collections is an ordinary answer.
+//! With authorization on, the root coordinator omits from its lists every object that none of the user's roles has a
+//! grant on (`getCurrentUserVisibleDatabases` and `getCurrentUserVisibleCollections` in
+//! `internal/rootcoord/root_coord.go`, 2.5 and 2.6; in 2.4, `Execute` in `list_db_task.go` and
+//! `show_collection_task.go` in the same folder). It doesn't report the omission: a list that lacks most of the
+//! collections is an ordinary answer.
 
 use milvault_model::{EngineVersion, Visibility};
 use milvus::proto::{common::ObjectPrivilege, milvus as api};
 
-/// The user that needs no role, unless `common.security.rootShouldBindRole` is set: then it is a user like any other
-/// (`PrivilegeInterceptor` in `internal/proxy/privilege_interceptor.go`, since 2.5; 2.3 and 2.4 have no such setting).
+/// The user that needs no role, unless `common.security.rootShouldBindRole` is set, which makes it a user like any
+/// other (`PrivilegeInterceptor` in `internal/proxy/privilege_interceptor.go`, since 2.5; 2.3 and 2.4 have no such
+/// setting).
 pub(crate) const ROOT: &str = "root";
-/// The role that may do everything (`RoleAdmin` in `pkg/util/constant.go`).
+/// The role that has every privilege (`RoleAdmin` in `pkg/util/constant.go`).
 const ADMIN: &str = "admin";
-/// Everyone's role. What it has been granted makes nothing visible (`getCurrentUserVisibleCollections`, 2.5 and 2.6).
+/// The role of every user. Its grants make nothing visible (`getCurrentUserVisibleCollections`, 2.5 and 2.6).
 const PUBLIC: &str = "public";
-/// Any database, or any object.
+/// Stands for any database or any object.
 const ANY: &str = "*";
 
-/// Whether the line leaves anything out of its lists. The 2.3 line doesn't, as of 2.3.5 (`internal/rootcoord`,
-/// `list_db_task.go` and `show_collection_task.go`): whoever may call them sees all. Later releases of 2.3 weren't read.
+/// Whether a server of this version omits anything from its lists. The 2.3 line doesn't, as of 2.3.5
+/// (`internal/rootcoord`, `list_db_task.go` and `show_collection_task.go`): every user who may call them sees
+/// everything. Later releases of 2.3 weren't examined.
 pub(crate) fn filters_lists(version: &str) -> bool {
     is_since(version, [2, 3, 6])
 }
@@ -29,21 +32,21 @@ fn counts_groups(version: &str) -> bool {
     is_since(version, [2, 5, 10])
 }
 
-/// Of a build without a version number, the newest is assumed.
+/// Whether a version is at least `first`. A build without a version number counts as the newest version.
 fn is_since(version: &str, first: [u32; 3]) -> bool {
     EngineVersion::parse(version).is_none_or(|version| version.milvus() >= first)
 }
 
-/// Whether the user `root` was let through without looking at its roles.
+/// Whether the server lets the user `root` pass without checking its roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RootCheck {
-    /// It may list all users, which no grant allows it.
+    /// The user may list all users, which no grant allows.
     PassesUnchecked,
-    /// It may not, or this user isn't root.
+    /// The user may not list all users, or isn't `root`.
     Checked,
 }
 
-/// A user, as the server has it.
+/// A user as the server describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct User<'a> {
     pub(crate) name: &'a str,
@@ -59,15 +62,15 @@ impl User<'_> {
         self.roles.iter().any(|role| role == ADMIN)
     }
 
-    /// The roles whose grants make something visible.
+    /// The roles whose grants make objects visible.
     pub(crate) fn counted_roles(&self) -> impl Iterator<Item = &String> {
         self.roles.iter().filter(|role| *role != PUBLIC)
     }
 
-    /// What it sees on a server of this version.
+    /// What the user sees on a server of this version.
     pub(crate) fn visibility(&self, version: &str) -> Visibility {
         let sees_all = self.is_admin()
-            // A grant about users, or one of a wider kind, might be why it passes.
+            // A grant about users, or a grant of a wider kind, might be the reason why the user may list all users.
             || (self.root == RootCheck::PassesUnchecked && self.grants.iter().all(|grant| object(grant) == "Collection"))
             || self.grants.iter().any(|grant| shows_everything(grant, version));
         if sees_all {
@@ -99,12 +102,12 @@ fn privilege(grant: &api::GrantEntity) -> &str {
     privilege.map_or("", |privilege| &privilege.name)
 }
 
-/// Whether this grant alone makes every collection of every database visible: those that exist and those to come.
+/// Whether this grant alone makes every collection of every database visible, both existing and future ones.
 ///
-/// A grant in all databases makes all of them visible. All collections of a database are visible by a grant of every
-/// privilege (`All` on `Global`), by any grant on all objects of the kind `Collection`, and by a group of privileges for
-/// collections, built in or one's own, on all (see the functions named above, and `IsCollectionPrivilegeGroup` in
-/// `pkg/util/paramtable/rbac_param.go`).
+/// A grant in all databases makes all of them visible. All collections of a database become visible by a grant of every
+/// privilege (`All` on `Global`), by any grant on all objects of the kind `Collection`, and by a grant on all
+/// collections of a group of privileges for collections, whether built in or custom (see the functions named above, and
+/// `IsCollectionPrivilegeGroup` in `pkg/util/paramtable/rbac_param.go`).
 fn shows_everything(grant: &api::GrantEntity, version: &str) -> bool {
     let (object, privilege) = (object(grant), privilege(grant));
     let is_group = || counts_groups(version) && is_group_of_collections(privilege);
@@ -116,8 +119,8 @@ fn shows_everything(grant: &api::GrantEntity, version: &str) -> bool {
         }
 }
 
-/// Whether this is the name of a group that makes collections visible: a built-in one of the level of collections, or one
-/// that was made on the server, which has a name that no privilege and no built-in group has.
+/// Whether this is the name of a group that makes collections visible: a built-in group at the level of collections, or
+/// a custom group, whose name is that of no privilege and no built-in group.
 fn is_group_of_collections(name: &str) -> bool {
     let is_built_in = ObjectPrivilege::from_str_name(&format!("PrivilegeGroup{name}")).is_some();
     let is_privilege = ObjectPrivilege::from_str_name(&format!("Privilege{name}")).is_some();

@@ -1,4 +1,4 @@
-//! Names of servers, resolved to those addresses only that the deployment connects to.
+//! Name resolution that returns only addresses that the deployment may connect to.
 
 use std::{
     io,
@@ -13,8 +13,8 @@ use hyper_util::client::legacy::connect::{HttpConnector, dns::Name};
 use milvault_model::AllowedEndpoints;
 use tower_service::Service;
 
-/// A resolver for gRPC and for HTTP. What it leaves out can't be connected to by that name, also not when the name leads
-/// elsewhere the next time.
+/// A resolver for gRPC and HTTP. An address that it omits can't be connected to by that name, even if the name resolves
+/// differently the next time.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolver(Arc<AllowedEndpoints>);
 
@@ -35,7 +35,7 @@ impl Resolver {
         Ok(allowed.into_iter())
     }
 
-    /// What gRPC connects with, with or without TLS on top.
+    /// The connector for gRPC, with or without TLS on top.
     pub(crate) fn connector(self) -> HttpConnector<Self> {
         let mut connector = HttpConnector::new_with_resolver(self);
         connector.enforce_http(false);

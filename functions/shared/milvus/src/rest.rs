@@ -1,4 +1,4 @@
-//! What the server offers over HTTP only: the REST API on its gRPC port, and the management endpoint.
+//! The server's HTTP interfaces: the REST API on its gRPC port, and the management endpoint.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,14 +14,15 @@ use crate::{
     resolver::Resolver,
 };
 
-/// Segments in one call: a segment of a wide schema has hundreds of logs.
+/// The number of segments in one call. A segment of a wide schema has hundreds of logs.
 const SEGMENTS_PER_CALL: usize = 100;
 
-/// In bytes; a server that sends more isn't one. The files of [`SEGMENTS_PER_CALL`] segments take a few megabytes.
+/// The maximum size of an answer in bytes; no real server sends more. The files of [`SEGMENTS_PER_CALL`] segments take
+/// a few megabytes.
 const LARGEST_ANSWER: usize = 64 << 20;
 
 pub(crate) struct Rest {
-    /// Made when it is first used: reading the trusted certificates takes a while.
+    /// Made on its first use, because reading the trusted certificates takes a while.
     client: OnceCell<Client>,
     endpoint: String,
     management: Option<Management>,
@@ -32,13 +33,13 @@ pub(crate) struct Rest {
 /// The management endpoint.
 struct Management {
     base: String,
-    /// What it may be told of the credentials: they are the endpoint's.
+    /// The credentials that may be sent to it; they belong to the gRPC endpoint.
     login: Option<Arc<Login>>,
 }
 
 impl Rest {
-    /// `endpoint` is the gRPC endpoint: its port serves REST too (milvus-backup: `restfulBaseURL` in
-    /// `internal/client/milvus/restful.go`).
+    /// Makes the client. `endpoint` is the gRPC endpoint, whose port also serves REST (milvus-backup: `restfulBaseURL`
+    /// in `internal/client/milvus/restful.go`).
     pub(crate) fn new(endpoint: &str, management: Option<&str>, login: Option<Arc<Login>>, resolver: Resolver) -> Self {
         let base = |url: &str| url.trim_end_matches('/').to_owned();
         let management = management
@@ -49,7 +50,7 @@ impl Rest {
     async fn client(&self) -> Result<&Client, MilvusError> {
         self.client
             .get_or_try_init(async || {
-                // A redirect would be a way around the resolver: an address needs no resolving.
+                // A redirect would bypass the resolver, because an address needs no resolving.
                 let builder = Client::builder().timeout(CALL).connect_timeout(CONNECT).no_proxy();
                 let builder = builder.redirect(Policy::none()).dns_resolver(Arc::new(self.resolver.clone()));
                 builder.build().map_err(|error| MilvusError::Refused(format!("no HTTP client: {error}")))
@@ -69,7 +70,7 @@ impl Rest {
         while let Some(group) = groups.pop() {
             match self.describe(&DescribeSegments { database, collection, segments: group }).await? {
                 Described::Segments(described) => found.extend(described),
-                // It doesn't say which one.
+                // The server doesn't say which segment is missing.
                 Described::OneIsMissing if group.len() > 1 => {
                     groups.extend(<[_; 2]>::from(group.split_at(group.len() / 2)))
                 }
@@ -89,13 +90,13 @@ impl Rest {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_timeout() || error.is_connect() => return Err(unreachable(&error)),
-            // A port, or a balancer before it, that speaks nothing but gRPC.
+            // A port, or a load balancer in front of it, that speaks only gRPC.
             Err(_) => return Ok(Described::NotOffered),
         };
         match response.status() {
             StatusCode::OK => {}
             status if passes(status) => return Err(refusal(response).await),
-            // Unknown there, or not ours to ask.
+            // The server doesn't know the call, or this user isn't allowed to make it.
             _ => return Ok(Described::NotOffered),
         }
         let answer: Answer = read(response).await?;
@@ -109,8 +110,9 @@ impl Rest {
         }
     }
 
-    /// Holds the garbage collection of the whole server: a hold of one collection doesn't keep files that are in no
-    /// segment's metadata, such as those of a segment that was just dropped (`internal/datacoord/garbage_collector.go`).
+    /// Holds the garbage collection of the whole server. A hold of one collection doesn't keep files that are in no
+    /// segment's metadata, such as those of a segment that was just dropped
+    /// (`internal/datacoord/garbage_collector.go`).
     pub(crate) async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError> {
         #[derive(Deserialize)]
         struct Held {
@@ -118,8 +120,8 @@ impl Rest {
         }
         let Some(management) = &self.management else { return Ok(GarbageHold::NotOffered) };
         let url = format!("{}/management/datacoord/garbage_collection/pause", management.base);
-        // Collection 0 is all of them. It is what a ticket without it lacks when it is given back: the server then can't
-        // read it (pull request 53592 tells how); milvus-backup names it always.
+        // Collection 0 means all collections. Without it, the ticket lacks the collection, and the server can't read
+        // the ticket when it is returned (pull request 53592 explains how). milvus-backup always sends it.
         let query = [("pause_seconds", duration.as_secs().to_string()), ("collection_id", "0".to_owned())];
         match management.ask(self.client().await?.get(url).query(&query)).await? {
             Some(response) => {
@@ -142,10 +144,10 @@ impl Rest {
 }
 
 impl Management {
-    /// What it answers; `None` if it doesn't know the address.
+    /// Sends a request and returns the answer; `None` if the endpoint doesn't know the path.
     ///
-    /// Newer servers can be set to want the root's password here (`internal/http`, "admin auth"): only those that ask
-    /// for one get one.
+    /// Newer servers can be configured to require the root's password here (`internal/http`, "admin auth"). The
+    /// password is sent only to servers that ask for it.
     async fn ask(&self, request: RequestBuilder) -> Result<Option<Response>, MilvusError> {
         let again = request.try_clone();
         let send = async |request: RequestBuilder| request.send().await.map_err(|error| unreachable(&error));
@@ -170,23 +172,23 @@ impl Management {
     }
 }
 
-/// The request with the password, if that is what is known.
+/// The request with the password, if the credentials have one.
 fn with_password(request: &RequestBuilder, known: &Known) -> Option<RequestBuilder> {
     let Credentials::Password { username, password } = &known.credentials else { return None };
     Some(request.try_clone()?.basic_auth(username, Some(password)))
 }
 
-/// Whether what may be sent to `endpoint` may be sent to `other` too: the same host, and not in clear what is encrypted to
-/// the endpoint.
+/// Whether credentials for `endpoint` may be sent to `other` too: it must be the same host, and must not be unencrypted
+/// if the endpoint is encrypted.
 fn is_as_safe(other: &str, endpoint: &str) -> bool {
     let (Ok(other), Ok(endpoint)) = (Url::parse(other), Url::parse(endpoint)) else { return false };
     other.host() == endpoint.host() && (other.scheme() == "https" || endpoint.scheme() == other.scheme())
 }
 
-/// How a call for segments' files went.
+/// The result of a call for segments' files.
 enum Described {
     Segments(Vec<SegmentFiles>),
-    /// A segment among those asked for isn't known any more.
+    /// The server no longer knows one of the requested segments.
     OneIsMissing,
     NotOffered,
 }
@@ -234,7 +236,7 @@ struct Logs {
     logs: Option<Vec<Number>>,
 }
 
-/// An id; some answers of REST have ids as text, because JavaScript would round them.
+/// An id. Some REST answers have ids as text, because JavaScript would round them.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 struct Number(i64);
@@ -281,7 +283,7 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<T, MilvusError>
     serde_json::from_slice(&body).map_err(|error| MilvusError::Refused(format!("its answer can't be read: {error}")))
 }
 
-/// An answer's body, if it isn't larger than that.
+/// Reads an answer's body, if it isn't larger than `largest`.
 async fn body(mut response: Response, largest: usize) -> Result<Vec<u8>, MilvusError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
@@ -293,9 +295,9 @@ async fn body(mut response: Response, largest: usize) -> Result<Vec<u8>, MilvusE
     Ok(body)
 }
 
-/// What an answer that isn't one says.
+/// The error of an answer without success.
 async fn refusal(response: Response) -> MilvusError {
-    /// Of the answer's text: more is somebody's web page.
+    /// The number of characters of the answer's text in the error; a longer text is usually a web page.
     const SHOWN: usize = 300;
     let status = response.status();
     let body = body(response, LARGEST_ANSWER).await.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The calls.
+//! The Milvus port's calls over gRPC.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -35,21 +35,22 @@ use crate::{
     rest::Rest,
 };
 
-/// A describe of 16,000 collections or of thousands of segments is larger than the 4 MB that gRPC allows by default.
+/// The maximum size of an answer. A description of 16,000 collections or of thousands of segments exceeds gRPC's
+/// default of 4 MB.
 const LARGEST_ANSWER: usize = 256 << 20;
 
-/// How long a flush that came too early is tried again.
+/// How long a flush is retried while its rate is limited.
 const RATE_LIMIT: Duration = Duration::from_secs(120);
-/// The first pause before a flush that came too early is tried again; it doubles up to the longest. By default, a
-/// collection may be flushed once in ten seconds, from 2.3.9 on (`pkg/util/paramtable/quota_param.go`).
+/// The first pause before a rate-limited flush is retried. It doubles up to the longest pause. By default, a collection
+/// may be flushed once in ten seconds, from 2.3.9 on (`pkg/util/paramtable/quota_param.go`).
 const RATE_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_RATE_PAUSE: Duration = Duration::from_secs(8);
 
-/// How often segments are asked for again because one was dropped while the answer was put together.
+/// How often the list of segments is requested if a segment is dropped while the server makes the list.
 const SEGMENT_TRIES: u32 = 20;
 const SEGMENT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The field that takes what the schema has no field for.
+/// The field for values that the schema has no field for.
 const DYNAMIC_FIELD: &str = "$meta";
 
 /// The partition that every collection has.
@@ -57,9 +58,9 @@ const DEFAULT_PARTITION: &str = "_default";
 
 pub(crate) struct Server {
     client: MilvusServiceClient<Authorized>,
-    /// Carries no credentials.
+    /// A client without credentials.
     anonymous: MilvusServiceClient<Authorized>,
-    /// What its calls carry, if anything.
+    /// The credentials of the calls, if there are any.
     login: Option<Arc<Login>>,
     rest: Rest,
     version: OnceCell<String>,
@@ -76,10 +77,10 @@ impl Server {
         self.client.clone()
     }
 
-    /// The message, for this database.
+    /// Makes a request for this database.
     fn request<T>(&self, database: &str, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        // Database names are ASCII; one that isn't is refused by the server by its field in the message.
+        // Database names are ASCII. The server rejects another name because of the field in the message.
         if let Ok(database) = database.parse() {
             request.metadata_mut().insert("dbname", database);
         }
@@ -101,8 +102,8 @@ impl Server {
         }
     }
 
-    /// A server that is starting says of collections that it has that it doesn't: what is missing must be missing
-    /// from the list of all too.
+    /// The error for a collection that was reported missing. A server that is starting reports existing collections as
+    /// missing, so the collection has to be missing from the list of all collections too.
     async fn really_missing(&self, name: &CollectionName) -> MilvusError {
         match self.collections(&name.database).await {
             Ok(listed) if listed.iter().any(|(listed, _)| *listed == name.collection) => {
@@ -113,8 +114,8 @@ impl Server {
         }
     }
 
-    /// Whether an answer about a collection says that it was done; that the collection doesn't exist is believed only
-    /// of the component that keeps the list of all.
+    /// Checks that an answer about a collection reports success. A missing collection is confirmed with the component
+    /// that keeps the list of all collections.
     async fn check_for(&self, status: Option<&Status>, name: &CollectionName) -> Result<(), MilvusError> {
         match check(status, Some(name)) {
             Err(MilvusError::NoCollection(_)) => Err(match self.describe_raw(name).await {
@@ -125,7 +126,7 @@ impl Server {
         }
     }
 
-    /// Partitions by name, all of them or the loaded ones.
+    /// The partitions by name, either all of them or the loaded ones.
     async fn partitions(
         &self,
         name: &CollectionName,
@@ -199,10 +200,11 @@ impl Server {
     async fn loaded(&self, name: &CollectionName, id: i64, all: &[PartitionCapture]) -> Result<Loaded, MilvusError> {
         let answer = self.load_answer(name).await?;
         match check(answer.status.as_ref(), Some(name)) {
-            // For a day after a load has failed, the answer is why it failed (`ShowCollections` in
-            // `internal/querycoordv2/services.go`, 2.4 and 2.5). A server that isn't ready says that it is unreachable.
+            // For a day after a failed load, the answer is the reason of the failure (`ShowCollections` in
+            // `internal/querycoordv2/services.go`, 2.4 and 2.5). A server that isn't ready reports that it is
+            // unreachable.
             Err(error @ (MilvusError::NotReady(_) | MilvusError::Refused(_))) => {
-                tracing::warn!(%error, collection = %name, "not loaded: its load failed");
+                tracing::warn!(%error, collection = %name, "not loaded, because its load failed");
                 return Ok(Loaded::No);
             }
             _ => self.check_for(answer.status.as_ref(), name).await?,
@@ -215,9 +217,9 @@ impl Server {
         let answer = self.client().get_replicas(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
         match check(answer.status.as_ref(), Some(name)) {
-            // Nobody has to go without a backup for their number.
+            // A backup shouldn't fail because the replicas can't be counted.
             Err(error @ MilvusError::NotReady(_)) => {
-                tracing::warn!(%error, collection = %name, "its replicas can't be counted: one is assumed");
+                tracing::warn!(%error, collection = %name, "its replicas can't be counted; assuming one");
             }
             _ => self.check_for(answer.status.as_ref(), name).await?,
         }
@@ -231,8 +233,9 @@ impl Server {
         })
     }
 
-    /// The aliases of the collection of this very name, from the component that keeps them: descriptions of 2.6 have those
-    /// of some time ago (`CachedProxyServiceProvider` in `internal/proxy/service_provider.go`). `None` if it isn't offered.
+    /// The aliases of the collection with exactly this name, from the component that keeps them, because descriptions
+    /// of 2.6 may have outdated aliases (`CachedProxyServiceProvider` in `internal/proxy/service_provider.go`). `None`
+    /// if the server doesn't offer the call.
     async fn aliases(&self, name: &CollectionName) -> Result<Option<Vec<String>>, MilvusError> {
         let message = api::ListAliasesRequest {
             db_name: name.database.clone(),
@@ -240,7 +243,8 @@ impl Server {
             ..Default::default()
         };
         let answer = match self.client().list_aliases(self.request(&name.database, message)).await {
-            // What a managed service leaves out, it doesn't have; what a user may not ask for, a description tells.
+            // A call that a managed service doesn't offer, or that this user may not make; the description's aliases
+            // are used instead.
             Err(status) if is_not_offered(&status) => return Ok(None),
             answer => answer.map_err(|status| transport(&status))?.into_inner(),
         };
@@ -253,28 +257,29 @@ impl Server {
         Ok(Some(aliases))
     }
 
-    /// The server's version, asked for once per connection.
+    /// The server's version, requested once per connection.
     async fn known_version(&self) -> Result<&str, MilvusError> {
         Ok(self.version.get_or_try_init(|| self.version()).await?)
     }
 
-    /// What the server can do.
+    /// The server's capabilities.
     async fn capabilities(&self) -> Result<Capabilities, MilvusError> {
         Ok(Capabilities::of_reported(self.known_version().await?))
     }
 
-    /// Whether the server asks nobody who they are: it answers a call without credentials.
+    /// Succeeds if the server requires no credentials, because it answers a call without any.
     ///
-    /// With authorization on, every call needs some (`AuthenticationInterceptor` in
-    /// `internal/proxy/authentication_interceptor.go`, 2.3 to 2.6); with it off, whatever is sent is ignored.
+    /// With authorization on, every call needs credentials (`AuthenticationInterceptor` in
+    /// `internal/proxy/authentication_interceptor.go`, 2.3 to 2.6). With it off, credentials are ignored.
     async fn require_no_credentials(&self) -> Result<(), MilvusError> {
         let answer = self.anonymous.clone().list_databases(Request::new(api::ListDatabasesRequest::default())).await;
         check(answer.map_err(|status| transport(&status))?.into_inner().status.as_ref(), None)
     }
 
-    /// The roles bound to a user, or, of none in particular, nothing but whether all may be listed.
+    /// The roles bound to a user. Without a user, the result is empty, and success means that all users may be listed.
     ///
-    /// Everyone may ask about themselves (`isCurUserObject` in `internal/proxy/privilege_interceptor.go`, 2.3 to 2.6).
+    /// Every user may ask about themselves (`isCurUserObject` in `internal/proxy/privilege_interceptor.go`, 2.3 to
+    /// 2.6).
     async fn roles_of(&self, user: Option<&str>) -> Result<Vec<String>, MilvusError> {
         let message = api::SelectUserRequest {
             user: user.map(|name| api::UserEntity { name: name.to_owned() }),
@@ -288,11 +293,12 @@ impl Server {
         Ok(of.map(|result| result.roles.into_iter().map(|role| role.name).collect()).unwrap_or_default())
     }
 
-    /// A role's grants in a database, or in all (`*`). Everyone may ask about their own roles (`isSelectMyRoleGrants` in
-    /// `internal/proxy/privilege_interceptor.go`, 2.4 to 2.6).
+    /// A role's grants in a database, or in all databases (`*`). Every user may ask about their own roles
+    /// (`isSelectMyRoleGrants` in `internal/proxy/privilege_interceptor.go`, 2.4 to 2.6).
     ///
-    /// No object is asked for: asked for one, the server leaves out privilege groups, which it keeps on another kind of
-    /// object (`OperatePrivilege` in `internal/rootcoord/root_coord.go`, 2.5), and looks for aliases first (2.6).
+    /// The request names no object. If it did, the server would omit privilege groups, which it keeps on another kind
+    /// of object (`OperatePrivilege` in `internal/rootcoord/root_coord.go`, 2.5), and would look for aliases first
+    /// (2.6).
     async fn granted(&self, role: &str, database: &str) -> Result<Vec<api::GrantEntity>, MilvusError> {
         let entity = api::GrantEntity {
             role: Some(api::RoleEntity { name: role.to_owned(), ..Default::default() }),
@@ -306,7 +312,7 @@ impl Server {
         Ok(answer.entities)
     }
 
-    /// What decides what a user sees.
+    /// The facts that decide what a user sees.
     async fn user<'a>(&self, name: &'a str) -> Result<User<'a>, MilvusError> {
         let roles = self.roles_of(Some(name)).await?;
         let mut user = User { name, roles, grants: Vec::new(), root: RootCheck::Checked };
@@ -333,7 +339,7 @@ impl Server {
         Ok(answer.rbac_meta.unwrap_or_default())
     }
 
-    /// One field of the rows that a strongly consistent query finds.
+    /// The values of one field in the rows that a strongly consistent query finds.
     async fn query(
         &self,
         name: &CollectionName,
@@ -361,7 +367,7 @@ impl Server {
         }))
     }
 
-    /// Asks for a flush, and names what is to be in object storage before it is over.
+    /// Requests a flush, and returns the segments that have to be in object storage before it is over.
     async fn seal(&self, name: &CollectionName) -> Result<FlushResult, MilvusError> {
         let message = api::FlushRequest {
             db_name: name.database.clone(),
@@ -371,12 +377,12 @@ impl Server {
         let answer = self.client().flush(self.request(&name.database, message)).await;
         let mut answer = answer.map_err(|status| transport(&status))?.into_inner();
         self.check_for(answer.status.as_ref(), name).await?;
-        // The moment up to which the named segments hold all rows (`internal/datacoord/services.go` and, in 2.6,
-        // `internal/proxy/task_flush_streaming.go`). `channel_cps`, from 2.4 on, are the channels' checkpoints of
-        // before the sealing: earlier, and of use only to go on reading the channels from there.
+        // The timestamp up to which the named segments hold all rows (`internal/datacoord/services.go` and, in 2.6,
+        // `internal/proxy/task_flush_streaming.go`). `channel_cps`, from 2.4 on, are the channels' checkpoints before
+        // the sealing. They are earlier, and only useful for reading the channels from there on.
         let timestamp = answer.coll_flush_ts.get(&name.collection).copied();
         let timestamp = match timestamp.ok_or_else(|| unexpected("flush timestamp"))? {
-            // While data nodes of 2.2 are being replaced, by the same source.
+            // This happens while data nodes of 2.2 are being replaced, according to the same source.
             0 => {
                 return Err(MilvusError::Unreachable("the flush has no timestamp: an upgrade is under way".to_owned()));
             }
@@ -390,7 +396,7 @@ impl Server {
         })
     }
 
-    /// Whether the name stands for the collection with this id, as it did before.
+    /// Requires that the name still refers to the collection with this id.
     async fn require_same(&self, name: &CollectionName, id: i64) -> Result<(), MilvusError> {
         match self.describe_raw(name).await?.collection_id {
             now if now == id => Ok(()),
@@ -399,12 +405,13 @@ impl Server {
     }
 }
 
-/// Whether a call isn't there, or not for this user.
+/// Whether the server doesn't offer a call, or not to this user.
 fn is_not_offered(status: &tonic::Status) -> bool {
     matches!(status.code(), tonic::Code::Unimplemented | tonic::Code::PermissionDenied)
 }
 
-/// Whether the server knows a call and doesn't have it: 2.3.4 answers so about aliases (`internal/proxy/impl.go`).
+/// Whether the server knows a call but doesn't implement it: 2.3.4 answers this way about aliases
+/// (`internal/proxy/impl.go`).
 fn is_unimplemented(status: Option<&Status>) -> bool {
     status.is_some_and(|status| status.reason.contains("unimplemented"))
 }
@@ -422,12 +429,13 @@ fn primary_key(schema: Option<&CollectionSchema>) -> Result<String, MilvusError>
     field.map(|field| field.name.clone()).ok_or_else(|| unexpected("primary key"))
 }
 
-/// The id of the dynamic field, where a description leaves it out (`internal/proxy/task.go`, `describeCollectionTask`).
+/// The id of the dynamic field, if a description omits the field (`internal/proxy/task.go`, `describeCollectionTask`).
 ///
-/// It is the first that no other field has: it was given an id after the fields that the collection was created with, and
-/// before any that were added since (`internal/rootcoord/create_collection_task.go`, `assignFieldAndFunctionID`).
+/// It is the first id that no other field has, because the server numbered the dynamic field after the fields that the
+/// collection was created with and before any field added later (`internal/rootcoord/create_collection_task.go`,
+/// `assignFieldAndFunctionID`).
 fn dynamic_field(schema: &CollectionSchema) -> Option<i64> {
-    /// Below are the row id and the timestamp.
+    /// The ids below are those of the row id and the timestamp.
     const FIRST: i64 = 100;
     let is_left_out = schema.enable_dynamic_field && !schema.fields.iter().any(|field| field.is_dynamic);
     let structs = schema.struct_array_fields.iter();
@@ -436,8 +444,8 @@ fn dynamic_field(schema: &CollectionSchema) -> Option<i64> {
     is_left_out.then(|| (FIRST..).find(|id| !taken.contains(id)).unwrap_or(FIRST))
 }
 
-/// Takes those fields out of a schema that were added to the collection after it was created with the others: a server
-/// gives ids by place, the dynamic field's after all others of a create, and that of an added field after all.
+/// Takes the fields out of a schema that were added after the collection was created. A server numbers fields in order:
+/// first the fields of the create call, then the dynamic field, then each added field.
 fn take_added_fields(schema: &mut CollectionSchema) -> Vec<FieldSchema> {
     schema.fields.sort_by_key(|field| field.field_id);
     let Some(dynamic) = dynamic_field(schema) else { return Vec::new() };
@@ -445,7 +453,7 @@ fn take_added_fields(schema: &mut CollectionSchema) -> Vec<FieldSchema> {
     schema.fields.split_off(created)
 }
 
-/// The fields that have logs, but for the row id and the timestamp.
+/// The fields that have logs, except the row id and the timestamp.
 fn stored_fields(schema: &CollectionSchema, capabilities: Capabilities) -> Vec<FieldCapture> {
     let presence = |may_be_added| match may_be_added && capabilities.has(Capability::AddedFields) {
         true => FieldPresence::SinceAdded,
@@ -459,7 +467,7 @@ fn stored_fields(schema: &CollectionSchema, capabilities: Capabilities) -> Vec<F
         .map(|field| FieldCapture {
             id: field.field_id,
             name: field.name.clone(),
-            // Only what may be null, or has a default, can be added to a collection that has rows.
+            // Only a nullable field, or a field with a default, can be added to a collection that has rows.
             presence: presence(field.nullable || field.default_value.is_some()),
         })
         .collect();
@@ -482,10 +490,11 @@ fn unexpected(what: &str) -> MilvusError {
     MilvusError::Refused(format!("the server's answer has no {what}"))
 }
 
-/// A segment as the jobs see it.
+/// Converts a segment for the jobs.
 ///
-/// One that is "flushing" counts as flushed, as it does when a flush is asked whether it is over: its logs are stored
-/// and in the metadata (`isFlushState` in `internal/datacoord/meta.go`, used by `GetFlushState` in `services.go`).
+/// A segment that is "flushing" counts as flushed, as it does in the server's own check whether a flush is over: its
+/// logs are stored and in the metadata (`isFlushState` in `internal/datacoord/meta.go`, used by `GetFlushState` in
+/// `services.go`).
 fn segment(info: &api::PersistentSegmentInfo) -> Segment {
     Segment {
         id: info.segment_id,
@@ -496,15 +505,15 @@ fn segment(info: &api::PersistentSegmentInfo) -> Segment {
         is_sorted: info.is_sorted,
         level: match info.level() {
             common::SegmentLevel::L0 => SegmentLevel::L0,
-            // "Legacy" is what servers without levels answer.
+            // Servers without levels answer "Legacy".
             common::SegmentLevel::Legacy | common::SegmentLevel::L1 | common::SegmentLevel::L2 => SegmentLevel::Data,
         },
         storage: StorageVersion::from(info.storage_version),
     }
 }
 
-/// Whether an index can be created with this name. Of JSON paths the server makes names, such as `meta/a/b`, that it
-/// doesn't take from others; without a name it makes the same one again.
+/// Whether an index can be created with this name. The server names indexes of JSON paths itself, such as `meta/a/b`,
+/// and doesn't accept such names from clients. Without a name, it makes the same one again.
 ///
 /// `validateIndexName` in `internal/proxy/util.go` (2.5).
 fn can_be_given(index_name: &str) -> bool {
@@ -513,10 +522,11 @@ fn can_be_given(index_name: &str) -> bool {
 }
 
 impl Server {
-    /// Whether the proxy reaches the root coordinator.
+    /// Requires that the proxy reaches the root coordinator.
     ///
-    /// Asked about imports while it doesn't, because the server is starting, the proxy of 2.3.5 dereferences the answer
-    /// that it didn't get, and the whole server ends (`internal/proxy/impl.go`, `GetImportState`; seen).
+    /// While the server is starting and the root coordinator can't be reached, a call about imports makes the proxy of
+    /// 2.3.5 dereference the missing answer, and the whole server ends (`internal/proxy/impl.go`, `GetImportState`;
+    /// observed).
     async fn require_coordinator(&self) -> Result<(), MilvusError> {
         self.databases().await.map(drop)
     }
@@ -536,7 +546,7 @@ impl Milvus for Server {
     async fn clock(&self) -> Result<Option<Time>, MilvusError> {
         let asked = self.client().alloc_timestamp(self.request("default", api::AllocTimestampRequest::default())).await;
         let answer = match asked {
-            // What a managed service leaves out, it doesn't have.
+            // A managed service may not offer this call.
             Err(status) if status.code() == tonic::Code::Unimplemented => return Ok(None),
             asked => asked.map_err(|status| transport(&status))?.into_inner(),
         };
@@ -587,7 +597,7 @@ impl Milvus for Server {
         }
         let message = api::DescribeDatabaseRequest { db_name: database.to_owned(), ..Default::default() };
         let answer = match self.client().describe_database(self.request(database, message)).await {
-            // What a managed service leaves out, it doesn't have.
+            // A managed service may not offer this call.
             Err(status) if status.code() == tonic::Code::Unimplemented => return Ok(Vec::new()),
             answer => answer.map_err(|status| transport(&status))?.into_inner(),
         };
@@ -611,7 +621,7 @@ impl Milvus for Server {
         };
         let answer = self.client().create_database(self.request("default", message)).await;
         match check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None) {
-            // Made by someone else at the same moment.
+            // Somebody else created it at the same moment.
             Err(MilvusError::Refused(_)) if self.databases().await?.iter().any(|name| name == database) => Ok(()),
             result => result,
         }
@@ -663,8 +673,9 @@ impl Milvus for Server {
         };
         let answer = self.client().operate_privilege(self.request("default", message)).await;
         match check(Some(&answer.map_err(|status| transport(&status))?.into_inner()), None) {
-            // A group of privileges, which the newer call is for (`isValidPrivilege` in `internal/rootcoord/root_coord.go`,
-            // 2.5). It has no kind of object, and takes any other privilege for one of the kind that it goes by.
+            // It is a group of privileges, which needs the newer call (`isValidPrivilege` in
+            // `internal/rootcoord/root_coord.go`, 2.5). The newer call has no kind of object, and derives the kind of
+            // any other privilege from the privilege itself.
             Err(MilvusError::Refused(_)) if grant.object == "Global" => {}
             result => return result,
         }
@@ -695,7 +706,8 @@ impl Milvus for Server {
 
     async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError> {
         match self.describe_raw(name).await {
-            // Under an alias, the server describes the collection that the alias stands for, whose name is the schema's.
+            // Under an alias, the server describes the collection that the alias refers to, whose name is in the
+            // schema.
             Ok(answer) => {
                 let schema = answer.schema.ok_or_else(|| unexpected("schema"))?;
                 Ok((schema.name == name.collection).then_some(answer.collection_id))
@@ -725,7 +737,8 @@ impl Milvus for Server {
         described.sort();
         let aliases = self.aliases(&name).await?.unwrap_or(described);
         let loaded = self.loaded(&name, answer.collection_id, &partitions).await?;
-        // Each of these calls goes by the name: all were answered of one collection if it is still the same.
+        // Each of these calls goes by name. All of them are about one collection if the name still refers to the same
+        // one.
         self.require_same(&name, answer.collection_id).await?;
         Ok(CollectionDescription {
             id: answer.collection_id,
@@ -758,8 +771,8 @@ impl Milvus for Server {
         }
     }
 
-    /// Its segments are in object storage, and every channel has been read and stored up to its timestamp, so that L0
-    /// segments with earlier deletes are there too.
+    /// A flush is over when its segments are in object storage and every channel has been read and stored up to its
+    /// timestamp, so that L0 segments with earlier deletes are stored too.
     async fn is_flushed(&self, name: &CollectionName, flush: &FlushResult) -> Result<bool, MilvusError> {
         let message = api::GetFlushStateRequest {
             segment_i_ds: flush.named().collect(),
@@ -776,8 +789,8 @@ impl Milvus for Server {
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError> {
         for _ in 1..SEGMENT_TRIES {
             let answer = self.persistent_segments(name).await?;
-            // The server first lists the ids and then looks each one up (`GetPersistentSegmentInfo` in
-            // `internal/proxy/impl.go`): one that is dropped in between fails the whole answer.
+            // The server first lists the ids and then looks up each one (`GetPersistentSegmentInfo` in
+            // `internal/proxy/impl.go`). If a segment is dropped in between, the whole answer fails.
             if answer.status.as_ref().is_some_and(|status| status.code == SEGMENT_NOT_FOUND) {
                 sleep(SEGMENT_PAUSE).await;
                 continue;
@@ -824,7 +837,7 @@ impl Milvus for Server {
 
     async fn find_keys(&self, name: &CollectionName, sought: &[PrimaryKey]) -> Result<Vec<PrimaryKey>, MilvusError> {
         let field = primary_key(self.describe_raw(name).await?.schema.as_ref())?;
-        // Milvus reads strings in an expression as Go does, which takes JSON's escapes.
+        // Milvus reads strings in an expression as Go does, which accepts JSON's escapes.
         let list = serde_json::to_string(sought).map_err(|error| MilvusError::Refused(error.to_string()))?;
         Ok(keys(self.query(name, &field, format!("{field} in {list}"), None).await?))
     }
@@ -938,7 +951,7 @@ impl Milvus for Server {
         let answer = self.client().list_import_tasks(self.request(&name.database, message)).await;
         let answer = answer.map_err(|status| transport(&status))?.into_inner();
         self.check_for(answer.status.as_ref(), name).await?;
-        // Some of 2.4 and 2.5 leave the ids out (issue 38172).
+        // Some releases of 2.4 and 2.5 omit the ids (issue 38172).
         if answer.tasks.iter().any(|task| task.id == 0) {
             return Ok(ImportTasks::Unnamed);
         }
@@ -961,7 +974,8 @@ impl Milvus for Server {
                 ImportStatus::Failed(reason.map_or_else(|| "no reason given".to_owned(), |info| info.value))
             }
             ImportState::ImportPending => ImportStatus::Waiting,
-            // Persisted is only "data written": its collection can't be dropped yet, nor its rows be seen.
+            // Persisted only means that the data is written: the collection can't be dropped yet, and its rows aren't
+            // visible.
             state => {
                 let percent = answer.infos.iter().find(|info| info.key == "progress_percent");
                 let percent: u64 = percent.and_then(|percent| percent.value.parse().ok()).unwrap_or_default();
@@ -1059,7 +1073,7 @@ impl Milvus for Server {
                 match check(answer.status.as_ref(), None) {
                     Ok(()) => return Ok(Some(answer.collection)),
                     Err(_) if is_unimplemented(answer.status.as_ref()) => {}
-                    // Also one whose collection was dropped, which 2.3.5 keeps.
+                    // This includes an alias whose collection was dropped, which 2.3.5 keeps.
                     Err(_) if answer.status.as_ref().is_some_and(|status| NO_ALIAS.contains(&status.code)) => {
                         return Ok(None);
                     }
@@ -1068,17 +1082,18 @@ impl Milvus for Server {
             }
         }
         match self.describe_raw(&CollectionName::new(database, alias)).await {
-            // Under an alias, the server describes the collection that it stands for, whose name is the schema's.
+            // Under an alias, the server describes the collection that the alias refers to, whose name is in the
+            // schema.
             Ok(answer) => Ok(answer.schema.map(|schema| schema.name).filter(|name| name != alias)),
-            // Also an alias whose collection was dropped, which 2.3.5 keeps.
+            // This includes an alias whose collection was dropped, which 2.3.5 keeps.
             Err(MilvusError::NoCollection(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     async fn point_alias(&self, alias: &str, at: &CollectionName) -> Result<(), MilvusError> {
-        // An alias that exists can only be altered, one that doesn't only be made, and 2.3.5 keeps aliases of dropped
-        // collections, which nothing lists: whichever works is right.
+        // An existing alias can only be altered, and a new one only be created. 2.3.5 keeps aliases of dropped
+        // collections, which no call lists. So both calls are tried, and the first that succeeds counts.
         let message = api::AlterAliasRequest {
             db_name: at.database.clone(),
             collection_name: at.collection.clone(),
@@ -1101,7 +1116,8 @@ impl Milvus for Server {
     }
 
     async fn drop_alias(&self, database: &str, alias: &str) -> Result<(), MilvusError> {
-        // Not asked for before: 2.3.5 drops an alias whose collection is gone, and says of it that there is none.
+        // The alias isn't looked up first, because 2.3.5 drops an alias whose collection is gone but reports it as
+        // missing.
         let message =
             api::DropAliasRequest { db_name: database.to_owned(), alias: alias.to_owned(), ..Default::default() };
         let answer = self.client().drop_alias(self.request(database, message)).await;

@@ -1,4 +1,4 @@
-//! Automatic backups: when one is due, and what became of it.
+//! Automatic backups: when a run is due, and what became of it.
 
 use std::{fmt, str::FromStr};
 
@@ -10,21 +10,21 @@ use crate::{
     BackupId, BackupName, Due, DueKind, Failure, FailureCode, InstanceId, Invalid, Time, names::serde_as_text,
 };
 
-/// The scheduler delivers a run within its minute, and tries again while the function is throttled. One that hasn't come
-/// after so long is begun by the sweep.
+/// How long after its scheduled time the sweep starts a run that wasn't delivered. The scheduler delivers a run within
+/// its minute, and retries while the function is throttled.
 const UNDELIVERED: TimeDelta = TimeDelta::minutes(5);
 
-/// The scheduler's clock and ours may be so far apart.
+/// The largest difference allowed between the scheduler's clock and this service's.
 const EARLY: TimeDelta = TimeDelta::minutes(1);
 
-/// A run that begins so much later than it was scheduled is late: people who count on its hour want to know.
+/// How late a run may begin before users are notified, because they may count on its time.
 const LATE: TimeDelta = TimeDelta::minutes(15);
 
-/// No request to the scheduler is under way any more so long after the change was written down: no function that changes
-/// schedules runs for longer, but the sweep, which doesn't begin to before.
+/// How long after a change to a schedule was stored no request to the scheduler can still be in progress. No function
+/// that changes schedules runs for longer, except the sweep, which leaves the schedule alone for this long.
 const SETTLED: TimeDelta = TimeDelta::minutes(2);
 
-/// A time of day, to the minute: the scheduler's grain.
+/// A time of day, to the minute, which is the scheduler's precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunTime(NaiveTime);
@@ -80,12 +80,12 @@ impl fmt::Display for Zone {
 
 serde_as_text!(Zone);
 
-/// For how many days an automatic backup is kept: 1 to 365.
+/// The number of days for which an automatic backup is kept: 1 to 365.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct RetentionDays(u16);
 
-/// How many of the newest available automatic backups outlive their expiry: 0 to 365.
+/// The number of newest available automatic backups that are kept past their expiry: 0 to 365.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct KeepAtLeast(u16);
@@ -113,14 +113,14 @@ bounded_number!(RetentionDays, (1..=365), "automatic backups are kept for 1 to 3
 bounded_number!(KeepAtLeast, (0..=365), "is a number from 0 to 365");
 
 impl RetentionDays {
-    /// The days as a duration: days of 24 hours.
+    /// The days as a duration of 24 hours each.
     pub fn duration(self) -> TimeDelta {
         TimeDelta::days(self.0.into())
     }
 }
 
 impl KeepAtLeast {
-    /// None: an expiry is an expiry.
+    /// Keeps no backup past its expiry.
     pub const NONE: Self = Self(0);
 
     /// The number.
@@ -133,18 +133,18 @@ impl KeepAtLeast {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// The time of day in the time zone.
+    /// The time of day, in the plan's time zone.
     pub time: RunTime,
-    /// In which the time is meant.
+    /// The time zone of `time`.
     pub timezone: Zone,
-    /// What the backups' expiry is made of.
+    /// How long backups are kept until they expire.
     pub retention_days: RetentionDays,
-    /// What outlives its expiry.
+    /// How many backups are kept past their expiry.
     pub keep_at_least: KeepAtLeast,
 }
 
 impl Default for Plan {
-    /// Every day at 03:00 UTC, kept for three days.
+    /// A backup every day at 03:00 UTC, kept for three days.
     fn default() -> Self {
         let time = RunTime(NaiveTime::from_hms_opt(3, 0, 0).unwrap_or_default());
         Self { time, timezone: Zone(Tz::UTC), retention_days: RetentionDays(3), keep_at_least: KeepAtLeast::NONE }
@@ -152,22 +152,23 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// The first run after this moment.
+    /// The first run after this time.
     ///
-    /// As EventBridge Scheduler does it: a run at a local time that a change of the clocks leaves out is skipped that day,
-    /// and one at a time that comes twice runs once (user guide, "Schedule types", "Daylight savings time"). Of the two
-    /// it is the first: the cron's next time after the run of the day before.
+    /// The rules are those of EventBridge Scheduler: a run at a local time that a clock change skips doesn't happen
+    /// that day, and a run at a local time that occurs twice happens once (user guide, "Schedule types", "Daylight
+    /// savings time"). It happens at the first of the two times, because that is the cron's next time after the
+    /// previous day's run.
     pub fn next_run(&self, after: Time) -> Time {
         self.runs_from(after, Step::Forward).find(|run| *run > after).unwrap_or(after + TimeDelta::days(1))
     }
 
-    /// The last run that was due by this moment.
+    /// The last run that was due at or before this time.
     pub fn latest_run(&self, now: Time) -> Time {
         self.runs_from(now, Step::Back).find(|run| *run <= now).unwrap_or(now - TimeDelta::days(1))
     }
 
-    /// Runs of the days around this moment, in this direction. A week of them: a zone may leave out a day or two, as
-    /// Samoa once did, but never more.
+    /// The runs of the days around this time, in this direction. It covers a week, because a zone may skip a day or
+    /// two, as Samoa once did, but never more.
     fn runs_from(&self, moment: Time, step: Step) -> impl Iterator<Item = Time> {
         let Self { time: RunTime(time), timezone: Zone(zone), .. } = *self;
         let today = moment.with_timezone(&zone).date_naive();
@@ -183,10 +184,10 @@ impl Plan {
         })
     }
 
-    /// The name of the backup of a run, in the plan's zone; `again` counts names that are taken, from 0.
+    /// The name of a run's backup, in the plan's time zone. `again` is the number of names already found taken.
     ///
     /// # Errors
-    /// None for the years up to 9999.
+    /// None for years up to 9999.
     pub fn name(&self, run: Time, again: u32) -> Result<BackupName, Invalid> {
         let local: DateTime<Tz> = run.with_timezone(&self.timezone.0);
         let name = local.format("auto-%Y-%m-%dT%H-%M");
@@ -205,37 +206,37 @@ enum Step {
     Back,
 }
 
-/// Whether an instance is backed up without anyone asking.
+/// Whether an instance is backed up automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "switch", rename_all = "camelCase")]
 pub enum Switch {
-    /// It isn't.
+    /// Automatic backup is off.
     Off,
-    /// It is; runs of before this moment aren't of the present plan.
+    /// Automatic backup is on. Runs before `since` don't belong to the present plan.
     On {
-        /// Since when the plan's time is what it is.
+        /// When the plan's present time of day took effect.
         since: Time,
     },
 }
 
-/// What a caller wants of automatic backups.
+/// The state of automatic backup that a caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// Backups every day.
     On,
-    /// None.
+    /// No automatic backups.
     Off,
 }
 
-/// Whether the scheduler is known to have what the catalog says.
+/// Whether the scheduler is known to have the schedule that the catalog describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "schedule", rename_all = "camelCase")]
 pub enum ScheduleState {
-    /// It has.
+    /// The scheduler has it.
     Confirmed,
-    /// It may have something else; the sweep sees to it.
+    /// The scheduler may have another schedule. The sweep puts it right.
     Unconfirmed {
-        /// Since the last change.
+        /// When the schedule was last changed.
         since: Time,
     },
 }
@@ -244,15 +245,15 @@ pub enum ScheduleState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoBackup {
-    /// Of which instance.
+    /// The instance that is backed up.
     pub instance_id: InstanceId,
-    /// When, and for how long.
+    /// When backups are made, and how long they are kept.
     pub plan: Plan,
-    /// Whether at all.
+    /// Whether automatic backup is on.
     pub switch: Switch,
-    /// Whether the scheduler knows.
+    /// Whether the scheduler has this schedule.
     pub schedule: ScheduleState,
-    /// The last run that anything is known of.
+    /// The last run that has a record.
     pub last_run: Option<AutoRun>,
 }
 
@@ -260,9 +261,9 @@ pub struct AutoBackup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoRun {
-    /// The time that it was scheduled for: its identity.
+    /// The scheduled time, which identifies the run.
     pub scheduled_for: Time,
-    /// What became of it.
+    /// What became of the run.
     pub state: AutoRunState,
 }
 
@@ -270,33 +271,33 @@ pub struct AutoRun {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum AutoRunState {
-    /// It couldn't begin yet. It can until the next one is due.
+    /// The run couldn't begin yet. It can until the next run is due.
     Waiting {
-        /// Since when.
+        /// When the run began to wait.
         since: Time,
-        /// What for.
+        /// What the run is waiting for.
         failure: Failure,
     },
-    /// It made this backup, which says the rest.
+    /// The run started this backup, whose record has the rest.
     #[serde(rename_all = "camelCase")]
     Started {
-        /// When.
+        /// When the backup was started.
         at: Time,
-        /// Which.
+        /// The backup's id.
         backup_id: BackupId,
     },
-    /// It can't be made.
+    /// The backup can't be made.
     Failed {
-        /// Since when that is known.
+        /// When the failure was recorded.
         at: Time,
-        /// Why.
+        /// Why it failed.
         failure: Failure,
     },
-    /// Its time was over before it could begin.
+    /// The run's time was over before it could begin.
     Missed {
-        /// Since when that is known.
+        /// When the miss was recorded.
         at: Time,
-        /// What it waited for.
+        /// What the run was waiting for.
         failure: Failure,
     },
 }
@@ -304,30 +305,30 @@ pub enum AutoRunState {
 /// What to do about a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunDecision {
-    /// Begin it, or try again to.
+    /// Begin the run, or retry beginning it.
     Begin {
-        /// Runs before it that never began, if there are any.
+        /// Earlier runs that never began, if there are any.
         missed: Option<MissedRuns>,
     },
-    /// Nothing, for this reason.
+    /// Do nothing, for this reason.
     Nothing(&'static str),
 }
 
 /// Runs that never began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissedRuns {
-    /// The first.
+    /// The first missed run.
     pub first: Time,
-    /// The last.
+    /// The last missed run.
     pub last: Time,
-    /// How many, the first and the last included.
+    /// The number of missed runs, including the first and the last.
     pub count: u32,
-    /// What they waited for.
+    /// What the runs were waiting for.
     pub failure: Failure,
 }
 
 impl AutoRun {
-    /// By how much a run that was begun is late, if people want to know.
+    /// How late the run began, if that is late enough to notify users.
     pub fn late_by(&self) -> Option<TimeDelta> {
         match &self.state {
             AutoRunState::Started { at, .. } => Some(*at - self.scheduled_for).filter(|late| *late > LATE),
@@ -337,33 +338,33 @@ impl AutoRun {
 }
 
 impl AutoBackup {
-    /// That of an instance for which none was ever asked for.
+    /// The record of an instance for which automatic backup was never switched on.
     pub fn off(instance_id: InstanceId) -> Self {
         let (plan, switch) = (Plan::default(), Switch::Off);
         Self { instance_id, plan, switch, schedule: ScheduleState::Confirmed, last_run: None }
     }
 
-    /// The next run, if it is switched on.
+    /// The next run; `None` while automatic backup is off.
     pub fn next_run(&self, now: Time) -> Option<Time> {
         matches!(self.switch, Switch::On { .. }).then(|| self.plan.next_run(now))
     }
 
-    /// The first run of which nothing is known.
+    /// The first run without a record.
     fn expected(&self) -> Option<Time> {
         let Switch::On { since } = self.switch else { return None };
         let last = self.last_run.as_ref().map_or(Time::MIN_UTC, |run| run.scheduled_for);
         Some(self.run_after(last, since))
     }
 
-    /// The first run of the present plan after this one, which may be of an earlier plan. The plan's time of a day is a
-    /// run only from `since` on: before, it had never been one.
+    /// The first run of the present plan after this one, which may belong to an earlier plan. The plan's times of day
+    /// are runs only from `since` on; before, they were never runs.
     fn run_after(&self, run: Time, since: Time) -> Time {
-        // A run at the very moment of `since` is the plan's.
+        // A run at exactly `since` belongs to the plan.
         self.plan.next_run(run.max(since - TimeDelta::nanoseconds(1)))
     }
 
-    /// What is to be done about a run that was scheduled for this time. That time is its identity: however often it is
-    /// asked for, it is begun once.
+    /// Decides what to do about the run scheduled for this time. The scheduled time identifies the run, so it is begun
+    /// once however often it is delivered.
     pub fn decide(&self, run: Time, now: Time) -> RunDecision {
         let Switch::On { since } = self.switch else {
             return RunDecision::Nothing("automatic backup is switched off");
@@ -386,7 +387,7 @@ impl AutoBackup {
         RunDecision::Begin { missed: self.missed_before(run, since) }
     }
 
-    /// The runs before this one that never began.
+    /// The earlier runs that never began.
     fn missed_before(&self, run: Time, since: Time) -> Option<MissedRuns> {
         let never_came = || Failure::new(FailureCode::RunNotDelivered, "the scheduler didn't deliver the run");
         let (first, failure) = match &self.last_run {
@@ -408,7 +409,7 @@ impl AutoBackup {
         Some(missed)
     }
 
-    /// The run that somebody should see to, because the scheduler didn't or because it waits.
+    /// The run that the sweep should begin, because the scheduler didn't deliver it or because it is waiting.
     pub fn pending(&self, now: Time) -> Option<Time> {
         let overdue = self.expected().filter(|expected| *expected + UNDELIVERED <= now);
         match (&self.last_run, overdue) {
@@ -418,13 +419,13 @@ impl AutoBackup {
         }
     }
 
-    /// Whether the scheduler is to be told again what the catalog says.
+    /// Whether the schedule has to be sent to the scheduler again.
     pub fn is_unsettled(&self, now: Time) -> bool {
         matches!(self.schedule, ScheduleState::Unconfirmed { since } if since + SETTLED <= now)
     }
 
-    /// With another plan and switch, from now on. A run that is due by the present plan stays due; one that waits while
-    /// it is switched off is missed.
+    /// The record with another plan and switch, from now on. A run that is due by the present plan stays due. A run
+    /// that is waiting when automatic backup is switched off is missed.
     #[must_use]
     pub fn changed(mut self, plan: Plan, wanted: Wanted, now: Time) -> Self {
         let is_due = self.expected().is_some_and(|expected| expected <= now);
@@ -451,7 +452,7 @@ impl AutoBackup {
         self
     }
 
-    /// What the sweep has to do about it, if anything.
+    /// When the sweep has to handle the record, and what for; `None` if never.
     pub fn due(&self) -> Option<Due> {
         let unconfirmed = match self.schedule {
             ScheduleState::Confirmed => None,

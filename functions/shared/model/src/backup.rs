@@ -1,4 +1,4 @@
-//! A backup and the states that it goes through.
+//! A backup and its states.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BackupKind {
-    /// A caller, by name.
+    /// A caller, who gave it a name.
     Manual,
     /// The instance's schedule.
     Auto,
@@ -32,232 +32,236 @@ pub enum CaptureMethod {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Backup {
-    /// Its id, which sorts by creation time.
+    /// The backup's id, which sorts by creation time.
     pub id: BackupId,
-    /// Of which instance.
+    /// The instance that is backed up.
     pub instance_id: InstanceId,
-    /// Unique among the instance's backups that aren't over.
+    /// The name, unique among the instance's pending, running and living backups.
     pub name: BackupName,
-    /// Who asked.
+    /// Who asked for the backup.
     pub kind: BackupKind,
-    /// How it is captured.
+    /// How the data is captured.
     pub method: CaptureMethod,
-    /// Where the bytes are.
+    /// The region that the bytes are stored in.
     pub region: Region,
-    /// What the server reported when the backup was asked for.
+    /// The version that the server reported when the backup was requested.
     pub engine_version: String,
-    /// Which collections; empty for all.
+    /// The selected collections; empty selects all.
     pub selection: Vec<CollectionPattern>,
-    /// When it was asked for.
+    /// When the backup was requested.
     pub created_at: Time,
-    /// When it is to be deleted without anyone asking; `None` for never.
+    /// When the backup expires; `None` if it never does.
     pub expires_at: Option<Time>,
-    /// Until when the sweep keeps it past its expiry, at least: it is one of the newest automatic ones.
+    /// The earliest time at which the sweep may delete the backup after its expiry, because it is one of the newest
+    /// automatic backups.
     #[serde(default)]
     pub kept_until: Option<Time>,
-    /// Until when everything of it is locked at least, in a bucket with Object Lock.
+    /// All of the backup's objects are locked at least until this time, in a bucket with Object Lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all_locked_until: Option<Time>,
-    /// Until when something of it may be locked, in such a bucket: before that nothing of it is removed.
+    /// The time until which some of the backup's objects may be locked, in a bucket with Object Lock. Nothing is
+    /// removed before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<Time>,
-    /// When the caller asked to delete it, if it was locked then: it is deleted when that is over.
+    /// When the caller asked to delete the backup while it was locked. It is deleted once the lock ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_requested_at: Option<Time>,
-    /// When the caller asked to stop it, if they did while it was pending or running.
+    /// When the caller asked to cancel the backup while it was pending or running.
     pub cancel_requested_at: Option<Time>,
-    /// The restores that are reading it: it can't be deleted before they end.
+    /// The restores that are reading the backup. It can't be deleted before they end.
     pub pins: BTreeSet<RestoreId>,
-    /// The last verification since it became available, or the one under way.
+    /// The last verification since the backup became available, or the one in progress.
     #[serde(default)]
     pub verification: Option<Verification>,
-    /// Where it stands.
+    /// The present state.
     pub state: BackupState,
 }
 
-/// A comparison of a finished backup with what is stored.
+/// A comparison of a finished backup with the stored objects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
     /// When it began.
     pub started_at: Time,
-    /// When it last got further.
+    /// When it last made progress.
     pub advanced_at: Time,
-    /// When it was over; `None` while it is under way.
+    /// When it completed; `None` while it is in progress.
     pub completed_at: Option<Time>,
-    /// The manifest's first page of objects that isn't compared.
+    /// The first of the manifest's object pages that isn't compared yet.
     pub next: u32,
     /// How many objects were compared.
     pub objects_checked: u64,
-    /// Keys of objects and documents that aren't there; the first hundred.
+    /// Keys of missing objects and documents; the first hundred.
     pub missing: Vec<String>,
-    /// Keys of objects and documents that aren't what was stored; the first hundred.
+    /// Keys of objects and documents that differ from what was stored; the first hundred.
     pub changed: Vec<String>,
 }
 
-/// Every finished backup is verified so often without anyone asking.
+/// How often each finished backup is verified automatically.
 const VERIFY_EVERY: TimeDelta = TimeDelta::days(7);
 
-/// A verification that hasn't got further for so long was interrupted: no invocation is given more than 15 minutes.
+/// How long after its last progress a verification counts as interrupted: no invocation runs for more than 15 minutes.
 const VERIFICATION_LOST: TimeDelta = TimeDelta::minutes(20);
 
-/// The states of a backup, each with what is known in it.
+/// The states of a backup, each with the data known in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BackupState {
     /// Accepted; no worker has begun.
     Pending,
-    /// At work, or cleaning up what won't be finished.
+    /// A worker is backing up, or cleaning up a backup that won't be finished.
     Running(Box<BackupRun>),
-    /// Whole and verified.
+    /// Complete in storage, and verified.
     Available(Snapshot),
     /// Was available; a verification found an object missing or changed.
     #[serde(rename_all = "camelCase")]
     Damaged {
-        /// What it was.
+        /// The snapshot that it was when it was available.
         snapshot: Snapshot,
-        /// What was found.
+        /// What the verification found.
         failure: Failure,
     },
-    /// Over without a result; nothing of it is stored.
+    /// Ended without a result; none of its objects are stored.
     #[serde(rename_all = "camelCase")]
     Failed {
         /// When work began, if it did.
         started_at: Option<Time>,
-        /// When it was given up.
+        /// When the backup was given up.
         ended_at: Time,
-        /// Why.
+        /// Why it failed.
         failure: Failure,
     },
-    /// Over because the caller asked; nothing of it is stored.
+    /// Cancelled by the caller; none of its objects are stored.
     #[serde(rename_all = "camelCase")]
     Cancelled {
         /// When work began, if it did.
         started_at: Option<Time>,
-        /// When it was over.
+        /// When the clean-up completed.
         ended_at: Time,
     },
-    /// Being deleted: no longer usable, its objects going.
+    /// Being deleted: no longer usable, and its objects are being removed.
     #[serde(rename_all = "camelCase")]
     Deleting {
-        /// What it was.
+        /// The snapshot that is being deleted.
         snapshot: Snapshot,
-        /// Since when.
+        /// When the deletion began.
         since: Time,
-        /// The last object that is removed, or another backup's by now; those after it still count as this one's.
+        /// The last object that is removed or already belongs to another backup. The objects after it still count as
+        /// this backup's.
         #[serde(default)]
         after: Option<ObjectKey>,
     },
-    /// Gone; the record stays.
+    /// Deleted; only the record remains.
     #[serde(rename_all = "camelCase")]
     Deleted {
-        /// What it was.
+        /// The snapshot that was deleted.
         snapshot: Snapshot,
-        /// Since when.
+        /// When the deletion completed.
         deleted_at: Time,
     },
 }
 
-/// A running backup's durable state: enough for another worker to go on.
+/// A running backup's durable state, from which another worker can continue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupRun {
     /// When the first worker began.
     pub started_at: Time,
-    /// How many invocations have worked on it.
+    /// The number of invocations that have worked on the backup.
     pub slices: u32,
-    /// How often some of it had to be planned again because its source changed.
+    /// How often part of the backup was planned again because its source changed.
     pub replans: u32,
-    /// When all of it was first planned again.
+    /// When the whole backup was first planned again.
     #[serde(default)]
     pub unsettled_since: Option<Time>,
     /// Collections, by id, whose files were gone before they were copied.
     #[serde(default)]
     pub gone: Vec<Unsettled<i64>>,
-    /// Pages of the survey: which collections there were when it began. `None` until it is written.
+    /// Pages of the survey, which lists the collections that existed when the backup began. `None` until it is written.
     #[serde(default)]
     pub survey: Option<PageSet>,
-    /// Whether it takes objects over from an earlier backup.
+    /// Whether the backup reuses objects of an earlier backup.
     pub reuse: Reuse,
-    /// When it last got further.
+    /// When the backup last made progress.
     pub advanced_at: Time,
-    /// In which of its invocations that was.
+    /// The invocation in which it last made progress.
     #[serde(default)]
     pub advanced_in: u32,
-    /// What to do next.
+    /// The step to do next.
     pub phase: BackupPhase,
-    /// Of the present phase.
+    /// The progress of the present phase.
     pub progress: Progress,
 }
 
-/// The steps of a backup. What a step needs from those before it is in its variant or in the backup's working pages.
+/// The steps of a backup. What a step needs from earlier steps is in its variant or in the backup's working pages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BackupPhase {
-    /// Flush every collection and write down what it is.
+    /// Flush every collection and write down its description.
     Flush(Flushing),
-    /// Decide which objects the backup consists of, and which of them are to be copied.
+    /// Decide which objects the backup consists of, and which of them have to be copied.
     Plan(Planning),
-    /// Copy the plan's pages.
+    /// Copy the objects on the plan's pages.
     Copy(Copying),
-    /// Find every object of the plan at the destination, then write the manifest.
+    /// Check that every object of the plan is at the destination, then write the manifest.
     Verify(Verifying),
-    /// The manifest is written: become AVAILABLE.
+    /// The manifest is written: make the backup AVAILABLE.
     Publish(Publishing),
-    /// Remove what was stored, then end.
+    /// Remove the stored objects, then end.
     Clean(Ending),
 }
 
-/// How far the flush is.
+/// The progress of the FLUSH phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Flushing {
-    /// Pages of what was captured so far.
+    /// Pages of the collections captured so far.
     pub capture: PageSet,
-    /// The last collection that is done, by id; they are flushed in the order of [`crate::ObjectKey::collection`].
+    /// The id of the last collection that is done. Collections are flushed in the order of
+    /// [`crate::ObjectKey::collection`].
     pub after: Option<String>,
     /// Collections that can't be captured for now.
     #[serde(default)]
     pub troubled: Vec<Troubled>,
-    /// How many collections had another name when they were captured than when they were surveyed.
+    /// The number of collections whose name at capture differed from their name in the survey.
     #[serde(default)]
     pub renamed: u32,
-    /// How often the captures were compared with the server's names, once all were done.
+    /// How often the captures were compared with the server's names after all of them were done.
     #[serde(default)]
     pub reconciled: u32,
-    /// Names that led elsewhere than in the captures, each time that they were compared.
+    /// Names that led to other collections than those captured, in every comparison so far.
     #[serde(default)]
     pub restless: Vec<Unsettled<CollectionName>>,
-    /// What to do again, if this isn't the first time.
+    /// What has to be repeated, if this isn't the first pass.
     pub again: Option<Again>,
 }
 
-/// Something that is done again and again, because the source changes meanwhile.
+/// Something that has to be repeated because the source keeps changing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Unsettled<T> {
-    /// What.
+    /// The thing that is repeated.
     pub what: T,
-    /// How often it was so.
+    /// How often it had to be repeated.
     pub rounds: u32,
-    /// When it was so first.
+    /// When it first had to be repeated.
     pub since: Time,
 }
 
-/// Some collections are captured and planned again, or left out after all.
+/// A further pass, in which some collections are captured and planned again, or left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Again {
-    /// What was captured before.
+    /// The captures of the pass before.
     pub capture: PageSet,
-    /// What was planned before; nothing yet if there are no pages.
+    /// The plan of the pass before; without pages if nothing was planned yet.
     pub plan: PageSet,
-    /// The collections to capture again, by id. Those that weren't captured before are added.
+    /// The collections to capture again, by id. Collections that weren't captured before are added.
     pub collections: BTreeSet<i64>,
     /// The collections to leave out.
     #[serde(default)]
     pub unexplained: Vec<Unexplained>,
-    /// Collections that aren't what was asked for any more, by id: others have the names by now.
+    /// Collections, by id, that no longer match the selection because their names now belong to others.
     #[serde(default)]
     pub superseded: BTreeSet<i64>,
     /// Collections that couldn't be captured.
@@ -268,79 +272,79 @@ pub struct Again {
 /// A collection that can't be captured for now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Troubled {
-    /// Its id.
+    /// The collection's id.
     pub collection: i64,
-    /// Since when.
+    /// When it first couldn't be captured.
     pub since: Time,
     /// When it was last tried.
     pub tried: Time,
 }
 
-/// A collection whose files don't explain its rows.
+/// A collection whose files don't account for its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unexplained {
-    /// Its id.
+    /// The collection's id.
     pub collection: i64,
-    /// What is wrong, for programs.
+    /// What is wrong, as a code for programs.
     pub code: FailureCode,
-    /// What is odd, for people.
+    /// What is wrong, as a sentence for people.
     pub reason: String,
 }
 
-/// How far the planning is.
+/// The progress of the PLAN phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Planning {
-    /// What was captured.
+    /// The captured collections.
     pub capture: PageSet,
     /// The page of the capture that is being planned.
     pub page: u32,
     /// The plan so far.
     pub plan: PageSet,
-    /// Its last object.
+    /// The plan's last object.
     pub after: Option<ObjectKey>,
-    /// How many objects it has.
+    /// The number of objects in the plan.
     pub objects: u64,
-    /// Their bytes.
+    /// The bytes of the objects in the plan.
     pub bytes: u64,
-    /// Collections of which something wasn't there any more.
+    /// Collections some of whose objects no longer existed.
     pub gone: BTreeSet<i64>,
-    /// Collections whose files don't explain their rows.
+    /// Collections whose files don't account for their rows.
     #[serde(default)]
     pub unexplained: Vec<Unexplained>,
-    /// What is planned again, if this isn't the first time.
+    /// What is planned again, if this isn't the first pass.
     pub again: Option<Again>,
 }
 
-/// How far the copying is.
+/// The progress of the COPY phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Copying {
-    /// What was captured.
+    /// The captured collections.
     pub capture: PageSet,
-    /// What to copy.
+    /// The plan of the objects to copy.
     pub plan: PageSet,
     /// The first page that isn't done.
     pub next: u32,
-    /// Pages after it that are.
+    /// Pages after `next` that are done.
     pub ahead: BTreeSet<u32>,
-    /// Of the pages that are done.
+    /// Sums over the pages that are done.
     pub done: Copied,
-    /// Collections of which something wasn't there any more.
+    /// Collections some of whose objects no longer existed.
     pub gone: BTreeSet<i64>,
     /// See [`Planning::unexplained`].
     #[serde(default)]
     pub unexplained: Vec<Unexplained>,
 }
 
-/// How far the count of the bytes is that the backup owns.
+/// The progress of the PUBLISH phase, which counts the bytes that the backup owns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Publishing {
-    /// The first of the manifest's pages of objects that isn't counted.
+    /// The first of the manifest's object pages that isn't counted.
     #[serde(default)]
     pub next: u32,
-    /// The bytes on the pages before it.
+    /// The bytes owned on the pages before it.
     #[serde(default)]
     pub owned_bytes: u64,
 }
@@ -349,11 +353,11 @@ pub struct Publishing {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Copied {
-    /// Objects that are stored, whoever stored them.
+    /// Stored objects, whichever backup stored them.
     pub objects: u64,
-    /// Their bytes.
+    /// The bytes of these objects.
     pub bytes: u64,
-    /// Bytes of those that this backup stored.
+    /// The bytes of the objects that this backup stored.
     pub added_bytes: u64,
 }
 
@@ -367,7 +371,7 @@ impl Copied {
 }
 
 impl Copying {
-    /// A page is done.
+    /// Marks a page as done.
     pub fn finish(&mut self, page: u32, copied: Copied) {
         self.done.add(copied);
         self.ahead.insert(page);
@@ -377,35 +381,35 @@ impl Copying {
     }
 }
 
-/// How far the verification is.
+/// The progress of the VERIFY phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verifying {
-    /// What was captured.
+    /// The captured collections.
     pub capture: PageSet,
-    /// What was copied.
+    /// The plan of the copied objects.
     pub plan: PageSet,
     /// The first page that isn't compared.
     pub next: u32,
 }
 
-/// Pages of one kind, written one after the other, by one worker after the other. Each carries the fence of the worker
-/// that wrote it: one that lost its lease can't spoil its successor's.
+/// Pages of one kind, written one after another by successive workers. Each page carries the fence of the worker that
+/// wrote it, so a worker that lost its lease can't overwrite its successor's pages.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageSet {
-    /// How many there are.
+    /// The number of pages.
     pub count: u32,
-    /// From which page on which fence, in order.
+    /// For each writer, the number of its first page and its fence, in order.
     writers: Vec<(u32, u64)>,
 }
 
 impl PageSet {
-    /// The fence that the page of this number carries.
+    /// The fence that the page with this number carries.
     pub fn fence(&self, number: u32) -> u64 {
         self.writers.iter().rfind(|(first, _)| *first <= number).map_or(0, |(_, fence)| *fence)
     }
 
-    /// Adds a page that the worker with this fence writes.
+    /// Adds a page that is written by the worker with this fence.
     pub fn push(&mut self, fence: u64) {
         if self.writers.last().is_none_or(|(_, last)| *last != fence) {
             self.writers.push((self.count, fence));
@@ -414,20 +418,20 @@ impl PageSet {
     }
 }
 
-/// Whether a backup may take objects over from an earlier one.
+/// Whether a backup may reuse objects of an earlier backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reuse {
-    /// From the newest that is available when the planning begins.
+    /// Reuse objects of the newest backup that is available when the planning begins.
     Newest,
-    /// From this one. It can't be removed before the job ends: both need the instance's lease.
+    /// Reuse objects of this backup. It can't be deleted before the job ends, because both need the instance's lease.
     From(BackupId),
-    /// No: there is none, or it was found to lack something. Copying puts back what is missing.
+    /// Reuse nothing: there is no earlier backup, or it lacks an object. Copying restores the missing objects.
     Nothing,
 }
 
 impl BackupPhase {
-    /// The phase's name on the wire.
+    /// The phase's name in the API.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Flush(_) => "FLUSH",
@@ -440,7 +444,7 @@ impl BackupPhase {
     }
 }
 
-/// The status alone, as callers see and filter it.
+/// The status without its data, as callers see it and filter by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BackupStatus {
@@ -463,7 +467,7 @@ pub enum BackupStatus {
 }
 
 impl BackupState {
-    /// The status alone.
+    /// The status of this state.
     pub fn status(&self) -> BackupStatus {
         match self {
             Self::Pending => BackupStatus::Pending,
@@ -490,17 +494,18 @@ impl BackupState {
 }
 
 impl Backup {
-    /// Whether its manifest protects objects from being removed.
+    /// Whether the backup's manifest protects objects from removal.
     pub fn is_living(&self) -> bool {
         matches!(self.state, BackupState::Available(_) | BackupState::Damaged { .. })
     }
 
-    /// Whether it holds its name: another backup of the instance can take the name of one that is over.
+    /// Whether the backup holds its name. A name is free again when its backup has ended without a result or was
+    /// deleted.
     pub fn holds_name(&self) -> bool {
         matches!(self.state.status(), BackupStatus::Pending | BackupStatus::Running) || self.is_living()
     }
 
-    /// What the sweep has to do with it, if anything.
+    /// When the sweep has to handle the backup, and what for; `None` if never.
     pub fn due(&self) -> Option<Due> {
         match &self.state {
             BackupState::Available(snapshot) | BackupState::Damaged { snapshot, .. } => {
@@ -542,7 +547,7 @@ impl BackupRun {
         }
     }
 
-    /// Whether it got no further for longer than `limit`.
+    /// Whether the run has made no progress for longer than `limit`.
     pub fn is_stalled(&self, now: Time, limit: TimeDelta) -> bool {
         now - self.advanced_at > limit
     }

@@ -1,22 +1,23 @@
-//! What differs between Milvus's versions, decided in one place.
+//! The differences between Milvus's versions, decided in one place.
 //!
 //! Each rule names the public file that it comes from: a path in the repository `milvus-io/milvus`, or, after
-//! "milvus-backup:", in `zilliztech/milvus-backup`, whose table of features is by version too.
+//! "milvus-backup:", in `zilliztech/milvus-backup`, whose table of features is also by version.
 
 use crate::{EngineVersion, milliseconds_of};
 
-/// Something that a server can do from some version on.
+/// A capability that servers have from some version on.
 ///
-/// What can be asked of the server itself isn't in here: that it collects no garbage for a while, for instance, is
-/// tried, and a 404 means that it isn't offered.
+/// Facts that the server itself can answer aren't here. For example, a pause of the garbage collection is tried, and a
+/// 404 means that the server doesn't offer it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
-    /// An import cuts rows off after a hybrid timestamp, inclusive. Before, it takes the physical part of one, and
-    /// cuts off from it on.
+    /// An import cuts rows off after a hybrid timestamp, inclusive. Earlier versions take the physical part of a
+    /// timestamp and cut rows off from that time on.
     ///
     /// `internal/util/importutilv2/option.go` (`ParseTimeRange`), since the pull requests 40333 (2.5.6) and 40334
-    /// (2.4.24); before, there and in `internal/util/importutil/import_options.go` (`ParseTSFromOptions`, 2.3). That the
-    /// end is excluded there was tried out, on 2.3.5 and on a 2.5 of before; one with a hybrid timestamp cut nothing off.
+    /// (2.4.24); earlier, the same file and `internal/util/importutil/import_options.go` (`ParseTSFromOptions`, 2.3).
+    /// That earlier versions exclude the end was tried on 2.3.5 and on an earlier 2.5; with a hybrid timestamp as the
+    /// end, they cut nothing off.
     HybridImportEnd,
     /// `DescribeDatabase`.
     ///
@@ -24,38 +25,40 @@ pub enum Capability {
     DescribeDatabase,
     /// `BackupRBAC` and `RestoreRBAC`.
     ///
-    /// Pull request 35513 to the 2.4 line, of August 2024; that 2.4.10 is the first release with it couldn't be verified.
+    /// Pull request 35513 to the 2.4 line, of August 2024. That 2.4.10 is the first release with it couldn't be
+    /// verified.
     Rbac,
-    /// REST `POST /v2/vectordb/segments/describe`: the log files of many segments, as the metadata has them.
+    /// REST `POST /v2/vectordb/segments/describe`: the log files of many segments, as recorded in Milvus's metadata.
     ///
     /// milvus-backup: `internal/client/milvus/restful.go` (address, request, answer) and `grpc.go` (the version); added
     /// by the pull requests 40464 and, to the 2.5 line, 40466.
     SegmentFiles,
-    /// Storage v2: a "field" folder of insert logs may hold a group of columns. Such segments have to be imported apart
-    /// from others, with the option `storage_version=2`. Which segments are in it, each one tells.
+    /// Storage v2: a "field" folder of insert logs may hold a group of columns. Such segments have to be imported
+    /// separately, with the option `storage_version=2`. Each segment reports its own version.
     ///
-    /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a batch
-    /// has one storage version).
+    /// `internal/util/importutilv2/option.go` (`GetStorageVersion`); milvus-backup: `core/restore/coll_task.go` (a
+    /// batch has one storage version).
     StorageV2,
-    /// An import of a backup may leave the check of the disk's quota to whoever asks for it: what it brings is to replace
-    /// what is there. Servers of before the pull request 35274, of August 2024, don't look at the option.
+    /// An import of a backup may skip the check of the disk quota, because the imported data is to replace existing
+    /// data. Servers older than pull request 35274, of August 2024, ignore the option.
     ///
-    /// `internal/util/importutilv2/option.go` (`SkipDiskQuotaCheck`), `internal/proxy/rate_limit_interceptor.go`; milvus-backup
-    /// asks for it always.
+    /// `internal/util/importutilv2/option.go` (`SkipDiskQuotaCheck`), `internal/proxy/rate_limit_interceptor.go`;
+    /// milvus-backup always sets it.
     SkipDiskQuota,
-    /// An import job is divided by the server into tasks of its own, each of some segments, and may take hours. Before, it
-    /// is one task of one node, given up after 15 minutes (`rootCoord.importTaskExpiration`, 2.3).
+    /// The server divides an import job into tasks of some segments each, and a job may take hours. In earlier
+    /// versions, a job is one task on one node, which is given up after 15 minutes (`rootCoord.importTaskExpiration`,
+    /// 2.3).
     ///
     /// `internal/datacoord/import_util.go` (`RegroupImportFiles`, `NewImportTasks`), 2.4.
     DividedImports,
-    /// Fields are added to collections that have rows: segments of before have no logs of them.
+    /// Fields can be added to collections that have rows. Older segments have no logs of these fields.
     ///
     /// `internal/rootcoord/add_field_task.go`.
     AddedFields,
 }
 
 impl Capability {
-    /// The first version of each line with it, as `[major, minor, patch]`; later lines have it too.
+    /// The first version with it in each line, as `[major, minor, patch]`; later lines have it too.
     fn since(self) -> &'static [[u32; 3]] {
         match self {
             Self::HybridImportEnd => &[[2, 4, 24], [2, 5, 6]],
@@ -68,29 +71,29 @@ impl Capability {
     }
 }
 
-/// What a server can do, from the version that it reports.
+/// What a server can do, according to the version that it reports.
 ///
-/// A pre-release counts as its release, a managed build such as `2.5.4-0.1.1_3.2` as the Milvus that it is made from:
-/// what it may have beyond that can't be known. A build between releases has what the last release of its line has
-/// (milvus-backup does the same: `internal/client/milvus/grpc.go`).
+/// A pre-release counts as its release. A managed build such as `2.5.4-0.1.1_3.2` counts as the Milvus version that it
+/// is made from, because what it has beyond that is unknown. A build between releases counts as the last release of its
+/// line (milvus-backup does the same: `internal/client/milvus/grpc.go`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     milvus: [u32; 3],
 }
 
 impl Capabilities {
-    /// Those of a version.
+    /// The capabilities of a version.
     pub fn of(version: &EngineVersion) -> Self {
         Self { milvus: version.milvus() }
     }
 
-    /// Those of what a server reports; of a build without a version number, those of the newest, because that is what
-    /// such a build is made from (milvus-backup does the same: `internal/client/milvus/grpc.go`).
+    /// The capabilities of a reported version. A build without a version number gets those of the newest version,
+    /// because such a build is made from it (milvus-backup does the same: `internal/client/milvus/grpc.go`).
     pub fn of_reported(reported: &str) -> Self {
         EngineVersion::parse(reported).map_or(Self { milvus: [u32::MAX; 3] }, |version| Self::of(&version))
     }
 
-    /// Whether the server can do this.
+    /// Whether the server has this capability.
     pub fn has(&self, capability: Capability) -> bool {
         let since = capability.since();
         let is_of_line = |first: &&[u32; 3]| self.milvus[..2] == first[..2];
@@ -98,8 +101,9 @@ impl Capabilities {
         first.is_some_and(|first| self.milvus >= *first)
     }
 
-    /// The most segments that are imported by one job: where the server divides it, as many as milvus-backup gives it
-    /// (`core/restore/coll_task.go`), and otherwise what one node does in time. A segment has a gigabyte at most.
+    /// The maximum number of segments for one import job. If the server divides jobs, it is the number that
+    /// milvus-backup uses (`core/restore/coll_task.go`); otherwise it is what one node can import in time. A segment
+    /// has at most a gigabyte.
     pub fn segments_per_import(&self) -> u32 {
         match self.has(Capability::DividedImports) {
             true => 256,
@@ -109,8 +113,8 @@ impl Capabilities {
 
     /// The value of an import's `end_ts` that keeps the rows up to and including this hybrid timestamp.
     ///
-    /// Before [`Capability::HybridImportEnd`], the end is in milliseconds, and excluded: one more keeps the rows of the same
-    /// millisecond too.
+    /// Before [`Capability::HybridImportEnd`], the end is in milliseconds and excluded. One more keeps the rows of the
+    /// same millisecond too.
     pub fn import_end(&self, hybrid: u64) -> u64 {
         match self.has(Capability::HybridImportEnd) {
             true => hybrid,

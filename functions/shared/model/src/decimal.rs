@@ -1,4 +1,4 @@
-//! Decimals for prices and costs: exact, never a float.
+//! Decimal numbers for prices and costs: exact, never floating-point.
 
 use std::{fmt, str::FromStr};
 
@@ -10,23 +10,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
 
-/// A decimal of any length; as text, it has no exponent and no zeros at its end.
+/// A decimal number of any length. Its text has no exponent and no trailing zeros.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Decimal(BigDecimal);
 
 impl Decimal {
-    /// Nothing.
+    /// The number zero.
     pub fn zero() -> Self {
         Self(BigDecimal::from(0))
     }
 
-    /// One.
+    /// The number one.
     pub fn one() -> Self {
         Self(BigDecimal::from(1))
     }
 
-    /// Whether it is below zero.
+    /// Whether the number is below zero.
     pub fn is_negative(&self) -> bool {
         self.0.sign() == Sign::Minus
     }
@@ -37,7 +37,8 @@ impl Decimal {
         Self((&self.0 + &other.0).normalized())
     }
 
-    /// So much per gibibyte, for these bytes. A gibibyte is 2^30 bytes, and 1 / 2^30 = 5^30 / 10^30: so it is a decimal.
+    /// The cost of these bytes if the number is a price per gibibyte. A gibibyte is 2^30 bytes, and 1 / 2^30 = 5^30 /
+    /// 10^30, so the cost is a decimal.
     #[must_use]
     pub fn for_gibibytes_of(&self, bytes: i64) -> Self {
         let gibibytes = BigDecimal::new(BigInt::from(bytes) * BigInt::from(5).pow(30), 30);

@@ -1,4 +1,4 @@
-//! Which servers a deployment connects to: whoever may register an instance names its endpoint.
+//! The servers that a deployment may connect to, because whoever registers an instance chooses its endpoint.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -6,10 +6,10 @@ use ipnet::{IpNet, Ipv6Net};
 
 use crate::Invalid;
 
-/// The servers that a deployment connects to. Addresses that only ever are one host's own affair, of which the metadata
-/// services are some, are never among them.
+/// The servers that a deployment may connect to. Addresses that concern only one host, including those of the metadata
+/// services, are never allowed.
 ///
-/// There is no default: who deploys has to say so where any server is meant.
+/// There is no default: a deployment that allows any server has to say so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedEndpoints(Option<Vec<Rule>>);
 
@@ -17,23 +17,23 @@ pub struct AllowedEndpoints(Option<Vec<Rule>>);
 enum Rule {
     /// This name.
     Name(String),
-    /// Every name that ends like this, with a dot before it.
+    /// Every name that ends with this text, which begins with a dot.
     Below(String),
-    /// These addresses, whatever their name.
+    /// Every address of this network, under any name.
     Network(IpNet),
 }
 
-/// Where EC2 answers for an instance's credentials, besides the link-local addresses.
+/// The network in which EC2 serves an instance's credentials, besides the link-local addresses.
 const METADATA: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32);
 
 impl AllowedEndpoints {
-    /// All servers but this machine, on which Lambda's own interface is.
+    /// Allows all servers except this machine, which Lambda's own interface runs on.
     pub fn any() -> Self {
         Self(None)
     }
 
-    /// Whether an endpoint, `http://host:port`, may be connected to as far as its text tells: a name in a list of
-    /// networks is looked at when it is resolved.
+    /// Whether an endpoint, `http://host:port`, may be allowed, as far as its text tells. If the list has networks, a
+    /// name is checked again when it is resolved.
     pub fn may_be(&self, endpoint: &str) -> bool {
         let host = host(endpoint);
         match (host.parse(), &self.0) {
@@ -44,7 +44,7 @@ impl AllowedEndpoints {
         }
     }
 
-    /// Whether a host may be connected to at this address of it.
+    /// Whether a connection to this host at this address is allowed.
     pub fn has(&self, host: &str, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let is_never = address.is_unspecified()
@@ -57,7 +57,7 @@ impl AllowedEndpoints {
             _ if is_never => false,
             None => !address.is_loopback(),
             Some(rules) => rules.iter().any(|rule| match rule {
-                // Whoever may add a name below that one doesn't choose what runs on this machine.
+                // Someone who can add a name to this domain must not reach what runs on this machine.
                 Rule::Below(_) => rule.names(host) && !address.is_loopback(),
                 Rule::Name(_) => rule.names(host),
                 Rule::Network(network) => network.contains(&address),
@@ -76,8 +76,8 @@ impl Rule {
     }
 }
 
-/// Whether URLs take a host for an IPv4 address (URL Standard, "ends in a number checker"). What isn't written as usual,
-/// such as `2852039166`, `127.1` or `0x7f.1`, would be an address to one library and a name to another.
+/// Whether URLs interpret a host as an IPv4 address (URL Standard, "ends in a number checker"). Unusual spellings, such
+/// as `2852039166`, `127.1` or `0x7f.1`, would be an address to one library and a name to another.
 fn ends_in_a_number(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let last = host.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
@@ -92,7 +92,7 @@ fn host(endpoint: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// Names, `*.names` and networks such as `10.0.0.0/8`, separated by commas; `*` alone for any.
+/// Parses names, `*.names` and networks such as `10.0.0.0/8`, separated by commas; a single `*` allows any server.
 impl FromStr for AllowedEndpoints {
     type Err = Invalid;
 
@@ -148,7 +148,7 @@ mod tests {
             "http://[::]:80",
             "http://224.0.0.1:80",
             "http://255.255.255.255:80",
-            // Addresses all the same, to some.
+            // Some libraries read these as addresses all the same.
             "http://2852039166:80",
             "http://0xa9fea9fe:80",
             "http://127.1:9001",

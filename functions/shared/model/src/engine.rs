@@ -1,8 +1,8 @@
-//! The engine gate: which Milvus builds can be backed up and restored (PRODUCT F9).
+//! The engine gate: the Milvus builds that can be backed up and restored (PRODUCT F9).
 
 use std::fmt;
 
-/// A pre-release is older than its release, as in semantic versioning.
+/// How far a version is in its release. A pre-release is older than its release, as in semantic versioning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     PreRelease,
@@ -11,12 +11,12 @@ enum Stage {
 
 /// The version that a Milvus server reports.
 ///
-/// `2.5.4-0.1.1_3.2` is a managed build: the Milvus version, a dash, and a minor build that orders the builds of one
-/// version. `v2.3.5-lite` and `2.6.1` are community builds.
+/// `2.5.4-0.1.1_3.2` is a managed build: the Milvus version, a dash, and a minor build number that orders the builds of
+/// one version. `v2.3.5-lite` and `2.6.1` are community builds.
 ///
-/// A build between releases is as new as the last release of its line will be, for all that is known: `2.6-20260404-…`
-/// and `v2.2-testing-…` of that line, `v2.5.4-3-gabc-dev` (the third change after 2.5.4) of the 2.5 line, and
-/// `master-20260226-…` of the newest.
+/// A build between releases counts as the last release that its line will ever have, because its exact state is
+/// unknown. `2.6-20260404-…` and `v2.2-testing-…` belong to the line that they name, `v2.5.4-3-gabc-dev` (the third
+/// change after 2.5.4) to the 2.5 line, and `master-20260226-…` to the newest line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineVersion {
     milvus: [u32; 3],
@@ -25,34 +25,35 @@ pub struct EngineVersion {
     text: String,
 }
 
-/// `0.1.1_3.2`: numbers that compare from left to right.
+/// A minor build such as `0.1.1_3.2`: numbers that are compared from left to right.
 type MinorBuild = [u32; 5];
 
-/// In the place of a number: later than every release.
+/// Stands for a version number that is later than that of every release.
 const HEAD: u32 = u32::MAX;
 
-/// What the gate says of a version.
+/// The gate's decision about a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Support {
     /// Backup and restore work.
     Supported,
-    /// Refused, until the engine is at least at the version named.
+    /// Refused until the engine is upgraded to this version or a later one.
     UpgradeTo(&'static str),
-    /// The server's answer can't be read as a version, so nothing is known about it.
+    /// The server's answer can't be parsed as a version, so nothing is known about the engine.
     Unknown,
 }
 
-/// The first managed builds that can be backed up, per line, and community's first version.
+/// The first managed builds that can be backed up, per line.
 const MANAGED_2_4: ([u32; 3], MinorBuild, &str) = ([2, 4, 22], [0, 1, 0, 3, 2], "2.4.22-0.1.0_3.2");
 const MANAGED_2_5: ([u32; 3], MinorBuild, &str) = ([2, 5, 4], [0, 1, 1, 3, 2], "2.5.4-0.1.1_3.2");
+/// The first community version that can be backed up.
 ///
-/// 2.3.0 to 2.3.3 were tried. 2.3.0, which reports `v2.2-testing-…`, doesn't tell the time of a flush, 2.3.1 imports no
-/// collection with a partition key, and 2.3.2 and 2.3.3 none with an array; what is deleted and inserted again gets lost
-/// (issue 29162).
+/// 2.3.0 to 2.3.3 were tried. 2.3.0, which reports `v2.2-testing-…`, doesn't report the time of a flush. 2.3.1 can't
+/// import collections with a partition key, and 2.3.2 and 2.3.3 can't import collections with an array. Rows that are
+/// deleted and inserted again are lost (issue 29162).
 const COMMUNITY: ([u32; 3], &str) = ([2, 3, 4], "2.3.4");
 
 impl EngineVersion {
-    /// Reads a reported version; `None` for what is not one.
+    /// Parses a reported version; `None` if the text isn't one.
     pub fn parse(text: &str) -> Option<Self> {
         let bare = text.strip_prefix('v').unwrap_or(text);
         let (milvus, stage, build) = match bare.split_once('-') {
@@ -69,7 +70,7 @@ impl EngineVersion {
         Some(Self { milvus, stage, build, text: text.to_owned() })
     }
 
-    /// What the gate says of the version that a server reported.
+    /// The gate's decision about a reported version.
     pub fn gate(reported: &str) -> Support {
         Self::parse(reported).map_or(Support::Unknown, |version| version.support())
     }
@@ -91,8 +92,9 @@ impl EngineVersion {
         }
     }
 
-    /// Whether data of `other` can be brought into this engine: Milvus imports from the same or an older version only. A
-    /// build between releases takes what the last release of its line will take, and is refused by all that is there yet.
+    /// Whether data of `other` can be imported into this engine: Milvus imports data of the same or an older version
+    /// only. A build between releases accepts what the last release of its line will accept, and its data is accepted
+    /// by no release that exists so far.
     pub fn can_import_from(&self, other: &Self) -> bool {
         self.milvus >= other.milvus
     }
@@ -109,7 +111,7 @@ impl fmt::Display for EngineVersion {
     }
 }
 
-/// The head of the line that a build between releases belongs to; `None` if it is of a release.
+/// The head of the line that a build between releases belongs to; `None` if the build is of a release.
 fn between_releases(version: &str, suffix: &str) -> Option<[u32; 3]> {
     let day = suffix.split('-').next().unwrap_or_default();
     let is_dated = day.len() == 8 && numbers::<1>(day, &[]).is_some();
@@ -123,8 +125,8 @@ fn between_releases(version: &str, suffix: &str) -> Option<[u32; 3]> {
     is_described(suffix).then_some([major, minor, HEAD])
 }
 
-/// Whether it has what `git describe` adds to the tag before: the number of changes since, and `g` with the last one's
-/// hash.
+/// Whether the suffix has what `git describe` adds to the previous tag: the number of changes since, and `g` with the
+/// last change's hash.
 fn is_described(suffix: &str) -> bool {
     let parts: Vec<&str> = suffix.split('-').collect();
     parts.windows(2).any(|pair| {
@@ -133,7 +135,7 @@ fn is_described(suffix: &str) -> bool {
     })
 }
 
-/// What follows a release's version: a minor build, or a word.
+/// Parses what follows a release's version: a minor build, or a word.
 fn of_release(suffix: &str) -> Option<(Stage, Option<MinorBuild>)> {
     if suffix.starts_with(|c: char| c.is_ascii_digit()) {
         let (minor, patch) = suffix.split_once('_')?;
@@ -145,7 +147,7 @@ fn of_release(suffix: &str) -> Option<(Stage, Option<MinorBuild>)> {
     Some((if pre { Stage::PreRelease } else { Stage::Release }, None))
 }
 
-/// Exactly `N` plain decimal numbers with these separators between them.
+/// Parses exactly `N` plain decimal numbers with these separators between them.
 fn numbers<const N: usize>(text: &str, separators: &[char]) -> Option<[u32; N]> {
     let parts = text
         .split(separators)
@@ -215,7 +217,7 @@ mod tests {
             assert_eq!(EngineVersion::parse(build).unwrap().milvus(), head, "{build}");
             assert_eq!(gate(build), Support::Supported, "{build}");
         }
-        // 2.3.0 itself reports the second.
+        // 2.3.0 itself reports the second version of this list.
         for old in ["2.2-20230809-abcdef0", "v2.2-testing-20230824-68-ga34a9d606", "v2.2.9-7-gabc"] {
             assert_eq!(gate(old), Support::UpgradeTo("2.3.4"), "{old}");
         }

@@ -1,4 +1,4 @@
-//! What roles may do.
+//! Privileges that roles have on objects.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::CollectionName;
 
-/// What a role may do with an object.
+/// A privilege that a role has on an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Grant {
-    /// The role.
+    /// The role's name.
     pub role: String,
-    /// In which database; `*` is all.
+    /// The database; `*` means all.
     pub database: String,
-    /// With what kind of object: `Global`, `Collection` or `User`. A group of privileges for collections is granted on
+    /// The kind of object: `Global`, `Collection` or `User`. A group of privileges for collections is granted on
     /// `Global` (`GetObjectType` in `pkg/util/constant.go`, 2.6).
     pub object: String,
-    /// With which object; `*` is all.
+    /// The object's name; `*` means all.
     pub name: String,
-    /// The privilege or the group of privileges, as the API names it.
+    /// The privilege, or the group of privileges, by its name in the API.
     pub privilege: String,
 }
 
 impl Grant {
-    /// Whether it is on this very collection, and not on all of them.
+    /// Whether the grant is on this collection by name, and not on all collections.
     pub fn is_on(&self, name: &CollectionName) -> bool {
         self.object != "User" && self.database == name.database && self.name == name.collection
     }

@@ -1,4 +1,4 @@
-//! Milvus's hybrid timestamps: milliseconds since 1970 above 18 bits of a logical clock.
+//! Milvus's hybrid timestamps: milliseconds since 1970, shifted by the 18 bits of a logical clock.
 
 use chrono::DateTime;
 
@@ -9,7 +9,7 @@ pub fn milliseconds_of(hybrid: u64) -> u64 {
     hybrid >> 18
 }
 
-/// The time of a hybrid timestamp, to the millisecond; `None` beyond what a [`Time`] holds.
+/// The time of a hybrid timestamp, to the millisecond; `None` if it is beyond the range of [`Time`].
 pub fn time_of(hybrid: u64) -> Option<Time> {
     i64::try_from(milliseconds_of(hybrid)).ok().and_then(DateTime::from_timestamp_millis)
 }

@@ -1,4 +1,4 @@
-//! Ids: newtypes that can only hold what is safe in a URL, a DynamoDB key and an S3 key.
+//! Ids: newtypes that hold only text that is safe in a URL, a DynamoDB key and an S3 key.
 
 use std::{fmt, str::FromStr};
 
@@ -44,7 +44,7 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The caller's name for a registered Milvus: 1 to 63 letters, digits, `-` and `_`, starting with a letter or digit.
+    /// An instance's id, chosen by the caller: 1 to 63 letters, digits, `-` and `_`, starting with a letter or digit.
     InstanceId
 }
 
@@ -74,7 +74,7 @@ impl FromStr for InstanceId {
     }
 }
 
-/// Parses `prefix` followed by a ULID in its canonical spelling, the only one that we hand out.
+/// Parses `prefix` followed by a ULID in its canonical spelling, the only spelling that this service hands out.
 fn parse_prefixed(text: &str, prefix: &str) -> Result<String, Invalid> {
     let canonical =
         text.strip_prefix(prefix).and_then(|rest| Ulid::from_string(rest).ok().filter(|ulid| ulid.to_string() == rest));
@@ -85,12 +85,12 @@ fn parse_prefixed(text: &str, prefix: &str) -> Result<String, Invalid> {
 }
 
 impl BackupId {
-    /// The id made of this ULID.
+    /// Makes the id from a ULID.
     pub fn new(ulid: Ulid) -> Self {
         Self(format!("bk-{ulid}"))
     }
 
-    /// When the backup was asked for; an id says it to the millisecond.
+    /// When the backup was requested, to the millisecond, read from the id.
     pub fn created_at(&self) -> Option<Time> {
         let ulid = Ulid::from_string(self.0.strip_prefix("bk-")?).ok()?;
         Time::from_timestamp_millis(ulid.timestamp_ms().try_into().ok()?)
@@ -106,12 +106,12 @@ impl FromStr for BackupId {
 }
 
 impl RestoreId {
-    /// The id made of this ULID.
+    /// Makes the id from a ULID.
     pub fn new(ulid: Ulid) -> Self {
         Self(format!("rs-{ulid}"))
     }
 
-    /// Ten lower-case characters of the random part: what the names of a restore's own collections carry.
+    /// Ten lower-case characters of the random part, which the names of the restore's own collections contain.
     pub fn short(&self) -> String {
         self.0[self.0.len() - 10..].to_ascii_lowercase()
     }

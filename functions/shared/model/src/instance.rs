@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{InstanceId, Invalid, RootPath, Time};
 
-/// An AWS region such as `eu-west-1`: where an instance's bytes are.
+/// An AWS region such as `eu-west-1`, in which an instance's bytes are stored.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Region(String);
@@ -61,16 +61,16 @@ impl TryFrom<String> for Region {
 pub struct Storage {
     /// Milvus's `minio.bucketName`.
     pub bucket: String,
-    /// Milvus's `minio.rootPath`; one that isn't given is empty, as in Milvus.
+    /// Milvus's `minio.rootPath`. It is empty if it isn't given, as in Milvus.
     #[serde(default)]
     pub root_path: RootPath,
 }
 
-/// How to authenticate; never the credentials themselves.
+/// How to authenticate. It never holds the credentials themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Auth {
-    /// A Secrets Manager secret with `{"username": …, "password": …}` or `{"token": …}`, read at each use.
+    /// The ARN of a Secrets Manager secret with `{"username": …, "password": …}` or `{"token": …}`, read at each use.
     pub secret_arn: String,
 }
 
@@ -80,28 +80,28 @@ pub struct Auth {
 pub struct Instance {
     /// The id in the URL.
     pub id: InstanceId,
-    /// A name for people.
+    /// A display name.
     pub name: String,
     /// The gRPC endpoint, `http://host:port` or `https://host:port`.
     pub endpoint: String,
-    /// Where its data is.
+    /// The region of its data.
     pub region: Region,
-    /// Its object storage; absent when that is out of reach.
+    /// Its object storage; `None` if this service has no access to it.
     pub storage: Option<Storage>,
-    /// Absent for a server without authentication.
+    /// How to authenticate; `None` for a server without authentication.
     pub auth: Option<Auth>,
-    /// The management endpoint (port 9091 by default), if it can be reached.
+    /// The management endpoint (port 9091 by default), if this service can reach it.
     pub management_endpoint: Option<String>,
-    /// Over how many invocations the copying of a backup is spread; at least 1.
+    /// The number of invocations that a backup's copying is spread over; at least 1.
     pub copy_workers: u8,
-    /// When it was registered.
+    /// When the instance was registered.
     pub created_at: Time,
-    /// The version that the server reported when it was last asked.
+    /// The version that the server last reported.
     pub reported_engine_version: Option<String>,
 }
 
 impl Instance {
-    /// Whether what was found out about the one holds for the other: they are the same server, with the same storage,
+    /// Whether facts found out about one instance hold for the other: both are the same server with the same storage,
     /// reached in the same way.
     pub fn is_same_server(&self, other: &Self) -> bool {
         (&self.endpoint, &self.region, &self.storage, &self.auth)

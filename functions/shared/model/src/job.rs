@@ -1,4 +1,4 @@
-//! What backups and restores have in common as long-running jobs.
+//! Types that backups and restores share as long-running jobs.
 
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
@@ -12,17 +12,17 @@ pub enum JobRef {
     /// A backup that is pending, running or being cleaned up.
     #[serde(rename_all = "camelCase")]
     Backup {
-        /// Whose.
+        /// The instance that is backed up.
         instance_id: InstanceId,
-        /// Which.
+        /// The backup's id.
         backup_id: BackupId,
     },
     /// A restore into the instance that is pending, running or being cleaned up.
     #[serde(rename_all = "camelCase")]
     Restore {
-        /// Into which.
+        /// The instance that is restored into.
         instance_id: InstanceId,
-        /// Which.
+        /// The restore's id.
         restore_id: RestoreId,
     },
 }
@@ -39,14 +39,14 @@ impl JobRef {
 /// Why a job failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Stable, for programs.
+    /// A stable code for programs.
     pub code: FailureCode,
-    /// For people.
+    /// A message for people.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure with this cause.
+    /// Makes a failure from its code and a message.
     pub fn new(code: FailureCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
@@ -60,47 +60,47 @@ pub enum FailureCode {
     MilvusUnreachable,
     /// Milvus refused a call.
     MilvusRefused,
-    /// A bucket didn't answer, doesn't exist, or may not be used.
+    /// A bucket didn't answer, doesn't exist, or can't be accessed.
     StorageUnreachable,
-    /// The engine is older than what is supported, or than the backup's.
+    /// The engine is older than the oldest supported version, or older than the backup's.
     EngineVersionUnsupported,
     /// The data changed faster than it could be captured consistently.
     SourceChanged,
-    /// A collection that was asked for by name was dropped while the backup ran.
+    /// A collection that the caller selected by name was dropped while the backup ran.
     CollectionDropped,
-    /// The files of a collection don't explain its rows.
+    /// A collection's files don't account for its rows.
     SourceInconsistent,
-    /// Something stored isn't what was recorded when it was stored.
+    /// A stored object differs from what was recorded when it was stored.
     SnapshotDamaged,
-    /// A rebuilt collection doesn't have the rows that it must have.
+    /// A rebuilt collection doesn't have the rows that it should have.
     VerificationFailed,
     /// An import ended in failure, or made no progress.
     ImportFailed,
-    /// A collection that the restore may not touch is in its place.
+    /// The target name is taken by a collection that the restore may not touch.
     CollectionExists,
-    /// The job went on without progress until its limit.
+    /// The job made no progress until its limit was reached.
     Stalled,
-    /// Another job of the instance was in the way of an automatic backup.
+    /// Another job of the instance kept an automatic backup from starting.
     InstanceBusy,
-    /// The scheduler didn't deliver an automatic backup's run.
+    /// The scheduler didn't deliver the run of an automatic backup.
     RunNotDelivered,
-    /// All names that an automatic backup may have are taken.
+    /// All names that an automatic backup may use are taken.
     NameTaken,
     /// Automatic backup was switched off before the run could begin.
     SwitchedOff,
 }
 
-/// How a job that doesn't complete ends, decided before its clean-up begins.
+/// How a job that doesn't complete ends. This is decided before its clean-up begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ending", rename_all = "camelCase")]
 pub enum Ending {
-    /// With this cause.
+    /// The job failed, for this reason.
     Failed(Failure),
-    /// Because the caller asked.
+    /// The caller cancelled the job.
     Cancelled,
 }
 
-/// How far a job is. Counts of the present phase's objects; both totals are 0 until they are known.
+/// A job's progress. The counts are objects of the present phase; both totals are 0 until they are known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
@@ -112,27 +112,27 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Bytes to do.
     pub bytes_total: u64,
-    /// Of a restore's imports, how far they are.
+    /// The progress of a restore's imports; `None` for other jobs and phases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imports: Option<ImportProgress>,
 }
 
-/// How far a restore's imports are.
+/// The progress of a restore's imports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImportProgress {
     /// Import jobs that are completed.
     pub jobs_done: u64,
-    /// Import jobs that there are in all, unless some have to be done again.
+    /// All import jobs; more are needed if some have to be repeated.
     pub jobs_total: u64,
-    /// Rows that completed jobs imported.
+    /// Rows imported by the completed jobs.
     pub rows_done: u64,
-    /// Rows in the backup; more than will be imported where some of them are deleted.
+    /// Rows in the backup. Fewer are imported if some of them are deleted.
     pub rows_total: u64,
 }
 
 impl Progress {
-    /// Whole percent, rounded down, so that 100 means done.
+    /// The progress as a whole percentage, rounded down, so that 100 means done.
     pub fn percent(&self) -> u8 {
         let share = |done: u64, total: u64| u128::from(done.min(total)) * 100 / u128::from(total.max(1));
         let percent = match (self.imports, self.bytes_total, self.objects_total) {
@@ -144,7 +144,7 @@ impl Progress {
         u8::try_from(percent).unwrap_or(100)
     }
 
-    /// Seconds until the present phase ends at the average pace since `since`, once anything is done.
+    /// Seconds until the present phase ends at the average pace since `since`; `None` until any bytes are done.
     pub fn eta_seconds(&self, since: Time, now: Time) -> Option<u64> {
         let elapsed = u128::try_from((now - since).max(TimeDelta::zero()).num_milliseconds()).ok()?;
         let left = u128::from(self.bytes_total.checked_sub(self.bytes_done)?);
@@ -152,36 +152,37 @@ impl Progress {
     }
 }
 
-/// Something that the sweep has to look at, once its time has come.
+/// Something that the sweep has to handle from a point in time on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     /// What is due.
     pub kind: DueKind,
-    /// From when on.
+    /// The time from which it is due.
     pub at: Time,
 }
 
-/// What the sweep looks for.
+/// The kinds of work that the sweep looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DueKind {
     /// A job whose worker's lease ran out.
     Job,
     /// A backup that has expired.
     Expiry,
-    /// A backup that hasn't been verified for long.
+    /// A backup whose last verification was long ago.
     Verification,
-    /// A backup whose deletion was asked for and isn't finished.
+    /// A requested deletion of a backup that isn't finished.
     Deletion,
-    /// A finished restore that still keeps something of its own: a previous collection, or leftovers of a failure.
+    /// A finished restore that still keeps collections or objects of its own: a previous collection, or leftovers of a
+    /// failure.
     RestoreLeftovers,
-    /// Automatic backups: a run that waits or didn't come, or a schedule that the scheduler may not have.
+    /// Automatic backups: a run that is waiting or wasn't delivered, or a schedule that the scheduler may not have.
     AutoBackup,
-    /// Something that users haven't been told yet.
+    /// A notice that hasn't been published yet.
     Notice,
 }
 
 impl DueKind {
-    /// Every kind, in the order in which the sweep works.
+    /// Every kind, in the order in which the sweep handles them.
     pub const ALL: [Self; 7] = [
         Self::Job,
         Self::AutoBackup,
@@ -189,11 +190,11 @@ impl DueKind {
         Self::Deletion,
         Self::RestoreLeftovers,
         Self::Verification,
-        // Last, so that what the sweep itself has to tell goes out with it.
+        // Last, so that notices of the sweep's own work are published in the same run.
         Self::Notice,
     ];
 
-    /// The kind as the catalog's index spells it.
+    /// The kind as spelled in the catalog's index.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Job => "JOB",

@@ -1,7 +1,7 @@
-//! The domain of Milvault: what an instance, a backup, a restore and a snapshot are, and the decisions about them.
+//! The domain of Milvault: instances, backups, restores and snapshots, and the decisions about them.
 //!
-//! Pure: no I/O, no clock, no randomness. Whatever depends on the time takes it as an argument, so that every rule in
-//! here can be tested by its inputs and outputs alone.
+//! Pure: no I/O, no clock, no randomness. Code that depends on the time takes it as an argument, so every rule in this
+//! crate can be tested by its inputs and outputs alone.
 #![forbid(unsafe_code)]
 
 mod auto_backup;
@@ -59,5 +59,5 @@ pub use usage::{
     UsageExport, UsageRecord,
 };
 
-/// A point in time with the grain of the catalog, in UTC.
+/// A point in time in UTC, with the precision of the catalog.
 pub type Time = chrono::DateTime<chrono::Utc>;

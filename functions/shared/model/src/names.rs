@@ -1,16 +1,16 @@
-//! Names that callers give: of backups, of collections, and patterns that select collections.
+//! Names that callers give to backups and collections, and the patterns that select collections.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a valid id, name or pattern: a sentence for the caller.
+/// The reason why a text isn't a valid id, name or pattern: a sentence for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(String);
 
 impl Invalid {
-    /// A reason in the caller's words.
+    /// Makes an error from a reason, a sentence that the caller reads.
     pub fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
@@ -36,8 +36,8 @@ macro_rules! serde_as_text {
 
 pub(crate) use serde_as_text;
 
-/// A backup's name, unique among the living backups of an instance: 1 to 128 characters of any script, without control
-/// characters or blanks at its ends.
+/// A backup's name, unique among the living backups of an instance: 1 to 128 characters of any script, with no control
+/// characters, and no blanks at either end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BackupName(String);
@@ -95,7 +95,7 @@ pub struct CollectionName {
 }
 
 impl CollectionName {
-    /// The collection of this name in this database, both as the server spells them.
+    /// Makes the name from a database and a collection, both as the server spells them.
     pub fn new(database: impl Into<String>, collection: impl Into<String>) -> Self {
         Self { database: database.into(), collection: collection.into() }
     }
@@ -120,7 +120,7 @@ impl FromStr for CollectionName {
 
 serde_as_text!(CollectionName);
 
-/// Selects collections: one (`database.collection`) or all of a database (`database.*`).
+/// A pattern that selects one collection (`database.collection`) or all collections of a database (`database.*`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum CollectionPattern {
@@ -139,7 +139,7 @@ impl CollectionPattern {
         }
     }
 
-    /// Whether a selection can take any of a database's collections; an empty selection takes all.
+    /// Whether a selection can match any collection of a database. An empty selection matches all.
     pub fn looks_into(selection: &[Self], database: &str) -> bool {
         let is_of = |pattern: &Self| match pattern {
             Self::One(one) => one.database == database,
@@ -148,7 +148,7 @@ impl CollectionPattern {
         selection.is_empty() || selection.iter().any(is_of)
     }
 
-    /// Whether a selection takes this collection; an empty selection takes all.
+    /// Whether a selection matches this collection. An empty selection matches all.
     pub fn selects(selection: &[Self], name: &CollectionName) -> bool {
         selection.is_empty() || selection.iter().any(|pattern| pattern.matches(name))
     }

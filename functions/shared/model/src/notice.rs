@@ -1,4 +1,4 @@
-//! What users are told of without asking: how jobs ended, what expired, what was missed.
+//! Notices that users get without asking: how jobs ended, what expired, what was missed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -7,36 +7,36 @@ use crate::{
     Backup, BackupState, Due, DueKind, Failure, InstanceId, MissedRuns, Restore, RestoreState, Snapshot, Time,
 };
 
-/// What happened: the `detail-type` of its event, as `docs/events.md` lists them.
+/// The kind of event. Its `detail-type` is listed in `docs/events.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum NoticeKind {
     /// A backup became AVAILABLE with everything that was asked for.
     BackupCompleted,
-    /// A backup became AVAILABLE, and something is missing from it, or may be.
+    /// A backup became AVAILABLE, but something is missing from it, or may be missing.
     BackupIncomplete,
     /// A backup ended without a result.
     BackupFailed,
-    /// A backup was stopped by its caller.
+    /// A backup was cancelled by its caller.
     BackupCancelled,
-    /// A backup is past its expiry and being deleted.
+    /// A backup has expired and is being deleted.
     BackupExpired,
-    /// A verification found something of a backup missing or changed.
+    /// A verification found objects of a backup missing or changed.
     BackupDamaged,
-    /// A restore is in place.
+    /// A restore completed with every collection in place.
     RestoreCompleted,
-    /// A restore is in place but for the collections that it gave up.
+    /// A restore completed without the collections that it gave up.
     RestoreIncomplete,
     /// A restore ended without a result.
     RestoreFailed,
-    /// A restore was stopped by its caller.
+    /// A restore was cancelled by its caller.
     RestoreCancelled,
-    /// A restore's previous collections are back in place.
+    /// A restore was rolled back: the previous collections are back in place.
     RestoreRolledBack,
-    /// An automatic backup began long after its time.
+    /// An automatic backup began long after its scheduled time.
     AutomaticBackupLate,
     /// An automatic backup can't be made.
     AutomaticBackupFailed,
-    /// An automatic backup's time was over before it could begin.
+    /// The time of an automatic backup was over before it could begin.
     AutomaticBackupMissed,
 }
 
@@ -62,17 +62,17 @@ impl NoticeKind {
     }
 }
 
-/// Something that users are to be told, kept from the commit in which it happened until they were.
+/// A notice for users. It is stored in the same commit as the change that it reports, and removed once published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Notice {
-    /// Of which instance.
+    /// The instance that the notice is about.
     pub instance_id: InstanceId,
-    /// Unique among the instance's: who is told twice knows it by this.
+    /// Unique among the instance's notices, so that a user who gets a notice twice can recognize it.
     pub id: String,
     /// What happened.
     pub kind: NoticeKind,
-    /// When.
+    /// When it happened.
     pub at: Time,
     /// The event's `detail`.
     pub detail: Map<String, Value>,
@@ -118,7 +118,7 @@ impl Notice {
         Self::new(&backup.instance_id, &subject, kind, at, detail)
     }
 
-    /// That a backup ended, if it is in a state of which users are told.
+    /// A notice that a backup ended; `None` if it is in a state that users aren't notified about.
     pub fn backup_ended(backup: &Backup, at: Time) -> Option<Self> {
         let kind = match &backup.state {
             BackupState::Available(snapshot) if snapshot.completeness.is_complete() => NoticeKind::BackupCompleted,
@@ -134,12 +134,12 @@ impl Notice {
         Some(Self::of_backup(backup, kind, at))
     }
 
-    /// That a backup is past its expiry.
+    /// A notice that a backup has expired.
     pub fn backup_expired(backup: &Backup, at: Time) -> Self {
         Self::of_backup(backup, NoticeKind::BackupExpired, at)
     }
 
-    /// That a restore ended, if it did.
+    /// A notice that a restore ended; `None` if it hasn't.
     pub fn restore_ended(restore: &Restore, at: Time) -> Option<Self> {
         let (kind, failure) = match &restore.state {
             RestoreState::Completed { .. } if restore.completeness.is_complete() => {
@@ -167,7 +167,7 @@ impl Notice {
         Some(Self::new(&restore.instance_id, restore.id.as_str(), kind, at, detail))
     }
 
-    /// That an automatic backup began long after its time.
+    /// A notice that an automatic backup began long after its scheduled time.
     pub fn run_late(backup: &Backup, scheduled_for: Time) -> Self {
         let detail = json!({
             "scheduledFor": shown(scheduled_for),
@@ -178,13 +178,13 @@ impl Notice {
         Self::new(&backup.instance_id, &subject, NoticeKind::AutomaticBackupLate, backup.created_at, detail)
     }
 
-    /// That an automatic backup can't be made.
+    /// A notice that an automatic backup can't be made.
     pub fn run_failed(instance: &InstanceId, scheduled_for: Time, failure: &Failure, at: Time) -> Self {
         let detail = json!({ "scheduledFor": shown(scheduled_for), "failure": failure });
         Self::new(instance, &subject(scheduled_for), NoticeKind::AutomaticBackupFailed, at, detail)
     }
 
-    /// That automatic backups were missed.
+    /// A notice that automatic backups were missed.
     pub fn runs_missed(instance: &InstanceId, missed: &MissedRuns, at: Time) -> Self {
         let detail = json!({
             "scheduledFor": shown(missed.first),
@@ -195,7 +195,7 @@ impl Notice {
         Self::new(instance, &subject(missed.first), NoticeKind::AutomaticBackupMissed, at, detail)
     }
 
-    /// The sweep publishes what its own invocation couldn't.
+    /// When the sweep has to publish the notice, if the invocation that stored it couldn't.
     pub fn due(&self) -> Due {
         Due { kind: DueKind::Notice, at: self.at }
     }

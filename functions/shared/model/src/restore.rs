@@ -1,4 +1,4 @@
-//! A restore, its ledger of collections, and the names of the collections that it makes.
+//! A restore, its ledger of collections, and the names of the collections that it creates.
 
 use std::collections::BTreeMap;
 
@@ -11,134 +11,135 @@ use crate::{
     Grant, InstanceId, Loaded, Progress, Region, RestoreId, Time,
 };
 
-/// A restore as the catalog keeps it. What happens to each collection is in its ledger of [`CollectionRestore`]s.
+/// A restore as the catalog keeps it. The progress of each collection is in the restore's ledger of
+/// [`CollectionRestore`]s.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Restore {
-    /// Its id, which sorts by creation time.
+    /// The restore's id, which sorts by creation time.
     pub id: RestoreId,
-    /// Into which instance.
+    /// The instance that is restored into.
     pub instance_id: InstanceId,
-    /// From which instance's backup.
+    /// The instance that the backup was made of.
     pub source_instance_id: InstanceId,
-    /// Which backup.
+    /// The backup's id.
     pub backup_id: BackupId,
-    /// Its name.
+    /// The backup's name.
     pub backup_name: BackupName,
-    /// Where its bytes are.
+    /// The region that the backup's bytes are stored in.
     pub backup_region: Region,
-    /// Which collections of the backup; empty for all.
+    /// The selected collections of the backup; empty selects all.
     pub selection: Vec<CollectionPattern>,
-    /// Other names for some of them.
+    /// New names for some of the collections.
     pub rename: BTreeMap<CollectionName, CollectionName>,
-    /// What to do about collections that exist.
+    /// What to do if a collection of the target name exists.
     pub mode: RestoreMode,
-    /// What to do about loading.
+    /// Whether to load the restored collections.
     pub reload: Reload,
-    /// What to do about the others once a collection can't be restored.
+    /// What to do about the other collections when one can't be restored.
     #[serde(default)]
     pub on_error: OnError,
-    /// How long to keep the collections that were replaced.
+    /// How many hours to keep the collections that were replaced.
     pub keep_previous_hours: u32,
-    /// When it was asked for.
+    /// When the restore was requested.
     pub created_at: Time,
-    /// When the caller asked to stop it, if they did before its swap.
+    /// When the caller asked to cancel the restore, if they did before its swap.
     pub cancel_requested_at: Option<Time>,
-    /// What the user should know and can't see elsewhere.
+    /// Facts that the user should know and can't see elsewhere.
     pub warnings: Vec<String>,
-    /// How many collections it is to bring back, once that is known.
+    /// The number of collections to restore, once it is known.
     pub collections: u32,
-    /// Whether it has given some of them up, with [`OnError::Continue`].
+    /// Whether some collections were given up, with [`OnError::Continue`].
     #[serde(default)]
     pub completeness: Completeness,
-    /// Where it stands.
+    /// The present state.
     pub state: RestoreState,
 }
 
-/// What a restore does where a collection of the same name exists.
+/// What a restore does if a collection of the target name exists.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RestoreMode {
-    /// Replaces it, keeping the previous one for a while.
+    /// Replace it, and keep the previous collection for a while.
     #[default]
     Replace,
-    /// Refuses to touch it.
+    /// Refuse to touch it.
     Create,
 }
 
-/// What a restore does about loading.
+/// Whether a restore loads the collections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reload {
-    /// Collections are loaded if they were when they were backed up.
+    /// Load the collections that were loaded when they were backed up.
     #[default]
     AsBefore,
-    /// Nothing is left loaded.
+    /// Leave nothing loaded.
     None,
 }
 
-/// What a restore does about the others once a collection can't be restored.
+/// What a restore does about the other collections when one can't be restored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OnError {
-    /// Restores none of them: the restore fails, and every live collection is what it was.
+    /// Restore none of them: the restore fails, and every live collection stays as it was.
     #[default]
     Stop,
-    /// Restores them: what was live under the name of the one that failed is what it was.
+    /// Restore the others: the live collection under the failed one's target name stays as it was.
     Continue,
 }
 
-/// The states of a restore, each with what is known in it.
+/// The states of a restore, each with the data known in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RestoreState {
     /// Accepted; no worker has begun.
     Pending,
-    /// At work, or cleaning up, or being rolled back.
+    /// A worker is restoring, cleaning up or rolling back.
     Running(RestoreRun),
-    /// Every collection is in place, or each that wasn't given up.
+    /// Every collection is in place, except those that were given up.
     #[serde(rename_all = "camelCase")]
     Completed {
         /// When work began.
         started_at: Time,
-        /// When it was over.
+        /// When the restore completed.
         completed_at: Time,
         /// The collections that were replaced.
         previous: Previous,
-        /// Since when something of its own is still to be removed, by the sweep.
+        /// When the restore first had leftovers of its own that the sweep has to remove; `None` if it has none.
         #[serde(default)]
         leftovers_since: Option<Time>,
     },
-    /// Over without a result: the live collections are what they were.
+    /// Ended without a result; the live collections are as they were.
     #[serde(rename_all = "camelCase")]
     Failed {
         /// When work began, if it did.
         started_at: Option<Time>,
-        /// When it was given up.
+        /// When the restore was given up.
         ended_at: Time,
-        /// Why.
+        /// Why it failed.
         failure: Failure,
-        /// Since when something of its own is still to be removed, by the sweep.
+        /// When the restore first had leftovers of its own that the sweep has to remove; `None` if it has none.
         leftovers_since: Option<Time>,
     },
-    /// Over because the caller asked: the live collections are what they were.
+    /// Cancelled by the caller; the live collections are as they were.
     #[serde(rename_all = "camelCase")]
     Cancelled {
         /// When work began, if it did.
         started_at: Option<Time>,
-        /// When it was over.
+        /// When the cancellation completed.
         ended_at: Time,
-        /// Since when something of its own is still to be removed, by the sweep.
+        /// When the restore first had leftovers of its own that the sweep has to remove; `None` if it has none.
         leftovers_since: Option<Time>,
     },
-    /// Was completed; the previous collections are back in their places.
+    /// Was completed; then the previous collections were put back in place.
     #[serde(rename_all = "camelCase")]
     RolledBack {
         /// When work began.
         started_at: Time,
-        /// When the restore had been completed.
+        /// When the restore was completed.
         completed_at: Time,
-        /// When it was rolled back.
+        /// When the rollback completed.
         rolled_back_at: Time,
     },
 }
@@ -147,34 +148,34 @@ pub enum RestoreState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum Previous {
-    /// Kept for a rollback until this time.
+    /// Kept for a rollback.
     Kept {
-        /// When they may be dropped.
+        /// The time from which they may be dropped.
         until: Time,
     },
     /// Dropped.
     Gone,
 }
 
-/// A running restore's durable state: enough for another worker to go on.
+/// A running restore's durable state, from which another worker can continue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreRun {
     /// When the first worker began.
     pub started_at: Time,
-    /// How many invocations have worked on it.
+    /// The number of invocations that have worked on the restore.
     pub slices: u32,
-    /// When it last got further.
+    /// When the restore last made progress.
     pub advanced_at: Time,
-    /// In which invocation it did.
+    /// The invocation in which it last made progress.
     pub advanced_in: u32,
-    /// What to do next.
+    /// The step to do next.
     pub phase: RestorePhase,
-    /// Of the present phase.
+    /// The progress of the present phase.
     pub progress: Progress,
 }
 
-/// The steps of a restore; each goes through the whole ledger.
+/// The steps of a restore. Each step processes the whole ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RestorePhase {
@@ -183,26 +184,26 @@ pub enum RestorePhase {
         /// The first page that isn't copied; `None` until the ledger is written.
         next: Option<u32>,
     },
-    /// Make the new collections beside the live ones.
+    /// Create the new collections beside the live ones.
     Build,
     /// Import the staged data and build the indexes.
     Import,
-    /// Compare with the backup.
+    /// Compare the new collections with the backup.
     Verify,
-    /// Put the new collections in the live ones' places.
+    /// Swap the new collections into the live ones' places.
     Swap,
-    /// Remove the staged objects and, if nothing is to be kept, the previous collections.
+    /// Remove the staged objects and, if the previous collections aren't to be kept, drop them.
     Clean,
-    /// Undo: put back what was swapped, remove what was built and staged, then end.
+    /// Undo: put the swapped collections back, remove what was built and staged, then end.
     Undo(Ending),
-    /// Put the previous collections back, because the caller asked for a rollback of the completed restore.
+    /// Put the previous collections back, because the caller asked to roll the completed restore back.
     #[serde(rename_all = "camelCase")]
     Rollback {
-        /// When the restore had been completed.
+        /// When the restore was completed.
         completed_at: Time,
-        /// Until when the previous collections are kept, should the rollback not be possible.
+        /// The time until which the previous collections are kept if the rollback turns out to be impossible.
         until: Time,
-        /// How far it is.
+        /// The present step.
         step: RollbackStep,
     },
 }
@@ -211,14 +212,14 @@ pub enum RestorePhase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RollbackStep {
-    /// See that every collection can be put back, and load it: nothing is moved before all of them can.
+    /// Check that every collection can be put back, and load it. Nothing is moved until all of them can be.
     Prepare,
-    /// Put back one after the other. What was begun is gone through with.
+    /// Put the collections back one after another. A rollback that has reached this step is carried to its end.
     PutBack,
 }
 
 impl RestorePhase {
-    /// The phase's name on the wire. An undoing restore is cleaning up; a rollback swaps.
+    /// The phase's name in the API. An undo is reported as CLEAN, a rollback as SWAP.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Stage { .. } => "STAGE",
@@ -231,7 +232,7 @@ impl RestorePhase {
     }
 }
 
-/// The status alone, as callers see and filter it.
+/// The status without its data, as callers see it and filter by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RestoreStatus {
@@ -250,7 +251,7 @@ pub enum RestoreStatus {
 }
 
 impl RestoreState {
-    /// The status alone.
+    /// The status of this state.
     pub fn status(&self) -> RestoreStatus {
         match self {
             Self::Pending => RestoreStatus::Pending,
@@ -262,7 +263,7 @@ impl RestoreState {
         }
     }
 
-    /// When work on it began, if it did.
+    /// When work on the restore began, if it did.
     pub fn started_at(&self) -> Option<Time> {
         match self {
             Self::Pending => None,
@@ -275,12 +276,12 @@ impl RestoreState {
 }
 
 impl Restore {
-    /// Whether it brought every collection back, once it is completed.
+    /// Whether every collection was restored; `None` until the restore is completed.
     pub fn is_complete(&self) -> Option<bool> {
         matches!(self.state, RestoreState::Completed { .. }).then(|| self.completeness.is_complete())
     }
 
-    /// What the sweep has to do with it, if anything.
+    /// When the sweep has to handle the restore, and what for; `None` if never.
     pub fn due(&self) -> Option<Due> {
         let at = match &self.state {
             RestoreState::Completed { previous, leftovers_since, .. } => {
@@ -310,7 +311,7 @@ impl RestoreRun {
         Self { started_at: now, slices: 0, advanced_at: now, advanced_in: 0, phase, progress: Progress::default() }
     }
 
-    /// Whether it got no further for longer than `limit`.
+    /// Whether the run has made no progress for longer than `limit`.
     pub fn is_stalled(&self, now: Time, limit: TimeDelta) -> bool {
         now - self.advanced_at > limit
     }
@@ -320,59 +321,60 @@ impl RestoreRun {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CollectionRestore {
-    /// Its number in the ledger, from 0.
+    /// The line's number in the ledger, from 0.
     pub number: u32,
-    /// Its name in the backup.
+    /// The collection's name in the backup.
     pub source: CollectionName,
-    /// Its id in the backup's source, which its objects' keys carry.
+    /// The collection's id in the backup's source, which its objects' keys contain.
     pub source_id: i64,
-    /// The name that it is restored to.
+    /// The name that the collection is restored to.
     pub target: CollectionName,
-    /// Which page of the manifest's collections it is on.
+    /// The page of the manifest's collections that has its capture.
     pub capture_page: u32,
-    /// How it was loaded when it was backed up.
+    /// How the collection was loaded when it was backed up.
     pub loaded_before: Loaded,
-    /// Rows in the backup.
+    /// The number of rows in the backup.
     pub rows_expected: u64,
-    /// What kind of count that is.
+    /// The kind of count that `rows_expected` is.
     #[serde(default)]
     pub rows_expected_is: CountKind,
-    /// Rows found in what was rebuilt, once counted.
+    /// The number of rows in the rebuilt collection, once counted.
     pub rows_found: Option<u64>,
-    /// The most segments that are imported by one job.
+    /// The maximum number of segments that one job imports.
     #[serde(default = "segments_per_job")]
     pub segments_per_job: u32,
-    /// How many import jobs its data takes.
+    /// The number of import jobs that the data needs.
     #[serde(default)]
     pub jobs: u32,
-    /// Indexes that the server wouldn't make again, by name.
+    /// Names of the indexes that the server refused to create again.
     #[serde(default)]
     pub lost_indexes: Vec<String>,
-    /// How often it was built from the beginning.
+    /// How often the collection was built from the beginning.
     pub attempts: u32,
-    /// How long its name answered no query during the swap, in milliseconds: measured by the worker, once swapped.
+    /// How long the name answered no query during the swap, in milliseconds, as measured by the worker; `None` until
+    /// swapped.
     pub unavailable_ms: Option<u64>,
-    /// Why it was given up, with [`OnError::Continue`].
+    /// Why the collection was given up, with [`OnError::Continue`].
     #[serde(default)]
     pub failure: Option<Failure>,
-    /// What the user is to be told, and was not yet in the restore's record when this line was written: a worker that
-    /// dies in between loses none of it.
+    /// Warnings that weren't yet in the restore's record when this line was written. They are kept here so that none is
+    /// lost if the worker dies in between.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Where it stands.
+    /// The present stage.
     pub stage: CollectionStage,
-    /// Since when it is in its [`state`](Self::state); `None` in lines of before it was noted.
+    /// When the line entered its present [`state`](Self::state); `None` in lines written before this was recorded.
     #[serde(default)]
     pub since: Option<Time>,
 }
 
-/// That of lines of before it was noted.
+/// The value for lines written before it was recorded.
 fn segments_per_job() -> u32 {
     16
 }
 
 impl CollectionRestore {
-    /// What the restore does for it now, or has done.
+    /// What the restore is doing for the collection, or has done.
     pub fn state(&self) -> CollectionState {
         match &self.stage {
             _ if self.failure.is_some() => CollectionState::Failed,
@@ -390,12 +392,12 @@ impl CollectionRestore {
         }
     }
 
-    /// Goes on with this stage.
+    /// Moves the line to this stage.
     pub fn enter(&mut self, stage: CollectionStage, now: Time) {
         self.change(now, |line| line.stage = stage);
     }
 
-    /// Gives it up for a reason that names it.
+    /// Gives the collection up. The reason is made to name the collection.
     pub fn give_up(&mut self, mut failure: Failure, now: Time) {
         let target = self.target.to_string();
         if !failure.message.contains(&target) {
@@ -413,97 +415,97 @@ impl CollectionRestore {
     }
 }
 
-/// What a restore does for a collection, or has done.
+/// What a restore is doing for a collection, or has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CollectionState {
     /// Nothing yet.
     Waiting,
-    /// It makes the new collection beside the live one.
+    /// The restore creates the new collection beside the live one.
     Building,
-    /// Milvus imports its data.
+    /// Milvus imports the data.
     Importing,
-    /// Milvus indexes it.
+    /// Milvus builds the indexes.
     Indexing,
-    /// It is imported and indexed, and isn't compared with the backup yet.
+    /// The collection is imported and indexed, but not yet compared with the backup.
     Imported,
-    /// It is found to be right.
+    /// The comparison with the backup found the collection correct.
     Verified,
-    /// It is being put in its place.
+    /// The collection is being swapped into its place.
     Swapping,
-    /// It is in its place.
+    /// The collection is in its place.
     Restored,
-    /// It was given up: what was live under its name is what it was.
+    /// The collection was given up; the live one under its target name is as it was.
     Failed,
-    /// What was built for it is removed, and what was live is back.
+    /// What was built is removed, and the previous live collection is back.
     Undone,
 }
 
-/// Where a collection stands in a restore.
+/// The durable stage of a collection in a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "camelCase")]
 pub enum CollectionStage {
-    /// Nothing is made yet.
+    /// Nothing is created yet.
     Waiting,
-    /// The new collection is about to be made, or is.
+    /// The new collection is about to be created, or is created.
     #[serde(rename_all = "camelCase")]
     Built {
-        /// Its id, once it is known to be made whole.
+        /// The new collection's id, once it is known to be completely created.
         id: Option<i64>,
-        /// How far its data is imported.
+        /// The progress of its imports.
         imports: Imports,
     },
-    /// Every import is completed, every index is built.
+    /// Every import is completed, and every index is built.
     #[serde(rename_all = "camelCase")]
     Imported {
         /// The new collection's id.
         id: i64,
-        /// Rows that the imports counted.
+        /// The number of rows that the imports counted.
         rows: u64,
-        /// The groups of segments whose imports brought none.
+        /// The groups of segments whose imports brought no rows.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         empty: Vec<u32>,
     },
-    /// Compared with the backup, and right; its time to live and what is to be loaded aren't set yet.
+    /// Compared with the backup and found correct; the time to live isn't set and nothing is loaded yet.
     #[serde(rename_all = "camelCase")]
     Compared {
         /// The new collection's id.
         id: i64,
     },
-    /// Compared with the backup, and as it is to be swapped in.
+    /// Compared with the backup, and ready to be swapped in.
     #[serde(rename_all = "camelCase")]
     Verified {
         /// The new collection's id.
         id: i64,
     },
-    /// The renames are about to be made, or are.
+    /// The renames are about to be made, or are made.
     Swapping(Swap),
-    /// In its place.
+    /// The collection is in its place.
     Swapped(Swap),
-    /// Removed, or the previous collection put back.
+    /// The new collection is removed, or the previous one put back.
     Undone,
 }
 
-/// The imports into a collection: a job for each of its groups of segments, several of them side by side.
+/// The imports into a collection: one job for each group of segments, several jobs at a time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Imports {
-    /// Milvus's ids of the jobs that are completed, each of one group.
+    /// Milvus's ids of the completed jobs, each of one group.
     pub completed: Vec<i64>,
-    /// Rows of these, deleted ones not counted.
+    /// The number of rows that the completed jobs imported, without deleted ones.
     pub rows: u64,
-    /// The groups whose completed jobs brought none.
+    /// The groups whose completed jobs imported no rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empty: Vec<u32>,
-    /// The jobs of which it isn't known which group they are of, because a worker died as it began several.
+    /// Jobs whose group is unknown, because a worker died while it started several jobs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guessed: Vec<i64>,
-    /// The groups whose jobs were to be begun, and aren't completed.
+    /// The groups whose jobs were to be started and aren't completed.
     pub at_work: Vec<ImportJob>,
 }
 
 impl Imports {
-    /// For how many groups, from the first on, a job was to be begun.
+    /// The number of groups, counted from the first, whose job was to be started.
     pub fn begun(&self) -> usize {
         self.completed.len() + self.at_work.len()
     }
@@ -515,55 +517,55 @@ impl Imports {
 pub struct ImportJob {
     /// The group's number.
     pub group: u32,
-    /// Where its job stands.
+    /// The job's state.
     pub state: ImportState,
 }
 
-/// Where an import job stands, as far as it is durable.
+/// The state of an import job, as far as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum ImportState {
-    /// About to be asked for, or asked for by a worker that died before it wrote down the job's id.
+    /// About to be requested, or requested by a worker that died before it stored the job's id.
     Starting,
-    /// Milvus has as many jobs as it takes: it is asked again.
+    /// Milvus has as many jobs as it accepts; the request is repeated.
     Refused {
-        /// Since when.
+        /// When the request was first refused.
         since: Time,
     },
-    /// Milvus is at it.
+    /// Milvus accepted the job.
     Started {
         /// Milvus's id of the job.
         task: i64,
-        /// How far it was when it last got further; `None` while it waits for its turn.
+        /// The progress when it last increased; `None` while the job waits for its turn.
         progress: Option<u64>,
-        /// When that was.
+        /// When the progress last increased.
         since: Time,
     },
-    /// It failed, or whether it began isn't known: the collection is built again once none of its jobs is at work. What
-    /// has failed stays here until then, so that no worker takes the rest for all of it.
+    /// The job failed, or it is unknown whether it started. The collection is built again once none of its jobs is
+    /// running. A failed job stays in the list until then, so that no worker takes the remaining jobs for all of them.
     Failed,
 }
 
-/// What a swap replaces and puts in place. Collections are known by their ids: names are what changes.
+/// What a swap replaces and what it puts in place. Collections are identified by id, because a swap changes names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Swap {
-    /// The new collection.
+    /// The new collection's id.
     pub new_id: i64,
-    /// The collection that was live under the target name, if one was.
+    /// The id of the live collection under the target name, if there was one.
     pub live_id: Option<i64>,
-    /// How it was loaded.
+    /// How the live collection was loaded.
     pub live_loaded: Loaded,
-    /// Its aliases before the swap.
+    /// The live collection's aliases before the swap.
     pub live_aliases: Vec<String>,
     /// The aliases that the new collection gets.
     pub aliases: Vec<String>,
-    /// Who had those aliases before, where it was another collection: `(alias, collection)`.
+    /// Aliases among `aliases` that another collection had before: `(alias, collection)`.
     pub taken_aliases: Vec<(String, String)>,
-    /// What roles may do with the name apart from the restore: newer servers take it from a name that is given up.
+    /// The grants on the target name before the restore. Newer servers revoke them when the name is given up.
     #[serde(default)]
     pub live_grants: Vec<Grant>,
-    /// What the name is granted beside these, because the backup has it and nothing was live.
+    /// Further grants on the name that come from the backup, if no collection was live.
     #[serde(default)]
     pub grants: Vec<Grant>,
 }
@@ -573,12 +575,12 @@ pub fn rebuilt_name(target: &CollectionName, restore: &RestoreId) -> CollectionN
     with_suffix(target, &format!("__restore_{}", restore.short()))
 }
 
-/// The name under which the collection that `target` was is kept.
+/// The name under which the previous collection of the name `target` is kept.
 pub fn previous_name(target: &CollectionName, restore: &RestoreId) -> CollectionName {
     with_suffix(target, &format!("__before_{}", restore.short()))
 }
 
-/// Whether a collection's name is one that a restore made, and not a user's.
+/// Whether a collection's name was made by a restore, rather than by a user.
 pub fn restore_owns(collection: &str) -> bool {
     let is_short_id = |id: &str| id.len() == 10 && id.chars().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase());
     ["__restore_", "__before_"]
@@ -586,14 +588,14 @@ pub fn restore_owns(collection: &str) -> bool {
         .any(|marker| collection.rsplit_once(marker).is_some_and(|(_, id)| is_short_id(id)))
 }
 
-/// Milvus allows 255 bytes: a name too long for its suffix is cut and told apart by a hash.
+/// Adds a suffix to a collection's name. Milvus allows 255 bytes: a longer name is cut, and a hash keeps it unique.
 fn with_suffix(name: &CollectionName, suffix: &str) -> CollectionName {
     let room = 255 - suffix.len();
     let stem = if name.collection.len() <= room {
         name.collection.clone()
     } else {
         let hash = Sha256::digest(name.collection.as_bytes());
-        // Milvus names are ASCII, so any byte is a boundary.
+        // Milvus names are ASCII, so every byte is a character boundary.
         format!("{}_{:02x}{:02x}{:02x}{:02x}", &name.collection[..room - 9], hash[0], hash[1], hash[2], hash[3])
     };
     CollectionName::new(&name.database, format!("{stem}{suffix}"))

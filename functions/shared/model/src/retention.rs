@@ -1,4 +1,4 @@
-//! Which backups go, and why.
+//! Retention: which backups are deleted, and why.
 
 use std::fmt;
 
@@ -6,24 +6,25 @@ use chrono::TimeDelta;
 
 use crate::{Backup, BackupKind, BackupState, KeepAtLeast, RestoreId, Time};
 
-/// A backup that outlives its expiry is looked at again after so long: newer ones may have come, or fewer be wanted.
+/// How long the sweep waits before it looks again at a backup that is kept past its expiry. Meanwhile newer backups may
+/// become available, or fewer may have to be kept.
 pub const LOOK_AGAIN: TimeDelta = TimeDelta::hours(1);
 
-/// How an automatic backup stands among those of its instance.
+/// An automatic backup's position among the automatic backups of its instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// How many of the newest available automatic backups are to outlive their expiry.
+    /// The number of newest available automatic backups that are kept past their expiry.
     pub keep_at_least: KeepAtLeast,
-    /// How many available automatic backups are newer than this one.
+    /// The number of available automatic backups that are newer than this one.
     pub newer: usize,
 }
 
-/// Why a backup goes.
+/// The reason for deleting a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// It is past its expiry, since this time.
+    /// It expired at this time.
     Expired(Time),
-    /// A caller asked for it at this time, while it was locked.
+    /// A caller asked to delete it at this time, while it was locked.
     Asked(Time),
 }
 
@@ -32,24 +33,24 @@ pub enum Reason {
 pub enum Decision {
     /// Delete it.
     Delete(Reason),
-    /// Keep it: its expiry is still to come.
+    /// Keep it: it hasn't expired yet.
     NotExpired {
-        /// When it will be over.
+        /// When it expires.
         expires_at: Time,
     },
     /// Keep it: it has no expiry.
     Unlimited,
-    /// Keep it: it is one of the newest available automatic backups, which outlive their expiry.
+    /// Keep it: it is one of the newest available automatic backups, which are kept past their expiry.
     KeptAtLeast {
-        /// How many are kept.
+        /// The number of backups that are kept.
         keep_at_least: KeepAtLeast,
     },
-    /// Not yet: what it has stored is locked.
+    /// Keep it for now: its stored objects are locked.
     Locked {
-        /// Until when.
+        /// When the lock ends.
         until: Time,
     },
-    /// Keep it: a restore is reading it; the next sweep asks again.
+    /// Keep it: a restore is reading it. The next sweep decides again.
     InUse(RestoreId),
     /// Keep it: it isn't a finished backup.
     NotFinished,
@@ -73,12 +74,12 @@ impl fmt::Display for Decision {
 }
 
 impl Decision {
-    /// Whether the backup is on its way out, and only waits for what is in the way of that.
+    /// Whether the backup is to be deleted, now or once nothing is in the way.
     pub fn is_going(&self) -> bool {
         matches!(self, Self::Delete(_) | Self::Locked { .. } | Self::InUse(_))
     }
 
-    /// The decision in one word.
+    /// The decision's name in one word.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Delete(_) => "Delete",
@@ -92,14 +93,14 @@ impl Decision {
     }
 }
 
-/// Whether a backup is one of those of which the newest may outlive their expiry.
+/// Whether a backup counts among those of which the newest are kept past their expiry.
 pub fn counts(backup: &Backup) -> bool {
     backup.kind == BackupKind::Auto
         && matches!(backup.state, BackupState::Available(_))
         && backup.deletion_requested_at.is_none()
 }
 
-/// Decides about one backup.
+/// Decides what to do with one backup.
 pub fn decide(backup: &Backup, standing: Standing, now: Time) -> Decision {
     if !backup.is_living() {
         return Decision::NotFinished;

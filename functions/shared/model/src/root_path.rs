@@ -1,4 +1,4 @@
-//! Milvus's root path: below which prefix of its bucket it keeps its data.
+//! Milvus's root path: the prefix of its bucket below which it keeps its data.
 
 use std::{fmt, str::FromStr};
 
@@ -6,23 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Invalid, names::serde_as_text};
 
-/// Milvus's `minio.rootPath` in its one form: without slashes at its ends, and empty if the data is at the top of the
-/// bucket.
+/// Milvus's `minio.rootPath` in canonical form: without slashes at either end, and empty if the data is at the top of
+/// the bucket.
 ///
-/// Milvus takes away the slashes in front (`NewRemoteChunkManager` in `internal/storage/remote_chunk_manager.go`) and
-/// joins what is left with the names of its folders (`path.Join` in `pkg/util/metautil/binlog.go`), which takes away
-/// those at the end: so `a/b`, `/a/b` and `a/b/` are one place, and no key begins with a slash. It has no default of
-/// its own (`MinioConfig` in `pkg/util/paramtable/service_param.go`): one that isn't given is empty.
+/// Milvus removes the slashes in front (`NewRemoteChunkManager` in `internal/storage/remote_chunk_manager.go`) and
+/// joins the rest with the names of its folders (`path.Join` in `pkg/util/metautil/binlog.go`), which removes the
+/// slashes at the end. So `a/b`, `/a/b` and `a/b/` are the same place, and no key begins with a slash. Milvus has no
+/// default of its own (`MinioConfig` in `pkg/util/paramtable/service_param.go`): a root path that isn't given is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RootPath(String);
 
-/// The most bytes of one. An object's key has at most 1,024.
+/// The maximum length of a root path in bytes. An object's key has at most 1,024.
 const LONGEST: usize = 512;
 
 impl RootPath {
-    /// The prefix of the keys below it, which the rest of a key follows: empty for the empty one, otherwise with a slash
-    /// at its end.
+    /// The prefix of the keys below the root path: empty for the empty root path, otherwise ending with a slash.
     pub fn prefix(&self) -> String {
         match self.0.as_str() {
             "" => String::new(),
@@ -50,7 +49,7 @@ impl FromStr for RootPath {
             return Err(Invalid::new("a root path has at most 512 bytes and no control characters"));
         }
         let path = text.trim_matches('/');
-        // Milvus would resolve these; S3 takes them as they are.
+        // Milvus would resolve these parts; S3 takes them literally.
         let is_plain = |part: &str| !matches!(part, "" | "." | "..");
         if path.is_empty() || path.split('/').all(is_plain) {
             Ok(Self(path.to_owned()))

@@ -1,4 +1,4 @@
-//! What a snapshot consists of: the manifest, its pages, and everything needed to rebuild a collection.
+//! The contents of a snapshot: the manifest, its pages, and everything needed to rebuild a collection.
 
 use std::fmt;
 
@@ -7,21 +7,21 @@ use sha2::{Digest, Sha256};
 
 use crate::{BackupId, BackupName, CaptureMethod, CollectionName, FailureCode, InstanceId, Region, RootPath, Time};
 
-/// Over how many prefixes an instance's data objects are spread.
+/// The number of prefixes that an instance's data objects are spread over.
 ///
-/// S3 takes 3,500 writes a second per prefix (its user guide, "Optimizing Amazon S3 performance"), and a listing of one
-/// prefix gives a thousand keys after the other: with sixteen, one busy collection is limited by neither.
+/// S3 takes 3,500 writes a second per prefix (its user guide, "Optimizing Amazon S3 performance"), and lists the keys
+/// of one prefix a thousand at a time, one page after another. With sixteen prefixes, neither limits a busy collection.
 pub const SHARDS: usize = 16;
 
-/// The key of a data object in a snapshot: `{collection}/{kind}/{partition}/{segment}/…`, where Milvus, below its root
-/// path, has `{kind}/{collection}/{partition}/{segment}/…`. So the objects of a collection are neighbours, and one
-/// listing per kind and collection gives them in this order.
+/// The key of a data object in a snapshot: `{collection}/{kind}/{partition}/{segment}/…`. Milvus's own key, below its
+/// root path, is `{kind}/{collection}/{partition}/{segment}/…`. In the snapshot's form, the objects of a collection
+/// sort next to each other, and one listing per kind and collection returns them in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ObjectKey(String);
 
 impl ObjectKey {
-    /// From a key relative to Milvus's root path; `None` if it isn't one of a collection's data.
+    /// Makes the key from a key relative to Milvus's root path; `None` if that isn't the key of a collection's data.
     pub fn from_source(relative: &str) -> Option<Self> {
         let (kind, rest) = relative.split_once('/')?;
         let (collection, rest) = rest.split_once('/')?;
@@ -40,17 +40,18 @@ impl ObjectKey {
         format!("{:x}/{}", self.shard(), self.0)
     }
 
-    /// Which of the [`SHARDS`] it is in.
+    /// The shard that the object is in, below [`SHARDS`].
     pub fn shard(&self) -> usize {
         usize::from(Sha256::digest(self.0.as_bytes())[0]) % SHARDS
     }
 
-    /// The collection's id in the source, in decimal. Keys are sorted by it first, in the order of text.
+    /// The collection's id in the source, in decimal. Keys are sorted by it first, as text.
     pub fn collection(&self) -> &str {
         self.0.split('/').next().unwrap_or_default()
     }
 
-    /// What follows the collection and, with a slash, its kind of log; `None` if it is of another kind.
+    /// The part of the key below the collection and this kind of log, without the slash; `None` if the log is of
+    /// another kind.
     pub fn below(&self, kind: &str) -> Option<&str> {
         self.0.split_once('/')?.1.strip_prefix(kind)?.strip_prefix('/')
     }
@@ -71,16 +72,16 @@ impl fmt::Display for ObjectKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectEntry {
-    /// Entries of a snapshot are sorted by it.
+    /// The object's key; a snapshot's entries are sorted by it.
     pub key: ObjectKey,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// The source's ETag when it was planned.
+    /// The ETag in the source when the object was planned.
     pub source_etag: String,
-    /// The ETag of what is stored; `None` in a plan for what is yet to be copied.
+    /// The ETag of the stored object; `None` in a plan for an object that is yet to be copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// Who stored it.
+    /// The backup that stored the object.
     #[serde(default, skip_serializing_if = "Origin::is_earlier")]
     pub origin: Origin,
 }
@@ -89,12 +90,12 @@ pub struct ObjectEntry {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Origin {
-    /// An earlier one, or none yet.
+    /// An earlier backup, or none yet.
     #[default]
     Earlier,
-    /// One that isn't the base of this one: it was there already when it was to be copied.
+    /// A backup that isn't the base of this one: the object was already stored when it was to be copied.
     Found,
-    /// The one whose snapshot this is.
+    /// The backup that this snapshot belongs to.
     Own,
 }
 
@@ -104,15 +105,15 @@ impl Origin {
     }
 }
 
-/// A page of a snapshot: which, and what it must be.
+/// A reference to a page of a snapshot, with what the page must contain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PageRef {
-    /// Relative to the backup's prefix, such as `objects/00000.jsonl.zst`.
+    /// The key relative to the backup's prefix, such as `objects/00000.jsonl.zst`.
     pub key: String,
-    /// Of the stored (compressed) bytes, in hexadecimal.
+    /// The SHA-256 of the stored (compressed) bytes, in hexadecimal.
     pub sha256: String,
-    /// How many entries.
+    /// The number of entries.
     pub entries: u32,
     /// The first entry's sort key.
     pub first: String,
@@ -126,36 +127,36 @@ pub struct PageRef {
 pub struct Manifest {
     /// The version of this format.
     pub format: u32,
-    /// Of which backup.
+    /// The backup that the snapshot belongs to.
     pub backup_id: BackupId,
-    /// Of which instance.
+    /// The instance that was backed up.
     pub instance_id: InstanceId,
     /// The backup's name.
     pub name: BackupName,
-    /// How it was captured.
+    /// How the data was captured.
     pub method: CaptureMethod,
-    /// What the server reported.
+    /// The version that the server reported.
     pub engine_version: String,
-    /// Where the bytes came from.
+    /// Where the objects were copied from.
     pub source: SourceStorage,
     /// See [`Snapshot::point_in_time`].
     pub point_in_time: Time,
     /// Sums over the snapshot.
     pub totals: Totals,
-    /// Its databases.
+    /// The captured databases.
     pub databases: Vec<DatabaseCapture>,
-    /// What was not captured, and why.
+    /// The collections that weren't captured, and why.
     pub left_out: Vec<LeftOut>,
-    /// As whom the server was asked; `None` in backups of before this was recorded.
+    /// The user that Milvus was queried as; `None` in backups made before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captured_as: Option<Principal>,
     /// The server's users, roles, privilege groups and grants as Milvus's protocol encodes them (`milvus.RBACMeta`), in
-    /// base64, where it tells them.
+    /// base64; `None` if the server doesn't return them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_control: Option<String>,
-    /// Pages of [`ObjectEntry`], sorted by key through all of them.
+    /// Pages of [`ObjectEntry`], sorted by key across all pages.
     pub object_pages: Vec<PageRef>,
-    /// Pages of [`CollectionCapture`], sorted by id, as [`ObjectKey::collection`] is, through all of them.
+    /// Pages of [`CollectionCapture`], sorted by id in the order of [`ObjectKey::collection`] across all pages.
     pub collection_pages: Vec<PageRef>,
 }
 
@@ -165,9 +166,9 @@ pub struct Manifest {
 pub struct SourceStorage {
     /// The bucket's region.
     pub region: Region,
-    /// The bucket.
+    /// The bucket's name.
     pub bucket: String,
-    /// Milvus's root path in it.
+    /// Milvus's root path in the bucket.
     pub root_path: RootPath,
 }
 
@@ -175,20 +176,20 @@ pub struct SourceStorage {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
-    /// Bytes of all its objects.
+    /// Bytes of all objects.
     pub size_bytes: u64,
-    /// Bytes that it stored anew.
+    /// Bytes of the objects that this backup stored.
     pub added_bytes: u64,
-    /// Bytes that were there already, of objects that its base doesn't have.
+    /// Bytes of the objects that were already stored and that the base doesn't have.
     #[serde(default)]
     pub found_bytes: u64,
-    /// How many objects.
+    /// The number of objects.
     pub objects: u64,
-    /// How many collections.
+    /// The number of collections.
     pub collections: u64,
-    /// Their entities.
+    /// The entities in these collections.
     pub entities: u64,
-    /// How many of the collections were counted exactly; the counts of the others are upper bounds.
+    /// The number of collections whose entities were counted exactly; the counts of the others are upper bounds.
     #[serde(default)]
     pub counted_exactly: u64,
 }
@@ -199,25 +200,25 @@ impl Totals {
         self.counted_exactly == self.collections
     }
 
-    /// What kind of count `entities` is.
+    /// The kind of count that `entities` is.
     pub fn entities_are(&self) -> CountKind {
         if self.is_counted_exactly() { CountKind::Exact } else { CountKind::AtMost }
     }
 }
 
-/// What the catalog knows of a finished snapshot.
+/// The catalog's record of a finished snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// When work on it began.
+    /// When work on the backup began.
     pub started_at: Time,
-    /// When it became AVAILABLE.
+    /// When the backup became AVAILABLE.
     pub completed_at: Time,
-    /// Everything written before it is in the snapshot: the earliest of its collections' points in time.
+    /// The earliest of the collections' points in time: everything written before it is in the snapshot.
     pub point_in_time: Time,
-    /// Sums over it.
+    /// Sums over the snapshot.
     pub totals: Totals,
-    /// Whether it has everything that was asked for.
+    /// Whether the snapshot has everything that was asked for.
     #[serde(default)]
     pub completeness: Completeness,
     /// See [`Manifest::captured_as`].
@@ -226,7 +227,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether nothing is missing; `None` for a snapshot of before it was recorded who captured it, because that user
+    /// Whether nothing is missing. `None` for a snapshot made before the capturing user was recorded, because that user
     /// may not have seen every collection.
     pub fn is_complete(&self) -> Option<bool> {
         match (&self.completeness, &self.captured_as) {
@@ -241,21 +242,21 @@ impl Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase")]
 pub enum Completeness {
-    /// Everything that was there at its point in time.
+    /// The snapshot has everything that existed at its point in time.
     #[default]
     Complete,
-    /// Something is missing, or may be.
+    /// Something is missing, or may be missing.
     Incomplete {
-        /// Why, for people: the first few reasons.
+        /// The first few reasons, for people.
         reasons: Vec<String>,
     },
 }
 
 impl Completeness {
-    /// How many reasons are kept in a record; the manifest, or the ledger, has them all.
+    /// The number of reasons that a record keeps; the manifest, or the ledger, has all of them.
     const SHOWN: usize = 5;
 
-    /// The completeness of a snapshot that left these out, captured as this principal.
+    /// The completeness of a snapshot captured as this principal, with these collections left out.
     pub fn of(left_out: &[LeftOut], principal: Option<&Principal>) -> Self {
         let limited = principal.and_then(|principal| match &principal.visibility {
             Visibility::Everything => None,
@@ -266,12 +267,13 @@ impl Completeness {
         Self::lacking(limited, missed, "backup")
     }
 
-    /// The completeness of a restore that gave these collections up, each with its reason.
+    /// The completeness of a restore that gave up collections for these reasons, one per collection.
     pub fn of_restore(given_up: impl Iterator<Item = String>) -> Self {
         Self::lacking(None, given_up, "restore")
     }
 
-    /// Without the collections of these reasons, which describing the `whole` names.
+    /// The completeness without the collections of these reasons. `whole` is the resource whose description names all
+    /// of them.
     fn lacking(in_general: Option<String>, mut collections: impl Iterator<Item = String>, whole: &str) -> Self {
         let named = collections.by_ref().take(Self::SHOWN);
         let mut reasons: Vec<String> = in_general.into_iter().chain(named).collect();
@@ -296,25 +298,25 @@ impl Completeness {
     }
 }
 
-/// As whom a server answers.
+/// The user that a Milvus server answers requests as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Principal {
-    /// The user's name; `None` where the server asks for no credentials, or they are a token without a name.
+    /// The user's name; `None` if the server asks for no credentials, or if the credentials are a token without a name.
     pub user: Option<String>,
     /// Whether that user sees every collection.
     pub visibility: Visibility,
 }
 
-/// What a principal sees: with authorization on, Milvus lists only what a user has privileges for.
+/// What a principal can see: with authorization on, Milvus lists only the objects that a user has privileges for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "sees", rename_all = "camelCase")]
 pub enum Visibility {
     /// Every database and collection.
     Everything,
-    /// Perhaps not everything.
+    /// Possibly not everything.
     Unsure {
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
 }
@@ -323,28 +325,29 @@ pub enum Visibility {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseCapture {
-    /// Its name.
+    /// The database's name.
     pub name: String,
-    /// Its properties, where the server has such.
+    /// The database's properties, if the server has database properties.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub properties: Vec<(String, String)>,
 }
 
-/// Something that was there and isn't in the snapshot.
+/// A collection that existed in the source and isn't in the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeftOut {
-    /// What.
+    /// The collection's name.
     pub collection: CollectionName,
-    /// Its id. Snapshots made before this was recorded don't have it.
+    /// The collection's id; `None` in snapshots made before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
-    /// Why, for us.
+    /// The reason, for this service.
     #[serde(default)]
     pub cause: LeftOutCause,
-    /// Of trouble: what a backup that asked for it by name would have failed with.
+    /// For [`LeftOutCause::Trouble`]: the code that a backup that selected the collection by name would have failed
+    /// with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<FailureCode>,
 }
@@ -353,65 +356,67 @@ pub struct LeftOut {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LeftOutCause {
-    /// A restore made it, or keeps it for a rollback: it isn't the user's.
+    /// A restore made it, or keeps it for a rollback: it isn't a user's collection.
     #[default]
     Restores,
-    /// It was dropped before its point in time: nothing of it is missing.
+    /// It was dropped before its point in time, so nothing of it is missing.
     Dropped,
-    /// It was there and couldn't be captured: the snapshot is incomplete.
+    /// It existed and couldn't be captured, so the snapshot is incomplete.
     Trouble,
 }
 
-/// The property of a collection whose rows are hidden from queries after so many seconds.
+/// The collection property that hides rows from queries after this number of seconds.
 pub const TIME_TO_LIVE: &str = "collection.ttl.seconds";
 
-/// A collection at its point in time: everything needed to rebuild it.
+/// A collection at its point in time, with everything needed to rebuild it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CollectionCapture {
-    /// Its name.
+    /// The collection's name.
     pub name: CollectionName,
-    /// Its id in the source, which its objects' keys carry.
+    /// The collection's id in the source, which its objects' keys contain.
     pub id: i64,
-    /// The schema as Milvus's protocol encodes it (`schema.CollectionSchema`), in base64, so that nothing of it that we
-    /// have no word for is lost.
+    /// The schema as Milvus's protocol encodes it (`schema.CollectionSchema`), in base64, so that parts of it that this
+    /// service doesn't know are kept.
     pub schema: String,
-    /// Of the schema: the primary key's field.
+    /// The primary key's field, from the schema.
     pub primary_key: String,
-    /// Of the schema: the fields that are stored, hidden ones included. Empty in backups of before they were recorded.
+    /// The stored fields of the schema, including hidden ones. Empty in backups made before they were recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldCapture>,
-    /// Shards.
+    /// The number of shards.
     pub shards: i32,
-    /// As Milvus's protocol numbers it.
+    /// The consistency level, as Milvus's protocol numbers it.
     pub consistency_level: i32,
     /// The collection's properties, such as its time to live.
     pub properties: Vec<(String, String)>,
-    /// Its partitions, with the ids that its objects' keys carry.
+    /// The partitions, with the ids that their objects' keys contain.
     pub partitions: Vec<PartitionCapture>,
-    /// Whether Milvus spreads the rows over the partitions by a key: then the partitions are made by their number.
+    /// Whether Milvus spreads the rows over the partitions by a key. If so, a rebuild creates the partitions by their
+    /// number.
     pub has_partition_key: bool,
-    /// Its indexes.
+    /// The collection's indexes.
     pub indexes: Vec<IndexCapture>,
-    /// Its aliases.
+    /// The collection's aliases.
     pub aliases: Vec<String>,
     /// Whether and how it was loaded.
     pub loaded: Loaded,
-    /// The hybrid timestamp of its flush: rows up to it are in the snapshot, later ones aren't.
+    /// The hybrid timestamp of the flush: rows up to and including it are in the snapshot, later ones aren't.
     pub flush_timestamp: u64,
-    /// The same as a time.
+    /// The flush's timestamp as a time.
     pub point_in_time: Time,
-    /// How many rows it has.
+    /// The number of rows.
     pub rows: RowCount,
-    /// Some of its primary keys, where they could be asked for at the point in time.
+    /// Some of the primary keys, if they could be queried at the point in time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sample: Vec<PrimaryKey>,
-    /// Bytes of its objects.
+    /// Bytes of the collection's objects.
     pub size_bytes: u64,
-    /// How many of its objects are delta logs, which hold deletes; `None` in backups of before they were counted.
+    /// The number of delta logs, which hold deletes, among the objects; `None` in backups made before they were
+    /// counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta_logs: Option<u64>,
-    /// The segments that hold its rows.
+    /// The segments that hold the collection's rows.
     pub segments: Vec<SegmentCapture>,
 }
 
@@ -419,11 +424,11 @@ pub struct CollectionCapture {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldCapture {
-    /// Its id, which its logs' keys carry in storage version 1.
+    /// The field's id, which its logs' keys contain in storage version 1.
     pub id: i64,
-    /// Its name.
+    /// The field's name.
     pub name: String,
-    /// Whether segments may have no logs of it.
+    /// Whether some segments may have no logs of the field.
     #[serde(default, skip_serializing_if = "is_default")]
     pub presence: FieldPresence,
 }
@@ -432,10 +437,10 @@ pub struct FieldCapture {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FieldPresence {
-    /// Every segment has.
+    /// Every segment has logs of the field.
     #[default]
     Always,
-    /// Segments that were flushed before the field was added have none.
+    /// Segments that were flushed before the field was added have no logs of it.
     SinceAdded,
 }
 
@@ -443,9 +448,9 @@ pub enum FieldPresence {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PartitionCapture {
-    /// Its name.
+    /// The partition's name.
     pub name: String,
-    /// Its id in the source.
+    /// The partition's id in the source.
     pub id: i64,
 }
 
@@ -453,11 +458,11 @@ pub struct PartitionCapture {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexCapture {
-    /// Its name.
+    /// The index's name.
     pub name: String,
-    /// The field it is on.
+    /// The indexed field.
     pub field: String,
-    /// Type, metric and parameters.
+    /// The index's type, metric and parameters.
     pub params: Vec<(String, String)>,
 }
 
@@ -465,9 +470,9 @@ pub struct IndexCapture {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PrimaryKey {
-    /// Of a field of type Int64.
+    /// A key of type Int64.
     Int(i64),
-    /// Of a field of type VarChar.
+    /// A key of type VarChar.
     Text(String),
 }
 
@@ -475,18 +480,18 @@ pub enum PrimaryKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum Loaded {
-    /// Not at all.
+    /// It wasn't loaded.
     No,
-    /// With this many replicas of everything.
+    /// The whole collection was loaded.
     Whole {
-        /// At least 1.
+        /// The number of replicas, at least 1.
         replicas: i32,
     },
-    /// Only these partitions.
+    /// Only some partitions were loaded.
     Partitions {
-        /// At least 1.
+        /// The number of replicas, at least 1.
         replicas: i32,
-        /// By name.
+        /// The names of the loaded partitions.
         names: Vec<String>,
     },
 }
@@ -495,22 +500,22 @@ pub enum Loaded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentCapture {
-    /// Its id in the source.
+    /// The segment's id in the source.
     pub id: i64,
-    /// Its partition's id in the source; -1 for deletes in all partitions.
+    /// The partition's id in the source; -1 for deletes in all partitions.
     pub partition_id: i64,
-    /// Rows in it, deleted ones included; 0 for deletes.
+    /// The number of rows, including deleted ones; 0 for deletes.
     pub rows: u64,
-    /// What it holds.
+    /// What the segment holds.
     #[serde(default, skip_serializing_if = "is_default")]
     pub level: SegmentLevel,
-    /// How its logs are laid out.
+    /// How the segment's logs are laid out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub storage: StorageVersion,
-    /// When its rows were written.
+    /// When the segment's rows were written.
     #[serde(default, skip_serializing_if = "is_default")]
     pub written: Written,
-    /// The delta logs that it had when it was captured, by id.
+    /// The ids of the delta logs that the segment had when it was captured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delta_logs: Vec<i64>,
 }
@@ -519,10 +524,10 @@ pub struct SegmentCapture {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Written {
-    /// Some of them, or all, before the point in time.
+    /// At least some of them before the point in time.
     #[default]
     Before,
-    /// That isn't known: it may be one that was made later.
+    /// Unknown: the segment may have been made after the point in time.
     Unknown,
 }
 
@@ -530,24 +535,24 @@ pub enum Written {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SegmentLevel {
-    /// Rows, in insert logs, and deletes of them, in delta logs.
+    /// Rows in insert logs, and deletes of these rows in delta logs.
     #[default]
     Data,
-    /// Deletes only, in delta logs, of rows in other segments.
+    /// Only deletes, in delta logs, of rows in other segments.
     L0,
 }
 
-/// How the logs of a segment are laid out, as Milvus numbers it. Segments of several versions can be in one
-/// collection, after an upgrade.
+/// How the logs of a segment are laid out, as Milvus numbers the layouts. After an upgrade, a collection can have
+/// segments of several versions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "i64", into = "i64")]
 pub enum StorageVersion {
     /// One folder of insert logs for each field.
     #[default]
     V1,
-    /// One folder for each group of columns.
+    /// One folder of insert logs for each group of columns.
     V2,
-    /// Another one; from 3 on, the logs alone can't be imported.
+    /// Another version. From 3 on, the logs alone can't be imported.
     Other(i64),
 }
 
@@ -575,30 +580,31 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// How many rows a collection has, and how well that is known.
+/// The number of rows in a collection, and whether it is exact.
 ///
-/// Milvus counts exactly only what is loaded, and only at the present: with writes going on, or for a collection that
-/// isn't loaded, the rows in its segments are an upper bound, because deletes are in logs of their own.
+/// Milvus counts exactly only the rows of a loaded collection, and only at present. While writes go on, or for a
+/// collection that isn't loaded, the number of rows in the segments is an upper bound, because deletes are in separate
+/// logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "known", rename_all = "camelCase")]
 pub enum RowCount {
-    /// Exactly so many.
+    /// Exactly this number.
     Exactly {
-        /// Rows.
+        /// The number of rows.
         rows: u64,
     },
-    /// So many or fewer.
+    /// At most this number.
     AtMost {
-        /// Rows.
+        /// The number of rows.
         rows: u64,
     },
 }
 
-/// What kind of count a number of rows is.
+/// Whether a number of rows is exact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CountKind {
-    /// The number itself.
+    /// The exact number.
     Exact,
     /// An upper bound.
     #[default]
@@ -606,14 +612,14 @@ pub enum CountKind {
 }
 
 impl RowCount {
-    /// The number to show.
+    /// The number of rows, exact or not.
     pub fn rows(self) -> u64 {
         match self {
             Self::Exactly { rows } | Self::AtMost { rows } => rows,
         }
     }
 
-    /// What kind of count it is.
+    /// The kind of count.
     pub fn kind(self) -> CountKind {
         match self {
             Self::Exactly { .. } => CountKind::Exact,
@@ -621,7 +627,7 @@ impl RowCount {
         }
     }
 
-    /// Whether a rebuilt collection with `found` rows can be the one counted.
+    /// Whether a rebuilt collection with `found` rows is consistent with this count.
     pub fn admits(self, found: u64) -> bool {
         match self {
             Self::Exactly { rows } => found == rows,

@@ -1,9 +1,9 @@
-//! What is billed: whose the stored bytes are, hour by hour, and what an hour of them costs.
+//! Usage: which backup each stored byte is billed to, hour by hour, and what an hour costs.
 //!
 //! A stored object belongs to the oldest living backup that references it. Each backup has an [`Account`] of the bytes
-//! that are its own. For an hour, a backup is billed what it had when the hour began, and what it stored in it. What it
-//! lost in the hour still counts, and what it inherited counts from the next hour on: so a byte is billed once an hour,
-//! to one backup.
+//! that belong to it. For an hour, a backup is billed the bytes that it had when the hour began and the bytes that it
+//! stored in that hour. Bytes that it loses in the hour still count, and bytes that it inherits count from the next
+//! hour on. So each byte is billed once an hour, to one backup.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,38 +14,39 @@ use crate::{BackupId, BackupKind, Decimal, InstanceId, Region, Time};
 
 const SECONDS: i64 = 3600;
 
-/// An hour of UTC, by its number since 1970.
+/// An hour in UTC, by its number since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Hour(i64);
 
 impl Hour {
-    /// The hour that this time is in. It begins with its first millisecond, and ends before the next one's.
+    /// The hour that contains this time. An hour begins with its first millisecond and ends before the first
+    /// millisecond of the next hour.
     pub fn of(time: Time) -> Self {
         Self(time.timestamp().div_euclid(SECONDS))
     }
 
-    /// The first of a day of UTC.
+    /// The first hour of a day in UTC.
     pub fn first_of(day: NaiveDate) -> Self {
         Self::of(day.and_time(NaiveTime::MIN).and_utc())
     }
 
-    /// The day that it is in.
+    /// The day that contains the hour.
     pub fn day(self) -> NaiveDate {
         self.start().date_naive()
     }
 
-    /// As it sorts in keys: `yyyy-mm-ddThh`.
+    /// The hour as a sortable part of keys: `yyyy-mm-ddThh`.
     pub fn key(self) -> String {
         self.start().format("%Y-%m-%dT%H").to_string()
     }
 
-    /// When it begins.
+    /// When the hour begins.
     pub fn start(self) -> Time {
         DateTime::from_timestamp(self.0.saturating_mul(SECONDS), 0).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
-    /// The one after it.
+    /// The next hour.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -65,18 +66,18 @@ pub struct Month {
 }
 
 impl Month {
-    /// The month that this hour is in.
+    /// The month that contains this hour.
     pub fn of(hour: Hour) -> Self {
         let begins = hour.start();
         Self { year: begins.year(), month: begins.month() }
     }
 
-    /// Its first hour.
+    /// The first hour of the month.
     pub fn first(self) -> Hour {
         Hour::first_of(NaiveDate::from_ymd_opt(self.year, self.month, 1).unwrap_or_default())
     }
 
-    /// The one after it.
+    /// The next month.
     pub fn next(self) -> Self {
         match self.month {
             12 => Self { year: self.year + 1, month: 1 },
@@ -91,7 +92,7 @@ impl fmt::Display for Month {
     }
 }
 
-/// The bytes of an hour's changes.
+/// The changes to an account in one hour, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Change {
@@ -100,55 +101,55 @@ struct Change {
     lost: u64,
 }
 
-/// A change that an account can't take.
+/// The reason why an account can't take a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// Its hour is over for this account: decide again, in a later hour.
+    /// The hour is closed for this account: decide again, in a later hour.
     #[error("the hour {0} isn't open any more")]
     Closed(Hour),
-    /// More is lost than there is, or there is more than can be counted.
+    /// The change would remove more bytes than there are, or add more than can be counted.
     #[error("the account of {balance} bytes doesn't allow for a change by {bytes}")]
     Imbalance {
-        /// What there is.
+        /// The bytes in the account.
         balance: u64,
-        /// What was to come or to go.
+        /// The bytes that were to be added or removed.
         bytes: u64,
     },
 }
 
-/// A backup's bytes: what was its own when the first hour that isn't metered began, and what has changed since.
+/// A backup's bytes: the balance when the first unmetered hour began, and the changes since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Account {
-    /// Where the bytes are.
+    /// The region that the bytes are stored in.
     pub region: Region,
-    /// Whose backup.
+    /// The instance that was backed up.
     pub instance_id: InstanceId,
-    /// Which.
+    /// The backup's id.
     pub backup_id: BackupId,
-    /// Who asked for it.
+    /// Who asked for the backup.
     pub kind: BackupKind,
-    /// The size of the whole snapshot, shared objects included.
+    /// The size of the whole snapshot, including shared objects.
     pub logical_bytes: u64,
     /// The first hour that isn't metered.
     unmetered: Hour,
-    /// Bytes when that began.
+    /// The bytes at the beginning of `unmetered`.
     balance: u64,
-    /// What has changed from then on.
+    /// The changes from `unmetered` on.
     changes: BTreeMap<Hour, Change>,
 }
 
-/// What a backup is billed for an hour.
+/// The bytes that a backup is billed for in one hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metered {
     /// The hour.
     pub hour: Hour,
-    /// So many bytes for the hour; below zero only where a correction takes some back.
+    /// The billed bytes; below zero only if a correction takes some back.
     pub byte_hours: i64,
 }
 
 impl Account {
-    /// Of a backup that becomes AVAILABLE in this hour, and is the first to have `stored` bytes.
+    /// Opens the account of a backup that becomes AVAILABLE in this hour and stored `stored` bytes itself.
     pub fn open(
         region: Region,
         instance_id: InstanceId,
@@ -161,23 +162,23 @@ impl Account {
         Self { region, instance_id, backup_id, kind, logical_bytes, unmetered: hour, balance: 0, changes }
     }
 
-    /// The earliest hour in which it can change.
+    /// The earliest hour in which the account can change.
     ///
-    /// Bytes that move between accounts must move in the same hour, or they would be billed twice, or not at all: that
-    /// is the latest of the accounts' hours and of the clock's.
+    /// Bytes that move between accounts have to move in the same hour, or they would be billed twice or not at all.
+    /// That hour is the latest of both accounts' open hours and the clock's hour.
     pub fn open_hour(&self) -> Hour {
         self.changes.keys().next_back().copied().unwrap_or(self.unmetered).max(self.unmetered)
     }
 
-    /// The bytes that are its own now.
+    /// The bytes that belong to the backup now.
     pub fn bytes(&self) -> u64 {
         self.changes.values().fold(self.balance, |bytes, change| bytes + change.stored + change.inherited - change.lost)
     }
 
-    /// Takes over bytes of a deleted backup.
+    /// Adds bytes inherited from a deleted backup.
     ///
     /// # Errors
-    /// [`AccountError`]; nothing has changed then.
+    /// [`AccountError`]; the account is unchanged then.
     pub fn inherit(&mut self, hour: Hour, bytes: u64) -> Result<(), AccountError> {
         let balance = self.bytes();
         if balance.checked_add(bytes).is_none() {
@@ -187,10 +188,10 @@ impl Account {
         Ok(())
     }
 
-    /// Gives bytes up, to another backup or because they are removed.
+    /// Removes bytes that go to another backup or are deleted.
     ///
     /// # Errors
-    /// [`AccountError`]; nothing has changed then.
+    /// [`AccountError`]; the account is unchanged then.
     pub fn lose(&mut self, hour: Hour, bytes: u64) -> Result<(), AccountError> {
         let balance = self.bytes();
         if balance < bytes {
@@ -207,10 +208,10 @@ impl Account {
         Ok(self.changes.entry(hour).or_default())
     }
 
-    /// Meters the next hour with anything to bill before `end`, the first hour that isn't finished.
+    /// Meters the next hour with bytes to bill before `end`, the first unfinished hour.
     pub fn meter(&mut self, end: Hour) -> Option<Metered> {
         loop {
-            // A backup may own nothing for days, and then inherit.
+            // A backup may own nothing for days, and inherit bytes later.
             let first_change = self.changes.keys().next().copied();
             let hour = if self.balance == 0 { first_change? } else { self.unmetered };
             if hour >= end {
@@ -221,7 +222,7 @@ impl Account {
             self.balance = byte_hours + change.inherited - change.lost;
             self.unmetered = hour.next();
             if byte_hours > 0 {
-                // Eight exabytes of one backup are out of reach.
+                // A single backup can't reach eight exabytes.
                 return Some(Metered { hour, byte_hours: i64::try_from(byte_hours).unwrap_or(i64::MAX) });
             }
         }
@@ -232,25 +233,25 @@ impl Account {
         self.unmetered
     }
 
-    /// Whether there is nothing left to meter. A living backup that owns nothing may still inherit.
+    /// Whether nothing is left to meter. A living backup that owns nothing may still inherit bytes.
     pub fn is_settled(&self) -> bool {
         self.balance == 0 && self.changes.is_empty()
     }
 }
 
-/// What a gibibyte costs for an hour, in a region, from a day on.
+/// The price of a gibibyte for an hour, in a region, from a day on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Price {
-    /// Where the bytes are.
+    /// The region that the price applies to.
     pub region: Region,
-    /// In force from the beginning of this day, in UTC, until another price of the region is.
+    /// The first day, in UTC, on which the price applies. It applies until the next price of the region.
     pub from: NaiveDate,
-    /// Such as `EUR`.
+    /// The currency, such as `EUR`.
     pub currency: Currency,
-    /// Of storage.
+    /// The price of storage.
     pub storage_gib_hour: Decimal,
-    /// Of snapshots, if it isn't that of storage.
+    /// The price of snapshots, if it differs from the price of storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_gib_hour: Option<Decimal>,
 }
@@ -261,7 +262,7 @@ impl Price {
     }
 }
 
-/// A currency's code by ISO 4217: three capital letters.
+/// A currency code of ISO 4217: three capital letters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Currency(String);
@@ -321,7 +322,8 @@ impl From<Prices> for Vec<Price> {
 }
 
 impl Prices {
-    /// What these bytes cost for this hour; `None` if the region has no price then, which isn't a price of zero.
+    /// The charge for these bytes in this hour; `None` if the region has no price then, which differs from a price of
+    /// zero.
     pub fn charge(&self, region: &Region, metered: Metered) -> Option<Charge> {
         let day = metered.hour.day();
         let in_force = self.0.range((region.clone(), NaiveDate::MIN)..=(region.clone(), day)).next_back();
@@ -333,63 +335,63 @@ impl Prices {
     }
 }
 
-/// What an hour costs, exactly: whoever makes an invoice rounds it.
+/// The exact charge for an hour. Rounding is left to the invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Charge {
-    /// Of both amounts.
+    /// The currency of both amounts.
     pub currency: Currency,
-    /// Per gibibyte and hour, as it was in force in the hour.
+    /// The price per gibibyte and hour that was in force.
     pub unit_price: Decimal,
-    /// For all of the bytes.
+    /// The cost of all bytes.
     pub cost: Decimal,
 }
 
-/// A backup's bytes of an hour, as they are billed. Written once, never changed: what was wrong is put right by another
-/// record of the same hour and backup, and what is billed is their sum.
+/// A backup's bytes in one hour, as billed. A record is written once and never changed: a mistake is corrected by
+/// another record of the same hour and backup, and the billed amount is the sum of both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageRecord {
-    /// Where the bytes are.
+    /// The region that the bytes are stored in.
     pub region: Region,
     /// The hour.
     pub hour: Hour,
-    /// Of which instance.
+    /// The instance that was backed up.
     pub instance_id: InstanceId,
-    /// Which backup.
+    /// The backup's id.
     pub backup_id: BackupId,
-    /// Who asked for it.
+    /// Who asked for the backup.
     pub kind: BackupKind,
-    /// So many bytes for the hour; a correction may take some back.
+    /// The billed bytes; below zero if a correction takes some back.
     pub byte_hours: i64,
-    /// The size of the whole snapshot, shared objects included.
+    /// The size of the whole snapshot, including shared objects.
     pub logical_bytes: u64,
-    /// What that costs, by the price in force in the hour; `None` where the region had none.
+    /// The charge, at the price in force in the hour; `None` if the region had no price.
     pub charge: Option<Charge>,
-    /// Of a record that puts another one right.
+    /// The correction that this record makes; `None` for a record of metering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<Correction>,
 }
 
-/// Why a metered hour was put right.
+/// The correction of a metered hour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Correction {
-    /// Given by who makes it: the same one is made once.
+    /// The id, given by the caller. A correction is made once per id.
     pub id: CorrectionId,
-    /// For people.
+    /// The reason, for people.
     pub reason: String,
-    /// When.
+    /// When the correction was made.
     pub made_at: Time,
 }
 
-/// A correction's name among those of its hour and backup: 1 to 64 letters, digits, and `.`, `_` and `-`.
+/// The id of a correction, unique within its hour and backup: 1 to 64 letters, digits, `.`, `_` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CorrectionId(String);
 
 impl CorrectionId {
-    /// The text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -415,7 +417,7 @@ impl From<CorrectionId> for String {
 }
 
 impl UsageRecord {
-    /// Of an account's hour.
+    /// The record of a metered hour of an account.
     pub fn of(account: &Account, metered: Metered, prices: &Prices) -> Self {
         Self {
             region: account.region.clone(),
@@ -430,7 +432,7 @@ impl UsageRecord {
         }
     }
 
-    /// Its place among its region's records of the hour.
+    /// The record's place among the records of its region and hour.
     pub fn place(&self) -> String {
         let place = format!("{}#{}", self.instance_id, self.backup_id);
         match &self.correction {
@@ -440,13 +442,13 @@ impl UsageRecord {
     }
 }
 
-/// How far a region's usage is written out, a day at a time.
+/// How far a region's usage has been exported; the export writes a day at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageExport {
-    /// Where the bytes are.
+    /// The region that the bytes are stored in.
     pub region: Region,
-    /// The first day, in UTC, that isn't written.
+    /// The first day, in UTC, that isn't exported.
     pub next: NaiveDate,
 }
 

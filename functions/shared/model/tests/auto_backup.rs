@@ -1,4 +1,5 @@
-//! When automatic backups run: over ten years in twenty time zones, and what becomes of runs that come late or twice.
+//! Tests of when automatic backups run, over ten years in twenty time zones, and of runs that are delivered late or
+//! twice.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use chrono::{DateTime, NaiveDate, TimeDelta, TimeZone};
@@ -9,8 +10,8 @@ use milvault_model::{
 };
 use proptest::prelude::*;
 
-/// Offsets of quarters and halves of hours, clocks that change at midnight or by half an hour, on both hemispheres, and
-/// zones that never change.
+/// Zones with offsets of quarter and half hours, with clock changes at midnight or by half an hour, on both
+/// hemispheres, and zones that never change.
 const ZONES: [&str; 20] = [
     "UTC",
     "Europe/Berlin",
@@ -34,7 +35,7 @@ const ZONES: [&str; 20] = [
     "Pacific/Apia",
 ];
 
-/// Every offset from UTC in these years is of whole quarters of an hour.
+/// In these years, every offset from UTC is a multiple of a quarter of an hour.
 const QUARTER: TimeDelta = TimeDelta::minutes(15);
 
 fn at(text: &str) -> Time {
@@ -45,7 +46,7 @@ fn plan(time: &str, zone: &str) -> Plan {
     Plan { time: time.parse().unwrap(), timezone: zone.parse().unwrap(), ..Plan::default() }
 }
 
-/// Every run of ten years, found by looking at what a clock on the wall shows at every quarter of an hour.
+/// Every run of ten years, found by checking the local time at every quarter of an hour.
 fn runs_on_the_wall(hour: u32, minute: u32, zone: Tz) -> Vec<Time> {
     use chrono::Timelike;
     let mut now = at("2025-01-01T00:00:00Z") + TimeDelta::minutes((minute % 15).into());
@@ -53,7 +54,7 @@ fn runs_on_the_wall(hour: u32, minute: u32, zone: Tz) -> Vec<Time> {
     let mut last_day: Option<NaiveDate> = None;
     while now < at("2035-01-01T00:00:00Z") {
         let wall = zone.from_utc_datetime(&now.naive_utc());
-        // What a day's clock shows a second time is no second run.
+        // A local time that occurs a second time in a day isn't a second run.
         if (wall.hour(), wall.minute()) == (hour, minute) && last_day != Some(wall.date_naive()) {
             last_day = Some(wall.date_naive());
             runs.push(now);
@@ -67,7 +68,7 @@ fn runs_on_the_wall(hour: u32, minute: u32, zone: Tz) -> Vec<Time> {
 fn the_next_run_is_what_the_clock_on_the_wall_says_for_ten_years_in_twenty_zones() {
     for (number, name) in ZONES.iter().enumerate() {
         let zone: Tz = name.parse().unwrap();
-        // Each zone at a time of its own, and all of them when clocks change.
+        // Each zone is tested at a different time, and all of them when clocks change.
         let own = (number as u32 * 7 % 24, number as u32 * 13 % 60);
         for (hour, minute) in [own, (0, 0), (2, 30)] {
             let plan = plan(&format!("{hour:02}:{minute:02}"), name);
@@ -87,10 +88,10 @@ fn the_next_run_is_what_the_clock_on_the_wall_says_for_ten_years_in_twenty_zones
 #[test]
 fn a_time_that_the_clocks_leave_out_is_skipped_and_one_that_comes_twice_runs_once() {
     let berlin = plan("02:30", "Europe/Berlin");
-    // 29 March 2026: from 02:00 to 03:00.
+    // 29 March 2026: the clocks go forward from 02:00 to 03:00.
     assert_eq!(berlin.next_run(at("2026-03-28T01:30:00Z")), at("2026-03-30T00:30:00Z"));
     assert_eq!(berlin.latest_run(at("2026-03-29T12:00:00Z")), at("2026-03-28T01:30:00Z"));
-    // 25 October 2026: from 03:00 back to 02:00.
+    // 25 October 2026: the clocks go back from 03:00 to 02:00.
     assert_eq!(berlin.next_run(at("2026-10-25T00:00:00Z")), at("2026-10-25T00:30:00Z"));
     assert_eq!(berlin.next_run(at("2026-10-25T00:30:00Z")), at("2026-10-26T01:30:00Z"));
 }
@@ -204,15 +205,15 @@ fn a_run_that_waits_may_begin_until_the_next_one_is_due_and_is_missed_then() {
 #[test]
 fn a_change_of_the_time_loses_no_run_that_was_due_and_makes_none_of_the_past() {
     let record = begun(switched_on("03:00", "2026-11-22T10:00:00Z"), MONDAY);
-    // Changed before the scheduler has delivered the run.
+    // The time is changed before the scheduler delivers the run.
     let changed = record.clone().changed(plan("01:00", "UTC"), Wanted::On, at("2026-11-24T03:00:05Z"));
     assert_eq!(changed.pending(at("2026-11-24T03:00:06Z")), Some(at(TUESDAY)));
     assert!(is_begun(&changed.decide(at(TUESDAY), at("2026-11-24T03:00:06Z"))));
-    // 01:00 of that day had never been a run.
+    // 01:00 of that day was never a run.
     let begun = begun(changed, TUESDAY);
     assert_eq!(begun.pending(at("2026-11-24T23:00:00Z")), None);
     assert_eq!(begun.next_run(at("2026-11-24T23:00:00Z")), Some(at("2026-11-25T01:00:00Z")));
-    // Only the retention: the runs go on.
+    // If only the retention changes, the runs continue.
     let mut kept = record.plan.clone();
     kept.retention_days = 9_u32.try_into().unwrap();
     let kept = record.clone().changed(kept, Wanted::On, at("2026-11-23T12:00:00Z"));
@@ -224,7 +225,7 @@ fn a_change_of_the_time_loses_no_run_that_was_due_and_makes_none_of_the_past() {
 fn a_run_that_waits_can_begin_although_the_time_was_set_to_one_between_it_and_now() {
     let record = waiting(switched_on("03:00", "2026-11-22T10:00:00Z"), MONDAY);
     let changed = record.changed(plan("03:33", "UTC"), Wanted::On, at("2026-11-23T03:33:00.040Z"));
-    // 03:33 of that day is over and was never a run, so it is no later one.
+    // 03:33 of that day is over and was never a run, so it doesn't count as a later run.
     for now in ["2026-11-23T03:33:10Z", "2026-11-23T09:00:00Z", "2026-11-24T03:32:59Z"] {
         assert_eq!(changed.pending(at(now)), Some(at(MONDAY)), "{now}");
         assert!(is_begun(&changed.decide(at(MONDAY), at(now))), "{now}");
@@ -285,7 +286,7 @@ proptest! {
             let latest = record.plan.latest_run(now);
             let can_begin = |record: &AutoBackup, run| matches!(record.decide(run, now), RunDecision::Begin { .. });
             record = match step {
-                // A time that is close, before or after.
+                // A time shortly before or after now.
                 0 | 1 => {
                     let time = now + TimeDelta::minutes(ahead - 45);
                     record.changed(plan(&time.format("%H:%M").to_string(), "UTC"), Wanted::On, now)

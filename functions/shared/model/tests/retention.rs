@@ -1,4 +1,4 @@
-//! What is deleted: nothing that isn't expired, and everything that is, but for what `keepAtLeast` keeps.
+//! Tests of retention: exactly the expired backups are deleted, except those that `keepAtLeast` keeps.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
@@ -19,12 +19,12 @@ fn at(minutes: i64) -> Time {
 struct Made {
     kind: BackupKind,
     state: u8,
-    /// In minutes from now; `None` for never.
+    /// The expiry in minutes from now; `None` if the backup never expires.
     expires: Option<i64>,
     is_pinned: bool,
-    /// In minutes from now; `None` in a bucket without Object Lock.
+    /// The end of the lock in minutes from now; `None` in a bucket without Object Lock.
     free: Option<i64>,
-    /// Whether someone asked to delete it, which only what was locked then remembers.
+    /// Whether a caller asked to delete the backup. Only a backup that was locked then records it.
     is_unwanted: bool,
 }
 
@@ -105,7 +105,7 @@ proptest! {
     ) {
         let backups: Vec<Backup> = made.iter().enumerate().map(|(number, made)| backup(number, made)).collect();
         let keep_at_least: KeepAtLeast = keep.try_into().unwrap();
-        // Found in another way: the last ones of a list.
+        // Determined in another way: the last ones of a list.
         let newest: BTreeSet<&BackupId> = backups
             .iter()
             .rev()

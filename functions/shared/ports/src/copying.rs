@@ -1,4 +1,4 @@
-//! Other invocations, which copy for a backup's worker.
+//! Copy workers: other invocations that copy pages for a backup's worker.
 
 use std::collections::BTreeSet;
 
@@ -8,37 +8,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::ContinuationError;
 
-/// A page to copy, as one invocation hands it to another.
+/// A page to copy, as one invocation passes it to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CopyTask {
-    /// Of which instance.
+    /// The instance that is backed up.
     pub instance_id: InstanceId,
-    /// Of which backup.
+    /// The backup's id.
     pub backup_id: BackupId,
-    /// Where that is.
+    /// The region that the backup is stored in.
     pub region: Region,
-    /// The fence of the worker that asks for it: once its lease is over, so is the task.
+    /// The fence of the worker that made the task. The task ends with that worker's lease.
     pub fence: u64,
     /// The fence that the plan's page carries.
     pub plan: u64,
     /// The page's number.
     pub page: u32,
-    /// When it has to be over.
+    /// When the task has to be over.
     pub until: Time,
 }
 
-/// What became of a page.
+/// The result of copying a page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CopyReport {
-    /// How far it came.
+    /// How far the copying came.
     pub end: CopyEnd,
-    /// What of the page is stored.
+    /// The stored objects of the page.
     pub copied: Copied,
-    /// Collections of which something is gone from the source.
+    /// Collections some of whose objects are gone from the source.
     pub gone: BTreeSet<i64>,
-    /// When a request failed last: it may take effect for a while.
+    /// When a request last failed. It may still take effect for a while.
     pub failed_at: Option<Time>,
 }
 
@@ -46,20 +46,20 @@ pub struct CopyReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CopyEnd {
-    /// All of it, except for what is gone.
+    /// Everything is copied, except objects that are gone.
     Whole,
-    /// Some of it, marked in the plan.
+    /// Some objects are copied and marked in the plan.
     Part,
-    /// It can't be copied.
+    /// The page can't be copied.
     Failed(Failure),
 }
 
-/// Other invocations, which copy pages of a backup's plan.
+/// Invocations that copy pages of a backup's plan.
 #[async_trait]
 pub trait CopyWorkers: Send + Sync {
-    /// Has an invocation copy a page of the plan, and waits for it.
+    /// Starts an invocation that copies a page of the plan, and waits for its result.
     ///
     /// # Errors
-    /// When the invocation wasn't accepted or failed. It may be at work all the same, until the task's time is over.
+    /// The invocation wasn't accepted or failed. It may still be running until the task's time is over.
     async fn copy(&self, task: &CopyTask) -> Result<CopyReport, ContinuationError>;
 }

@@ -1,4 +1,4 @@
-//! What the jobs need from the world, as traits: adapters implement them, tests replace them.
+//! The services that the jobs need, as traits: adapters implement them, and tests replace them.
 #![forbid(unsafe_code)]
 
 mod catalog;

@@ -1,4 +1,4 @@
-//! Milvus, as far as backup and restore need it.
+//! The Milvus operations that backup and restore need.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,32 +9,32 @@ use milvault_model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Everything about a collection but its data.
+/// A collection's definition and state, without its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectionDescription {
-    /// Its id.
+    /// The collection's id.
     pub id: i64,
-    /// Its name; for an alias, that of the collection it stands for.
+    /// The collection's name, even if it was described under an alias.
     pub name: CollectionName,
     /// The schema as the protocol encodes it.
     pub schema: Vec<u8>,
     /// The primary key's field.
     pub primary_key: String,
-    /// The fields that are stored, hidden ones included, but for the row id and the timestamp.
+    /// The stored fields, including hidden ones, except the row id and the timestamp.
     pub fields: Vec<FieldCapture>,
-    /// Shards.
+    /// The number of shards.
     pub shards: i32,
-    /// As the protocol numbers it.
+    /// The consistency level, as the protocol numbers it.
     pub consistency_level: i32,
     /// The collection's properties.
     pub properties: Vec<(String, String)>,
-    /// Its partitions.
+    /// The collection's partitions.
     pub partitions: Vec<PartitionCapture>,
     /// Whether rows are spread over the partitions by a key.
     pub has_partition_key: bool,
-    /// Its indexes.
+    /// The collection's indexes.
     pub indexes: Vec<IndexCapture>,
-    /// Its aliases.
+    /// The collection's aliases.
     pub aliases: Vec<String>,
     /// Whether and how it is loaded.
     pub loaded: Loaded,
@@ -43,29 +43,29 @@ pub struct CollectionDescription {
 /// A persistent segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// Its id.
+    /// The segment's id.
     pub id: i64,
-    /// Its collection's id.
+    /// The collection's id.
     pub collection_id: i64,
-    /// Its partition's id; -1 for deletes in all partitions.
+    /// The partition's id; -1 for deletes in all partitions.
     pub partition_id: i64,
-    /// Rows in it, deleted ones included.
+    /// The number of rows, including deleted ones.
     pub rows: u64,
     /// Whether all of it is in object storage.
     pub is_flushed: bool,
-    /// Whether a compaction made it and sorted its rows; not told before 2.5.
+    /// Whether a compaction made the segment and sorted its rows; always `false` before 2.5, which doesn't report it.
     pub is_sorted: bool,
-    /// What it holds.
+    /// What the segment holds.
     pub level: SegmentLevel,
-    /// How its logs are laid out.
+    /// How the segment's logs are laid out.
     pub storage: StorageVersion,
 }
 
-/// The logs of a segment, as the server's metadata has them. Anything else in its folders is left from writes that
-/// were tried again: importing it too would load rows twice.
+/// The logs of a segment, according to the server's metadata. Other files in its folders are left over from retried
+/// writes; importing them too would load rows twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentFiles {
-    /// Of which segment.
+    /// The segment's id.
     pub segment: i64,
     /// Insert logs: `{root}/insert_log/{collection}/{partition}/{segment}/{folder}/{log}`, where the folder is a field
     /// or, in storage v2, a group of columns.
@@ -74,51 +74,52 @@ pub struct SegmentFiles {
     pub delta_logs: Vec<i64>,
 }
 
-/// An insert log's place in its segment.
+/// The position of an insert log in its segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InsertLog {
-    /// The field or group of columns.
+    /// The field's id, or the id of the group of columns.
     pub folder: i64,
-    /// The log.
+    /// The log's id.
     pub log: i64,
 }
 
-/// What to do about a server that takes flushes only now and then.
+/// What to do if the server limits the rate of flushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnRateLimit {
-    /// Wait for it, for up to two minutes.
+    /// Wait for up to two minutes until the flush is accepted.
     Wait,
-    /// Do without the flush: [`MilvusError::RateLimited`].
+    /// Give up with [`MilvusError::RateLimited`].
     GiveUp,
 }
 
-/// How the server's garbage collection stands.
+/// The result of asking the server to hold its garbage collection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "garbage", rename_all = "camelCase")]
 pub enum GarbageHold {
-    /// It is held, until the time asked for is over or [`Milvus::release_garbage`] is given this.
+    /// Garbage collection is held until the requested time is over or the hold is passed to
+    /// [`Milvus::release_garbage`].
     Held {
-        /// The hold's own ticket, from servers that give one (2.6.8): without it, it can't be ended early.
+        /// The hold's ticket, from servers that issue one (2.6.8). Without it, the hold can't be ended early.
         ticket: Option<String>,
     },
-    /// The server can't be asked to hold it, or not by us.
+    /// The server offers no hold, or not to this user.
     NotOffered,
 }
 
-/// What a flush did.
+/// The result of a flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlushResult {
-    /// The hybrid timestamp: every row up to it is in [`Milvus::segments`] once the flush is over.
+    /// The flush's hybrid timestamp: every row up to it is in [`Milvus::segments`] once the flush is over.
     pub timestamp: u64,
-    /// The segments that weren't flushed before it. One that isn't listed afterwards was empty, or has been compacted into
-    /// another one.
+    /// The segments that this flush sealed. A segment that isn't listed afterwards was empty, or has been compacted
+    /// into another.
     pub sealed: Vec<i64>,
-    /// Segments that were flushed before; some servers name ones that they never list.
+    /// The segments that were flushed before. Some servers name segments here that they never list.
     pub flushed: Vec<i64>,
 }
 
 impl FlushResult {
-    /// Every segment that it names.
+    /// Every segment that the flush names.
     pub fn named(&self) -> impl Iterator<Item = i64> {
         self.sealed.iter().chain(&self.flushed).copied()
     }
@@ -127,85 +128,86 @@ impl FlushResult {
 /// An import job to start.
 #[derive(Debug, Clone)]
 pub struct ImportRequest<'a> {
-    /// Into which collection.
+    /// The collection to import into.
     pub collection: &'a CollectionName,
-    /// Into which partition.
+    /// The partition to import into.
     pub partition: &'a str,
-    /// What of.
+    /// The data to import.
     pub data: ImportData<'a>,
     /// The hybrid timestamp after which rows are cut off.
     pub end_timestamp: u64,
 }
 
-/// A collection's import jobs.
+/// The import jobs of a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImportTasks {
-    /// Their ids.
+    /// The jobs' ids.
     Named(Vec<i64>),
-    /// The server doesn't tell them.
+    /// The server doesn't report the ids.
     Unnamed,
 }
 
-/// What an import reads, from the instance's own bucket: segments of one partition and one storage version.
+/// The data of an import, in the instance's own bucket: segments of one partition and one storage version.
 #[derive(Debug, Clone, Copy)]
 pub struct ImportData<'a> {
     /// The insert logs' prefix, ending in a slash.
     pub insert_prefix: &'a str,
-    /// The delta logs' prefix, ending in a slash; there may be none below it. Every delete below it, of L0 segments
-    /// too, is applied to the rows, but for those after the end.
+    /// The delta logs' prefix, ending in a slash; it may have no objects. Every delete below it, including those of L0
+    /// segments, is applied to the rows, except deletes after the end timestamp.
     pub delta_prefix: &'a str,
     /// How the logs are laid out.
     pub storage: StorageVersion,
 }
 
-/// How far the server is with something that it does by itself.
+/// The progress of an operation that the server does by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// All of it is done.
+    /// It is complete.
     Done,
-    /// Not yet; the number changes when it gets further.
+    /// It isn't complete yet; the number changes when it makes progress.
     At(u64),
 }
 
-/// How an import job stands.
+/// The state of an import job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImportStatus {
-    /// Waiting for its turn.
+    /// The job waits for its turn.
     Waiting,
-    /// At work.
+    /// The job is running.
     Running {
-        /// Changes whenever the server reports that it got further.
+        /// A number that changes whenever the server reports progress.
         progress: u64,
     },
-    /// Done, with this many rows.
+    /// The job is complete.
     Completed {
-        /// Rows, deleted ones not counted.
+        /// The number of imported rows, without deleted ones.
         rows: u64,
     },
-    /// Failed for this reason.
+    /// The job failed, for this reason.
     Failed(String),
 }
 
-/// Why Milvus didn't do it.
+/// The reason why a call to Milvus failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum MilvusError {
-    /// No connection, no answer in time, or a server that isn't ready: worth trying again. The call may have taken
+    /// No connection, no answer in time, or a server that isn't ready. A retry may succeed. The call may have taken
     /// effect.
     #[error("Milvus doesn't answer: {0}")]
     Unreachable(String),
-    /// The server answers, but not about this collection, for now: worth trying again. The call may have taken effect.
+    /// The server answers, but not about this collection at present. A retry may succeed. The call may have taken
+    /// effect.
     #[error("Milvus isn't ready: {0}")]
     NotReady(String),
-    /// The server takes such calls only now and then: worth trying again, after a while. Nothing was done.
+    /// The server limits the rate of such calls. A retry may succeed after a while. Nothing was done.
     #[error("Milvus limits the rate of such calls: {0}")]
     RateLimited(String),
-    /// No such collection.
+    /// The collection doesn't exist.
     #[error("Milvus has no collection {0}")]
     NoCollection(CollectionName),
     /// The credentials are missing or wrong.
     #[error("Milvus refuses the credentials: {0}")]
     Unauthenticated(String),
-    /// The user is known, and may not do this.
+    /// The user is known, but isn't allowed to make this call.
     #[error("Milvus doesn't allow it: {0}")]
     Forbidden(String),
     /// Any other refusal, in the server's words.
@@ -214,7 +216,7 @@ pub enum MilvusError {
 }
 
 impl MilvusError {
-    /// Whether the server won't do it, or not for this user: trying again is of no use.
+    /// Whether the server refuses the call, in general or for this user, so that a retry is useless.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Forbidden(_))
     }
@@ -223,79 +225,79 @@ impl MilvusError {
 /// Connects to registered instances.
 #[async_trait]
 pub trait Connector: Send + Sync {
-    /// A connection that is made when it is used first.
+    /// Returns a connection, which is opened on its first use.
     ///
     /// # Errors
-    /// When the endpoint can't be understood or the credentials not be read.
+    /// The endpoint is malformed, or the credentials can't be read.
     async fn connect(&self, instance: &Instance) -> Result<Arc<dyn Milvus>, MilvusError>;
 }
 
 /// A Milvus server.
 #[async_trait]
 pub trait Milvus: Send + Sync {
-    /// The version that it reports.
+    /// The version that the server reports.
     async fn version(&self) -> Result<String, MilvusError>;
 
-    /// What time it is by the server's own clock; `None` if it doesn't tell.
+    /// The time of the server's own clock; `None` if the server doesn't report it.
     async fn clock(&self) -> Result<Option<Time>, MilvusError> {
         Ok(None)
     }
 
-    /// As whom the server answers, and whether that user sees every collection.
+    /// The user that the server answers as, and whether that user sees every collection.
     async fn principal(&self) -> Result<Principal, MilvusError>;
 
-    /// The databases' names.
+    /// The names of the databases.
     async fn databases(&self) -> Result<Vec<String>, MilvusError>;
 
-    /// A database's properties; none before 2.4.3, or if there is no such database. To ask for them takes a privilege
-    /// that reading the data doesn't: [`MilvusError::Forbidden`] without it.
+    /// A database's properties; none before 2.4.3, or if the database doesn't exist. Reading them needs a privilege
+    /// that reading the data doesn't need; without it, the error is [`MilvusError::Forbidden`].
     async fn database_properties(&self, database: &str) -> Result<Vec<(String, String)>, MilvusError>;
 
-    /// Makes a database with these properties; one that exists is left as it is.
+    /// Creates a database with these properties. An existing database is left as it is.
     async fn ensure_database(&self, database: &str, properties: &[(String, String)]) -> Result<(), MilvusError>;
 
     /// The server's users, roles, privilege groups and grants, encoded; `None` before 2.4.10.
     async fn access_control(&self) -> Result<Option<String>, MilvusError>;
 
-    /// Brings back those of [`Milvus::access_control`] that don't exist, and names them.
+    /// Restores the entries of [`Milvus::access_control`] that don't exist, and returns their names.
     async fn restore_access_control(&self, captured: &str) -> Result<Vec<String>, MilvusError>;
 
-    /// The grants among what [`Milvus::access_control`] gave.
+    /// The grants in the captured result of [`Milvus::access_control`].
     fn captured_grants(&self, captured: &str) -> Result<Vec<Grant>, MilvusError>;
 
-    /// The roles' names. To ask for them, and for their grants, takes a privilege that reading the data doesn't:
-    /// [`MilvusError::Forbidden`] without it.
+    /// The names of the roles. Reading them and their grants needs a privilege that reading the data doesn't need;
+    /// without it, the error is [`MilvusError::Forbidden`].
     async fn roles(&self) -> Result<Vec<String>, MilvusError>;
 
-    /// What a role may do in a database, or, from 2.4 on, in any (`*`). What it may do in all databases is among it.
+    /// A role's grants in a database, or, from 2.4 on, in any database (`*`). Grants in all databases are included.
     async fn grants(&self, role: &str, database: &str) -> Result<Vec<Grant>, MilvusError>;
 
-    /// Lets a role do this, be there such an object or not; what it may do already is fine.
+    /// Grants a privilege to a role, whether or not the object exists. An existing grant is left as it is.
     async fn grant(&self, grant: &Grant) -> Result<(), MilvusError>;
 
-    /// The names and ids of a database's collections, by name; none of a database that isn't there.
+    /// The names and ids of a database's collections, by name; none if the database doesn't exist.
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError>;
 
-    /// The id of the collection of this very name (not alias); `None` if there is none.
+    /// The id of the collection with exactly this name, ignoring aliases; `None` if there is none.
     async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError>;
 
-    /// Everything about the collection that has this name now; all of it is of one collection.
+    /// Describes the collection that has this name now. The whole description is of one collection.
     async fn describe(&self, name: &CollectionName) -> Result<CollectionDescription, MilvusError>;
 
-    /// Seals what is growing. It is over once [`Milvus::is_flushed`].
+    /// Seals the growing segments. The flush is over once [`Milvus::is_flushed`] says so.
     async fn flush(&self, name: &CollectionName, on_limit: OnRateLimit) -> Result<FlushResult, MilvusError>;
 
     /// Whether a flush is over: all rows and deletes up to its timestamp are in object storage.
     async fn is_flushed(&self, name: &CollectionName, flush: &FlushResult) -> Result<bool, MilvusError>;
 
-    /// The persistent segments, L0 segments included, those of dropped rows excepted.
+    /// The persistent segments, including L0 segments, except dropped ones.
     async fn segments(&self, name: &CollectionName) -> Result<Vec<Segment>, MilvusError>;
 
-    /// The logs of these segments of the collection with this id, as the metadata has them; `None` if the server can't
-    /// say, or not to us (before 2.5.8, or without its REST API).
+    /// The logs of these segments of the collection with this id, according to the metadata; `None` if the server can't
+    /// return them, or not to this user (before 2.5.8, or without its REST API).
     ///
-    /// A segment that the server no longer knows, because it was compacted since, isn't in the answer: its logs are in
-    /// object storage until garbage is collected, and only a listing tells them.
+    /// A segment that the server no longer knows, because it was compacted since, isn't in the result. Its logs stay in
+    /// object storage until garbage is collected, and only a listing finds them.
     async fn segment_files(
         &self,
         database: &str,
@@ -303,65 +305,65 @@ pub trait Milvus: Send + Sync {
         segments: &[i64],
     ) -> Result<Option<Vec<SegmentFiles>>, MilvusError>;
 
-    /// Has the server keep the files of dropped segments for so long (whole seconds). To hold it for longer, hold it
-    /// again and then release the former hold: where holds have tickets, the longest of them counts, and a server takes
-    /// 64 of them.
+    /// Asks the server to keep the files of dropped segments for this long (whole seconds). To extend a hold, make
+    /// another one and then release the earlier one: where holds have tickets, the longest of them counts, and a server
+    /// accepts 64 of them.
     async fn hold_garbage(&self, duration: Duration) -> Result<GarbageHold, MilvusError>;
 
-    /// Ends a hold before its time. Where holds have no tickets, it ends everybody's.
+    /// Ends a hold before its time. Where holds have no tickets, this ends all holds, including those of others.
     async fn release_garbage(&self, hold: &GarbageHold) -> Result<(), MilvusError>;
 
-    /// Rows that a strongly consistent query sees now. The collection must be loaded.
+    /// The number of rows that a strongly consistent query finds now. The collection must be loaded.
     async fn count(&self, name: &CollectionName) -> Result<u64, MilvusError>;
 
-    /// Some primary keys that a strongly consistent query finds now, at most so many. The collection must be loaded.
+    /// At most `limit` primary keys that a strongly consistent query finds now. The collection must be loaded.
     async fn some_keys(&self, name: &CollectionName, limit: usize) -> Result<Vec<PrimaryKey>, MilvusError>;
 
-    /// Which of these primary keys a strongly consistent query finds now. The collection must be loaded.
+    /// Those of these primary keys that a strongly consistent query finds now. The collection must be loaded.
     async fn find_keys(&self, name: &CollectionName, keys: &[PrimaryKey]) -> Result<Vec<PrimaryKey>, MilvusError>;
 
-    /// Makes an empty collection of this name after a captured one, with its partitions, but without its indexes.
+    /// Creates an empty collection with the captured collection's definition and partitions, but without its indexes.
     async fn create(&self, name: &CollectionName, capture: &CollectionCapture) -> Result<(), MilvusError>;
 
-    /// Makes an index; the same one that exists is fine.
+    /// Creates an index. An existing identical index is left as it is.
     async fn ensure_index(&self, name: &CollectionName, index: &IndexCapture) -> Result<(), MilvusError>;
 
     /// Replaces some of a collection's properties.
     async fn set_properties(&self, name: &CollectionName, properties: &[(String, String)]) -> Result<(), MilvusError>;
 
-    /// How far the indexes are: done when each covers all rows.
+    /// The progress of the indexes, which is complete when each covers all rows.
     async fn indexing(&self, name: &CollectionName) -> Result<Pace, MilvusError>;
 
-    /// Starts an import job of data captured from Milvus and gives its id.
+    /// Starts an import job of data captured from Milvus and returns its id.
     async fn import(&self, request: ImportRequest<'_>) -> Result<i64, MilvusError>;
 
-    /// The import jobs into a collection that the server knows of, finished ones included.
+    /// The import jobs of a collection that the server knows, including finished ones.
     async fn import_tasks(&self, collection: &CollectionName) -> Result<ImportTasks, MilvusError>;
 
-    /// How an import job stands.
+    /// The state of an import job.
     async fn import_status(&self, task: i64) -> Result<ImportStatus, MilvusError>;
 
-    /// Begins to load; [`Loaded::No`] does nothing. Loading what is loaded is fine.
+    /// Begins to load a collection; [`Loaded::No`] does nothing. A collection that is loaded already is left as it is.
     async fn load(&self, name: &CollectionName, how: &Loaded) -> Result<(), MilvusError>;
 
-    /// How far loading is: done when it is loaded to the last row.
+    /// The progress of loading, which is complete when the last row is loaded.
     async fn loading(&self, name: &CollectionName) -> Result<Pace, MilvusError>;
 
-    /// Frees what loading took; a collection that isn't loaded is fine.
+    /// Releases a collection from memory. Does nothing if it isn't loaded.
     async fn release(&self, name: &CollectionName) -> Result<(), MilvusError>;
 
-    /// Gives a collection another name in its database, which must be free.
+    /// Renames a collection within its database. The new name must be free.
     async fn rename(&self, from: &CollectionName, to: &str) -> Result<(), MilvusError>;
 
-    /// Drops a collection; one that doesn't exist is fine.
+    /// Drops a collection. Does nothing if it doesn't exist.
     async fn drop_collection(&self, name: &CollectionName) -> Result<(), MilvusError>;
 
-    /// The collection that an alias stands for, if the alias is in use.
+    /// The collection that an alias refers to; `None` if the alias doesn't exist.
     async fn alias_target(&self, database: &str, alias: &str) -> Result<Option<String>, MilvusError>;
 
-    /// Makes an alias stand for this collection, whatever it stood for.
+    /// Makes an alias refer to this collection, whatever it referred to before.
     async fn point_alias(&self, alias: &str, at: &CollectionName) -> Result<(), MilvusError>;
 
-    /// Removes an alias; one that doesn't exist is fine.
+    /// Removes an alias. Does nothing if it doesn't exist.
     async fn drop_alias(&self, database: &str, alias: &str) -> Result<(), MilvusError>;
 }

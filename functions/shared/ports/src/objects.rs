@@ -6,43 +6,43 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_model::{Region, Time};
 
-/// A bucket and where it is.
+/// A bucket and its region.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Bucket {
-    /// Its region.
+    /// The bucket's region.
     pub region: Region,
-    /// Its name.
+    /// The bucket's name.
     pub name: String,
 }
 
-/// An object as a listing shows it.
+/// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
-    /// The whole key.
+    /// The full key.
     pub key: String,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// Without quotes.
+    /// The ETag without quotes.
     pub etag: String,
 }
 
 /// A page of a listing, by key in byte order.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// At most 1,000.
+    /// At most 1,000 objects.
     pub objects: Vec<ObjectMeta>,
-    /// Whether there are more after the last of them.
+    /// Whether more objects follow the last one.
     pub more: bool,
 }
 
-/// A server-side copy: no byte of it passes through us.
+/// A server-side copy: none of its bytes pass through this service.
 #[derive(Debug, Clone)]
 pub struct CopyRequest<'a> {
     /// The source's bucket.
     pub from: &'a Bucket,
     /// The source's key.
     pub from_key: &'a str,
-    /// The source must have this ETag.
+    /// The ETag that the source must have.
     pub from_etag: &'a str,
     /// The source's size in bytes, which decides how it is copied.
     pub size: u64,
@@ -50,79 +50,79 @@ pub struct CopyRequest<'a> {
     pub to: &'a Bucket,
     /// The destination's key.
     pub to_key: &'a str,
-    /// Remembered with the copy: for whom it was made.
+    /// The backup that the copy is made for, stored with the object.
     pub stored_by: &'a str,
 }
 
-/// How a copy ended.
+/// The result of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyOutcome {
-    /// Stored anew, with this ETag.
+    /// The object was copied.
     Copied {
-        /// Of the destination.
+        /// The ETag of the destination.
         etag: String,
     },
-    /// The same copy was there already, with this ETag.
+    /// The same copy existed already.
     AlreadyThere {
-        /// Of the destination.
+        /// The ETag of the destination.
         etag: String,
-        /// For whom it was made, if that was remembered.
+        /// The backup that the copy was made for, if that was stored with it.
         stored_by: Option<String>,
     },
-    /// The source is gone or is another object than planned.
+    /// The source is gone, or is another object than planned.
     SourceGone,
     /// Another object is at the destination.
     Occupied,
 }
 
-/// Whether a put may replace.
+/// Whether a put may replace an existing object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutMode {
-    /// Only where nothing is.
+    /// Store the object only if there is none.
     IfAbsent,
-    /// Whatever is there.
+    /// Store the object, whether or not there is one.
     Replace,
 }
 
-/// How a put ended.
+/// The result of a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// Stored.
+    /// The object is stored.
     Stored,
-    /// Something was there, and [`PutMode::IfAbsent`] was asked for.
+    /// With [`PutMode::IfAbsent`]: an object existed already.
     Occupied,
 }
 
-/// How a bucket keeps new objects from being removed before their time (Amazon S3's Object Lock, default retention).
+/// A bucket's default retention for new objects (Amazon S3 Object Lock).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Locking {
-    /// From whom.
+    /// The mode of the lock.
     pub mode: LockMode,
-    /// For how long.
+    /// How long new objects are locked.
     pub period: TimeDelta,
 }
 
-/// From whom locked objects are kept.
+/// The mode of an object's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockMode {
-    /// From all who haven't the permission to bypass it.
+    /// Users with a special permission can bypass the lock.
     Governance,
-    /// From everyone.
+    /// Nobody can bypass the lock.
     Compliance,
 }
 
-/// Why object storage didn't do it.
+/// The reason why a call to object storage failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ObjectsError {
-    /// The bucket doesn't exist, or may not be used this way.
+    /// The bucket doesn't exist, or can't be used this way.
     #[error("bucket {bucket}: {reason}")]
     Bucket {
-        /// Which.
+        /// The bucket's name.
         bucket: String,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// It didn't answer, or not usefully, after retries; the call may have taken effect.
+    /// Object storage gave no usable answer after retries. The call may have taken effect.
     #[error("object storage failed: {0}")]
     Unavailable(String),
 }
@@ -130,28 +130,28 @@ pub enum ObjectsError {
 /// Object storage in any region.
 #[async_trait]
 pub trait Objects: Send + Sync {
-    /// The objects below a prefix, after a key.
+    /// Lists the objects below a prefix, after a key.
     async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError>;
 
-    /// Copies an object. Repeating a copy that took effect is [`CopyOutcome::AlreadyThere`].
+    /// Copies an object. Repeating a copy that took effect returns [`CopyOutcome::AlreadyThere`].
     async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError>;
 
     /// Stores a small document.
     async fn put(&self, bucket: &Bucket, key: &str, body: Vec<u8>, mode: PutMode) -> Result<PutOutcome, ObjectsError>;
 
-    /// Reads a small document; `None` if there is none.
+    /// Reads a small document; `None` if it doesn't exist.
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError>;
 
-    /// Reads a part of an object; less than that where the object ends before, and `None` if there is no object.
+    /// Reads a range of an object. The result is shorter if the object ends earlier, and `None` if it doesn't exist.
     async fn get_range(&self, bucket: &Bucket, key: &str, range: Range<u64>) -> Result<Option<Vec<u8>>, ObjectsError>;
 
-    /// Removes objects; those that don't exist count as removed. What is locked is only hidden: its version stays.
+    /// Removes objects. Objects that don't exist count as removed. A locked object is only hidden: its version stays.
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError>;
 
-    /// How the bucket locks new objects; `None` if it doesn't.
+    /// The bucket's default lock for new objects; `None` if it has none.
     async fn locking(&self, bucket: &Bucket) -> Result<Option<Locking>, ObjectsError>;
 
-    /// Locks an object, in a bucket that locks, until then at least; one that isn't there is passed over. One that is
-    /// locked already keeps its mode, which the bucket may have had before.
+    /// Locks an object at least until this time, in a bucket with Object Lock. Does nothing if the object doesn't
+    /// exist. An object that is already locked keeps its mode, which may come from an earlier setting of the bucket.
     async fn lock(&self, bucket: &Bucket, key: &str, mode: LockMode, until: Time) -> Result<(), ObjectsError>;
 }

@@ -31,19 +31,19 @@ mod slow;
 mod tests;
 
 const CONNECT: Duration = Duration::from_secs(3);
-/// What a small request may take, and what it may take with all its retries.
+/// The time limits of a small request: of one attempt, and of all of them.
 const ATTEMPT: Duration = Duration::from_secs(5);
 const OPERATION: Duration = Duration::from_secs(20);
-/// A listing or a removal of a thousand objects, or a document that is put, takes S3 a little longer. Copies have times
-/// of their own: see [`S3Objects`].
+/// S3 takes a little longer to list or remove a thousand objects or to store a document. Copies have their own time
+/// limits: see [`S3Objects`].
 const S3_ATTEMPT: Duration = Duration::from_secs(10);
-/// An asynchronous invocation is accepted at once. One that isn't (the local watcher runs the function first) is not
-/// repeated: its attempt may take as long as all of them.
+/// An asynchronous invocation is accepted at once. If it isn't, as with the local watcher, which runs the function
+/// first, it isn't repeated: one attempt may take as long as all of them.
 const INVOKE: Duration = Duration::from_secs(10);
-/// An invocation whose answer is waited for is given less time than this to end in.
+/// The time limit of an invocation whose answer is waited for. The invocation itself has less time than this.
 const ANSWER: Duration = Duration::from_secs(180);
 
-/// The jobs over the real world.
+/// The jobs with the adapters for AWS.
 pub(crate) fn jobs(environment: Environment) -> Jobs {
     let config = config(&environment);
     let s3 = config.clone();
@@ -76,8 +76,8 @@ pub(crate) fn jobs(environment: Environment) -> Jobs {
     Jobs { ports, settings: environment.settings }
 }
 
-/// Lambda gives a function its credentials as environment variables: the other places where there may be some, which the
-/// usual configuration looks for, would cost time at each start and a part of each binary.
+/// Lambda passes a function its credentials in environment variables. The usual configuration would look for them in
+/// other places too, which costs time at each start and makes each binary larger.
 fn config(environment: &Environment) -> SdkConfig {
     let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let mut config = SdkConfig::builder()
@@ -91,10 +91,11 @@ fn config(environment: &Environment) -> SdkConfig {
     config.build()
 }
 
-/// All four time limits. One that isn't named would be that of the configuration that a client's is made from.
+/// All four time limits. A limit that isn't set would be taken from the configuration that a client's configuration is
+/// made from.
 ///
-/// None of them is the time until an answer begins: an attempt's is a limit on that too, and clients that differ in it
-/// have no connections in common.
+/// There is no limit on the time until an answer begins, because an attempt's limit includes it, and clients with
+/// different limits of this kind share no connections.
 fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT)
@@ -109,13 +110,13 @@ fn lambda_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
     aws_sdk_lambda::Client::from_conf(config.build())
 }
 
-/// For invocations whose answer is waited for: each is given a time of its own to end in, and is not repeated.
+/// A client for invocations whose answer is waited for. Each has its own time limit, and isn't repeated.
 fn waiting_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
     let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts(ANSWER, ANSWER));
     aws_sdk_lambda::Client::from_conf(config.retry_config(RetryConfig::disabled()).build())
 }
 
-/// Secrets Manager of the region that a secret is in.
+/// A client for Secrets Manager in the region of a secret.
 pub(crate) fn secrets_client(config: &SdkConfig, region: Option<aws_config::Region>) -> aws_sdk_secretsmanager::Client {
     let mut builder = aws_sdk_secretsmanager::config::Builder::from(config);
     if region.is_some() {
@@ -128,7 +129,7 @@ fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::config::Builder::from(config)
         .region(aws_config::Region::new(region.to_string()))
         .timeout_config(timeouts(S3_ATTEMPT, OPERATION))
-        // An endpoint of one's own has no host name per bucket.
+        // A custom endpoint has no host name per bucket.
         .force_path_style(config.endpoint_url().is_some())
         .build();
     aws_sdk_s3::Client::from_conf(config)

@@ -1,4 +1,4 @@
-//! Other invocations: a job's next one, and those that help with a backup.
+//! Further invocations: a job's next one, and those that copy for a backup.
 
 use async_trait::async_trait;
 use aws_sdk_lambda::{Client, error::DisplayErrorContext, primitives::Blob, types::InvocationType};
@@ -48,7 +48,7 @@ impl LambdaContinuation {
     }
 }
 
-/// Invokes the backup function for a page, and waits for its answer.
+/// Invokes the backup function to copy a page, and waits for its answer.
 pub(crate) struct LambdaCopyWorkers {
     pub(crate) client: Client,
     pub(crate) function: String,

@@ -7,8 +7,8 @@ use milvault_ports::Bucket;
 
 use crate::ScheduleTarget;
 
-/// How many server-side copies an invocation has in flight at most. Each is one small request on a connection of its
-/// own, and Lambda gives an invocation 1,024 file descriptors.
+/// The maximum number of server-side copies that an invocation has in progress. Each copy is one small request on its
+/// own connection, and Lambda gives an invocation 1,024 file descriptors.
 const COPIES_IN_FLIGHT: usize = 500;
 
 /// The deployment's settings.
@@ -20,32 +20,32 @@ pub struct Environment {
     pub create_backup_function: String,
     /// The function that works on restores.
     pub restore_function: String,
-    /// What the schedules of automatic backups are made of.
+    /// The target of the schedules of automatic backups.
     pub schedules: ScheduleTarget,
-    /// Where the deployment is.
+    /// The deployment's region.
     pub region: Region,
-    /// Where AWS's services are, if that isn't their usual place.
+    /// The endpoint of AWS's services, if it isn't the usual one.
     pub endpoint_url: Option<String>,
-    /// How far ahead the functions' clock is: nothing, but for tests of a deployed stack.
+    /// How far the functions' clock is ahead; zero except in tests of a deployed stack.
     pub clock_ahead: TimeDelta,
-    /// What the jobs are given.
+    /// The settings of the jobs.
     pub settings: Settings,
 }
 
-/// Why a function can't start.
+/// The reason why a function can't start.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     /// A variable isn't set.
     #[error("the environment variable {0} is missing")]
     Missing(&'static str),
-    /// A variable's value isn't what it must be.
+    /// A variable's value isn't valid.
     #[error("the environment variable {name} is '{value}', not {wanted}")]
     Unusable {
-        /// Which.
+        /// The variable's name.
         name: &'static str,
-        /// What it is.
+        /// The variable's value.
         value: String,
-        /// What it must be.
+        /// What the value has to be.
         wanted: String,
     },
 }
@@ -54,7 +54,7 @@ impl Environment {
     /// Reads the settings from variables.
     ///
     /// # Errors
-    /// Naming the first variable that is missing or not usable.
+    /// Names the first variable that is missing or invalid.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, StartError> {
         let text = |name| variable(name).filter(|value| !value.is_empty()).ok_or(StartError::Missing(name));
         let number = |name, default, wanted: &str| match text(name) {
@@ -112,7 +112,7 @@ impl Environment {
     }
 }
 
-/// `region=bucket,region=bucket`.
+/// Parses `region=bucket,region=bucket`.
 fn buckets(text: String) -> Result<Vec<Bucket>, StartError> {
     let bucket = |part: &str| {
         let (region, name) = part.trim().split_once('=')?;
@@ -126,7 +126,7 @@ fn buckets(text: String) -> Result<Vec<Bucket>, StartError> {
     })
 }
 
-/// See [`AllowedEndpoints`].
+/// Parses a list of [`AllowedEndpoints`].
 fn endpoints(text: String) -> Result<AllowedEndpoints, StartError> {
     text.parse().map_err(|error: milvault_model::Invalid| StartError::Unusable {
         name: "ALLOWED_ENDPOINTS",
@@ -135,7 +135,7 @@ fn endpoints(text: String) -> Result<AllowedEndpoints, StartError> {
     })
 }
 
-/// A JSON list of [`milvault_model::Price`]s.
+/// Parses a JSON list of [`milvault_model::Price`]s.
 fn prices(text: String) -> Result<Prices, StartError> {
     serde_json::from_str(&text).map_err(|error| StartError::Unusable {
         name: "PRICES",

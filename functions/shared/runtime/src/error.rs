@@ -1,17 +1,17 @@
-//! Errors that end an invocation, so that Lambda tries it again.
+//! Errors that end an invocation, so that Lambda retries it.
 
 use lambda_runtime::Diagnostic;
 use milvault_gateway::Code;
 use milvault_jobs::Error;
 use milvault_ports::CatalogError;
 
-/// An infrastructure fault: not an answer, but a reason to try again.
+/// An infrastructure fault. It isn't an answer; the invocation has to be retried.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct RuntimeError(#[from] pub Error);
 
 impl RuntimeError {
-    /// The error's name in logs and in Lambda's answer: stable, for alarms and for those who route on it.
+    /// The error's name in logs and in Lambda's answer. It is stable, so that alarms and rules can use it.
     pub fn name(&self) -> &'static str {
         match &self.0 {
             Error::Catalog(CatalogError::Conflict(_)) => "CatalogConflict",

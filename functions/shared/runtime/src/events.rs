@@ -1,4 +1,4 @@
-//! EventBridge: the default bus of the account, on which users hang their rules.
+//! Events on the account's default EventBridge bus, which users' rules can match.
 
 use async_trait::async_trait;
 use aws_sdk_eventbridge::{Client, error::DisplayErrorContext, primitives::DateTime, types::PutEventsRequestEntry};
@@ -7,7 +7,7 @@ use milvault_ports::{Clock, Events, EventsError};
 
 use crate::{SystemClock, metrics};
 
-/// What the events' `source` is.
+/// The events' `source`.
 const SOURCE: &str = "milvault";
 
 pub(crate) struct EventBridgeEvents {

@@ -1,4 +1,4 @@
-//! One invocation: its id, how long it may take, and how it is answered.
+//! One invocation: its id, its deadline, and its answer.
 
 use chrono::{DateTime, TimeDelta};
 use milvault_gateway::{Answer, Caller, Code, is_fault, reply};
@@ -9,25 +9,25 @@ use serde_json::Value;
 
 use crate::RuntimeError;
 
-/// API Gateway waits 30 seconds; an answer must be on its way before.
+/// API Gateway waits 30 seconds, so an answer has to be sent before that.
 const HTTP: TimeDelta = TimeDelta::seconds(25);
-/// For an emulator that has no deadline to tell.
+/// The time for an invocation on an emulator that reports no deadline.
 const WITHOUT_DEADLINE: TimeDelta = TimeDelta::minutes(10);
 
 /// One invocation of a function.
 #[derive(Debug, Clone)]
 pub struct Invocation {
-    /// Lambda's id for it, which its log lines carry.
+    /// Lambda's id of the invocation, which its log lines contain.
     pub request_id: String,
-    /// When its work has to be over.
+    /// The time at which its work has to be over.
     pub deadline: Deadline,
 }
 
 impl Invocation {
-    /// An invocation that Lambda ends at `ends_at_ms` (milliseconds since 1970).
+    /// Makes an invocation that Lambda ends at `ends_at_ms` (milliseconds since 1970).
     ///
-    /// A fifth of the time, 1 to 20 seconds, is left for the step at hand, the checkpoint and the hand-over. An end that
-    /// lies in the past is none: `cargo lambda` sends 1970.
+    /// A fifth of the time, 1 to 20 seconds, is kept for the current step, the checkpoint and the hand-over. An end in
+    /// the past means that there is none: `cargo lambda` sends 1970.
     pub fn new(request_id: String, ends_at_ms: u64, now: Time) -> Self {
         let ends_at = i64::try_from(ends_at_ms).ok().and_then(DateTime::from_timestamp_millis);
         let deadline = match ends_at {
@@ -40,7 +40,7 @@ impl Invocation {
         Self { request_id, deadline: Deadline::at(deadline) }
     }
 
-    /// When work for this caller has to be over.
+    /// The time at which work for this caller has to be over.
     pub fn deadline_for(&self, caller: Caller, now: Time) -> Deadline {
         let left = TimeDelta::from_std(self.deadline.left(now)).unwrap_or(WITHOUT_DEADLINE);
         match caller {
@@ -49,7 +49,7 @@ impl Invocation {
         }
     }
 
-    /// The invocation's result, in the form that its caller gets it in. What went wrong is logged, with its cause.
+    /// The invocation's result, in the form that its caller gets. An error is logged with its cause.
     ///
     /// # Errors
     /// See [`reply`].
@@ -57,7 +57,7 @@ impl Invocation {
         if let Err(error) = &outcome {
             match Code::of(error) {
                 _ if is_fault(error) => tracing::error!(%error, ?caller, "the invocation failed"),
-                code if code.status() >= 500 => tracing::warn!(%error, ?code, ?caller, "something doesn't answer"),
+                code if code.status() >= 500 => tracing::warn!(%error, ?code, ?caller, "a service doesn't answer"),
                 code => tracing::info!(%error, ?code, ?caller, "refused"),
             }
         }
@@ -75,7 +75,7 @@ mod tests {
         DateTime::from_timestamp_millis(1_800_000_000_000).unwrap()
     }
 
-    /// The seconds for work of an invocation that Lambda ends in so many.
+    /// The seconds for work of an invocation that Lambda ends in this number of seconds.
     fn left(ends_in: i64) -> Duration {
         let ends_at = (now() + TimeDelta::seconds(ends_in)).timestamp_millis();
         Invocation::new(String::new(), ends_at.try_into().unwrap(), now()).deadline.left(now())

@@ -1,5 +1,5 @@
-//! What a function's `main` needs: settings from the environment, AWS clients behind the jobs' ports, logging, and the
-//! loop that hands events to the function.
+//! Everything that a function's `main` needs: settings from the environment, AWS clients behind the jobs' ports,
+//! logging, and the loop that passes events to the function.
 #![forbid(unsafe_code)]
 
 mod aws;
@@ -30,11 +30,11 @@ pub use schedules::ScheduleTarget;
 pub use work::{slice, take_up};
 pub use world::{RandomIds, SystemClock};
 
-/// Every function's: one that copies spends a fifth of its time in the system's allocator otherwise.
+/// Used by every function, because a function that copies would spend a fifth of its time in the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs a function until Lambda ends it. What keeps it from starting is logged.
+/// Runs a function until Lambda ends it, and logs why it can't start.
 pub async fn run<H>(handle: H) -> ExitCode
 where
     H: AsyncFn(&Jobs, Event, &Invocation) -> Result<Value, RuntimeError>,

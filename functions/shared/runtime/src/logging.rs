@@ -1,4 +1,4 @@
-//! The log: one JSON object a line, a panic's too.
+//! The log: one JSON object per line, including the line of a panic.
 
 use std::{io::Write, panic::PanicHookInfo, pin::Pin};
 
@@ -15,7 +15,7 @@ use tracing_subscriber::{
 
 use crate::Invocation;
 
-/// At finer levels these log headers and payloads, credentials among them.
+/// Targets that never log below WARN, because they would log headers and payloads, including credentials.
 const NEVER_FINER: [&str; 10] = [
     "aws_config",
     "aws_runtime",
@@ -30,29 +30,30 @@ const NEVER_FINER: [&str; 10] = [
 ];
 
 tokio::task_local! {
-    /// Of the invocation under way: a span keeps its fields to itself, and these lines aren't a span's.
+    /// The present invocation's id, for log lines outside a span: a span's fields can't be read back.
     static REQUEST_ID: String;
 }
 
-/// The id of the invocation under way, if there is one.
+/// The id of the present invocation, if there is one.
 pub(crate) fn request_id() -> Option<String> {
     REQUEST_ID.try_with(Clone::clone).ok()
 }
 
-/// Does an invocation's work so that whatever is logged says which one it was.
+/// Runs an invocation's work so that every log line names the invocation.
 pub(crate) async fn of<T>(invocation: &Invocation, work: impl Future<Output = T>) -> T {
-    // Without its type: the compiler follows futures in futures only so deep.
+    // The type is erased, because the compiler limits how deep futures may be nested.
     let work: Pin<Box<dyn Future<Output = T> + '_>> = Box::pin(work);
     REQUEST_ID.scope(invocation.request_id.clone(), work).await
 }
 
-/// What every line of an invocation's log carries, whatever the level: so this is an error's span.
+/// The span of an invocation's log lines. It is an error's span, so that lines of every level have it.
 pub(crate) fn span_of(invocation: &Invocation, event: &Event) -> tracing::Span {
     let Subject { instance, backup, restore } = event.subject();
     tracing::error_span!("call", requestId = invocation.request_id, instance, backup, restore)
 }
 
-/// One JSON object a line; its spans add the invocation's request id, and the job's instance, id and phase.
+/// Starts the log, one JSON object per line. The spans add the invocation's request id, and the job's instance, id and
+/// phase.
 pub(crate) fn start() {
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let (asked_for, bad) = match wanted.parse::<Targets>() {
@@ -64,16 +65,16 @@ pub(crate) fn start() {
         .with_default(LevelFilter::TRACE)
         .with_targets(NEVER_FINER.into_iter().map(|target| (target, LevelFilter::WARN)));
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
-    // Only a second call could fail, and then logging is there already.
+    // Only a second call can fail, and then logging has already started.
     let _ = tracing_subscriber::registry().with(lines.with_filter(asked_for.and(never_finer))).try_init();
     std::panic::set_hook(Box::new(tell_of_panic));
     if let Some(error) = bad {
-        tracing::warn!(%error, wanted, "the log level isn't one, so it is info");
+        tracing::warn!(%error, wanted, "RUST_LOG isn't a valid log level; using info");
     }
 }
 
-/// The process ends with the panic: this is all that there will be of it. It may have come out of the subscriber itself,
-/// which is why the line goes past it.
+/// Logs a panic. The process ends with it, so this line is its only trace. The panic may come from the subscriber
+/// itself, so the line is written without it.
 fn tell_of_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("of no text");
@@ -81,7 +82,7 @@ fn tell_of_panic(panic: &PanicHookInfo<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// With the fields of any other line, and the request id in a span as there.
+/// The line of a panic, with the fields of any other line and the request id in a span.
 fn panic_line(at: Time, message: &str, location: &str, request_id: Option<&str>) -> Value {
     let spans: Vec<Value> = request_id.map(|id| json!({ "name": "call", "requestId": id })).into_iter().collect();
     json!({
@@ -103,7 +104,7 @@ mod tests {
 
     const PANICS: &str = "MILVAULT_TEST_PANICS";
 
-    /// Run by the test below in a process of its own.
+    /// Run by the test below in its own process.
     #[tokio::test]
     async fn panics_when_it_is_told_to() {
         if std::env::var_os(PANICS).is_some() {
@@ -123,7 +124,7 @@ mod tests {
             .unwrap();
         assert!(!panicking.status.success());
         let output = String::from_utf8(panicking.stdout).unwrap();
-        // The test's own frame is printed before it, without the end of its line.
+        // The test's own frame is printed before it, without a line break.
         let lines: Vec<Value> =
             output.lines().filter_map(|line| serde_json::from_str(&line[line.find('{')?..]).ok()).collect();
         let [line] = lines.as_slice() else { panic!("{output}") };

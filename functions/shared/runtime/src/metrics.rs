@@ -1,4 +1,4 @@
-//! Metrics in CloudWatch's embedded metric format: a line of JSON in the log is a metric, without a call.
+//! Metrics in CloudWatch's embedded metric format: a JSON line in the log is a metric, without a call.
 //! (Amazon CloudWatch User Guide, "Specification: Embedded metric format".)
 
 use milvault_model::{InstanceId, Notice, NoticeKind, Time};
@@ -6,16 +6,16 @@ use serde_json::{Map, Value, json};
 
 use crate::logging;
 
-/// What a metric is counted in; CloudWatch's words.
+/// A metric's unit, in CloudWatch's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Things.
+    /// A number of things.
     Count,
     /// Bytes.
     Bytes,
     /// Seconds.
     Seconds,
-    /// Things in a second.
+    /// A number of things per second.
     CountPerSecond,
 }
 
@@ -30,10 +30,10 @@ impl Unit {
     }
 }
 
-/// A metric's name, its unit, and what it is now.
+/// A metric's name, unit and value.
 pub type Metric = (&'static str, Unit, f64);
 
-/// What metrics are about: the deployment, or an instance, and of it a backup or a restore.
+/// The subject of metrics: the deployment, or an instance, and possibly one of its backups or restores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct About<'a> {
     instance: Option<&'a InstanceId>,
@@ -42,12 +42,12 @@ pub struct About<'a> {
 }
 
 impl<'a> About<'a> {
-    /// The deployment.
+    /// The deployment as the subject.
     pub fn deployment() -> Self {
         Self::default()
     }
 
-    /// An instance.
+    /// An instance as the subject.
     pub fn instance(instance: &'a InstanceId) -> Self {
         Self { instance: Some(instance), ..Self::default() }
     }
@@ -55,12 +55,12 @@ impl<'a> About<'a> {
     fn notice(notice: &'a Notice) -> Self {
         let id = |name: &str| notice.detail.get(name).and_then(Value::as_str);
         let (restore, backup) = (id("restoreId"), id("backupId"));
-        // A restore names the backup that it is of, too.
+        // A restore's notice also names its backup.
         Self { restore, backup: backup.filter(|_| restore.is_none()), ..Self::instance(&notice.instance_id) }
     }
 }
 
-/// Tells metrics, if the deployment wants any (`METRICS_NAMESPACE`).
+/// Writes metrics to the log, if the deployment wants them (`METRICS_NAMESPACE`).
 pub fn tell(at: Time, about: &About<'_>, metrics: &[Metric]) {
     let namespace = std::env::var("METRICS_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
     if let Some(namespace) = namespace
@@ -70,16 +70,17 @@ pub fn tell(at: Time, about: &About<'_>, metrics: &[Metric]) {
     }
 }
 
-/// Tells what can be counted and measured of what users are told: as of now, when they are told. An alarm has looked at
-/// the time in which it happened by then, if the event bus was out of reach for a while.
+/// Writes the metrics of published notices, with the present time. If the event bus couldn't be reached for a while,
+/// alarms have already evaluated the time at which the events happened.
 pub(crate) fn tell_of(notices: &[Notice], now: Time) {
     for notice in notices {
         tell(now, &About::notice(notice), &of_notice(notice));
     }
 }
 
-/// Of an instance, each metric is the deployment's, too: alarms are hung on the sum. What else it is about is a property and
-/// no dimension, by the names that other lines' spans have for it: each value of a dimension is a metric that costs.
+/// A log line with metrics. Each metric of an instance is also one of the deployment, because alarms use the sum. The
+/// other subjects are properties rather than dimensions, since each value of a dimension is a metric that costs money;
+/// they have the names that spans use.
 fn line(namespace: &str, at: Time, about: &About<'_>, request_id: Option<&str>, metrics: &[Metric]) -> Value {
     let definitions: Vec<Value> =
         metrics.iter().map(|(name, unit, _)| json!({ "Name": name, "Unit": unit.word() })).collect();

@@ -11,25 +11,25 @@ use milvault_model::{InstanceId, Plan};
 use milvault_ports::{Schedules, SchedulesError};
 use serde_json::json;
 
-/// For so long, and so often, is a run delivered that the function doesn't take; then it goes to the dead letters, and
-/// the sweep begins it.
+/// How long and how often the scheduler retries to deliver a run that the function doesn't accept. After that, the run
+/// goes to the dead-letter queue, and the sweep begins it.
 const OLDEST_SECONDS: i32 = 3_600;
 const RETRIES: i32 = 10;
 
-/// What schedules are made of besides their plan.
+/// What all schedules have in common.
 #[derive(Debug, Clone)]
 pub struct ScheduleTarget {
     /// The schedule group.
     pub group: String,
     /// The function that begins backups.
     pub function_arn: String,
-    /// The role that may invoke that function, and nothing else.
+    /// The role that may invoke this function, and nothing else.
     pub role_arn: String,
-    /// The queue for what couldn't be delivered.
+    /// The queue for runs that couldn't be delivered.
     pub dead_letters_arn: String,
 }
 
-/// Schedules by the instance's id: all of its characters may be in a schedule's name, and there are few enough.
+/// Schedules named by the instance's id, all of whose characters are valid in a schedule's name, and whose length fits.
 pub(crate) struct SchedulerSchedules {
     pub(crate) client: Client,
     pub(crate) target: ScheduleTarget,
@@ -57,7 +57,7 @@ impl SchedulerSchedules {
             .build()
     }
 
-    /// Changes the schedule; whether there is one.
+    /// Changes the schedule; `false` if there is none.
     async fn update(&self, instance: &InstanceId, plan: &Plan) -> Result<bool, SchedulesError> {
         let invalid = |error: BuildError| SchedulesError(error.to_string());
         let sent = self
@@ -80,7 +80,7 @@ impl SchedulerSchedules {
         }
     }
 
-    /// Makes the schedule; whether there was none.
+    /// Creates the schedule; `false` if there is one.
     async fn create(&self, instance: &InstanceId, plan: &Plan) -> Result<bool, SchedulesError> {
         let invalid = |error: BuildError| SchedulesError(error.to_string());
         let sent = self
@@ -112,7 +112,7 @@ impl Schedules for SchedulerSchedules {
         if self.update(instance, plan).await? || self.create(instance, plan).await? {
             return Ok(());
         }
-        // Someone else has made it in between.
+        // Somebody else has created it meanwhile.
         match self.update(instance, plan).await? {
             true => Ok(()),
             false => Err(SchedulesError(format!("the schedule of {instance} comes and goes"))),

@@ -1,4 +1,4 @@
-//! Credentials from Secrets Manager, kept nowhere.
+//! Credentials from Secrets Manager, which are stored nowhere else.
 
 use async_trait::async_trait;
 use aws_config::{Region, SdkConfig};
@@ -10,7 +10,7 @@ use milvault_milvus::{SecretError, SecretSource};
 
 use crate::aws;
 
-/// Secrets Manager, in whichever region a secret is.
+/// Secrets Manager in the region of each secret.
 pub(crate) struct SecretsManager {
     pub(crate) config: SdkConfig,
 }
@@ -26,9 +26,10 @@ impl SecretSource for SecretsManager {
     }
 }
 
-/// What a refusal means: what may pass (throttling, faults, silence, and what isn't known) is worth another try.
+/// The meaning of an error. Throttling, faults, missing answers and unknown errors may be temporary, so they can be
+/// retried.
 ///
-/// Only the error's code is kept: the rest of an answer about a secret has no business in a log.
+/// Only the error's code is kept, because the rest of an answer about a secret must not be logged.
 fn meaning<R>(error: SdkError<GetSecretValueError, R>) -> SecretError {
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
     let reason = code.unwrap_or("Secrets Manager doesn't answer").to_owned();
@@ -36,11 +37,11 @@ fn meaning<R>(error: SdkError<GetSecretValueError, R>) -> SecretError {
         Some(
             "AccessDeniedException"
             | "ResourceNotFoundException"
-            // Also of a secret that is to be deleted.
+            // This includes a secret that is scheduled for deletion.
             | "InvalidRequestException"
             | "InvalidParameterException"
             | "ValidationException"
-            // By the key that it is encrypted with, which may be disabled, or gone.
+            // The secret's encryption key may be disabled or deleted.
             | "DecryptionFailure",
         ) => SecretError::Refused(reason),
         _ => SecretError::Unavailable(reason),

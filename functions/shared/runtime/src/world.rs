@@ -1,4 +1,4 @@
-//! The real time and real randomness.
+//! The system's clock and randomness.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use milvault_model::Time;
 use milvault_ports::{Clock, IdSource};
 use ulid::Ulid;
 
-/// The machine's clock, in whole milliseconds: the grain of ids and of what callers see.
+/// The machine's clock, in whole milliseconds, which is the precision of ids and of the API's times.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock {
     ahead: TimeDelta,
 }
 
 impl SystemClock {
-    /// One that shows a time so much later: with it, tests of a deployed stack let hours pass.
+    /// A clock that is ahead by this time. Tests of a deployed stack use it to let hours pass.
     pub fn ahead(ahead: TimeDelta) -> Self {
         Self { ahead }
     }
@@ -32,17 +32,17 @@ impl Clock for SystemClock {
     }
 }
 
-/// Ids whose random part is the operating system's.
+/// Ids whose random part comes from the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RandomIds;
 
 impl IdSource for RandomIds {
     fn ulid(&self, now: Time) -> Ulid {
         let mut random = [0; 16];
-        // Eighty bits. Without randomness the id is still of its time, and a second one of the same millisecond is
-        // refused by the catalog.
+        // Eighty random bits. Without randomness, the id still has the right time, and the catalog refuses a second id
+        // of the same millisecond.
         if let Err(error) = getrandom::fill(&mut random[6..]) {
-            tracing::error!(%error, "no randomness for an id");
+            tracing::error!(%error, "no randomness available for an id");
         }
         Ulid::from_parts(u64::try_from(now.timestamp_millis()).unwrap_or_default(), u128::from_be_bytes(random))
     }

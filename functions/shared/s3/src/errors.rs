@@ -1,4 +1,4 @@
-//! What S3's refusals mean.
+//! The meaning of S3's error codes.
 
 use aws_sdk_s3::{
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
@@ -7,20 +7,20 @@ use aws_sdk_s3::{
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use milvault_ports::{Bucket, CopyRequest, ObjectsError};
 
-/// The answers that matter.
+/// The errors that callers distinguish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// No such object.
+    /// The object doesn't exist.
     NotFound,
     /// `If-Match` or `If-None-Match` didn't hold.
     ConditionFailed,
-    /// Someone else was writing the same object at the same moment; who of the two wins isn't known.
+    /// Another writer wrote the same object at the same moment; it is unknown which of the two wins.
     Contended,
-    /// A range that begins behind the object's end.
+    /// The range begins after the object's end.
     BeyondEnd,
-    /// The bucket doesn't exist, is elsewhere, or isn't ours to use.
+    /// The bucket doesn't exist, is in another region, or can't be accessed.
     Bucket,
-    /// Anything else; retries are behind it.
+    /// Any other error; the client's retries are used up.
     Other,
 }
 
@@ -29,7 +29,8 @@ pub(crate) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>)
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
     match (status, code) {
         (_, code) if refuses_bucket(code) => Answer::Bucket,
-        // By code first: long copies answer 200 before they are done, and then have only the code to say how it went.
+        // Codes come first, because a long copy answers 200 before it is done, and then only the code tells how it
+        // ended.
         (_, "NoSuchKey") => Answer::NotFound,
         (_, "PreconditionFailed") => Answer::ConditionFailed,
         // The upload is gone, not an object.
@@ -43,24 +44,24 @@ pub(crate) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>)
     }
 }
 
-/// Whether a code says that the bucket doesn't exist, is elsewhere, or isn't ours to use.
+/// Whether a code says that the bucket doesn't exist, is in another region, or can't be accessed.
 pub(crate) fn refuses_bucket(code: &str) -> bool {
     matches!(code, "NoSuchBucket" | "PermanentRedirect" | "AccessDenied" | "InvalidBucketName" | "AllAccessDisabled")
 }
 
-/// Whether the answer is that the bucket locks nothing.
+/// Whether the error says that the bucket has no Object Lock.
 pub(crate) fn is_without_lock<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
     code == Some("ObjectLockConfigurationNotFoundError")
 }
 
-/// Whether the answer is that there is no object, or (405) only the marker of a deleted one.
+/// Whether the error says that there is no object, or (405) only the marker of a deleted one.
 pub(crate) fn is_gone<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     let status = error.raw_response().map(|response| response.status().as_u16());
     answer(error) == Answer::NotFound || status == Some(405)
 }
 
-/// The error for an answer that has no meaning of its own to the caller.
+/// The error for an answer that the caller doesn't handle itself.
 pub(crate) fn plain<E>(answer: Answer, bucket: &Bucket, error: &SdkError<E, HttpResponse>) -> ObjectsError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -71,7 +72,7 @@ where
             let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or("not accessible");
             ObjectsError::Bucket { bucket: bucket.name.clone(), reason: code.to_owned() }
         }
-        // A listing answers 404 for its bucket only.
+        // A listing answers 404 only for its bucket.
         Answer::NotFound => ObjectsError::Bucket { bucket: bucket.name.clone(), reason: "doesn't exist".to_owned() },
         Answer::ConditionFailed | Answer::Contended | Answer::BeyondEnd | Answer::Other => {
             ObjectsError::Unavailable(format!("bucket {}: {}", bucket.name, DisplayErrorContext(error)))
@@ -79,7 +80,7 @@ where
     }
 }
 
-/// The same for a copy, whose answers are about either of its two buckets without saying which.
+/// The error for a copy's answer, which may be about either of the two buckets without naming it.
 pub(crate) fn plain_copy<E>(
     answer: Answer,
     request: &CopyRequest<'_>,

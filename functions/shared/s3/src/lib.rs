@@ -30,41 +30,44 @@ use errors::{Answer, answer, is_gone, is_without_lock, plain, plain_copy, refuse
 /// When and how an object is copied in parts.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts {
-    /// Objects of more bytes than this are.
+    /// Objects with more bytes than this are copied in parts.
     pub above: u64,
-    /// Bytes of each part but the last: at least 5 MiB. An object that would have too many of them has larger ones.
+    /// The bytes of each part except the last: at least 5 MiB. An object that would have too many parts has larger
+    /// ones.
     pub size: u64,
-    /// Parts of an object that are copied at once.
+    /// The number of parts of an object that are copied at the same time.
     pub in_flight: usize,
 }
 
 impl Default for Parts {
-    /// `CopyObject` would copy up to 5 GB (S3's user guide, "Copying objects"), but takes minutes for that, and nothing of
-    /// it is left when it is cut off. A part takes seconds.
+    /// `CopyObject` can copy up to 5 GB (S3's user guide, "Copying objects"), but takes minutes for that, and an
+    /// interrupted copy leaves nothing. A part takes seconds.
     fn default() -> Self {
         Self { above: 1 << 30, size: 128 << 20, in_flight: 8 }
     }
 }
 
 impl Parts {
-    /// The most that make an object (the same guide, "Amazon S3 multipart upload limits").
+    /// The maximum number of parts of an object (the same guide, "Amazon S3 multipart upload limits").
     const MOST: u64 = 10_000;
 
-    /// Bytes of each part of an object but the last.
+    /// The bytes of each part of an object except the last.
     fn size_for(&self, object: u64) -> u64 {
         self.size.max(object.div_ceil(Self::MOST))
     }
 }
 
-/// How long S3 may take to copy an object or a part, or to make the parts an object: it answers when it is done.
+/// How long S3 may take to copy an object or a part, or to complete an upload, because it answers when it is done.
 const COPY_ATTEMPT: Duration = Duration::from_secs(180);
-/// The same with all retries: of one that isn't tried again, and of one that is, at least once.
+/// The time limits with all retries: of an object's copy, which isn't retried, and of a part's copy, which is retried
+/// at least once.
 const COPY: Duration = Duration::from_secs(200);
 const PART: Duration = Duration::from_secs(400);
 
-/// A copy carries its source's ETag, because its own may differ: under KMS, or when copied in parts.
+/// The metadata with the source's ETag. The copy's own ETag may differ, under KMS or when copied in parts.
 const SOURCE_ETAG: &str = "milvault-source-etag";
-/// And for whom it was made, because a copy whose answer got lost is found to be there already.
+/// The metadata with the backup that the copy was made for. It identifies a copy whose answer was lost and that is
+/// later found to exist.
 const STORED_BY: &str = "milvault-stored-by";
 
 type ClientFactory = Box<dyn Fn(&Region) -> Client + Send + Sync>;
@@ -79,11 +82,12 @@ pub struct S3Objects {
 /// The clients of a region.
 #[derive(Clone)]
 struct Clients {
-    /// For what takes S3 a moment. Tries again what may pass.
+    /// For short requests. Retries temporary errors.
     patient: Client,
-    /// For copies, of which there are many at once: who makes them has to hear at once that S3 wants fewer.
+    /// For copies, of which many run at once. Doesn't retry, so that the caller learns at once that S3 wants fewer
+    /// requests.
     prompt: Client,
-    /// For copies of parts, and to complete them. Tries again what may pass, rather than give up all of an object.
+    /// For copying parts and completing uploads. Retries temporary errors rather than give up the whole object.
     parts: Client,
 }
 
@@ -95,24 +99,25 @@ impl Clients {
     }
 }
 
-/// The client's configuration with the time that copies take.
+/// The client's configuration with the time limits of copies.
 fn copying(client: &Client, operation: Duration) -> Builder {
     let base = client.config().timeout_config();
     let timeouts = base.map_or_else(TimeoutConfig::builder, TimeoutConfig::to_builder);
-    // Each of them is said: what isn't would be taken over from the client.
+    // Every limit is set, because an unset one would be taken from the client.
     let timeouts = timeouts.disable_read_timeout().operation_attempt_timeout(COPY_ATTEMPT).operation_timeout(operation);
     let config = client.config().to_builder().timeout_config(timeouts.build());
-    // It would end a copy whose answer begins before it is known: all that comes until then is some white space.
+    // Stalled-stream protection would end a copy whose answer begins before its result is known: until then, S3 only
+    // sends white space.
     config.stalled_stream_protection(StalledStreamProtectionConfig::disabled())
 }
 
 impl S3Objects {
-    /// An adapter that makes its clients with `make`, each once.
+    /// Makes an adapter that makes its clients with `make`, one per region.
     pub fn new(make: impl Fn(&Region) -> Client + Send + Sync + 'static) -> Self {
         Self { make: Box::new(make), clients: Mutex::new(HashMap::new()), parts: Parts::default() }
     }
 
-    /// The same with other parts, so that copies in parts can be tried without storing gigabytes.
+    /// The same adapter with another part size, so that copies in parts can be tested without storing gigabytes.
     pub fn with_parts(self, parts: Parts) -> Self {
         Self { parts, ..self }
     }
@@ -127,7 +132,7 @@ impl S3Objects {
         clients.entry(bucket.region.clone()).or_insert_with(make).clone()
     }
 
-    /// What is at a copy's destination.
+    /// The object at a copy's destination, compared with the copy; `None` if there is none.
     async fn destination(&self, request: &CopyRequest<'_>) -> Result<Option<CopyOutcome>, ObjectsError> {
         let head = self.client(request.to).head_object().bucket(&request.to.name).key(request.to_key).send().await;
         let head = match head {
@@ -149,7 +154,7 @@ impl S3Objects {
     }
 }
 
-/// S3 quotes ETags.
+/// An ETag without the quotes that S3 adds.
 fn unquoted(etag: Option<&str>) -> String {
     etag.unwrap_or_default().trim_matches('"').to_owned()
 }
@@ -158,12 +163,12 @@ fn quoted(etag: &str) -> String {
     format!("\"{etag}\"")
 }
 
-/// S3 keeps dates of locks in seconds: not before the time.
+/// A lock's end in whole seconds, as S3 stores it, rounded up.
 fn seconds(time: Time) -> DateTime {
     DateTime::from_secs(time.timestamp() + i64::from(time.timestamp_subsec_nanos() > 0))
 }
 
-/// The source of a copy, whose key S3 wants URL-encoded.
+/// The source of a copy, with the URL-encoded key that S3 requires.
 fn copy_source(bucket: &Bucket, key: &str) -> String {
     let key: String = key
         .bytes()
@@ -212,14 +217,14 @@ impl Objects for S3Objects {
             .send()
             .await;
         match copied {
-            // An answer of 200 with an error in its body is an error to the SDK too.
+            // The SDK also reports an answer of 200 with an error in its body as an error.
             Ok(copied) => {
                 let etag = unquoted(copied.copy_object_result().and_then(|result| result.e_tag()));
                 Ok(CopyOutcome::Copied { etag })
             }
             Err(error) => match answer(&error) {
                 Answer::NotFound => Ok(CopyOutcome::SourceGone),
-                // Which of the two conditions it was, the answer doesn't say.
+                // The answer doesn't say which of the two conditions failed.
                 Answer::ConditionFailed => Ok(self.destination(&request).await?.unwrap_or(CopyOutcome::SourceGone)),
                 Answer::Contended => {
                     let there = self.destination(&request).await?;
@@ -279,7 +284,7 @@ impl Objects for S3Objects {
     }
 
     async fn delete(&self, bucket: &Bucket, keys: &[String]) -> Result<(), ObjectsError> {
-        // A thousand is the most that S3 takes at once.
+        // S3 removes at most a thousand objects at once.
         for keys in keys.chunks(1000) {
             let objects: Result<Vec<_>, _> =
                 keys.iter().map(|key| ObjectIdentifier::builder().key(key).build()).collect();
@@ -316,7 +321,7 @@ impl Objects for S3Objects {
             let days = default.days.or_else(|| default.years?.checked_mul(365))?;
             let mode = match default.mode? {
                 ObjectLockRetentionMode::Governance => LockMode::Governance,
-                // Of a mode that isn't known yet, the stricter one.
+                // An unknown mode counts as the stricter one.
                 _ => LockMode::Compliance,
             };
             Some(Locking { mode, period: TimeDelta::days(days.into()) })
@@ -337,7 +342,7 @@ impl Objects for S3Objects {
         if is_gone(&error) {
             return Ok(());
         }
-        // A lock is never shortened and its mode never changed, and the refusal doesn't say that it is because of that.
+        // A lock is never shortened and its mode never changed, but the refusal doesn't say that this is the reason.
         let present = client.get_object_retention().bucket(&bucket.name).key(key).send().await;
         let present = present.ok().and_then(|present| present.retention);
         if present.as_ref().and_then(|lock| lock.retain_until_date).is_some_and(|end| end.secs() >= until.timestamp()) {
@@ -384,7 +389,7 @@ mod tests {
     fn an_object_has_no_more_parts_than_s3_takes() {
         let parts = Parts::default();
         assert_eq!(parts.size_for(5 << 30), 128 << 20);
-        // The largest there is.
+        // The largest object that S3 stores.
         for object in [5_u64 << 40, 50 << 40, (50 << 40) - 1] {
             assert!(object.div_ceil(parts.size_for(object)) <= 10_000, "{object}");
         }

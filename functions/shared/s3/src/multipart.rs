@@ -1,4 +1,4 @@
-//! Copies of large objects, in parts: several at once, each of which takes S3 a few seconds.
+//! Copies of large objects in parts: several parts at once, each of which takes S3 a few seconds.
 
 use std::ops::Range;
 
@@ -37,7 +37,7 @@ impl S3Objects {
         let outcome = self.copy_parts(request, &upload).await;
         if !matches!(outcome, Ok(CopyOutcome::Copied { .. })) {
             let abort = client.abort_multipart_upload().bucket(&request.to.name).key(request.to_key);
-            // What isn't aborted here, the bucket's lifecycle rule removes.
+            // If the abort fails, the bucket's lifecycle rule removes the upload.
             let _ = abort.upload_id(&upload).send().await;
         }
         outcome
@@ -59,7 +59,7 @@ impl S3Objects {
             }
             match flying.next().await {
                 Some(Ok(part)) => parts.push(part),
-                // The others are waited for: a part that arrives after the upload is aborted is stored, and paid for.
+                // The other parts are waited for, because a part that arrives after the abort is stored and billed.
                 Some(Err(error)) => failure = failure.or(Some(error)),
                 None => break,
             }

@@ -1,4 +1,4 @@
-//! Answers of S3 that an emulator doesn't give, from a server that says them word for word.
+//! Answers of S3 that no emulator gives, from a server that sends them word for word.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a surprise is a failure")]
 
 use std::{
@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A server that gives these answers, one per connection, and then tells the requests' first lines.
+/// A server that gives these answers, one per connection, and then returns the requests' first lines.
 async fn says(answers: Vec<(&'static str, &'static str)>) -> (u16, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -104,8 +104,8 @@ async fn a_good_answer_is_a_copy() {
     assert!(asked[0].starts_with("PUT /snapshots/orders/objects/a/1/insert_log/2/3/0/4"), "{asked:?}");
 }
 
-/// A server for copies in parts, which tells what it was asked and what it answered, in order. Of the parts, the first is
-/// refused, and only then, after a while, the second is answered.
+/// A server for copies in parts, which logs requests and answers in order. It refuses the first part, and answers the
+/// second only a while after that.
 async fn parts_of_which_the_first_fails() -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! S3 and Lambda that take their time, as the real ones do when much is to be copied.
+//! Slow servers for S3 and Lambda, as slow as the real ones when much has to be copied.
 
 use std::{
     collections::BTreeMap,
@@ -17,19 +17,20 @@ use axum::{
 use futures::{StreamExt, future::pending, stream};
 use tokio::{net::TcpListener, time::sleep};
 
-/// Longer than any small request may take.
+/// Longer than the limit of any small request.
 pub(super) const LONG: Duration = Duration::from_secs(25);
-/// Between two characters that keep a connection open: rarer than the SDK takes for a stream that isn't stalled.
+/// The pause between two characters that keep a connection open. It is longer than the SDK allows for a stream that
+/// isn't stalled.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
-/// How requests went, by the first part of their path (a bucket, or a function): what is asked for decides how slow the
+/// The results of requests by the first part of their path (a bucket or a function), which also decides how slow the
 /// answer is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Asked {
-    /// Requests.
+    /// The number of requests.
     pub(super) times: usize,
-    /// Those whose client didn't wait for the answer: what they asked for isn't done.
+    /// The number of requests whose client didn't wait for the answer, so that they had no effect.
     pub(super) given_up: usize,
 }
 
@@ -37,7 +38,7 @@ pub(super) struct Asked {
 pub(super) struct Slow(Arc<Mutex<BTreeMap<String, Asked>>>);
 
 impl Slow {
-    /// A server, and its address.
+    /// Starts a server and returns its address.
     pub(super) async fn start() -> (Self, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -61,7 +62,7 @@ impl Slow {
     }
 }
 
-/// A client that waits: it has given up if this is dropped before the answer.
+/// A waiting client. If this is dropped before the answer, the client has given up.
 struct Waiting {
     slow: Slow,
     what: Option<String>,
@@ -122,12 +123,12 @@ async fn answer(State(slow): State<Slow>, request: Request) -> Response {
                     .into_response(),
             }
         }
-        // Never, on a connection that stays open.
+        // It never answers, on a connection that stays open.
         _ => pending().await,
     }
 }
 
-/// An answer of 200 whose body says after a while how it went, with white space until then.
+/// An answer of 200 that sends white space for a while and then a body with the result.
 fn kept_alive(waiting: Waiting, time: Duration, body: String) -> Response {
     let rest = stream::unfold(Some((waiting, time)), move |state| {
         let body = body.clone();

@@ -1,4 +1,4 @@
-//! The clients against S3 and Lambda that take their time.
+//! Tests of the clients against slow servers for S3 and Lambda.
 
 use std::{
     collections::BTreeSet,
@@ -24,11 +24,11 @@ use super::{
     *,
 };
 
-/// What a bound may be exceeded by, on a machine that does other things too.
+/// How much longer than its limit an operation may take, on a machine that does other work too.
 const GRACE: Duration = Duration::from_secs(8);
 const SIZE: u64 = 20;
 
-/// Settings that lead to this address, with credentials that the test's own environment needn't have.
+/// Settings for this address, with credentials that don't come from the test's environment.
 fn config_at(address: &str) -> SdkConfig {
     let variables = [
         ("AWS_REGION", "eu-west-1"),
@@ -60,7 +60,7 @@ fn every_client_has_all_of_its_time_limits() {
             .connect_timeout(Duration::from_secs(3))
             .operation_attempt_timeout(Duration::from_secs(attempt))
             .operation_timeout(Duration::from_secs(operation));
-        // Said, not left out: one that is left out is somebody else's.
+        // The limit is set explicitly, because an unset limit is taken from another configuration.
         limits.disable_read_timeout().build()
     };
     let small = seconds(5, 20);
@@ -78,7 +78,7 @@ fn every_client_has_all_of_its_time_limits() {
     }
 }
 
-/// The world as the functions have it, at a server that takes its time.
+/// The functions' clients, connected to a slow server.
 struct World {
     config: SdkConfig,
     slow: Slow,
@@ -113,14 +113,15 @@ impl World {
         objects.copy(request).await
     }
 
-    /// A copy whose answer comes late is a copy.
+    /// Asserts that a copy with a late answer succeeds.
     async fn copies(&self, bucket: &str) {
         let copied = self.copy(self.objects(), bucket).await;
         assert!(matches!(&copied, Ok(CopyOutcome::Copied { etag }) if etag == "copied"), "{bucket}: {copied:?}");
         assert_eq!(self.slow.asked(bucket), Asked { times: 1, given_up: 0 }, "{bucket}");
     }
 
-    /// So is one in two parts: an upload is looked for, begun, given both, and completed.
+    /// Asserts that a copy in two parts succeeds in five requests: one to look for the object, one to begin the upload,
+    /// two for the parts and one to complete it.
     async fn copies_in_parts(&self, bucket: &str) {
         let objects = self.objects().with_parts(Parts { above: 0, size: SIZE / 2, ..Parts::default() });
         let copied = self.copy(objects, bucket).await;
@@ -134,7 +135,7 @@ impl World {
         assert_eq!(self.slow.asked("refuses-late"), Asked { times: 1, given_up: 0 });
     }
 
-    /// The server sees a client that gives up: that none did above says something.
+    /// Shows that the server notices a client that gives up, so that its count of 0 in other cases means something.
     async fn a_copy_that_is_given_up_is_seen(&self) {
         let copy = self.copy(self.objects(), "given-up");
         tokio::time::timeout(Duration::from_secs(1), copy).await.unwrap_err();
@@ -163,7 +164,7 @@ impl World {
         assert_eq!(self.slow.asked("worker"), Asked { times: 1, given_up: 0 });
     }
 
-    /// What hangs is given up after this time, and was tried so often.
+    /// Asserts that a call that hangs is given up after this time and this number of tries.
     async fn gives_up<T>(&self, what: &str, limit: Duration, tries: usize, call: impl Future<Output = Option<T>>) {
         let began = Instant::now();
         assert!(call.await.is_none(), "{what} never answers");
@@ -194,7 +195,7 @@ impl World {
         tokio::join!(
             self.gives_up("hanging-list", OPERATION, 2, async { objects.list(&lists, "", None).await.ok() }),
             self.gives_up("hanging-get", OPERATION, 2, async { objects.get(&gets, "key").await.ok() }),
-            // A copy in parts begins with a look at its destination.
+            // A copy in parts first looks at its destination.
             self.gives_up("hanging-head", OPERATION, 2, async { self.copy(in_parts, "hanging-head").await.ok() }),
             self.gives_up("hanging-function", INVOKE, 1, async {
                 continuation.begin_run(&instance, DateTime::UNIX_EPOCH).await.ok()
@@ -203,7 +204,7 @@ impl World {
     }
 }
 
-/// One test: its waits are real, and pass together.
+/// A single test, because its waits are real and should pass at the same time.
 #[tokio::test]
 async fn what_takes_long_is_waited_for_and_what_hangs_is_given_up() {
     let world = World::new().await;

@@ -1,6 +1,10 @@
 //! The instances function: registers Milvus instances, and checks whether they can be backed up.
 #![forbid(unsafe_code)]
 
+use std::pin::pin;
+
+use futures::TryStreamExt;
+use milvault_ports::items;
 mod endpoint;
 mod preflight;
 mod registration;
@@ -102,25 +106,20 @@ async fn list(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let paging =
         call.filters(&["limit", "cursor"])?.paging::<InstanceId>(PageSize::LISTING, &jobs.settings.cursor_key)?;
     let page = jobs.ports.catalog.instances(paging.request()).await?;
-    let last = page.items.last().filter(|_| page.more);
-    let next_cursor = last.map(|last| paging.cursor(last.id.as_str()));
+    let next_cursor = page.next.map(|next| paging.cursor(&next));
     Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::of).collect(), next_cursor }))
 }
 
 /// Refuses the call while any backup of the instance has stored objects.
 async fn refuse_with_backups(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
-    let mut after = None;
-    loop {
-        let page = jobs.ports.catalog.backups(instance, PageRequest { after, limit: 200 }).await?;
-        let is_over = |state: &BackupState| {
-            matches!(state, BackupState::Failed { .. } | BackupState::Cancelled { .. } | BackupState::Deleted { .. })
-        };
-        if page.items.iter().any(|backup| !is_over(&backup.value.state)) {
+    let is_over = |state: &BackupState| {
+        matches!(state, BackupState::Failed { .. } | BackupState::Cancelled { .. } | BackupState::Deleted { .. })
+    };
+    let mut backups = pin!(items(200, |page| jobs.ports.catalog.backups(instance, page)));
+    while let Some(backup) = backups.try_next().await? {
+        if !is_over(&backup.value.state) {
             return Err(Error::HasBackups(instance.clone()));
         }
-        after = page.items.last().map(|backup| backup.value.id.to_string());
-        if !page.more || after.is_none() {
-            return Ok(());
-        }
     }
+    Ok(())
 }

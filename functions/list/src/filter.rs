@@ -144,14 +144,13 @@ impl<T> Sifted<T> {
     }
 }
 
-/// Filters the next records of a listing; `more` tells whether others follow them.
+/// Filters the next page of a listing; `next` is where the listing goes on after it.
 pub(crate) fn sift<T>(
     sifted: &mut Sifted<T>,
     records: impl IntoIterator<Item = T>,
-    more: bool,
+    next: Option<String>,
     judge: impl Fn(&T) -> (String, Verdict),
 ) {
-    let mut last = None;
     let mut records = records.into_iter().peekable();
     while let Some(record) = records.next() {
         let (key, verdict) = judge(&record);
@@ -164,15 +163,14 @@ pub(crate) fn sift<T>(
             }
         }
         if sifted.items.len() == sifted.limit {
-            let follows = more || records.peek().is_some();
+            let follows = next.is_some() || records.peek().is_some();
             sifted.progress = if follows { Progress::Full(key) } else { Progress::End };
             return;
         }
-        last = Some(key);
     }
-    sifted.progress = match last {
-        Some(last) if more => Progress::Looking(Some(last)),
-        _ => Progress::End,
+    sifted.progress = match next {
+        Some(next) => Progress::Looking(Some(next)),
+        None => Progress::End,
     };
 }
 
@@ -188,6 +186,10 @@ mod tests {
         (number.to_string(), if number.is_multiple_of(2) { Verdict::Show } else { Verdict::PassOver })
     }
 
+    fn next(last: u32) -> Option<String> {
+        Some(last.to_string())
+    }
+
     fn page(limit: usize) -> Sifted<u32> {
         let size = PageSize { default: limit, ..PageSize::LISTING };
         Sifted::begin(&Paging::first("GET /numbers", &[], size, &CursorKey::new("of a test")))
@@ -196,21 +198,28 @@ mod tests {
     #[test]
     fn a_page_is_filled_through_several_parts_of_the_listing_and_goes_on_after_the_last_one_examined() {
         let mut sifted = page(2);
-        sift(&mut sifted, [9, 8, 7], true, even);
+        sift(&mut sifted, [9, 8, 7], next(7), even);
         assert_eq!(sifted.looks_on_after(), Some(Some("7".into())));
-        sift(&mut sifted, [5, 4, 3, 2], true, even);
+        sift(&mut sifted, [5, 4, 3, 2], next(2), even);
         assert_eq!(sifted.items, [8, 4]);
         assert_eq!(sifted.looks_on_after(), None);
         assert_eq!(sifted.goes_on_after(), Some("4"));
     }
 
     #[test]
+    fn an_empty_page_does_not_end_a_listing() {
+        let mut sifted = page(2);
+        sift(&mut sifted, [], next(7), even);
+        assert_eq!(sifted.looks_on_after(), Some(Some("7".into())));
+    }
+
+    #[test]
     fn the_last_page_has_no_cursor_even_when_it_is_full() {
         let mut sifted = page(2);
-        sift(&mut sifted, [4, 2], false, even);
+        sift(&mut sifted, [4, 2], None, even);
         assert_eq!((sifted.looks_on_after(), sifted.goes_on_after()), (None, None));
         let mut sifted = page(2);
-        sift(&mut sifted, [3, 1], false, even);
+        sift(&mut sifted, [3, 1], None, even);
         assert_eq!((sifted.looks_on_after(), sifted.goes_on_after()), (None, None));
     }
 
@@ -223,7 +232,7 @@ mod tests {
         assert_eq!(period.judge(at(10), Verdict::Show), Verdict::Show);
         assert_eq!(period.judge(at(9), Verdict::Show), Verdict::End);
         let mut sifted = page(5);
-        sift(&mut sifted, [19, 9, 8], true, |second| {
+        sift(&mut sifted, [19, 9, 8], next(8), |second| {
             (second.to_string(), period.judge(at((*second).into()), Verdict::Show))
         });
         assert_eq!(sifted.items, [19]);

@@ -64,7 +64,7 @@ async fn backups(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     while let Some(request) = next_request(&sifted, &paging) {
         let page = jobs.ports.catalog.backups(&instance, request).await?;
         let records = page.items.into_iter().map(|found| found.value);
-        sift(&mut sifted, records, page.more, |backup: &Backup| (backup.id.to_string(), filter.judge(backup)));
+        sift(&mut sifted, records, page.next, |backup: &Backup| (backup.id.to_string(), filter.judge(backup)));
     }
     let now = jobs.now();
     let items = sifted.items.iter().map(|backup| BackupView::of(backup, now)).collect();
@@ -81,7 +81,7 @@ async fn restores(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let mut sifted = Sifted::begin(&paging);
     while let Some(request) = next_request(&sifted, &paging) {
         let page = jobs.ports.catalog.restores(&instance, request).await?;
-        sift(&mut sifted, page.items, page.more, |restore: &Restore| (restore.id.to_string(), filter.judge(restore)));
+        sift(&mut sifted, page.items, page.next, |restore: &Restore| (restore.id.to_string(), filter.judge(restore)));
     }
     let now = jobs.now();
     let items = sifted.items.iter().map(|restore| RestoreView::of(restore, now)).collect();

@@ -142,7 +142,7 @@ async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> 
                 overdue += 1;
             }
         }
-        after = page.items.last().filter(|_| page.more).map(|last| last.instance_id.to_string());
+        after = page.next;
         if after.is_none() {
             break;
         }

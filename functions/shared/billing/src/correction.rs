@@ -1,10 +1,11 @@
 //! Corrections: a metered hour never changes, so what was wrong with it is put right by a record beside it.
 
+use futures::{TryStreamExt, future::ready};
 use milvault_jobs::{Error, FieldError, Jobs};
 use milvault_model::{
     BackupId, Charge, Correction, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, UsageRecord,
 };
-use milvault_ports::{CatalogError, Expect, PageRequest, Write};
+use milvault_ports::{CatalogError, Expect, Write, items};
 
 /// What is to be put right, and by how much.
 #[derive(Debug, Clone)]
@@ -87,15 +88,6 @@ pub async fn correct(jobs: &Jobs, request: CorrectionRequest) -> Result<UsageRec
 /// The record of the hour and its corrections so far.
 async fn records(jobs: &Jobs, request: &CorrectionRequest) -> Result<Vec<UsageRecord>, Error> {
     let CorrectionRequest { region, hour, instance_id, backup_id, .. } = request;
-    let mut records = Vec::new();
-    let mut after = None;
-    loop {
-        let page = PageRequest { after, limit: 1000 };
-        let page = jobs.ports.catalog.usage(region, *hour, Some(instance_id), page).await?;
-        after = page.items.last().map(UsageRecord::place);
-        records.extend(page.items.into_iter().filter(|record| record.backup_id == *backup_id));
-        if !page.more {
-            return Ok(records);
-        }
-    }
+    let records = items(1_000, |page| jobs.ports.catalog.usage(region, *hour, Some(instance_id), page));
+    Ok(records.try_filter(|record| ready(record.backup_id == *backup_id)).try_collect().await?)
 }

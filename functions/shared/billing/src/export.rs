@@ -5,6 +5,7 @@
 //! ```
 
 use chrono::{Days, NaiveDate};
+use futures::{TryStreamExt, future::ready};
 use milvault_jobs::{Error, Jobs};
 use milvault_model::{Hour, Region, Time, UsageExport};
 use milvault_ports::{CatalogError, Deadline, Expect, PutMode, Write};
@@ -106,15 +107,8 @@ async fn write_day(
             break;
         }
     }
-    let mut stale: Vec<String> = Vec::new();
-    loop {
-        let listing = objects.list(bucket, &folder, stale.last().map(String::as_str)).await?;
-        stale.extend(listing.objects.into_iter().map(|object| object.key));
-        if !listing.more {
-            break;
-        }
-    }
-    stale.retain(|key| !files.contains(key));
+    let written = milvault_ports::objects(objects, bucket, &folder).map_ok(|object| object.key);
+    let stale: Vec<String> = written.try_filter(|key| ready(!files.contains(key))).try_collect().await?;
     objects.delete(bucket, &stale).await?;
     Ok(true)
 }

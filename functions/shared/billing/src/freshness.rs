@@ -37,7 +37,7 @@ pub async fn freshness(jobs: &Jobs, after: Option<String>, now: Time) -> Result<
     let page = jobs.ports.catalog.instances(PageRequest { after, limit: INSTANCES }).await?;
     let looked_at = page.items.into_iter().map(async |instance| look_at(jobs, instance.id, now).await);
     let items = stream::iter(looked_at).buffered(IN_FLIGHT).try_collect().await?;
-    Ok(Page { items, more: page.more })
+    Ok(Page { items, next: page.next })
 }
 
 async fn look_at(jobs: &Jobs, instance_id: InstanceId, now: Time) -> Result<Freshness, Error> {
@@ -57,12 +57,12 @@ async fn newest_available(jobs: &Jobs, instance: &InstanceId) -> Result<Option<T
     while read < MOST {
         let page = jobs.ports.catalog.backups(instance, PageRequest { after, limit }).await?;
         read += page.items.len();
-        after = page.items.last().map(|found| found.value.id.to_string());
         let mut backups = page.items.into_iter().map(|found| found.value);
         if let Some(newest) = backups.find(|backup| matches!(backup.state, BackupState::Available(_))) {
             return Ok(Some(newest.created_at));
         }
-        if !page.more || after.is_none() {
+        after = page.next;
+        if after.is_none() {
             break;
         }
         limit = 100;

@@ -286,8 +286,8 @@ impl<'a> Merge<'a> {
         let reads = dry.map(async |hour| {
             let page = PageRequest { after: hour.after.take(), limit: *ahead };
             let page = jobs.ports.catalog.usage(region, hour.hour, *instance, page).await?;
-            hour.after = page.items.last().map(UsageRecord::place);
-            hour.more = page.more;
+            hour.more = page.next.is_some();
+            hour.after = page.next;
             hour.read.extend(page.items);
             Ok::<_, Error>(())
         });

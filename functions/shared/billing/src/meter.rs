@@ -1,10 +1,12 @@
 //! The meter: for every finished hour, what each backup owned, as records that never change.
 
+use std::pin::pin;
+
 use chrono::TimeDelta;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use milvault_jobs::{Error, Jobs};
 use milvault_model::{Account, BackupStatus, Hour, Region, Time, UsageExport, UsageRecord};
-use milvault_ports::{CatalogError, Deadline, Expect, Page, PageRequest, Versioned, Write};
+use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write, items, pages};
 use serde::Serialize;
 
 /// An hour is metered so long after its end: what was committed in it has arrived by then.
@@ -39,6 +41,9 @@ pub struct MeterReport {
 /// Meters every finished hour of a region that isn't metered. Late, repeated and overlapping runs make no difference: an
 /// account's hours are metered by the commit that notes that they are.
 ///
+/// Accounts in memory at a time.
+const ACCOUNTS: usize = 1_000;
+
 /// # Errors
 /// When the accounts can't be listed; what was metered by then is. One that can't be metered doesn't keep the others
 /// from it.
@@ -54,20 +59,18 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
         unmetered_since: until.start(),
     };
     begin_export(jobs, region).await?;
-    let mut after = None;
     let mut failed_since = until;
-    loop {
-        let page = accounts(jobs, region, &mut after).await?;
+    let mut accounts = pin!(pages(ACCOUNTS, |page| jobs.ports.catalog.accounts(region, page)));
+    while let Some(page) = accounts.try_next().await? {
         if deadline.is_over(jobs.now()) {
             // What this run doesn't come to is as old as what it has seen, or as this.
-            let due =
-                page.items.iter().map(|found| &found.value).filter(|account| (*account).clone().meter(until).is_some());
+            let due = page.iter().map(|found| &found.value).filter(|account| (*account).clone().meter(until).is_some());
             let behind = due.map(|account| account.unmetered().start());
             report.unmetered_since = behind.chain([report.unmetered_since]).min().unwrap_or(report.unmetered_since);
             return Ok(report);
         }
-        report.accounts += page.items.len() as u64;
-        let metered = page.items.into_iter().map(async |found| {
+        report.accounts += page.len() as u64;
+        let metered = page.into_iter().map(async |found| {
             let (key, since) = (account_key(&found.value), found.value.unmetered());
             let outcome = meter_account(jobs, found, until).await.inspect_err(|error| {
                 tracing::error!(%error, %region, account = key, "an account can't be metered");
@@ -86,21 +89,12 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
             }
             report.unmetered_since = report.unmetered_since.min(since.start());
         }
-        if !page.more {
-            report.is_whole = report.failed == 0;
-            report.unmetered_since = failed_since.start();
-            let MeterReport { accounts, records, failed, .. } = report;
-            tracing::info!(%region, %until, accounts, records, failed, "metered");
-            return Ok(report);
-        }
     }
-}
-
-/// The next accounts after that one.
-async fn accounts(jobs: &Jobs, region: &Region, after: &mut Option<String>) -> Result<Page<Versioned<Account>>, Error> {
-    let page = jobs.ports.catalog.accounts(region, PageRequest { after: after.take(), limit: 1000 }).await?;
-    *after = page.items.last().map(|found| account_key(&found.value));
-    Ok(page)
+    report.is_whole = report.failed == 0;
+    report.unmetered_since = failed_since.start();
+    let MeterReport { accounts, records, failed, .. } = report;
+    tracing::info!(%region, %until, accounts, records, failed, "metered");
+    Ok(report)
 }
 
 /// Before anything of a region is metered for the first time, notes from which day on its usage is to be written out.
@@ -109,13 +103,9 @@ async fn begin_export(jobs: &Jobs, region: &Region) -> Result<(), Error> {
         return Ok(());
     }
     let mut first: Option<Hour> = None;
-    let mut after = None;
-    loop {
-        let page = accounts(jobs, region, &mut after).await?;
-        first = page.items.iter().map(|found| found.value.unmetered()).chain(first).min();
-        if !page.more {
-            break;
-        }
+    let mut accounts = pin!(items(ACCOUNTS, |page| jobs.ports.catalog.accounts(region, page)));
+    while let Some(found) = accounts.try_next().await? {
+        first = first.into_iter().chain([found.value.unmetered()]).min();
     }
     let Some(first) = first else { return Ok(()) };
     let export = UsageExport { region: region.clone(), next: first.day() };

@@ -63,9 +63,7 @@ impl Catalog for DynamoCatalog {
     }
 
     async fn instances(&self, page: PageRequest) -> Result<Page<Instance>, CatalogError> {
-        let page = self.query("INSTANCES", "", reads::Order::Ascending, page).await?;
-        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
-        Ok(Page { items, more: page.more })
+        self.query("INSTANCES", "", reads::Order::Ascending, page).await?.try_map(|item| read_record(&item))
     }
 
     async fn job(&self, instance: &InstanceId) -> Result<Option<JobRef>, CatalogError> {
@@ -84,9 +82,7 @@ impl Catalog for DynamoCatalog {
 
     async fn backups(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Versioned<Backup>>, CatalogError> {
         let partition = format!("INSTANCE#{instance}");
-        let page = self.query(&partition, "BACKUP#", reads::Order::Descending, page).await?;
-        let items = page.items.into_iter().map(read_versioned).collect::<Result<_, _>>()?;
-        Ok(Page { items, more: page.more })
+        self.query(&partition, "BACKUP#", reads::Order::Descending, page).await?.try_map(read_versioned)
     }
 
     async fn restore(&self, instance: &InstanceId, id: &RestoreId) -> Result<Option<Versioned<Restore>>, CatalogError> {
@@ -95,16 +91,12 @@ impl Catalog for DynamoCatalog {
 
     async fn restores(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Restore>, CatalogError> {
         let partition = format!("INSTANCE#{instance}");
-        let page = self.query(&partition, "RESTORE#", reads::Order::Descending, page).await?;
-        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
-        Ok(Page { items, more: page.more })
+        self.query(&partition, "RESTORE#", reads::Order::Descending, page).await?.try_map(|item| read_record(&item))
     }
 
     async fn ledger(&self, restore: &RestoreId, page: PageRequest) -> Result<Page<CollectionRestore>, CatalogError> {
         let partition = format!("RESTORE#{restore}");
-        let page = self.query(&partition, "COLLECTION#", reads::Order::Ascending, page).await?;
-        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
-        Ok(Page { items, more: page.more })
+        self.query(&partition, "COLLECTION#", reads::Order::Ascending, page).await?.try_map(|item| read_record(&item))
     }
 
     async fn auto_backup(&self, instance: &InstanceId) -> Result<Option<Versioned<AutoBackup>>, CatalogError> {
@@ -113,9 +105,7 @@ impl Catalog for DynamoCatalog {
 
     async fn notices(&self, instance: &InstanceId, page: PageRequest) -> Result<Page<Notice>, CatalogError> {
         let partition = format!("INSTANCE#{instance}");
-        let page = self.query(&partition, "NOTICE#", reads::Order::Ascending, page).await?;
-        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
-        Ok(Page { items, more: page.more })
+        self.query(&partition, "NOTICE#", reads::Order::Ascending, page).await?.try_map(|item| read_record(&item))
     }
 
     async fn account(
@@ -128,9 +118,7 @@ impl Catalog for DynamoCatalog {
     }
 
     async fn accounts(&self, region: &Region, page: PageRequest) -> Result<Page<Versioned<Account>>, CatalogError> {
-        let page = self.query(&format!("ACCOUNT#{region}"), "", reads::Order::Ascending, page).await?;
-        let items = page.items.into_iter().map(read_versioned).collect::<Result<_, _>>()?;
-        Ok(Page { items, more: page.more })
+        self.query(&format!("ACCOUNT#{region}"), "", reads::Order::Ascending, page).await?.try_map(read_versioned)
     }
 
     async fn usage(
@@ -141,21 +129,21 @@ impl Catalog for DynamoCatalog {
         mut page: PageRequest,
     ) -> Result<Page<UsageRecord>, CatalogError> {
         let mut prefix = Key::usage_prefix(hour);
-        if let Some(instance) = instance {
-            let of_instance = format!("{instance}#");
+        let of_instance = instance.map(|instance| format!("{instance}#")).unwrap_or_default();
+        if instance.is_some() {
             page.after = match page.after {
                 Some(after) if after < of_instance => None,
                 Some(after) => match after.strip_prefix(&of_instance) {
                     Some(after) => Some(after.to_owned()),
-                    None => return Ok(Page { items: Vec::new(), more: false }),
+                    None => return Ok(Page { items: Vec::new(), next: None }),
                 },
                 None => None,
             };
             prefix += &of_instance;
         }
         let page = self.query(&Key::usages(region, hour), &prefix, reads::Order::Ascending, page).await?;
-        let items = page.items.into_iter().map(|item| read_record(&item)).collect::<Result<_, _>>()?;
-        Ok(Page { items, more: page.more })
+        let page = page.try_map(|item| read_record(&item))?;
+        Ok(Page { next: page.next.map(|next| format!("{of_instance}{next}")), ..page })
     }
 
     async fn usage_export(&self, region: &Region) -> Result<Option<Versioned<UsageExport>>, CatalogError> {

@@ -87,7 +87,13 @@ impl DynamoCatalog {
             items.extend(answer.items.unwrap_or_default());
             start = answer.last_evaluated_key;
             if start.is_none() || items.len() >= page.limit {
-                return Ok(Page { items, more: start.is_some() });
+                let next = start.map(|key| {
+                    read_text(&key, SK)?
+                        .strip_prefix(prefix)
+                        .map(str::to_owned)
+                        .ok_or_else(|| bad(SK, &"not of the listing"))
+                });
+                return Ok(Page { items, next: next.transpose()? });
             }
         }
     }
@@ -137,15 +143,20 @@ pub(crate) async fn due(
         .send()
         .await
         .map_err(unavailable)?;
-    let more = answer.last_evaluated_key.is_some();
+    let next = answer.last_evaluated_key.as_ref().map(due_cursor).transpose()?;
     let items = answer.items.unwrap_or_default().iter().map(due_item).collect::<Result<_, _>>()?;
-    Ok(Page { items, more })
+    Ok(Page { items, next })
+}
+
+/// Where a listing of the index goes on after this key.
+fn due_cursor(key: &Item) -> Result<String, CatalogError> {
+    let [due_at, pk, sk] = [read_text(key, "dueAt")?, read_text(key, PK)?, read_text(key, SK)?];
+    Ok(format!("{due_at}{SEPARATOR}{pk}{SEPARATOR}{sk}"))
 }
 
 fn due_item(item: &Item) -> Result<DueEntry, CatalogError> {
     let (pk, sk) = (read_text(item, PK)?, read_text(item, SK)?);
     let due_at = read_text(item, "dueAt")?;
-    let cursor = format!("{due_at}{SEPARATOR}{pk}{SEPARATOR}{sk}");
     let at = due_at.parse().map_err(|error| bad("dueAt", &error))?;
     let instance = pk.strip_prefix("INSTANCE#").ok_or_else(|| bad(PK, &"not of an instance"))?;
     let instance = instance.parse().map_err(|error| bad(PK, &error))?;
@@ -157,5 +168,5 @@ fn due_item(item: &Item) -> Result<DueEntry, CatalogError> {
         Some(("RESTORE", id)) => DueItem::Restore(instance, id.parse().map_err(|error| bad(SK, &error))?),
         _ => return Err(bad(SK, &"not of something due")),
     };
-    Ok(DueEntry { cursor, at, item })
+    Ok(DueEntry { at, item })
 }

@@ -95,12 +95,10 @@ pub async fn restore_begun<'a>(jobs: &Jobs, found: &'a Restore) -> Result<Restor
 /// When the catalog can't be read.
 pub async fn restore<'a>(jobs: &Jobs, restore: &'a Restore, paging: &Paging) -> Result<RestoreDescription<'a>, Error> {
     let page = jobs.ports.catalog.ledger(&restore.id, paging.request()).await?;
-    let last = page.items.last().filter(|_| page.more);
     Ok(RestoreDescription {
         restore: RestoreView::of(restore, jobs.now()),
         collections: page.items.iter().map(|line| CollectionRestoreView::of(line, restore)).collect(),
-        // The ledger's sort key.
-        next_cursor: last.map(|line| paging.cursor(&format!("{:010}", line.number))),
+        next_cursor: page.next.map(|next| paging.cursor(&next)),
     })
 }
 

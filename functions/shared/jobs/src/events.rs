@@ -22,7 +22,7 @@ pub async fn publish(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
         jobs.ports.events.publish(&page.items).await?;
         let told = page.items.into_iter().map(|notice| Write::Told(notice.instance_id, notice.id)).collect();
         jobs.ports.catalog.commit(told).await?;
-        if !page.more {
+        if page.next.is_none() {
             return Ok(());
         }
     }

@@ -1,10 +1,13 @@
 //! Which backups go: the decision, with what it needs of the catalog.
 
+use std::pin::pin;
+
+use futures::TryStreamExt;
 use milvault_model::{
     Backup, KeepAtLeast,
     retention::{self, Decision, Standing},
 };
-use milvault_ports::PageRequest;
+use milvault_ports::{Versioned, items};
 
 use crate::{Error, Jobs};
 
@@ -27,17 +30,12 @@ async fn standing(jobs: &Jobs, backup: &Backup) -> Result<Standing, Error> {
     if let Some(found) = catalog.auto_backup(&backup.instance_id).await? {
         standing.keep_at_least = found.value.plan.keep_at_least;
     }
-    let mut after = None;
-    while standing.newer < standing.keep_at_least.count() {
-        let page = catalog.backups(&backup.instance_id, PageRequest { after, limit: 100 }).await?;
-        for newer in page.items.iter().map(|found| &found.value).take_while(|newer| newer.id > backup.id) {
-            standing.newer += usize::from(retention::counts(newer));
-        }
-        let last = page.items.last().map(|found| &found.value.id);
-        if !page.more || last.is_none_or(|last| *last <= backup.id) {
-            break;
-        }
-        after = last.map(ToString::to_string);
+    let mut backups = pin!(items(100, |page| catalog.backups(&backup.instance_id, page)));
+    while standing.newer < standing.keep_at_least.count()
+        && let Some(Versioned { value: newer, .. }) = backups.try_next().await?
+        && newer.id > backup.id
+    {
+        standing.newer += usize::from(retention::counts(&newer));
     }
     Ok(standing)
 }

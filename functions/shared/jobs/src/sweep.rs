@@ -1,12 +1,15 @@
 //! The sweep: what nobody else would do. Deletes what has expired, finishes what was interrupted, drives on what stands
 //! still.
 
+use std::pin::pin;
+
 use chrono::TimeDelta;
+use futures::TryStreamExt;
 use milvault_model::{
     Backup, BackupId, DueKind, InstanceId, JobRef, RestoreId, Time,
     retention::{self, Decision, Reason},
 };
-use milvault_ports::{CatalogError, Deadline, DueEntry, DueItem, Expect, PageRequest, Versioned, Write};
+use milvault_ports::{CatalogError, Deadline, DueEntry, DueItem, Expect, Versioned, Write, items};
 use serde::Serialize;
 use tracing::{
     Instrument, Span,
@@ -117,26 +120,19 @@ pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<S
     let mut report = SweepReport::default();
     for kind in DueKind::ALL {
         let now = jobs.now();
-        let mut after = None;
-        loop {
-            let page = jobs.ports.catalog.due(kind, now, PageRequest { after, limit: 100 }).await?;
-            for entry in &page.items {
-                report.oldest = report.oldest.into_iter().chain([entry.at]).min();
-                if deadline.is_over(jobs.now()) {
-                    return Ok(report);
+        let mut due = pin!(items(100, |page| jobs.ports.catalog.due(kind, now, page)));
+        while let Some(entry) = due.try_next().await? {
+            report.oldest = report.oldest.into_iter().chain([entry.at]).min();
+            if deadline.is_over(jobs.now()) {
+                return Ok(report);
+            }
+            let looked_at = async {
+                if let Err(error) = look_at(jobs, mode, kind, &entry, deadline, &mut report).await {
+                    tracing::error!(%error, "the sweep goes on without");
+                    report.list(format!("{:?}: {error}", entry.item), |report| &mut report.errors);
                 }
-                let looked_at = async {
-                    if let Err(error) = look_at(jobs, mode, kind, entry, deadline, &mut report).await {
-                        tracing::error!(%error, "the sweep goes on without");
-                        report.list(format!("{:?}: {error}", entry.item), |report| &mut report.errors);
-                    }
-                };
-                looked_at.instrument(span_of(kind, &entry.item)).await;
-            }
-            after = page.items.last().map(|last| last.cursor.clone());
-            if !page.more {
-                break;
-            }
+            };
+            looked_at.instrument(span_of(kind, &entry.item)).await;
         }
     }
     report.is_whole = true;

@@ -7,6 +7,8 @@ use milvault_model::{
     Notice, Region, Restore, RestoreId, Time, UsageExport, UsageRecord,
 };
 
+use crate::page::{Page, PageRequest};
+
 /// A record and the version that its next change has to expect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versioned<T> {
@@ -102,24 +104,6 @@ pub struct Idempotency {
     pub expires_at: Time,
 }
 
-/// The part of a listing to return.
-#[derive(Debug, Clone)]
-pub struct PageRequest {
-    /// The sort key after which the page begins.
-    pub after: Option<String>,
-    /// The maximum number of items, at least 1.
-    pub limit: usize,
-}
-
-/// A page of a listing.
-#[derive(Debug, Clone)]
-pub struct Page<T> {
-    /// The items, in the listing's order.
-    pub items: Vec<T>,
-    /// Whether more items may follow the last one.
-    pub more: bool,
-}
-
 /// A reference to a record that is due, as the catalog's index has it, without the record itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DueItem {
@@ -138,8 +122,6 @@ pub enum DueItem {
 /// A due record in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueEntry {
-    /// The listing's sort key.
-    pub cursor: String,
     /// When it became due.
     pub at: Time,
     /// The record that is due.

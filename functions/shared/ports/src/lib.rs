@@ -6,11 +6,11 @@ mod copying;
 mod held;
 mod milvus;
 mod objects;
+mod page;
 mod world;
 
 pub use catalog::{
-    Catalog, CatalogError, DueEntry, DueItem, Expect, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned,
-    Write,
+    Catalog, CatalogError, DueEntry, DueItem, Expect, Idempotency, Lease, LeasePurpose, Versioned, Write,
 };
 pub use copying::{CopyEnd, CopyReport, CopyTask, CopyWorkers};
 pub use held::{HeldError, Tenure, commit_held};
@@ -19,9 +19,10 @@ pub use milvus::{
     InsertLog, Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,
 };
 pub use objects::{
-    Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
-    PutOutcome,
+    Bucket, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome,
+    object_pages, objects,
 };
+pub use page::{Page, PageRequest, items, pages};
 pub use world::{
     Clock, Continuation, ContinuationError, Deadline, EVENTS_AT_ONCE, Events, EventsError, IdSource, Schedules,
     SchedulesError,

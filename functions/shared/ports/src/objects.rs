@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use futures::Stream;
 use milvault_model::{Region, Time};
+
+use crate::page::{Page, items, pages};
 
 /// A bucket and its region.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,15 +27,6 @@ pub struct ObjectMeta {
     pub size: u64,
     /// The ETag without quotes.
     pub etag: String,
-}
-
-/// A page of a listing, by key in byte order.
-#[derive(Debug, Clone)]
-pub struct Listing {
-    /// At most 1,000 objects.
-    pub objects: Vec<ObjectMeta>,
-    /// Whether more objects follow the last one.
-    pub more: bool,
 }
 
 /// A server-side copy: none of its bytes pass through this service.
@@ -131,7 +125,7 @@ pub enum ObjectsError {
 #[async_trait]
 pub trait Objects: Send + Sync {
     /// Lists the objects below a prefix, after a key.
-    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError>;
+    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Page<ObjectMeta>, ObjectsError>;
 
     /// Copies an object. Repeating a copy that took effect returns [`CopyOutcome::AlreadyThere`].
     async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError>;
@@ -154,4 +148,22 @@ pub trait Objects: Send + Sync {
     /// Locks an object at least until this time, in a bucket with Object Lock. Does nothing if the object doesn't
     /// exist. An object that is already locked keeps its mode, which may come from an earlier setting of the bucket.
     async fn lock(&self, bucket: &Bucket, key: &str, mode: LockMode, until: Time) -> Result<(), ObjectsError>;
+}
+
+/// The objects below a prefix, a thousand of them at a time.
+pub fn object_pages<'a>(
+    objects: &'a dyn Objects,
+    bucket: &'a Bucket,
+    prefix: &'a str,
+) -> impl Stream<Item = Result<Vec<ObjectMeta>, ObjectsError>> + 'a {
+    pages(1_000, move |page| async move { objects.list(bucket, prefix, page.after.as_deref()).await })
+}
+
+/// The objects below a prefix, of which a thousand are in memory at a time.
+pub fn objects<'a>(
+    objects: &'a dyn Objects,
+    bucket: &'a Bucket,
+    prefix: &'a str,
+) -> impl Stream<Item = Result<ObjectMeta, ObjectsError>> + 'a {
+    items(1_000, move |page| async move { objects.list(bucket, prefix, page.after.as_deref()).await })
 }

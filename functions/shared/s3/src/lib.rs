@@ -21,8 +21,7 @@ use aws_sdk_s3::{
 use chrono::TimeDelta;
 use milvault_model::{Region, Time};
 use milvault_ports::{
-    Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
-    PutOutcome,
+    Bucket, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome,
 };
 
 use errors::{Answer, answer, is_gone, is_without_lock, plain, plain_copy, refuses_bucket};
@@ -182,11 +181,11 @@ fn copy_source(bucket: &Bucket, key: &str) -> String {
 
 #[async_trait]
 impl Objects for S3Objects {
-    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
+    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Page<ObjectMeta>, ObjectsError> {
         let request = self.client(bucket).list_objects_v2().bucket(&bucket.name).prefix(prefix);
         let listing = request.set_start_after(after.map(str::to_owned)).send().await;
         let listing = listing.map_err(|error| plain(answer(&error), bucket, &error))?;
-        let objects = listing
+        let items: Vec<ObjectMeta> = listing
             .contents()
             .iter()
             .map(|object| ObjectMeta {
@@ -195,7 +194,14 @@ impl Objects for S3Objects {
                 etag: unquoted(object.e_tag()),
             })
             .collect();
-        Ok(Listing { objects, more: listing.is_truncated().unwrap_or_default() })
+        let next = match (listing.is_truncated().unwrap_or_default(), items.last()) {
+            (true, Some(last)) => Some(last.key.clone()),
+            (false, _) => None,
+            (true, None) => {
+                return Err(ObjectsError::Unavailable(format!("a page of {prefix} is empty and not the last")));
+            }
+        };
+        Ok(Page { items, next })
     }
 
     async fn copy(&self, request: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {

@@ -5,17 +5,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
+use futures::TryStreamExt;
 use milvault_model::{
     CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, PrimaryKey, RowCount, SegmentCapture,
     SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled, Written, time_of,
 };
-use milvault_ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment};
+use milvault_ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment, objects};
 
 use super::{
     logs::{DELTA, Log, log_of},
@@ -315,20 +317,15 @@ impl<'a> Capturing<'a> {
 
     async fn list_delta_logs(&self, id: i64) -> Result<HashMap<i64, Vec<i64>>, Error> {
         let prefix = format!("{}{DELTA}/{id}/", self.root);
-        let (mut found, mut after): (HashMap<i64, Vec<i64>>, Option<String>) = Default::default();
-        loop {
-            let page = self.jobs.ports.objects.list(&self.bucket, &prefix, after.as_deref()).await?;
-            for object in &page.objects {
-                let key = ObjectKey::from_source(&object.key[self.root.len()..]);
-                if let Some((segment, Log::Delta(log))) = key.and_then(|key| log_of(&key, DELTA)) {
-                    found.entry(segment).or_default().push(log);
-                }
-            }
-            match page.objects.last() {
-                Some(last) if page.more => after = Some(last.key.clone()),
-                _ => return Ok(found),
+        let mut found: HashMap<i64, Vec<i64>> = HashMap::new();
+        let mut listing = pin!(objects(self.jobs.ports.objects.as_ref(), &self.bucket, &prefix));
+        while let Some(object) = listing.try_next().await? {
+            let key = ObjectKey::from_source(&object.key[self.root.len()..]);
+            if let Some((segment, Log::Delta(log))) = key.and_then(|key| log_of(&key, DELTA)) {
+                found.entry(segment).or_default().push(log);
             }
         }
+        Ok(found)
     }
 
     /// Flushes, waits until that is over, and follows what becomes of the segments meanwhile.

@@ -1,5 +1,8 @@
 //! CLEAN: a backup that won't be finished leaves nothing behind.
 
+use std::pin::pin;
+
+use futures::TryStreamExt;
 use milvault_model::{BackupState, Ending, ObjectEntry, Origin};
 use milvault_ports::Write;
 
@@ -32,8 +35,8 @@ pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
 /// page's before the page: as long as an object of it may be stored, it says so.
 pub(crate) async fn remove_own(work: &Work<'_>, claims: &Claims<'_>, kind: PageKind) -> Step {
     let folder = work.folder();
-    loop {
-        let (keys, more) = folder.keys(kind.prefix(), None).await?;
+    let mut pages = pin!(folder.keys(kind.prefix()));
+    while let Some(keys) = pages.try_next().await? {
         for key in &keys {
             require_time(work.deadline, work.jobs.now())?;
             let planned: Vec<ObjectEntry> = folder.read(key).await?;
@@ -43,8 +46,6 @@ pub(crate) async fn remove_own(work: &Work<'_>, claims: &Claims<'_>, kind: PageK
             claims.remove_unclaimed(&own).await?;
             folder.remove(key).await?;
         }
-        if !more {
-            return Ok(());
-        }
     }
+    Ok(())
 }

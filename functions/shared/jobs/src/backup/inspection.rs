@@ -69,9 +69,9 @@ impl<'a> Inspection<'a> {
             let collection = format!("{}{}", shard.prefix, at.collection());
             let after = shard.after.take().map_or(collection.clone(), |after| after.max(collection));
             let listing = jobs.ports.objects.list(bucket, &shard.prefix, Some(&after)).await?;
-            shard.after = Some(listing.objects.last().map_or(after, |object| object.key.clone()));
-            shard.more = listing.more;
-            shard.listed.extend(listing.objects);
+            shard.more = listing.next.is_some();
+            shard.after = listing.next;
+            shard.listed.extend(listing.items);
             Ok::<_, ObjectsError>(())
         }))
         .await?;

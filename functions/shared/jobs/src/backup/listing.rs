@@ -1,7 +1,7 @@
 //! Listings of a collection's logs in the source, in parts that are listed side by side.
 
 use milvault_model::{CollectionCapture, ObjectKey};
-use milvault_ports::{Bucket, Listing, ObjectMeta};
+use milvault_ports::{Bucket, ObjectMeta, Page};
 
 use super::logs::KINDS;
 use crate::{Error, Jobs};
@@ -13,7 +13,7 @@ const PART: usize = 900;
 pub(super) struct Logs {
     pub(super) kind: &'static str,
     pub(super) prefix: String,
-    pub(super) listing: Listing,
+    pub(super) listing: Page<ObjectMeta>,
 }
 
 impl Logs {
@@ -43,16 +43,16 @@ impl Logs {
     /// What is left to list after the beginning, in parts that can be listed side by side: the segments are known, and
     /// the beginning tells how many of them have so many logs as a page of a listing.
     pub(super) fn rest(&self, collection: &CollectionCapture) -> Vec<Part> {
-        let Some(last) = self.listing.objects.last().filter(|_| self.listing.more) else { return Vec::new() };
+        let Some(last) = self.listing.items.last().filter(|_| self.listing.next.is_some()) else { return Vec::new() };
         let listed = &last.key[self.prefix.len()..];
         let mut segments: Vec<String> =
             collection.segments.iter().map(|s| format!("{}/{}", s.partition_id, s.id)).collect();
         segments.sort();
         let begun = segments.partition_point(|segment| segment.as_str() < listed);
         let mut seen: Vec<&str> =
-            self.listing.objects.iter().filter_map(|object| path_of(&object.key[self.prefix.len()..])).collect();
+            self.listing.items.iter().filter_map(|object| path_of(&object.key[self.prefix.len()..])).collect();
         seen.dedup();
-        let per_page = seen.len() * PART / self.listing.objects.len().max(1);
+        let per_page = seen.len() * PART / self.listing.items.len().max(1);
         let mut parts = vec![Part { after: last.key.clone(), end: None }];
         for segment in segments[begun..].iter().step_by(per_page.max(1)) {
             let begin = format!("{}{segment}", self.prefix);
@@ -87,13 +87,13 @@ impl Part {
         let mut after = self.after;
         loop {
             let mut listing = jobs.ports.objects.list(bucket, prefix, Some(&after)).await?;
-            let listed = listing.objects.len();
-            listing.objects.retain(|object| self.end.as_ref().is_none_or(|end| object.key < *end));
+            let listed = listing.items.len();
+            listing.items.retain(|object| self.end.as_ref().is_none_or(|end| object.key < *end));
             // What is beyond the end is another part's.
-            let is_over = !listing.more || listing.objects.len() < listed;
-            objects.append(&mut listing.objects);
-            match objects.last() {
-                Some(last) if !is_over => after.clone_from(&last.key),
+            let is_past_end = listing.items.len() < listed;
+            objects.append(&mut listing.items);
+            match listing.next {
+                Some(next) if !is_past_end => after = next,
                 _ => return Ok(objects),
             }
         }

@@ -4,10 +4,12 @@
 //! and may have to be locked for longer. So that this isn't done with every backup, it is done for the whole period at
 //! once: of backups every night, one in `period` less what they are kept for does it.
 
+use std::pin::pin;
+
 use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{Backup, ObjectEntry, Origin, Reuse, Time};
-use milvault_ports::{Bucket, LockMode};
+use milvault_ports::{Bucket, LockMode, object_pages};
 
 use super::work::Work;
 use crate::{Error, Jobs};
@@ -84,15 +86,11 @@ impl ObjectLock {
     /// # Errors
     /// Likewise.
     pub(crate) async fn renew_all(&self, jobs: &Jobs, bucket: &Bucket, prefix: &str) -> Result<(), Error> {
-        let mut after: Option<String> = None;
-        loop {
-            let listing = jobs.ports.objects.list(bucket, prefix, after.as_deref()).await?;
-            after = listing.objects.last().map(|object| object.key.clone());
-            self.renew(jobs, bucket, listing.objects.into_iter().map(|object| object.key)).await?;
-            if !listing.more {
-                return Ok(());
-            }
+        let mut listing = pin!(object_pages(jobs.ports.objects.as_ref(), bucket, prefix));
+        while let Some(objects) = listing.try_next().await? {
+            self.renew(jobs, bucket, objects.into_iter().map(|object| object.key)).await?;
         }
+        Ok(())
     }
 }
 

@@ -3,14 +3,14 @@
 //! Collections come in the order of their ids, and the listings of their logs in the order of keys: so the plan is
 //! sorted as it is made, is compared with an earlier backup's objects side by side, and never is in memory whole.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, pin::pin};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     Backup, BackupId, BackupPhase, BackupState, CollectionCapture, Copied, Copying, FailureCode, ObjectEntry,
     ObjectKey, Origin, Planning, Progress, Reuse, SegmentCapture, SegmentLevel, StorageVersion, Unexplained,
 };
-use milvault_ports::{Bucket, ObjectMeta, PageRequest};
+use milvault_ports::{Bucket, ObjectMeta, items};
 
 use super::{
     explain::{self, Judgement, Listed, Resolver},
@@ -157,7 +157,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         let (jobs, bucket) = (self.work.jobs, self.bucket.clone());
         for logs in logs {
             let rest = logs.rest(collection);
-            self.take(&mut listing, logs.kind, logs.listing.objects).await?;
+            self.take(&mut listing, logs.kind, logs.listing.items).await?;
             let mut parts =
                 stream::iter(rest).map(|part| part.list(jobs, &bucket, &logs.prefix)).buffered(LISTINGS_IN_FLIGHT);
             while let Some(objects) = parts.next().await {
@@ -418,15 +418,11 @@ impl<'w, 'a> Planner<'w, 'a> {
 
 async fn newest_available(jobs: &Jobs, backup: &Backup) -> Result<Option<BackupId>, Error> {
     let is_near = |found: &Backup| matches!(found.state, BackupState::Available(_)) && found.region == backup.region;
-    let mut after = None;
-    loop {
-        let page = jobs.ports.catalog.backups(&backup.instance_id, PageRequest { after, limit: 100 }).await?;
-        if let Some(found) = page.items.iter().find(|found| is_near(&found.value)) {
-            return Ok(Some(found.value.id.clone()));
-        }
-        after = page.items.last().map(|b| b.value.id.to_string());
-        if !page.more {
-            return Ok(None);
+    let mut backups = pin!(items(100, |page| jobs.ports.catalog.backups(&backup.instance_id, page)));
+    while let Some(found) = backups.try_next().await? {
+        if is_near(&found.value) {
+            return Ok(Some(found.value.id));
         }
     }
+    Ok(None)
 }

@@ -1,9 +1,10 @@
 //! PUBLISH: the backup becomes AVAILABLE, unless what is stored isn't what its manifest says.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, pin::pin};
 
+use futures::TryStreamExt;
 use milvault_model::{BackupPhase, BackupState, Completeness, Manifest, Publishing, Reuse, Snapshot};
-use milvault_ports::PageRequest;
+use milvault_ports::items;
 
 use super::{clean::remove_own, object_lock::ObjectLock, work::Work};
 use crate::{
@@ -73,17 +74,11 @@ async fn doubts(work: &Work<'_>, manifest: &Manifest) -> Result<Stored, Error> {
     if manifest.totals.found_bytes > 0 || !matches!(work.run.reuse, Reuse::From(_)) {
         return Ok(Stored::Doubtful);
     }
-    let mut after = None;
-    loop {
-        let page = work.jobs.ports.catalog.backups(&work.instance.id, PageRequest { after, limit: 100 }).await?;
-        let is_doubtful =
-            |state: &BackupState| matches!(state, BackupState::Damaged { .. } | BackupState::Deleting { .. });
-        if page.items.iter().any(|found| is_doubtful(&found.value.state)) {
+    let mut backups = pin!(items(100, |page| work.jobs.ports.catalog.backups(&work.instance.id, page)));
+    while let Some(found) = backups.try_next().await? {
+        if matches!(found.value.state, BackupState::Damaged { .. } | BackupState::Deleting { .. }) {
             return Ok(Stored::Doubtful);
         }
-        after = page.items.last().map(|found| found.value.id.to_string());
-        if !page.more {
-            return Ok(Stored::ByTheBook);
-        }
     }
+    Ok(Stored::ByTheBook)
 }

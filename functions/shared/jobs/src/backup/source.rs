@@ -146,7 +146,7 @@ impl Look<'_> {
             let prefix = format!("{}{INSERT}/{id}/{}/{}/", self.root, segment.partition_id, segment.id);
             let listing = self.jobs.ports.objects.list(&self.bucket, &prefix, None).await?;
             let specimen = Specimen { collection: collection.clone(), segment: segment.id };
-            if !listing.objects.is_empty() {
+            if !listing.items.is_empty() {
                 return Ok(SourceData::Found(specimen));
             }
             // A segment has its files for as long as the server has it: one that is gone by now tells nothing.

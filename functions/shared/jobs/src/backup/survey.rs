@@ -1,12 +1,15 @@
 //! The survey: which collections a backup is to capture, by id, as they are when it begins.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    pin::pin,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     CollectionName, CollectionPattern, FailureCode, PageSet, RestoreState, previous_name, rebuilt_name,
 };
-use milvault_ports::{Milvus, PageRequest};
+use milvault_ports::{Milvus, items};
 use serde::{Deserialize, Serialize};
 
 use super::work::Work;
@@ -134,19 +137,13 @@ pub(super) async fn read(folder: &Folder<'_>, pages: &PageSet) -> Result<Vec<Wan
 /// failed couldn't put back is the user's.
 async fn restores_suffixes(work: &Work<'_>) -> Result<HashSet<String>, Error> {
     let mut suffixes = HashSet::new();
-    let mut after = None;
-    loop {
-        let page = work.jobs.ports.catalog.restores(&work.instance.id, PageRequest { after, limit: 100 }).await?;
-        for restore in &page.items {
-            let name = CollectionName::new("", "");
-            suffixes.insert(rebuilt_name(&name, &restore.id).collection);
-            if !matches!(restore.state, RestoreState::Failed { .. } | RestoreState::Cancelled { .. }) {
-                suffixes.insert(previous_name(&name, &restore.id).collection);
-            }
-        }
-        after = page.items.last().map(|restore| restore.id.to_string());
-        if !page.more {
-            return Ok(suffixes);
+    let mut restores = pin!(items(100, |page| work.jobs.ports.catalog.restores(&work.instance.id, page)));
+    while let Some(restore) = restores.try_next().await? {
+        let name = CollectionName::new("", "");
+        suffixes.insert(rebuilt_name(&name, &restore.id).collection);
+        if !matches!(restore.state, RestoreState::Failed { .. } | RestoreState::Cancelled { .. }) {
+            suffixes.insert(previous_name(&name, &restore.id).collection);
         }
     }
+    Ok(suffixes)
 }

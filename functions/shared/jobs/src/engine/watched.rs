@@ -8,7 +8,8 @@ use std::{
 use async_trait::async_trait;
 use milvault_model::Time;
 use milvault_ports::{
-    Bucket, Clock, CopyOutcome, CopyRequest, Listing, LockMode, Locking, Objects, ObjectsError, PutMode, PutOutcome,
+    Bucket, Clock, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, Page, PutMode,
+    PutOutcome,
 };
 
 use crate::{Jobs, Ports};
@@ -54,7 +55,7 @@ impl Watched {
 
 #[async_trait]
 impl Objects for Watched {
-    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
+    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Page<ObjectMeta>, ObjectsError> {
         self.objects.list(bucket, prefix, after).await
     }
 

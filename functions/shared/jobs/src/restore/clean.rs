@@ -1,13 +1,13 @@
 //! CLEAN: staged objects away, previous collections released or dropped; later, what a finished restore still keeps.
 
+use std::pin::pin;
+
 use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Grant, Previous, Restore, RestoreState, Time,
 };
-use milvault_ports::{
-    Bucket, Expect, HeldError, Milvus, MilvusError, PageRequest, Tenure, Versioned, Write, commit_held,
-};
+use milvault_ports::{Bucket, Expect, HeldError, Milvus, MilvusError, Tenure, Versioned, Write, commit_held, pages};
 
 use super::{grants, ledger::AtOnce, names::is_there, reasons::named, shared::Shared, work::Work};
 use crate::{
@@ -131,11 +131,11 @@ pub(crate) async fn remove_staged(jobs: &Jobs, bucket: &Bucket, restore: &Restor
     let staging = layout::staging(&restore.id);
     loop {
         let listing = jobs.ports.objects.list(bucket, &staging, None).await?;
-        let keys: Vec<String> = listing.objects.into_iter().map(|object| object.key).collect();
+        let keys: Vec<String> = listing.items.into_iter().map(|object| object.key).collect();
         if !keys.is_empty() {
             jobs.ports.objects.delete(bucket, &keys).await?;
         }
-        if !listing.more {
+        if listing.next.is_none() {
             return Ok(());
         }
     }
@@ -164,16 +164,11 @@ async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(
     let instance = jobs.instance(&restore.instance_id).await?.value;
     let milvus = jobs.ports.milvus.connect(&instance).await?;
     let mut kept_on = false;
-    let mut after = None;
-    loop {
-        let page = jobs.ports.catalog.ledger(&restore.id, PageRequest { after, limit: 100 }).await?;
-        let cleared = page.items.iter().map(|line| clear(milvus.as_ref(), &record, line, now));
+    let mut ledger = pin!(pages(100, |page| jobs.ports.catalog.ledger(&restore.id, page)));
+    while let Some(lines) = ledger.try_next().await? {
+        let cleared = lines.iter().map(|line| clear(milvus.as_ref(), &record, line, now));
         let cleared: Vec<Cleared> = stream::iter(cleared).buffer_unordered(IN_FLIGHT).try_collect().await?;
         kept_on |= cleared.contains(&Cleared::KeptOn);
-        after = page.items.last().map(super::ledger::line_key);
-        if !page.more {
-            break;
-        }
     }
     // After the collections: an import into one may still read it.
     if let Some(storage) = &instance.storage {

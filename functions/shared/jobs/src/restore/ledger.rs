@@ -1,14 +1,16 @@
 //! A restore's ledger: a line for each of its collections, and the work on many of them at once.
 
+use std::pin::pin;
+
 use futures::{
-    StreamExt,
+    Stream, StreamExt, TryStreamExt,
     future::{Either, select},
     stream,
 };
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Failure, Progress, RestoreId, RestoreState, Time,
 };
-use milvault_ports::{Page, PageRequest};
+use milvault_ports::{CatalogError, PageRequest, items};
 
 use super::{
     reasons::together,
@@ -47,10 +49,6 @@ impl AtOnce {
 const LINES: usize = 100;
 
 impl<'a> Work<'a> {
-    pub(crate) async fn lines(&self, after: Option<String>) -> Result<Page<CollectionRestore>, Error> {
-        lines(self.jobs, &self.restore.id, after).await
-    }
-
     /// Reads the whole ledger, see [`read_lines`].
     pub(crate) async fn read_lines(&self, each: impl FnMut(CollectionRestore)) -> Result<(), Error> {
         read_lines(self.jobs, &self.restore.id, each).await
@@ -72,8 +70,9 @@ impl<'a> Work<'a> {
         let mut shown_at = Time::MIN_UTC;
         let mut after = None;
         loop {
-            let page = self.lines(after).await?;
-            after = page.items.last().map(line_key);
+            let page = PageRequest { after, limit: LINES };
+            let page = self.jobs.ports.catalog.ledger(&self.restore.id, page).await?;
+            after = page.next;
             // Those of a worker that died before it wrote the restore's record.
             for line in &page.items {
                 add_warnings(&mut self.restore.warnings, line.warnings.iter().cloned());
@@ -127,7 +126,7 @@ impl<'a> Work<'a> {
             if let Some(halt) = halt {
                 return Err(halt);
             }
-            if !page.more || (at_once == AtOnce::OneUntilFailure && !failed.is_empty()) {
+            if after.is_none() || (at_once == AtOnce::OneUntilFailure && !failed.is_empty()) {
                 break;
             }
         }
@@ -170,8 +169,12 @@ pub(super) fn of_line(halt: Halt, at_once: AtOnce, target: &CollectionName) -> H
     }
 }
 
-async fn lines(jobs: &Jobs, restore: &RestoreId, after: Option<String>) -> Result<Page<CollectionRestore>, Error> {
-    Ok(jobs.ports.catalog.ledger(restore, PageRequest { after, limit: LINES }).await?)
+/// The lines of a ledger.
+pub(super) fn lines<'a>(
+    jobs: &'a Jobs,
+    restore: &'a RestoreId,
+) -> impl Stream<Item = Result<CollectionRestore, CatalogError>> + 'a {
+    items(LINES, |page| jobs.ports.catalog.ledger(restore, page))
 }
 
 /// Reads a whole ledger, a page of it in memory at a time.
@@ -180,19 +183,11 @@ pub(super) async fn read_lines(
     restore: &RestoreId,
     mut each: impl FnMut(CollectionRestore),
 ) -> Result<(), Error> {
-    let mut after = None;
-    loop {
-        let page = lines(jobs, restore, after).await?;
-        after = page.items.last().map(line_key);
-        page.items.into_iter().for_each(&mut each);
-        if !page.more {
-            return Ok(());
-        }
+    let mut lines = pin!(lines(jobs, restore));
+    while let Some(line) = lines.try_next().await? {
+        each(line);
     }
-}
-
-pub(crate) fn line_key(line: &CollectionRestore) -> String {
-    key_of(line.number)
+    Ok(())
 }
 
 pub(super) fn key_of(number: u32) -> String {
@@ -206,7 +201,7 @@ pub(super) fn is_undone(line: &CollectionRestore) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use milvault_ports::{CatalogError, MilvusError};
+    use milvault_ports::MilvusError;
 
     use super::*;
 

@@ -1,7 +1,11 @@
 //! SWAP: live → previous, new → live, aliases after it; from each point on, the ids say what was done.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+};
 
+use futures::TryStreamExt;
 use milvault_model::{
     CollectionName, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, Grant, Loaded, RestoreMode,
     RestorePhase, Swap, restore_owns,
@@ -10,7 +14,7 @@ use milvault_ports::{CollectionDescription, MilvusError};
 
 use super::{
     grants,
-    ledger::{AtOnce, line_key, read_lines},
+    ledger::{AtOnce, lines, read_lines},
     names::{id_of, is_there, require_unlisted},
     reasons::named,
     shared::Shared,
@@ -41,21 +45,15 @@ pub(crate) async fn swap(work: &mut Work<'_>) -> Step {
 async fn owners(work: &Work<'_>) -> Step<Owners> {
     let shared = work.shared().await?;
     let mut owners = Owners::new();
-    let mut after = None;
-    loop {
-        let page = work.lines(after).await?;
-        after = page.items.last().map(line_key);
-        let is_owner =
-            |line: &&CollectionRestore| line.source.collection == line.target.collection && line.failure.is_none();
-        for line in page.items.iter().filter(is_owner) {
-            for alias in shared.capture(line).await?.aliases {
+    let mut ledger = pin!(lines(work.jobs, &work.restore.id));
+    while let Some(line) = ledger.try_next().await? {
+        if line.source.collection == line.target.collection && line.failure.is_none() {
+            for alias in shared.capture(&line).await?.aliases {
                 owners.insert((line.target.database.clone(), alias), line.target.clone());
             }
         }
-        if !page.more {
-            return Ok(owners);
-        }
     }
+    Ok(owners)
 }
 
 /// Tells of the collections beside the restored ones that a restore of everything leaves alone: the backup would have

@@ -1,9 +1,10 @@
 //! To which backups stored objects belong, and which belong to none: a set difference, streamed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, pin::pin};
 
+use futures::TryStreamExt;
 use milvault_model::{Backup, BackupId, BackupState, InstanceId, Manifest, ObjectEntry, ObjectKey};
-use milvault_ports::{Bucket, PageRequest};
+use milvault_ports::{Bucket, Versioned, items};
 
 use super::layout;
 use crate::{Error, Jobs, snapshot};
@@ -35,33 +36,28 @@ impl<'a> Claims<'a> {
     pub(crate) async fn read(jobs: &'a Jobs, except: &Backup) -> Result<Self, Error> {
         let (objects, instance) = (jobs.ports.objects.as_ref(), &except.instance_id);
         let bucket = jobs.settings.snapshots.in_region(&except.region)?;
-        let is_beside = |backup: &&Backup| backup.id != except.id && backup.region == except.region;
+        let is_beside = |backup: &Backup| backup.id != except.id && backup.region == except.region;
         let mut claims = Vec::new();
-        let mut after = None;
-        loop {
-            let page = jobs.ports.catalog.backups(instance, PageRequest { after, limit: 100 }).await?;
-            for backup in page.items.iter().map(|b| &b.value).filter(is_beside) {
-                let after = match &backup.state {
-                    BackupState::Available(_) | BackupState::Damaged { .. } => None,
-                    BackupState::Deleting { after, .. } => after.clone(),
-                    _ => continue,
-                };
-                let folder = snapshot::folder(objects, bucket, instance, &backup.id);
-                match snapshot::manifest_if_there(&folder).await {
-                    Ok(Some(manifest)) => claims.push(Claim { backup: backup.id.clone(), manifest, after }),
-                    // Of one that is being deleted, it goes when everything else has gone.
-                    Ok(None) | Err(Error::Document { .. }) if !backup.is_living() => {}
-                    Ok(None) => return Err(folder.bad(layout::MANIFEST, "is missing")),
-                    Err(error) => return Err(error),
-                }
-            }
-            after = page.items.last().map(|b| b.value.id.to_string());
-            if !page.more {
-                // They come newest first.
-                claims.reverse();
-                return Ok(Self { jobs, bucket, instance: instance.clone(), claims });
+        let mut backups = pin!(items(100, |page| jobs.ports.catalog.backups(instance, page)));
+        while let Some(Versioned { value: backup, .. }) = backups.try_next().await? {
+            let after = match &backup.state {
+                _ if !is_beside(&backup) => continue,
+                BackupState::Available(_) | BackupState::Damaged { .. } => None,
+                BackupState::Deleting { after, .. } => after.clone(),
+                _ => continue,
+            };
+            let folder = snapshot::folder(objects, bucket, instance, &backup.id);
+            match snapshot::manifest_if_there(&folder).await {
+                Ok(Some(manifest)) => claims.push(Claim { backup: backup.id, manifest, after }),
+                // Of one that is being deleted, it goes when everything else has gone.
+                Ok(None) | Err(Error::Document { .. }) if !backup.is_living() => {}
+                Ok(None) => return Err(folder.bad(layout::MANIFEST, "is missing")),
+                Err(error) => return Err(error),
             }
         }
+        // They come newest first.
+        claims.reverse();
+        Ok(Self { jobs, bucket, instance: instance.clone(), claims })
     }
 
     /// Also what this manifest names.

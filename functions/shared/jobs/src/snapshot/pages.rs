@@ -1,9 +1,10 @@
 //! Pages: sorted entries as compressed JSON lines, so that a snapshot of any size is read and written in small pieces.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, pin::pin};
 
+use futures::{Stream, TryStreamExt};
 use milvault_model::{CollectionCapture, ObjectEntry, PageRef};
-use milvault_ports::{Bucket, Objects, PutMode};
+use milvault_ports::{Bucket, Objects, ObjectsError, PutMode, pages};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
@@ -98,12 +99,15 @@ impl Folder<'_> {
         Ok(self.objects.get(self.bucket, &self.path(key)).await?)
     }
 
-    /// The keys below a prefix, relative to the folder, a thousand at a time.
-    pub(crate) async fn keys(&self, below: &str, after: Option<&str>) -> Result<(Vec<String>, bool), Error> {
-        let after = after.map(|key| self.path(key));
-        let listing = self.objects.list(self.bucket, &self.path(below), after.as_deref()).await?;
-        let keys = listing.objects.iter().map(|object| object.key[self.prefix.len()..].to_owned()).collect();
-        Ok((keys, listing.more))
+    /// The keys below a prefix, relative to the folder, of which a thousand are in memory at a time.
+    pub(crate) fn keys(&self, below: &str) -> impl Stream<Item = Result<Vec<String>, ObjectsError>> {
+        let (prefix, own) = (self.path(below), self.prefix.len());
+        let (objects, bucket) = (self.objects, self.bucket);
+        let pages = pages(1_000, move |page| {
+            let prefix = prefix.clone();
+            async move { objects.list(bucket, &prefix, page.after.as_deref()).await }
+        });
+        pages.map_ok(move |page| page.iter().map(|object| object.key[own..].to_owned()).collect())
     }
 
     /// Removes one document.
@@ -118,19 +122,15 @@ impl Folder<'_> {
 
     /// Removes everything below a prefix but these.
     pub(crate) async fn remove_all_but(&self, below: &str, keep: &BTreeSet<&str>) -> Result<(), Error> {
-        let mut after: Option<String> = None;
-        loop {
-            let (keys, more) = self.keys(below, after.as_deref()).await?;
-            after = keys.last().cloned().or(after);
+        let mut pages = pin!(self.keys(below));
+        while let Some(keys) = pages.try_next().await? {
             let gone = keys.iter().filter(|key| !keep.contains(key.as_str())).map(|key| self.path(key));
             let gone: Vec<String> = gone.collect();
             if !gone.is_empty() {
                 self.objects.delete(self.bucket, &gone).await?;
             }
-            if !more {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     pub(crate) fn path(&self, key: &str) -> String {

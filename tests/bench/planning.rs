@@ -6,10 +6,11 @@ use std::{
     fs,
     ops::Range,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use async_trait::async_trait;
+use milvault_harness::locked;
 use milvault_model::{ObjectKey, Time};
 use milvault_ports::{
     Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
@@ -31,21 +32,21 @@ pub struct Names {
 }
 
 impl Names {
-    /// Documents are kept below `directory`.
+    /// Keeps documents below `directory`.
     pub fn new(source: Source, directory: PathBuf) -> Self {
         fs::create_dir_all(&directory).unwrap();
         Self { source, directory, documents: Mutex::default() }
     }
 
     fn documents(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.documents)
     }
 
     fn path(&self, key: &str) -> PathBuf {
         self.directory.join(key.replace('/', "+"))
     }
 
-    /// Copied objects of one shard: those of all objects that belong to it.
+    /// The copied objects of one shard.
     fn shard(&self, prefix: &str, after: Option<&str>) -> Listing {
         let source = &self.source;
         let shard = usize::from_str_radix(&prefix[prefix.len() - 2..prefix.len() - 1], 16).unwrap();

@@ -1,23 +1,19 @@
-//! The engine as a function runs it, with a catalog in memory.
+//! The jobs as a function runs them, with a catalog in memory.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_http_client::Builder;
-use chrono::{DateTime, TimeDelta, Utc};
-use milvault_jobs::{
-    Jobs, OBJECTS_PER_PAGE, Ports, Settings, SnapshotBuckets,
-    backup::{self, CreateBackup},
+use milvault_harness::{
+    Alone, MemoryCatalog, MemoryEvents, MemorySchedules, RealClock, SeededIds, backup_request, bucket, instance,
+    minutes_left, register, settings,
 };
-use milvault_memory::{Alone, MemoryCatalog, MemoryEvents, MemorySchedules, SeededIds};
-use milvault_model::{
-    AllowedEndpoints, BackupKind, BackupState, Instance, InstanceId, Prices, Region, Snapshot, Storage, Time,
-};
-use milvault_ports::{Bucket, Catalog, Clock, Deadline, Expect, Objects, Write};
+use milvault_jobs::{Jobs, OBJECTS_PER_PAGE, Ports, Settings, SnapshotBuckets, backup};
+use milvault_model::{BackupState, Instance, InstanceId, Snapshot, Storage};
+use milvault_ports::Objects;
 use milvault_s3::S3Objects;
 
 use crate::{
@@ -30,25 +26,12 @@ pub const DATA: &str = "milvus-data";
 pub const SNAPSHOTS: &str = "snapshots";
 pub const IN_FLIGHT: usize = 500;
 
-struct RealClock;
-
-#[async_trait]
-impl Clock for RealClock {
-    fn now(&self) -> Time {
-        Utc::now()
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
-    }
-}
-
-/// What a backup took.
+/// The time and resources that a backup took.
 #[derive(Debug, Clone)]
 pub struct Took {
     pub time: Duration,
     pub cpu: Duration,
-    /// Of the process, so far.
+    /// The most memory of the process so far.
     pub peak_memory: u64,
     pub snapshot: Snapshot,
 }
@@ -63,21 +46,9 @@ impl Engine {
     pub async fn new(source: Source, objects: Arc<dyn Objects>) -> Self {
         let server = Server::new(source);
         let catalog = Arc::new(MemoryCatalog::new());
-        let region: Region = "eu-west-1".parse().unwrap();
-        let instance = Instance {
-            id: "bench".parse().unwrap(),
-            name: "bench".to_owned(),
-            endpoint: "http://127.0.0.1:1".to_owned(),
-            region: region.clone(),
-            storage: Some(Storage { bucket: DATA.to_owned(), root_path: ROOT.parse().unwrap() }),
-            auth: None,
-            management_endpoint: None,
-            copy_workers: 1,
-            created_at: DateTime::UNIX_EPOCH,
-            reported_engine_version: None,
-        };
-        let id = instance.id.clone();
-        catalog.commit(vec![Write::Instance(Box::new(instance), Expect::Absent)]).await.unwrap();
+        let storage = Some(Storage { bucket: DATA.to_owned(), root_path: ROOT.parse().unwrap() });
+        let instance = Instance { storage, ..instance("bench") };
+        register(catalog.as_ref(), &instance).await;
         let ports = Ports {
             catalog,
             objects,
@@ -90,39 +61,23 @@ impl Engine {
             ids: Arc::new(SeededIds::new(1)),
         };
         let settings = Settings {
-            snapshots: SnapshotBuckets::new(Bucket { region, name: SNAPSHOTS.to_owned() }, []),
-            endpoints: AllowedEndpoints::any(),
-            prices: Prices::default(),
-            cursor_key: milvault_jobs::CursorKey::new("of a test"),
-            billing_account: String::new(),
-            lease: TimeDelta::seconds(60),
-            stall: TimeDelta::seconds(600),
-            import_stall: TimeDelta::seconds(600),
-            imports_in_flight: 32,
             objects_per_page: OBJECTS_PER_PAGE,
             copies_in_flight: IN_FLIGHT,
+            ..settings(SnapshotBuckets::new(bucket(SNAPSHOTS), []))
         };
-        Self { jobs: Jobs { ports, settings }, instance: id, server }
+        Self { jobs: Jobs { ports, settings }, instance: instance.id, server }
     }
 
-    /// From here on the server has this data.
+    /// Replaces the server's data.
     pub fn set(&self, source: Source) {
         self.server.set(source);
     }
 
     /// Takes a backup.
     pub async fn back_up(&self, name: &str) -> Took {
-        let request = CreateBackup {
-            instance_id: self.instance.clone(),
-            name: name.parse().unwrap(),
-            kind: BackupKind::Manual,
-            selection: Vec::new(),
-            expires_in: None,
-            idempotency: None,
-        };
         let (began, before) = (Instant::now(), measure::own());
-        let accepted = backup::create(&self.jobs, request).await.unwrap();
-        let deadline = Deadline::at(Utc::now() + TimeDelta::hours(2));
+        let accepted = backup::create(&self.jobs, backup_request(&self.instance, name)).await.unwrap();
+        let deadline = minutes_left(&self.jobs, 120);
         backup::run(&self.jobs, &self.instance, &accepted.id, deadline).await.unwrap();
         let (time, after) = (began.elapsed(), measure::own());
         let found = self.jobs.ports.catalog.backup(&self.instance, &accepted.id).await.unwrap().unwrap().value;

@@ -22,15 +22,15 @@ use milvault_bench::{
 };
 use tokio::runtime::Builder;
 
-/// As the functions have.
+/// The functions' allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const OBJECTS: u64 = 100_000;
 const PLANS: [u64; 4] = [1_000_000, 2_000_000, 5_000_000, 10_000_000];
-/// Of each plan.
+/// The collections of each plan.
 const COLLECTIONS: u64 = 160;
-/// As many as the largest Milvus that users tell of has, with ten objects each.
+/// The collections of the largest Milvus that users report, with ten objects each.
 const MOST_COLLECTIONS: u64 = 16_000;
 const MB: f64 = 1_000_000.0;
 
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["model"] => run(Builder::new_multi_thread(), model::serve(copied())),
-        // One thread, as create-backup has.
+        // One thread, as in create-backup.
         ["engine", port] => run(Builder::new_current_thread(), engine(port.parse().unwrap())),
         ["planning", objects, collections] => {
             let planning = planning(objects.parse().unwrap(), collections.parse().unwrap());
@@ -54,7 +54,7 @@ fn run(mut runtime: Builder, part: impl Future<Output = ()>) {
     runtime.enable_all().build().unwrap().block_on(part);
 }
 
-/// What the copying is measured with: one large collection.
+/// The data of the measured copies: one large collection.
 fn copied() -> Source {
     Source::of(OBJECTS, 1)
 }
@@ -80,7 +80,7 @@ async fn engine(port: u16) {
     }
 }
 
-/// A backup of so many objects in so many collections, of which no copy takes any time.
+/// A backup of this many objects in this many collections, with copies that take no time.
 async fn planning(objects: u64, collections: u64) {
     let directory = env::temp_dir().join(format!("milvault-bench-{}", std::process::id()));
     let source = Source::of(objects, collections);
@@ -95,7 +95,7 @@ fn say(numbers: &[u64]) {
     println!("{}", numbers.join(" "));
 }
 
-/// This executable in another part; ends with us.
+/// This executable as a child process in another part; it ends with this process.
 struct Part {
     child: Child,
     output: BufReader<std::process::ChildStdout>,
@@ -109,7 +109,7 @@ impl Part {
         Self { child, output }
     }
 
-    /// The numbers of its next line.
+    /// The numbers of the child's next line.
     fn line(&mut self) -> Vec<u64> {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
@@ -136,7 +136,7 @@ fn counts(port: u16) -> Vec<u64> {
     ask(port, "GET /-/counts").split_whitespace().map(|count| count.parse().unwrap()).collect()
 }
 
-/// One line of the table, and whether its bound holds.
+/// One line of the table, with whether its bound holds.
 struct Line {
     what: &'static str,
     found: String,
@@ -178,7 +178,7 @@ fn report() -> ExitCode {
     if lines.iter().all(|line| line.holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Both backups; seconds, seconds of CPU and megabytes of the first.
+/// Measures both backups: seconds, CPU seconds and megabytes of the first.
 fn copying(lines: &mut Vec<Line>) -> [f64; 3] {
     let mut model = Part::start(&["model"]);
     let port = model.line()[0].to_string();
@@ -194,7 +194,7 @@ fn copying(lines: &mut Vec<Line>) -> [f64; 3] {
     let pages = (OBJECTS as usize).div_ceil(model::KEYS) as f64;
     let of_a_shard = (pages / milvault_model::SHARDS as f64).ceil();
     let floor = copies_alone + (1.0 + of_a_shard) * model::LISTING.as_secs_f64();
-    // Each object is listed once; parts that are listed side by side don't fill their pages to the last key.
+    // Each object is listed once; parts that are listed in parallel don't fill their last pages.
     let pass = pages / 0.85;
     let seconds = time as f64 / 1000.0;
     let share = floor / seconds;
@@ -275,7 +275,7 @@ fn large_plans(lines: &mut Vec<Line>) {
         bound: "≤ 256 MB".to_owned(),
         holds: peak as f64 / MB <= 256.0,
     });
-    // CPU time: the machine may do other things meanwhile.
+    // This compares CPU time, because the machine may do other things meanwhile.
     let each: Vec<f64> =
         found.iter().zip(PLANS).map(|((cpu, ..), objects)| cpu.as_secs_f64() * 1e6 / objects as f64).collect();
     let growth = each.iter().copied().fold(0.0, f64::max) / each.first().copied().unwrap_or(1.0);

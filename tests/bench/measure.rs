@@ -1,20 +1,20 @@
-//! What a process took so far, from `/proc` (proc(5)).
+//! What a process has used so far, from `/proc` (proc(5)).
 
 use std::{fs, time::Duration};
 
 /// The kernel's clock ticks a second, fixed for user space.
 const TICKS: u64 = 100;
 
-/// A process's use of the machine.
+/// The resources that a process has used.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Used {
-    /// User and system.
+    /// User and system time.
     pub cpu: Duration,
     /// The most memory that it ever had resident, in bytes.
     pub peak_memory: u64,
 }
 
-/// Of the process with this id and of those that it started; nothing if it is gone.
+/// The use of the process with this id and of its children; nothing if it is gone.
 pub fn used(process: u32) -> Used {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let ticks: u64 = stat
@@ -35,7 +35,7 @@ pub fn used(process: u32) -> Used {
         .fold(own, |sum, child| Used { cpu: sum.cpu + child.cpu, peak_memory: sum.peak_memory + child.peak_memory })
 }
 
-/// Of this process.
+/// The use of this process.
 pub fn own() -> Used {
     used(std::process::id())
 }

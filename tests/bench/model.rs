@@ -1,4 +1,4 @@
-//! A model of S3: what it answers and when, with sizes and without bytes.
+//! A model of S3: its answers and their times, with sizes instead of bytes.
 //!
 //! A copy answers after 150 ms and the object's size at 24 MB/s, a page of a thousand keys after 100 ms. Above 3,500
 //! writes a second to one prefix it answers 503. A prefix is a key up to its third slash, as in
@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
 };
+use milvault_harness::locked;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -35,7 +36,7 @@ pub const LISTING: Duration = Duration::from_millis(100);
 pub const KEYS: usize = 1000;
 const WRITES_A_SECOND: u64 = 3_500;
 
-/// What was asked of it so far.
+/// The requests so far.
 #[derive(Debug, Default)]
 pub struct Counts {
     copies: AtomicU64,
@@ -63,7 +64,7 @@ pub fn copy_time() -> Duration {
     COPY + Duration::from_secs_f64(SIZE as f64 / BYTES_A_SECOND as f64)
 }
 
-/// Serves until the process ends; says its port on standard output.
+/// Serves until the process ends; prints its port on standard output.
 pub async fn serve(source: Source) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap().port());
@@ -75,10 +76,6 @@ pub async fn serve(source: Source) {
     };
     let app = Router::new().fallback(answer).with_state(Arc::new(model));
     axum::serve(listener, app).await.unwrap();
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn answer(State(model): State<Arc<Model>>, request: Request) -> Response {
@@ -236,7 +233,7 @@ impl Model {
     fn get(&self, bucket: &str, key: &str, with_body: bool) -> Response {
         let found = locked(&self.buckets).get(bucket).and_then(|objects| objects.get(key)).cloned();
         let found = match found {
-            // A prefix is no object: who asks wants to know whether to copy one or many.
+            // A prefix isn't an object: the client asks whether to copy one object or many.
             None if bucket == DATA && locked(&self.source).has(key) => {
                 Some(Stored { size: SIZE, etag: "source".to_owned(), body: None })
             }
@@ -264,7 +261,7 @@ fn error(status: StatusCode, code: &str) -> Response {
     (status, [("content-type", "application/xml")], body).into_response()
 }
 
-/// Without what URLs encode.
+/// Decodes a URL's percent-encoding.
 fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());

@@ -1,4 +1,4 @@
-//! Others that copy within S3, on the same model.
+//! Other programs that copy within S3, on the same model.
 
 use std::{
     process::{Command, Stdio},
@@ -12,7 +12,7 @@ use crate::{
     source::ROOT,
 };
 
-/// What a run took; `Err` says why there is none.
+/// What a run took; `Err` gives the reason why it didn't run.
 pub type Ran = Result<(Duration, Used), String>;
 
 /// `rclone copy`, server-side, with as many transfers, and without the requests that a plain copy doesn't need.
@@ -31,7 +31,7 @@ pub fn rclone(port: u16) -> Ran {
     run(command, "rclone")
 }
 
-/// `s5cmd cp`, with as many workers.
+/// `s5cmd cp`, with the same number of workers.
 pub fn s5cmd(port: u16) -> Ran {
     let mut command = Command::new("s5cmd");
     command
@@ -50,7 +50,7 @@ fn run(mut command: Command, name: &str) -> Ran {
     let mut used = Used::default();
     loop {
         let now = measure::used(child.id());
-        // The most ever seen: what has ended, or ended but for its wrapper, has no memory any more.
+        // The most memory seen while it ran: an ended process has none any more.
         used = Used { cpu: used.cpu.max(now.cpu), peak_memory: used.peak_memory.max(now.peak_memory) };
         match child.try_wait().map_err(|error| error.to_string())? {
             Some(status) if status.success() => return Ok((began.elapsed(), used)),

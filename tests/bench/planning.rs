@@ -6,14 +6,14 @@ use std::{
     fs,
     ops::Range,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use async_trait::async_trait;
+use milvault_harness::locked;
 use milvault_model::{ObjectKey, Time};
 use milvault_ports::{
-    Bucket, CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode,
-    PutOutcome,
+    Bucket, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, Page, PutMode, PutOutcome,
 };
 
 use crate::{
@@ -31,22 +31,22 @@ pub struct Names {
 }
 
 impl Names {
-    /// Documents are kept below `directory`.
+    /// Keeps documents below `directory`.
     pub fn new(source: Source, directory: PathBuf) -> Self {
         fs::create_dir_all(&directory).unwrap();
         Self { source, directory, documents: Mutex::default() }
     }
 
     fn documents(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.documents)
     }
 
     fn path(&self, key: &str) -> PathBuf {
         self.directory.join(key.replace('/', "+"))
     }
 
-    /// Copied objects of one shard: those of all objects that belong to it.
-    fn shard(&self, prefix: &str, after: Option<&str>) -> Listing {
+    /// The copied objects of one shard.
+    fn shard(&self, prefix: &str, after: Option<&str>) -> Page<ObjectMeta> {
         let source = &self.source;
         let shard = usize::from_str_radix(&prefix[prefix.len() - 2..prefix.len() - 1], 16).unwrap();
         let rest = after.and_then(|after| after.strip_prefix(prefix)).unwrap_or_default();
@@ -68,16 +68,21 @@ impl Names {
             }
             at += 1;
         }
-        Listing { more: at < source.objects(), objects }
+        page(objects, at < source.objects())
     }
+}
+
+fn page(items: Vec<ObjectMeta>, more: bool) -> Page<ObjectMeta> {
+    let next = items.last().filter(|_| more).map(|last| last.key.clone());
+    Page { items, next }
 }
 
 #[async_trait]
 impl Objects for Names {
-    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Listing, ObjectsError> {
+    async fn list(&self, bucket: &Bucket, prefix: &str, after: Option<&str>) -> Result<Page<ObjectMeta>, ObjectsError> {
         if bucket.name == DATA {
             let (objects, more) = self.source.list(prefix, after, PAGE as u64);
-            return Ok(Listing { objects, more });
+            return Ok(page(objects, more));
         }
         if prefix.contains("/objects/") && !prefix.contains("/snapshots/") {
             return Ok(self.shard(prefix, after));
@@ -89,7 +94,7 @@ impl Objects for Names {
             listed.filter(|key| after.is_none_or(|after| key.as_str() > after)).map(meta).collect();
         let more = objects.len() > PAGE;
         objects.truncate(PAGE);
-        Ok(Listing { objects, more })
+        Ok(page(objects, more))
     }
 
     async fn copy(&self, _: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {

@@ -1,9 +1,10 @@
 //! A Milvus whose collections are those of the synthetic source: flushed at once, never loaded.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use milvault_harness::locked;
 use milvault_model::{
     CollectionCapture, CollectionName, Grant, IndexCapture, Instance, Loaded, PartitionCapture, PrimaryKey, Principal,
     SegmentLevel, StorageVersion, Visibility,
@@ -15,7 +16,7 @@ use milvault_ports::{
 
 use crate::source::Source;
 
-/// The server; its source can be exchanged.
+/// The server; its source can be replaced.
 #[derive(Clone)]
 pub struct Server(Arc<Mutex<Source>>);
 
@@ -25,11 +26,11 @@ impl Server {
     }
 
     pub fn set(&self, source: Source) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = source;
+        *locked(&self.0) = source;
     }
 
     fn source(&self) -> Source {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.0).clone()
     }
 
     fn number(name: &CollectionName) -> i64 {

@@ -1,4 +1,4 @@
-//! Synthetic data of a Milvus: how many objects there are decides what they are called, so that nothing is kept.
+//! Synthetic data of a Milvus, whose keys are computed from the number of objects instead of being kept.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use milvault_ports::ObjectMeta;
 pub const ROOT: &str = "files";
 /// An insert log per field and segment.
 pub const FIELDS: u64 = 10;
-/// Bytes of every object.
+/// The size of every object in bytes.
 pub const SIZE: u64 = 1_000_000;
 const PARTITION: u64 = 451_000_000_000_000_000;
 const SEGMENT: u64 = 452_000_000_000_000_000;
@@ -17,12 +17,12 @@ const SEGMENT: u64 = 452_000_000_000_000_000;
 #[derive(Debug, Clone)]
 pub struct Source {
     pub collections: u64,
-    /// Of every collection. Compactions replace segments: then the first are gone and others follow the last.
+    /// The segments of every collection. Compactions remove the first segments and add others after the last.
     pub segments: Range<u64>,
 }
 
 impl Source {
-    /// So many objects in all.
+    /// Data of this many objects.
     pub fn of(objects: u64, collections: u64) -> Self {
         Self { collections, segments: 0..objects / collections / FIELDS }
     }
@@ -53,14 +53,14 @@ impl Source {
         self.segments.clone().map(|segment| (SEGMENT + segment) as i64)
     }
 
-    /// A collection's insert log at this place in their order.
+    /// A collection's insert log at this position.
     pub fn key(&self, collection: u64, place: u64) -> String {
         let (segment, field) = (SEGMENT + self.segments.start + place / FIELDS, 100 + place % FIELDS);
         let id = Self::collection_id(collection);
         format!("{ROOT}/insert_log/{id}/{PARTITION}/{segment}/{field}/{}", segment + field)
     }
 
-    /// The place of the first of a collection's insert logs after `after`, which is a key, or a key's beginning.
+    /// The position of a collection's first insert log after `after`, a key or the beginning of one.
     pub fn place_after(&self, prefix: &str, after: Option<&str>) -> u64 {
         let Some(rest) = after.and_then(|after| after.strip_prefix(prefix)) else { return 0 };
         let mut parts = rest.split('/').skip(1).map(|part| part.parse::<u64>().unwrap_or_default());
@@ -72,7 +72,7 @@ impl Source {
         }
     }
 
-    /// The collection whose insert logs a prefix lists, all of them or some.
+    /// The collection whose insert logs, all or some, a prefix lists.
     pub fn collection_of(&self, prefix: &str) -> Option<u64> {
         let (id, _) = prefix.strip_prefix(ROOT)?.strip_prefix("/insert_log/")?.split_once('/')?;
         let id: u64 = id.parse().ok()?;
@@ -103,7 +103,7 @@ impl Source {
         (objects, end < self.per_collection())
     }
 
-    /// Every object in order, for those who list it all.
+    /// Every object in order, for a listing of everything.
     pub fn all(&self, after: Option<&str>, limit: usize) -> (Vec<ObjectMeta>, bool) {
         let places = (0..self.collections).flat_map(|c| (0..self.per_collection()).map(move |place| (c, place)));
         let skipped = after.map_or(0, |after| {

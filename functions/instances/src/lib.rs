@@ -16,7 +16,6 @@ use milvault_gateway::{
 };
 use milvault_jobs::{Error, Jobs, Tag};
 use milvault_model::{BackupState, InstanceId};
-use milvault_ports::PageRequest;
 use milvault_runtime::{Invocation, RuntimeError};
 use serde_json::Value;
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use milvault_gateway::find;
 use milvault_jobs::{
     Error, Jobs, STAGING_PREFIX,
     backup::{SourceData, find_data, missing},

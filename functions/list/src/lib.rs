@@ -5,7 +5,7 @@ mod filter;
 
 use filter::{BackupFilter, RestoreFilter, Sifted, sift};
 use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, PageSize, Paging, Route, find,
+    Answer, Call, Caller, Direct, Event, PageSize, Paging, Route,
     wire::{BackupView, PageView, RestoreView},
 };
 use milvault_jobs::{Error, Jobs};

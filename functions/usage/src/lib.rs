@@ -231,7 +231,7 @@ async fn correct_one(jobs: &Jobs, fields: Map<String, Value>, invocation: &Invoc
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use milvault_memory::MemoryWorld;
+    use milvault_harness::MemoryWorld;
     use milvault_model::{BackupKind, Charge, UsageRecord};
     use milvault_ports::{Bucket, Catalog, Write};
     use serde_json::json;

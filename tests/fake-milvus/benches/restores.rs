@@ -5,15 +5,12 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark that surprises has failed")]
 
-#[path = "../tests/world/mod.rs"]
-mod world;
-
 use std::time::{Duration, Instant};
 
 use milvault_fake_milvus::{ImportPace, Line, Loading};
 use milvault_model::RestoreState;
+use milvault_tests::world::{World, back_up, restore};
 use tokio::runtime::Builder;
-use world::{World, back_up, restore};
 
 fn main() {
     let measured = async {
@@ -35,7 +32,7 @@ fn main() {
 struct Measured {
     line: Line,
     partitions: u32,
-    /// What the jobs take if the server is never idle.
+    /// The time of the jobs alone, if the server is never idle.
     alone: Duration,
     took: Duration,
 }

@@ -5,13 +5,12 @@
 use std::{io::Read, sync::Arc};
 
 use milvault_fake_milvus::{DataBucket, FakeMilvus, Line};
-use milvault_memory::MemoryObjects;
-use milvault_ports::Bucket;
+use milvault_harness::{MemoryObjects, bucket};
 
 #[tokio::main]
 async fn main() {
     let version = std::env::args().nth(1).expect("the version to report");
-    let bucket = Bucket { region: "eu-west-1".parse().expect("a region"), name: "data".to_owned() };
+    let bucket = bucket("data");
     let objects = Arc::new(MemoryObjects::new([&bucket]));
     let fake = FakeMilvus::start(Line::V2_4, DataBucket { objects, bucket, root: "files".to_owned() }).await;
     fake.set(|faults| faults.version = Some(version)).await;

@@ -1,28 +1,28 @@
-//! What can go wrong, and what a server's own work does at the worst moment. Each switch is off at first.
+//! Faults, and a server's own work at the worst moment. Every switch is off at first.
 
 use std::time::Duration;
 
 use crate::{Garbage, Grant};
 
-/// The switches. Those that count are counted down as they strike.
+/// The switches. A counted switch counts down whenever it strikes.
 #[derive(Debug, Clone, Default)]
 pub struct Faults {
-    /// What `GetVersion` answers, if not what its line does: a managed build, for example.
+    /// The answer of `GetVersion`, if it isn't the line's: a managed build, for example.
     pub version: Option<String>,
-    /// How many milliseconds its clock is ahead.
+    /// How many milliseconds the server's clock is ahead.
     pub clock_ahead: i64,
-    /// So many calls are answered with "not ready".
+    /// This many calls are answered with "not ready".
     pub not_ready: u32,
     /// The load of each collection that isn't loaded has failed, with this code (`ShowCollections` in
     /// `internal/querycoordv2/services.go`, 2.4 and 2.5).
     pub load_failed: Option<i32>,
-    /// `ListAliases` and `DescribeAlias` are known, and not there: so it is in 2.3.4 (`internal/proxy/impl.go`).
+    /// `ListAliases` and `DescribeAlias` aren't implemented, as in 2.3.4 (`internal/proxy/impl.go`).
     pub no_alias_calls: bool,
     /// `GetReplicas` answers with this code.
     pub replicas_fail: Option<i32>,
-    /// A collection can be flushed once in so long; a flush before is refused, with code 8.
+    /// A collection can be flushed once in this time; an earlier flush is refused with code 8.
     pub flush_every: Option<Duration>,
-    /// After so many flushes, the collection's segments are compacted before they can be listed.
+    /// After this many flushes, the collection's segments are compacted before they can be listed.
     pub compact_after_flush: u32,
     /// After so many listings that follow a flush, the collection's segments are compacted, and the old ones' files
     /// removed, as the garbage collection does once they have been dropped for long enough.
@@ -30,55 +30,55 @@ pub struct Faults {
     /// Before so many descriptions of a collection that has been flushed, its segments are compacted, and of the old ones'
     /// files the delta logs removed: the garbage collection is at work.
     pub collect_deletes_after_flush: u32,
-    /// Before so many listings of segments, a row is deleted and the delete brought to object storage.
+    /// Before this many listings of segments, a row is deleted and the delete is written to object storage.
     pub delete_before_listing: u32,
-    /// So many listings of segments fail because one was dropped meanwhile.
+    /// This many listings of segments fail because a segment was dropped meanwhile.
     pub segment_lost_while_listing: u32,
     /// The flushes of this collection are never over.
     pub never_flushed: Option<String>,
     /// Which segments a flush names.
     pub flush_names: FlushNames,
-    /// The storage version of all segments, if not what its line writes.
+    /// The storage version of all segments, if it isn't the line's.
     pub storage_version: Option<i64>,
-    /// What the management endpoint offers, if not what its line does.
+    /// What the management endpoint offers, if it isn't what the line's offers.
     pub garbage: Option<Garbage>,
-    /// Every import fails, for this reason.
+    /// Every import fails with this reason.
     pub imports_fail: Option<String>,
     /// The next import into this partition fails.
     pub import_fails_once: Option<String>,
-    /// The imports into this partition are completed, and bring no row.
+    /// Imports into this partition are completed without a row.
     pub import_brings_nothing: Option<String>,
-    /// No index is made on this field.
+    /// Indexes on this field are refused.
     pub index_refused: Option<String>,
-    /// How fast it imports; `None`: each job is over when it has been asked about a few times.
+    /// The pace of imports; `None`: each job is over after a few questions about it.
     pub imports: Option<ImportPace>,
-    /// How fast the server works by itself; `None`: everything is stored at once, and nothing is compacted.
+    /// The pace of the server's own work; `None`: everything is stored at once and nothing is compacted.
     pub pace: Option<Pace>,
     /// Before so many flushes, half of what is growing is sealed by policy: it is stored by the end of the flush, which
     /// doesn't name it. Nothing in lines before 2.6.
     pub sealed_by_policy: u32,
-    /// What others do right before the next flush is taken.
+    /// Changes by others right before the next flush.
     pub before_flush: Vec<Change>,
-    /// What others do right after the next flush was told to be over.
+    /// Changes by others right after the next flush is reported to be over.
     pub after_flush: Vec<Change>,
-    /// What others do right before a collection of this name is next renamed.
+    /// A change by others right before a collection of this name is next renamed.
     pub before_rename: Option<(String, Change)>,
-    /// What others do right before segments' files are next asked for, over REST.
+    /// A change by others right before the files of segments are next asked for over REST.
     pub before_files: Vec<Change>,
-    /// This privilege can't be granted.
+    /// Grants of this privilege are refused.
     pub grant_refused: Option<String>,
-    /// So many calls that rename or grant something do it, and their answer is lost.
+    /// This many calls that rename or grant something take effect, and their answers are lost.
     pub unanswered: u32,
-    /// The management endpoint wants the root's password.
+    /// The management endpoint asks for this password of `root`.
     pub management_is_locked: Option<RootPassword>,
 }
 
-/// How fast a server works by itself. A test can have in milliseconds what takes a real server seconds.
+/// The pace of a server's own work. A test can have in milliseconds what takes a real server seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// How long after it was sealed a segment is stored. It is listed from then on.
+    /// The time from sealing to storing a segment, which is listed from then on.
     pub store: Duration,
-    /// How long after it was stored a segment is replaced by a sorted one, in lines that do this.
+    /// The time from storing a segment to replacing it by a sorted one, in lines that sort.
     pub sort: Duration,
     /// How often L0 segments are compacted into the delta logs of the segments whose rows they delete
     /// (`dataCoord.compaction.levelzero.triggerInterval`).
@@ -88,7 +88,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// As real servers were seen to work, with the intervals of `pkg/util/paramtable/component_param.go`, 2.5.
+    /// The pace of real servers, with the intervals of `pkg/util/paramtable/component_param.go`, 2.5.
     pub const REAL: Self = Self {
         store: Duration::from_secs(2),
         sort: Duration::from_secs(3),
@@ -97,44 +97,44 @@ impl Pace {
     };
 }
 
-/// How fast a server imports.
+/// The pace of a server's imports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImportPace {
-    /// How long a job takes, whatever its size: seen on 2.5.27, 15 to 20 s.
+    /// The duration of a job, whatever its size: 15 to 20 s on 2.5.27.
     pub job: Duration,
-    /// So many jobs are at work at once; the others wait.
+    /// The number of jobs that run at once; the others wait.
     pub side_by_side: usize,
     /// With so many jobs at work or waiting, another one is refused (`dataCoord.import.maxImportJobNum`, `ImportV2` in
     /// `internal/datacoord/services.go`, 2.4 and later).
     pub most: usize,
 }
 
-/// What somebody else does to a collection.
+/// A change that somebody else makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Drops it.
+    /// Drops a collection.
     Drop(String),
-    /// Drops it, and makes another one of the same name with so many rows.
+    /// Drops a collection and makes another one of the same name with this many rows.
     Recreate(String, u64),
-    /// Gives it another name.
+    /// Renames a collection.
     Rename(String, String),
-    /// Gives each the other's name.
+    /// Swaps the names of two collections.
     Swap(String, String),
-    /// Gives an alias to a collection, whichever had it.
+    /// Points an alias at a collection, whichever had it.
     Alias(String, String),
-    /// Lets a role do this.
+    /// Gives a role a grant.
     Grant(String, Grant),
     /// Drops a database and its collections.
     DropDatabase(String),
 }
 
-/// Which segments a flush names, L0 segments never.
+/// Which segments a flush names; it never names L0 segments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum FlushNames {
-    /// All others.
+    /// All other segments.
     #[default]
     All,
-    /// Those of level L1, as 2.4.0 did: not what a clustering compaction made or an older version left (issue 33055).
+    /// Segments of level L1, as in 2.4.0: none of a clustering compaction or of an older version (issue 33055).
     L1Only,
 }
 
@@ -142,7 +142,7 @@ pub enum FlushNames {
 #[derive(Debug, Clone)]
 pub struct RootPassword(pub String);
 
-/// Whether a counted fault strikes now.
+/// Whether a counted fault strikes now, which counts it down.
 pub(crate) fn strikes(left: &mut u32) -> bool {
     let strikes = *left > 0;
     *left = left.saturating_sub(1);

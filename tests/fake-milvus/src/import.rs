@@ -10,10 +10,10 @@ use milvus::proto::{
 
 use crate::{
     DataBucket, ImportPace,
-    state::{Event, Log, State, is_deleted},
+    state::{Event, Log, Place, State, is_deleted},
 };
 
-/// An import job: it is done at once, and tells so only later.
+/// An import job: it is done at once and reports that later.
 #[derive(Debug, Clone)]
 pub(crate) struct Import {
     pub(crate) collection: i64,
@@ -21,17 +21,17 @@ pub(crate) struct Import {
     when: When,
 }
 
-/// When a job tells that it is over.
+/// When a job reports that it is over.
 #[derive(Debug, Clone, Copy)]
 enum When {
-    /// When it has been asked for so often.
+    /// After this many questions.
     Asked(u32),
-    /// At its time.
+    /// At its own time.
     Timed { begins: Instant, ends: Instant },
 }
 
 impl Import {
-    /// Its state by now.
+    /// The job's present state.
     pub(crate) fn ask(&mut self) -> ImportState {
         const STEPS: [ImportState; 3] =
             [ImportState::ImportPersisted, ImportState::ImportStarted, ImportState::ImportPending];
@@ -59,7 +59,7 @@ impl Import {
     }
 }
 
-/// When a new job begins and ends beside those that there are: as soon as one of the places is free.
+/// When a new job begins and ends: it begins as soon as one of the places is free.
 fn next(pace: ImportPace, imports: &BTreeMap<i64, Import>) -> When {
     let now = Instant::now();
     let timed = imports.values().filter_map(|import| match import.when {
@@ -68,7 +68,7 @@ fn next(pace: ImportPace, imports: &BTreeMap<i64, Import>) -> When {
     });
     let mut ends: Vec<Instant> = timed.collect();
     ends.sort();
-    // What ends last began when what was before it in its place ended.
+    // The job that ends last in a place began when the job before it ended.
     let begins = ends.len().checked_sub(pace.side_by_side).map_or(now, |place| ends[place]);
     When::Timed { begins, ends: begins + pace.job }
 }
@@ -96,7 +96,7 @@ impl Options {
 const EARLIEST: u64 = 1_000_000_000_000 << 18;
 
 impl State {
-    /// Imports what is below two prefixes; gives the job's id.
+    /// Imports the logs below two prefixes; returns the job's id.
     pub(crate) async fn import(&mut self, database: &str, request: &ImportRequest) -> Result<i64, String> {
         let unfinished = self.imports.values().filter(|import| import.is_unfinished()).count();
         if self.faults.imports.is_some_and(|pace| unfinished >= pace.most) {
@@ -124,7 +124,9 @@ impl State {
                 let mut rows = 0;
                 for segment in segments.into_iter().filter(|rows| !is_lost && !rows.is_empty()) {
                     rows += segment.len() as u64;
-                    let segment = self.write(id, &fields, partition, SegmentLevel::L1, &segment).await;
+                    let segment = self
+                        .write(Place { collection: id, fields: &fields, partition }, SegmentLevel::L1, &segment)
+                        .await;
                     self.add(database, &request.collection_name, segment);
                 }
                 Ok(rows)
@@ -137,7 +139,7 @@ impl State {
         Ok(job)
     }
 
-    /// The rows of each segment below the first prefix that aren't deleted by what is below the second.
+    /// The rows of each segment below the first prefix that the deletes below the second one leave.
     async fn read(&self, files: &[String], options: &Options) -> Result<Vec<Vec<Event>>, String> {
         let [insert, delta] = files else { return Err(format!("{} paths", files.len())) };
         if !options.is_backup {
@@ -149,7 +151,7 @@ impl State {
         }
         let is_after = |event: &Event| match self.line.has_hybrid_end() {
             true => event.timestamp > options.end,
-            // Of a hybrid timestamp, what is left after 64 bits.
+            // A hybrid timestamp overflows 64 bits here.
             false => event.timestamp >= options.end << 18,
         };
         if self.line.has_hybrid_end() && options.end < EARLIEST {
@@ -161,12 +163,12 @@ impl State {
             for log in deltas.get(segment).into_iter().flatten() {
                 deletes.extend(self.log(&log.key).await.events.into_iter().filter(|delete| !is_after(delete)));
             }
-            // Every field has all of the rows: one of them tells.
+            // Every field has all rows: one field is enough.
             let first = logs.first().map(|log| folder(&log.key).to_owned()).unwrap_or_default();
             let mut rows = Vec::new();
             for log in logs.iter().filter(|log| folder(&log.key) == first) {
                 let log = self.log(&log.key).await;
-                // One in storage v2 is found to lack fields otherwise (`verify` in `importutilv2/binlog/util.go`).
+                // Otherwise a segment in storage v2 seems to lack fields (`verify` in `importutilv2/binlog/util.go`).
                 if log.storage_version != options.storage_version {
                     return Err("no insert binlogs of the schema's fields".to_owned());
                 }
@@ -187,12 +189,12 @@ impl State {
         let mut after: Option<String> = None;
         loop {
             let listing = objects.list(bucket, prefix, after.as_deref()).await.expect("the fake's bucket is readable");
-            after = listing.objects.last().map(|object| object.key.clone());
-            for object in listing.objects {
+            after = listing.next.clone();
+            for object in listing.items {
                 let segment = object.key[prefix.len()..].split('/').next().unwrap_or_default().to_owned();
                 found.entry(segment).or_default().push(object);
             }
-            if !listing.more {
+            if listing.next.is_none() {
                 return found;
             }
         }

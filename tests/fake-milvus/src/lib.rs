@@ -310,7 +310,7 @@ impl FakeMilvus {
         state.users.roles.iter().filter(|known| known.name == role).flat_map(|role| role.grants.clone()).collect()
     }
 
-    /// Lets a role do this.
+    /// Gives a role a grant.
     pub async fn grant(&self, role: &str, grant: Grant) {
         assert!(self.state.lock().await.users.grant(role, grant), "the role exists");
     }

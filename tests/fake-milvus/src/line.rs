@@ -1,9 +1,9 @@
-//! The lines of Milvus, and in what they differ.
+//! The lines of Milvus and their differences.
 //!
 //! What is said here is said from the servers' source, apart from what `milvault-model` concludes from it: the two are
 //! compared by the tests.
 
-use milvault_memory::binlog::Nullability;
+use milvault_harness::binlog::Nullability;
 
 /// A version of Milvus that the fake can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,22 +22,22 @@ pub enum Line {
     V2_6,
 }
 
-/// What the management endpoint offers about garbage.
+/// What the management endpoint offers for garbage collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Garbage {
-    /// Its address is unknown: 404.
+    /// The address is unknown: 404.
     Unknown,
-    /// One hold for all, which anyone can end (`internal/proxy/management.go` of the 2.4 line).
+    /// One hold for all clients, which any of them can end (`internal/proxy/management.go` of the 2.4 line).
     Shared,
     /// Each hold has its ticket, without which it can't be ended (milvus-backup: `internal/client/milvus/manage.go`).
     Ticketed,
 }
 
 impl Line {
-    /// All of them, from the oldest on.
+    /// Every line, oldest first.
     pub const ALL: [Self; 6] = [Self::V2_3, Self::V2_4, Self::V2_5_4, Self::V2_5_8, Self::V2_5_27, Self::V2_6];
 
-    /// What `GetVersion` answers.
+    /// The answer of `GetVersion`.
     pub fn version(self) -> &'static str {
         match self {
             Self::V2_3 => "v2.3.5-lite",
@@ -60,7 +60,7 @@ impl Line {
         if self >= Self::V2_5_4 { Nullability::Told } else { Nullability::Untold }
     }
 
-    /// Whether `POST /v2/vectordb/segments/describe` is there.
+    /// Whether `POST /v2/vectordb/segments/describe` exists.
     pub fn has_segment_files(self) -> bool {
         self >= Self::V2_5_8
     }
@@ -151,7 +151,7 @@ impl Line {
         self >= Self::V2_5_4
     }
 
-    /// As `PersistentSegmentInfo` tells it.
+    /// The storage version in `PersistentSegmentInfo`.
     pub fn storage_version(self) -> i64 {
         match self {
             Self::V2_6 => 2,
@@ -159,7 +159,7 @@ impl Line {
         }
     }
 
-    /// What the management endpoint offers about garbage.
+    /// What the management endpoint offers for garbage collection.
     pub fn garbage(self) -> Garbage {
         match self {
             Self::V2_3 => Garbage::Unknown,

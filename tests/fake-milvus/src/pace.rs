@@ -11,7 +11,7 @@ use milvus::proto::common::{SegmentLevel, SegmentState};
 
 use crate::{
     Pace,
-    state::{Event, Segment, State, latest},
+    state::{Event, Place, Segment, State, latest},
 };
 
 /// A segment with fewer rows is merged with others (`dataCoord.segment.smallProportion`, scaled down).
@@ -147,7 +147,8 @@ impl State {
         };
         let rows: Vec<Event> = of.iter().flat_map(live).collect();
         let first = of.first().filter(|_| !rows.is_empty())?;
-        let segment = self.write(id, fields, first.partition, SegmentLevel::L1, &rows).await;
+        let place = Place { collection: id, fields, partition: first.partition };
+        let segment = self.write(place, SegmentLevel::L1, &rows).await;
         // A merge of sorted segments is sorted (`internal/datanode/compactor/merge_sort.go`, 2.5).
         Some(Segment { level: first.level, is_sorted: self.line.sorts(), ..segment })
     }

@@ -21,7 +21,7 @@ use aws_sdk_s3::{
 use chrono::TimeDelta;
 use milvault_model::{Region, Time};
 use milvault_ports::{
-    Bucket, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, PutMode, PutOutcome,
+    Bucket, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, Page, PutMode, PutOutcome,
 };
 
 use errors::{Answer, answer, is_gone, is_without_lock, plain, plain_copy, refuses_bucket};

@@ -1,0 +1,282 @@
+//! Segments and their logs in object storage.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use milvault_harness::binlog::{self, Column, Nullability, Of};
+use milvault_ports::PutMode;
+use milvus::proto::common::{SegmentLevel, SegmentState};
+use serde::{Deserialize, Serialize};
+
+use super::{DataBucket, FIRST_FIELD, State, is_deleted};
+
+#[derive(Clone)]
+pub(crate) struct Segment {
+    pub(crate) id: i64,
+    pub(crate) partition: i64,
+    pub(crate) rows: Vec<Event>,
+    pub(crate) level: SegmentLevel,
+    pub(crate) state: SegmentState,
+    /// Folder and log.
+    pub(crate) insert: Vec<(i64, i64)>,
+    pub(crate) delta: Vec<i64>,
+    /// The deletes in its delta logs.
+    pub(crate) deltas: Vec<Event>,
+    /// Whether a compaction made it and sorted its rows.
+    pub(crate) is_sorted: bool,
+    /// When it was sealed.
+    pub(crate) sealed: u64,
+    /// When it will be stored, and listed; `None` once it is.
+    pub(crate) stored_at: Option<Instant>,
+    /// When it will be replaced by a sorted one.
+    pub(crate) sort_at: Option<Instant>,
+}
+
+/// Where a segment belongs, and the fields that it has logs of.
+pub(crate) struct Place<'a> {
+    pub(crate) collection: i64,
+    pub(crate) fields: &'a [i64],
+    pub(crate) partition: i64,
+}
+
+impl Segment {
+    pub(crate) fn is_data(&self) -> bool {
+        self.level != SegmentLevel::L0
+    }
+}
+
+pub(super) fn keys_of(collection: i64, segment: &Segment) -> Vec<String> {
+    let place = format!("{collection}/{}/{}", segment.partition, segment.id);
+    let insert = segment.insert.iter().map(|(folder, log)| format!("insert_log/{place}/{folder}/{log}"));
+    insert.chain(segment.delta.iter().map(|log| format!("delta_log/{place}/{log}"))).collect()
+}
+
+/// A row or a delete: a primary key and when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) key: i64,
+    pub(crate) timestamp: u64,
+}
+
+/// What is in a log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Log {
+    pub(crate) storage_version: i64,
+    /// Rows or deletes.
+    pub(crate) events: Vec<Event>,
+}
+
+impl Log {
+    /// A log as the server writes it, with a note for the tests: its key comes first, so that a copy can be told.
+    fn write(&self, key: &str, nullability: Nullability) -> Vec<u8> {
+        let ids: Vec<i64> = key.split('/').filter_map(|part| part.parse().ok()).collect();
+        let id = |at: usize| ids.get(at).copied().unwrap_or_default();
+        let of = Of { collection: id(0), partition: id(1), segment: id(2), field: id(3) };
+        let times: Vec<u64> = self.events.iter().map(|event| event.timestamp).collect();
+        let events: Vec<(i64, u64)> = self.events.iter().map(|event| (event.key, event.timestamp)).collect();
+        let columns = match (key.starts_with("delta_log/"), self.storage_version, of.field) {
+            (true, ..) => vec![(None, Column::of_deletes(&events))],
+            (false, 2, 0) => [0, 1, FIRST_FIELD].map(|id| (Some(id), Column::of_field(id, &events))).to_vec(),
+            (false, ..) => vec![(None, Column::of_field(of.field, &events))],
+        };
+        let log = serde_json::to_string(self).expect("numbers can be written");
+        binlog::encode(of, nullability, &times, &columns, format!("the content of {key}\n{log}").as_bytes())
+    }
+
+    pub(crate) fn read(body: &[u8]) -> Self {
+        let note = binlog::note(body).expect("logs have a note");
+        let text = std::str::from_utf8(note).expect("logs are text");
+        let (_, log) = text.split_once('\n').expect("a log has two lines");
+        serde_json::from_str(log).expect("the second has its rows or deletes")
+    }
+}
+
+impl State {
+    pub(super) async fn store(&self, key: &str, events: &[Event]) {
+        let DataBucket { objects, bucket, .. } = &self.data;
+        let log = Log { storage_version: self.storage_version(), events: events.to_vec() };
+        let body = log.write(key, self.line.nullability());
+        let put = objects.put(bucket, &self.data.key(key), body, PutMode::Replace).await;
+        put.expect("the fake's own bucket is writable");
+    }
+
+    pub(super) async fn remove(&self, keys: impl IntoIterator<Item = String>) {
+        let DataBucket { objects, bucket, .. } = &self.data;
+        let keys: Vec<String> = keys.into_iter().map(|key| self.data.key(&key)).collect();
+        objects.delete(bucket, &keys).await.expect("the fake's own bucket is writable");
+    }
+
+    /// A new segment with its logs in storage: of a level with rows, an insert log per field or group of columns.
+    pub(crate) async fn write(&mut self, place: Place<'_>, level: SegmentLevel, events: &[Event]) -> Segment {
+        let Place { collection, fields, partition } = place;
+        let rows = if level == SegmentLevel::L0 { Vec::new() } else { events.to_vec() };
+        let mut segment = Segment {
+            id: self.id(),
+            partition,
+            rows,
+            level,
+            state: SegmentState::Flushed,
+            insert: Vec::new(),
+            delta: Vec::new(),
+            deltas: Vec::new(),
+            sealed: 0,
+            is_sorted: false,
+            stored_at: None,
+            sort_at: None,
+        };
+        if segment.is_data() {
+            for folder in self.folders(fields) {
+                let log = self.id();
+                segment.insert.push((folder, log));
+            }
+            let statistics = format!("stats_log/{collection}/{partition}/{}/100/{}", segment.id, self.id());
+            self.store(&statistics, &[]).await;
+        } else {
+            segment.delta.push(self.id());
+            segment.deltas = events.to_vec();
+        }
+        for key in keys_of(collection, &segment) {
+            self.store(&key, events).await;
+        }
+        segment
+    }
+
+    /// Of what is written from now on.
+    pub(crate) fn storage_version(&self) -> i64 {
+        self.faults.storage_version.unwrap_or_else(|| self.line.storage_version())
+    }
+
+    /// Row ids and timestamps are fields 0 and 1. Storage v2 has a group for wide fields each, named as the field, and
+    /// one for all others; that this one is 0 couldn't be verified.
+    pub(super) fn folders(&self, fields: &[i64]) -> Vec<i64> {
+        match self.line.storage_version() {
+            2 => [0].into_iter().chain(fields.last().copied()).collect(),
+            _ => [0, 1].into_iter().chain(fields.iter().copied()).collect(),
+        }
+    }
+
+    /// Writes what is growing or buffered into storage; gives the ids of the new segments with rows.
+    pub(crate) async fn seal(&mut self, database: &str, name: &str) -> Vec<i64> {
+        let has_l0 = self.line.has_l0();
+        let Some(collection) = self.collection(database, name) else { return Vec::new() };
+        let (id, fields) = (collection.id, collection.fields());
+        let (growing, buffered) = (std::mem::take(&mut collection.growing), std::mem::take(&mut collection.buffered));
+        let mut sealed = Vec::new();
+        for (partition, rows) in growing.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+            let segment =
+                self.write(Place { collection: id, fields: &fields, partition }, SegmentLevel::L1, &rows).await;
+            sealed.push(segment.id);
+            let segment = self.sealed(Segment { state: SegmentState::Flushing, ..segment });
+            self.add(database, name, segment);
+        }
+        for (partition, deletes) in buffered {
+            if has_l0 {
+                let segment =
+                    self.write(Place { collection: id, fields: &fields, partition }, SegmentLevel::L0, &deletes).await;
+                let segment = self.sealed(segment);
+                self.add(database, name, segment);
+            } else {
+                self.add_deltas(database, name, &deletes).await;
+            }
+        }
+        sealed
+    }
+
+    /// Half of what is growing, in segments that no flush names.
+    pub(crate) async fn seal_by_policy(&mut self, database: &str, name: &str) -> Vec<i64> {
+        let Some(collection) = self.collection(database, name) else { return Vec::new() };
+        let mut later: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
+        for (partition, rows) in &mut collection.growing {
+            later.insert(*partition, rows.split_off(rows.len() / 2));
+        }
+        let buffered = std::mem::take(&mut collection.buffered);
+        let sealed = self.seal(database, name).await;
+        if let Some(collection) = self.collection(database, name) {
+            (collection.growing, collection.buffered) = (later, buffered);
+        }
+        sealed
+    }
+
+    /// A segment that was sealed now: it is stored, and listed, in a while.
+    pub(super) fn sealed(&mut self, segment: Segment) -> Segment {
+        let Some(pace) = self.faults.pace else { return segment };
+        let (sealed, stored_at) = (self.timestamp(), Some(Instant::now() + pace.store));
+        Segment { state: SegmentState::Growing, sealed, stored_at, ..segment }
+    }
+
+    pub(crate) fn add(&mut self, database: &str, name: &str, mut segment: Segment) {
+        // A server without levels has the default of the protocol.
+        if !self.line.has_l0() {
+            segment.level = SegmentLevel::Legacy;
+        }
+        if let Some(collection) = self.collection(database, name) {
+            collection.segments.push(segment);
+        }
+    }
+
+    /// Without levels, deletes are beside the rows that they delete.
+    pub(super) async fn add_deltas(&mut self, database: &str, name: &str, deletes: &[Event]) {
+        let Some(collection) = self.collection(database, name) else { return };
+        let (id, mut segments) = (collection.id, std::mem::take(&mut collection.segments));
+        let keys: BTreeSet<i64> = deletes.iter().map(|delete| delete.key).collect();
+        for segment in &mut segments {
+            let found: BTreeSet<i64> =
+                segment.rows.iter().map(|row| row.key).filter(|key| keys.contains(key)).collect();
+            let theirs: Vec<Event> = deletes.iter().filter(|delete| found.contains(&delete.key)).copied().collect();
+            if !theirs.is_empty() {
+                self.add_delta(id, segment, &theirs).await;
+            }
+        }
+        if let Some(collection) = self.collection(database, name) {
+            collection.segments = segments;
+        }
+    }
+
+    /// Writes deletes into a delta log of a segment.
+    pub(crate) async fn add_delta(&mut self, collection: i64, segment: &mut Segment, deletes: &[Event]) {
+        let log = self.id();
+        segment.delta.push(log);
+        segment.deltas.extend(deletes);
+        self.store(&format!("delta_log/{collection}/{}/{}/{log}", segment.partition, segment.id), deletes).await;
+    }
+
+    /// Merges each partition's segments with rows, and applies the deletes of all L0 segments: a compaction. Gives the
+    /// keys of the dropped segments' logs, which stay in storage.
+    pub(crate) async fn compact(&mut self, database: &str, name: &str, into: SegmentLevel) -> Vec<String> {
+        let Some(collection) = self.collection(database, name) else { return Vec::new() };
+        let (id, fields) = (collection.id, collection.fields());
+        let dropped: Vec<Segment> = std::mem::take(&mut collection.segments);
+        let deletes = collection.deletes.clone();
+        let mut rows: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
+        for segment in dropped.iter().filter(|segment| segment.is_data()) {
+            let left = segment.rows.iter().filter(|row| !is_deleted(row, &deletes));
+            rows.entry(segment.partition).or_default().extend(left);
+        }
+        for (partition, rows) in rows {
+            let segment = self.write(Place { collection: id, fields: &fields, partition }, into, &rows).await;
+            self.add(database, name, segment);
+        }
+        dropped.iter().flat_map(|segment| keys_of(id, segment)).collect()
+    }
+
+    /// A compaction of whose sources' files the garbage collection removes those with this prefix at once.
+    pub(crate) async fn compact_and_collect(&mut self, database: &str, name: &str, prefix: &str) {
+        let mut dropped = self.compact(database, name, SegmentLevel::L1).await;
+        dropped.retain(|key| key.starts_with(prefix));
+        self.remove(dropped).await;
+    }
+
+    /// A log in a segment's folder that isn't in its metadata: a write that was tried again under another log id.
+    pub(crate) async fn orphan(&mut self, database: &str, name: &str) -> String {
+        let log = self.id();
+        let collection = self.collection(database, name).expect("the collection exists");
+        let data = collection.segments.iter().find(|segment| segment.is_data());
+        let segment = data.expect("the collection has a flushed segment");
+        let (folder, _) = segment.insert[0];
+        let key = format!("insert_log/{}/{}/{}/{folder}/{log}", collection.id, segment.partition, segment.id);
+        self.store(&key, &[]).await;
+        key
+    }
+}

@@ -1,4 +1,0 @@
-//! Suites that span crates.
-#![forbid(unsafe_code)]
-
-pub mod conformance;

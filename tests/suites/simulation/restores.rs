@@ -266,7 +266,7 @@ impl Audit {
             let bucket = server.bucket.clone();
             drop(servers);
             let staged = at_once(self.objects.list(&bucket, "milvault-staging/", None)).expect("the bucket is there");
-            if let Some(object) = staged.objects.first() {
+            if let Some(object) = staged.items.first() {
                 wrong.push((Rule::NoLeftovers, format!("{} of {instance} is left", object.key)));
             }
         }

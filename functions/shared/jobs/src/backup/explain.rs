@@ -45,6 +45,11 @@ pub(super) fn row_ids(folders: &Folders) -> Folders {
     folders.get(&ROW_ID).map(|logs| (ROW_ID, logs.clone())).into_iter().collect()
 }
 
+/// A field that may have been added after a segment was written, and that has no logs in it.
+pub(super) fn lacking<'f>(fields: &'f [FieldCapture], folders: &Folders) -> Option<&'f FieldCapture> {
+    fields.iter().find(|field| !folders.contains_key(&field.id))
+}
+
 /// What the logs that there are say of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judgement {
@@ -231,7 +236,7 @@ mod tests {
 
     use async_trait::async_trait;
     use milvault_model::{Region, SegmentLevel, Time, Written};
-    use milvault_ports::{CopyOutcome, CopyRequest, Listing, LockMode, Locking, ObjectsError, PutMode, PutOutcome};
+    use milvault_ports::{CopyOutcome, CopyRequest, LockMode, Locking, ObjectsError, Page, PutMode, PutOutcome};
 
     use super::*;
     use crate::binlog::tests::log;
@@ -388,7 +393,7 @@ mod tests {
             Ok(self.0.get(key).map(|bytes| bytes[..usize::try_from(range.end).unwrap()].to_vec()))
         }
 
-        async fn list(&self, _: &Bucket, _: &str, _: Option<&str>) -> Result<Listing, ObjectsError> {
+        async fn list(&self, _: &Bucket, _: &str, _: Option<&str>) -> Result<Page<ObjectMeta>, ObjectsError> {
             unreachable!("ranges are all that is read")
         }
 

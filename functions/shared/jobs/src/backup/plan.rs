@@ -18,7 +18,7 @@ use super::{
     listing::Logs,
     logs::{Log, log_of},
     metadata::{Known, Metadata},
-    segments::Segments,
+    segments::{Segments, Unconfirmed},
     survey::Asked,
     work::Work,
 };
@@ -229,12 +229,14 @@ impl<'w, 'a> Planner<'w, 'a> {
         };
         let folders = explain::folders(logs);
         let mut copies = BTreeSet::new();
-        match explain::judge(segment, &listing.collection.fields, &folders, source) {
-            Judgement::Explained => {
-                if source == explain::Source::Listing && segment.storage == StorageVersion::V1 {
-                    listing.unconfirmed.push((segment, explain::row_ids(&folders)));
-                }
-            }
+        let judgement = explain::judge(segment, &listing.collection.fields, &folders, source);
+        if source == explain::Source::Listing && segment.storage == StorageVersion::V1 {
+            let row_ids = (judgement == Judgement::Explained).then(|| explain::row_ids(&folders));
+            let lacking = explain::lacking(&listing.collection.fields, &folders);
+            listing.unconfirmed.push(Unconfirmed { segment, row_ids, lacking });
+        }
+        match judgement {
+            Judgement::Explained => {}
             Judgement::Odd(odd) => return self.note(listing, segment, odd).await,
             Judgement::Doubtful => {
                 let resolver = Resolver { objects: self.work.jobs.ports.objects.as_ref(), bucket: &self.bucket };
@@ -272,7 +274,8 @@ impl<'w, 'a> Planner<'w, 'a> {
     }
 
     /// Sees whether the listing can be believed so far: garbage collection removes the files of a segment one by one, but
-    /// only of one that the server no longer has. Of such a one, the logs of row ids must have all of its rows.
+    /// only of one that the server no longer has. Of such a one, the logs of row ids must have all of its rows, and no field
+    /// may lack logs, though it may have been added after the segment was written.
     async fn confirm(&mut self, listing: &mut Segments<'_>) -> Step {
         let unconfirmed = std::mem::take(&mut listing.unconfirmed);
         if unconfirmed.is_empty() || self.is_lost(listing) {
@@ -280,17 +283,20 @@ impl<'w, 'a> Planner<'w, 'a> {
         }
         let there = listing.metadata.segments().await?;
         let resolver = Resolver { objects: self.work.jobs.ports.objects.as_ref(), bucket: &self.bucket };
-        let mut odd = None;
-        for (segment, row_ids) in unconfirmed.into_iter().filter(|(segment, _)| !there.contains(&segment.id)) {
-            if let Err(what) = resolver.resolve(segment, &row_ids).await? {
-                odd = Some((segment, what));
-                break;
+        for Unconfirmed { segment, row_ids, lacking } in unconfirmed {
+            if there.contains(&segment.id) {
+                continue;
+            }
+            let odd = match (lacking, row_ids) {
+                (Some(field), _) => Some(format!("it has no logs of field {} ({})", field.id, field.name)),
+                (None, Some(row_ids)) => resolver.resolve(segment, &row_ids).await?.err(),
+                (None, None) => None,
+            };
+            if let Some(odd) = odd {
+                return self.note(listing, segment, odd).await;
             }
         }
-        match odd {
-            Some((segment, odd)) => self.note(listing, segment, odd).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Notes that a segment has no files where the listing should have shown them.

@@ -2,13 +2,22 @@
 
 use std::collections::HashMap;
 
-use milvault_model::{CollectionCapture, ObjectKey, SegmentCapture, SegmentLevel};
+use milvault_model::{CollectionCapture, FieldCapture, ObjectKey, SegmentCapture, SegmentLevel};
 
 use super::{
     explain::{Folders, Listed},
     logs::{DELTA, INSERT},
     metadata::Metadata,
 };
+
+/// A segment whose logs seem to be all there, as far as a listing tells.
+pub(super) struct Unconfirmed<'c> {
+    pub(super) segment: &'c SegmentCapture,
+    /// Its logs of row ids, where their rows weren't counted yet.
+    pub(super) row_ids: Option<Folders>,
+    /// A field without logs, which may have been added later.
+    pub(super) lacking: Option<&'c FieldCapture>,
+}
 
 /// A collection's captured segments, as their logs are listed.
 pub(super) struct Segments<'c> {
@@ -20,8 +29,8 @@ pub(super) struct Segments<'c> {
     pub(super) ahead: Vec<(String, &'c SegmentCapture)>,
     /// Delta logs that weren't listed yet and that captured segments had, in the same order.
     deletes_ahead: Vec<(String, &'c SegmentCapture)>,
-    /// Segments whose logs were listed and seem to be all there, with their logs of row ids.
-    pub(super) unconfirmed: Vec<(&'c SegmentCapture, Folders)>,
+    /// Segments whose logs were listed and seem to be all there.
+    pub(super) unconfirmed: Vec<Unconfirmed<'c>>,
     /// Whether a log of any segment was listed.
     pub(super) is_any_seen: bool,
     /// The segment whose insert logs are being listed, and those that were.

@@ -136,14 +136,18 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     Ok(shared.enter(&mut line, CollectionStage::Swapped(swap)).await?)
 }
 
-/// Whether a collection has the name under which none was found before, and nothing is moved yet. After a server's start
-/// one that was there all along may not have been found, and not listed for a user who doesn't see all.
+/// Whether a collection that was there all along has the name under which none was found, while nothing is moved yet: after
+/// a server's start it may not have been found, and not been listed for a user who doesn't see all.
 async fn is_overtaken(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step<bool> {
-    if swap.live_id.is_some() || shared.restore.mode == RestoreMode::Create {
-        return Ok(false);
-    }
-    let is_another = id_of(shared, &line.target).await?.is_some_and(|found| found != swap.new_id);
-    Ok(is_another && shared.milvus.collection_id(&shared.rebuilt(line)).await? == Some(swap.new_id))
+    let found = id_of(shared, &line.target).await?;
+    let is_older = found.is_some_and(|found| is_overlooked(shared, swap, found));
+    Ok(is_older && shared.milvus.collection_id(&shared.rebuilt(line)).await? == Some(swap.new_id))
+}
+
+/// Whether a collection was overlooked when none was found under the name. Ids are given in ascending order: one with a
+/// smaller id than the rebuilt collection's was made before that, and isn't another client's doing meanwhile.
+fn is_overlooked(shared: &Shared<'_>, swap: &Swap, found: i64) -> bool {
+    swap.live_id.is_none() && shared.restore.mode == RestoreMode::Replace && found < swap.new_id
 }
 
 /// Makes an alias stand for the collection of this name, whose id is known, and looks whether it does.
@@ -230,8 +234,10 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
     if at_target == Some(swap.new_id) {
         return Ok(None);
     }
-    if at_target.is_some() && at_target != swap.live_id {
-        return Err(taken(shared, target, swap));
+    if let Some(found) = at_target
+        && at_target != swap.live_id
+    {
+        return Err(taken(shared, target, swap, found));
     }
     let clock = &shared.jobs.ports.clock;
     let began = clock.now();
@@ -239,9 +245,11 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
         again_if_unknown(shared, milvus.rename(target, &previous.collection).await)?;
     }
     let renamed = milvus.rename(&shared.rebuilt(line), &target.collection).await;
-    if matches!(renamed, Err(MilvusError::Refused(_))) && at_target.is_none() && id_of(shared, target).await?.is_some()
+    if matches!(renamed, Err(MilvusError::Refused(_)))
+        && at_target.is_none()
+        && let Some(found) = id_of(shared, target).await?
     {
-        return Err(taken(shared, target, swap));
+        return Err(taken(shared, target, swap, found));
     }
     again_if_unknown(shared, renamed)?;
     require_named(shared, target, swap.new_id).await?;
@@ -249,12 +257,11 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
     Ok(at_target.and(u64::try_from(took.num_milliseconds()).ok()))
 }
 
-/// Another collection has the name than the one that the swap is to replace. Where it is to replace none, it is looked at
-/// once more, see [`is_overtaken`].
-fn taken(shared: &Shared<'_>, target: &CollectionName, swap: &Swap) -> Halt {
-    match (swap.live_id, shared.restore.mode) {
-        (None, RestoreMode::Replace) => MilvusError::NotReady(format!("{target} is a collection's name by now")).into(),
-        _ => fatal(FailureCode::CollectionExists, format!("another collection was made as {target} meanwhile")),
+/// Another collection has the name than the one that the swap is to replace.
+fn taken(shared: &Shared<'_>, target: &CollectionName, swap: &Swap, found: i64) -> Halt {
+    match is_overlooked(shared, swap, found) {
+        true => MilvusError::NotReady(format!("{target} is found only now")).into(),
+        false => fatal(FailureCode::CollectionExists, format!("another collection was made as {target} meanwhile")),
     }
 }
 

@@ -8,8 +8,7 @@ use std::{
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_http_client::Builder;
 use milvault_harness::{
-    Alone, MemoryCatalog, MemoryEvents, MemorySchedules, RealClock, SeededIds, backup_request, bucket, instance,
-    minutes_left, register, settings,
+    MemoryCatalog, RealClock, backup_request, bucket, instance, minutes_left, ports, register, settings,
 };
 use milvault_jobs::{Jobs, OBJECTS_PER_PAGE, Ports, Settings, SnapshotBuckets, backup};
 use milvault_model::{BackupState, Instance, InstanceId, Snapshot, Storage};
@@ -49,17 +48,7 @@ impl Engine {
         let storage = Some(Storage { bucket: DATA.to_owned(), root_path: ROOT.parse().unwrap() });
         let instance = Instance { storage, ..instance("bench") };
         register(catalog.as_ref(), &instance).await;
-        let ports = Ports {
-            catalog,
-            objects,
-            milvus: Arc::new(server.clone()),
-            continuation: Arc::new(Alone),
-            copy_workers: Arc::new(Alone),
-            schedules: Arc::new(MemorySchedules::default()),
-            events: Arc::new(MemoryEvents::default()),
-            clock: Arc::new(RealClock),
-            ids: Arc::new(SeededIds::new(1)),
-        };
+        let ports = Ports { milvus: Arc::new(server.clone()), ..ports(catalog, objects, Arc::new(RealClock)) };
         let settings = Settings {
             objects_per_page: OBJECTS_PER_PAGE,
             copies_in_flight: IN_FLIGHT,

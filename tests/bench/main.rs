@@ -1,4 +1,4 @@
-//! `make bench`: how fast a backup is, and what it takes, beside a model of S3 and others that copy within S3.
+//! `make bench`: the speed and the use of resources of a backup, beside a model of S3 and other programs that copy within S3.
 //!
 //! Each measured thing is a process of its own, this executable again: `model`, `engine PORT`, `planning OBJECTS COLLECTIONS`.
 #![forbid(unsafe_code)]

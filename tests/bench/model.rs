@@ -3,7 +3,7 @@
 //! A copy answers after 150 ms and the object's size at 24 MB/s, a page of a thousand keys after 100 ms. Above 3,500
 //! writes a second to one prefix it answers 503. A prefix is a key up to its third slash, as in
 //! `{instance}/objects/{shard}/`, or less: real S3 finds out by itself where to split. 500 copies of 1 MB in flight are
-//! 2,600 writes a second, so that nobody in this benchmark is refused for the prefix that they chose.
+//! 2,600 writes a second, so that no program in this benchmark is refused because of its prefixes.
 
 use std::{
     collections::{BTreeMap, HashMap},

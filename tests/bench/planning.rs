@@ -1,5 +1,5 @@
-//! Object storage that is nothing but names: for the size of a plan, not for copies. Listings are made up as they are
-//! asked for, copies are done at once, and only a backup's own documents are kept, on disk.
+//! Object storage of names only, for the size of a plan and not for copies. Listings are computed on request, copies are done
+//! at once, and only a backup's own documents are kept, on disk.
 
 use std::{
     collections::BTreeSet,

@@ -31,7 +31,7 @@ pub(crate) fn rest(state: SharedState, grpc: Router) -> Router {
     grpc.merge(rest)
 }
 
-/// Those that are let in.
+/// The tokens that are accepted.
 pub(crate) type Tokens = Arc<std::sync::Mutex<Vec<String>>>;
 
 /// Lets only those in who have one of these tokens: in base64 over gRPC, as it is over REST.
@@ -114,7 +114,7 @@ pub(crate) fn management(state: SharedState) -> Router {
         .with_state(state)
 }
 
-/// What stands in the way of a call about garbage: `None` if nothing does.
+/// The refusal of a call about garbage collection, if it is refused.
 fn refusal(state: &State, headers: &HeaderMap) -> Option<Response> {
     if let Some(password) = &state.faults.management_is_locked {
         let wanted = format!("Basic {}", BASE64_STANDARD.encode(format!("root:{}", password.0)));
@@ -146,7 +146,7 @@ async fn pause(
         state.holds.insert(String::new());
         return r#"{"msg": "OK"}"#.into_response();
     }
-    // Opaque, with characters that a query has to escape.
+    // Tickets are opaque and contain characters that a query has to escape.
     let collection = query.get("collection_id").map_or("", String::as_str);
     let ticket =
         BASE64_STANDARD.encode(json!({ "token": format!("{}>>", state.id()), "collection": collection }).to_string());

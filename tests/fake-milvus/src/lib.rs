@@ -1,4 +1,4 @@
-//! A Milvus to test against, for the lines that can't be run here.
+//! A fake Milvus for tests, for the lines that can't be run here.
 //!
 //! It speaks real gRPC on a loopback port, from the official client's server stubs, with the REST API on the same port
 //! and the management endpoint on another, and keeps its logs in the object storage that the test gives it. Each
@@ -54,7 +54,7 @@ pub struct FakeMilvus {
 pub enum Access {
     /// Everyone.
     Open,
-    /// Those who have this token, `user:password` or an API key.
+    /// Clients with this token, `user:password` or an API key.
     Token(String),
     /// Authorization is on: these users, each with its grants.
     Users(Vec<User>),
@@ -69,12 +69,12 @@ pub enum Loading {
     Released,
 }
 
-/// Where deletes look for their rows.
+/// The partitions in which deletes look for their rows.
 #[derive(Debug, Clone, Copy)]
 pub enum DeleteFrom<'a> {
     /// In one partition.
     Partition(&'a str),
-    /// In all: their segment's partition is -1.
+    /// In all partitions: their segment's partition is -1.
     All,
 }
 
@@ -107,7 +107,7 @@ impl FakeMilvus {
         Self { state, endpoint, management, tokens, servers: [milvus, other] }
     }
 
-    /// Of gRPC and REST.
+    /// The endpoint of gRPC and REST.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -117,7 +117,7 @@ impl FakeMilvus {
         &self.management
     }
 
-    /// From now on, those who have this token may use the server, and nobody else.
+    /// Lets only clients with this token use the server from now on.
     pub fn let_in(&self, token: &str) {
         *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = vec![token.to_owned()];
     }
@@ -138,12 +138,12 @@ impl FakeMilvus {
         self.state.lock().await.make(database, collection, &["_default"], Loading::Released);
     }
 
-    /// Does what somebody else does to a collection.
+    /// Makes a change, as another client does.
     pub async fn change(&self, change: &Change) {
         self.state.lock().await.change(DATABASE, change);
     }
 
-    /// Lets a collection have fields that its schema doesn't name.
+    /// Allows fields that the collection's schema doesn't name.
     pub async fn make_dynamic(&self, name: &str) {
         let mut state = self.state.lock().await;
         let collection = state.collection(DATABASE, name).expect("the collection exists");
@@ -171,12 +171,12 @@ impl FakeMilvus {
         collection.schema.fields.retain(|known| known.name != field);
     }
 
-    /// Inserts rows, which a flush brings to object storage.
+    /// Inserts rows, which a flush writes to object storage.
     pub async fn insert(&self, name: &str, partition: &str, rows: u64) -> Vec<i64> {
         self.state.lock().await.insert(DATABASE, name, partition, rows)
     }
 
-    /// Deletes the first rows, likewise.
+    /// Deletes the first rows; a flush writes the deletes to object storage.
     pub async fn delete(&self, name: &str, from: DeleteFrom<'_>, rows: usize) {
         let mut state = self.state.lock().await;
         let collection = state.collection(DATABASE, name).expect("the collection exists");
@@ -193,7 +193,7 @@ impl FakeMilvus {
         self.state.lock().await.delete(DATABASE, name, -1, keys);
     }
 
-    /// Brings everything to object storage, as a server does from time to time.
+    /// Writes everything to object storage, as a server does from time to time.
     pub async fn seal(&self, name: &str) {
         self.state.lock().await.seal(DATABASE, name).await;
     }
@@ -204,7 +204,7 @@ impl FakeMilvus {
         self.state.lock().await.compact(DATABASE, name, SegmentLevel::L2).await;
     }
 
-    /// Leaves a log in the folder of a flushed segment that isn't in its metadata; gives its key below the root path.
+    /// Leaves a log in a flushed segment's folder that isn't in the metadata; returns its key below the root path.
     pub async fn add_orphan(&self, name: &str) -> String {
         self.state.lock().await.orphan(DATABASE, name).await
     }
@@ -239,7 +239,7 @@ impl FakeMilvus {
         collection.indexes.iter().map(|index| index.name.clone()).collect()
     }
 
-    /// How many import jobs were taken, and how many refused because there were too many.
+    /// The numbers of import jobs that were accepted, and refused because there were too many.
     pub async fn imports(&self) -> (usize, u32) {
         let state = self.state.lock().await;
         (state.imports.len(), state.imports_refused)
@@ -263,7 +263,7 @@ impl FakeMilvus {
         self.state.lock().await.collection(DATABASE, name).expect("the collection exists").id
     }
 
-    /// The same, as of the last flush.
+    /// The rows that a query found at the last flush, by partition.
     pub async fn rows_at_flush(&self, name: &str) -> BTreeMap<String, BTreeSet<i64>> {
         let mut state = self.state.lock().await;
         state.collection(DATABASE, name).expect("the collection exists").rows_at_flush.clone()
@@ -277,7 +277,7 @@ impl FakeMilvus {
         collections.map(|(name, collection)| (name.clone(), loading(collection.is_loaded))).collect()
     }
 
-    /// Gives a collection another name that it answers to; it may be another's now.
+    /// Points an alias at a collection; the alias may belong to another one now.
     pub async fn point_alias(&self, alias: &str, name: &str) {
         self.state.lock().await.point_alias(DATABASE, alias, name);
     }
@@ -304,7 +304,7 @@ impl FakeMilvus {
         self.state.lock().await.users.roles.iter().map(|role| role.name.clone()).collect()
     }
 
-    /// What a role may do.
+    /// A role's grants.
     pub async fn grants(&self, role: &str) -> Vec<Grant> {
         let state = self.state.lock().await;
         state.users.roles.iter().filter(|known| known.name == role).flat_map(|role| role.grants.clone()).collect()
@@ -315,7 +315,7 @@ impl FakeMilvus {
         assert!(self.state.lock().await.users.grant(role, grant), "the role exists");
     }
 
-    /// Takes from a role what it may do.
+    /// Revokes all grants of a role.
     pub async fn revoke_all(&self, role: &str) {
         for role in self.state.lock().await.users.roles.iter_mut().filter(|known| known.name == role) {
             role.grants.clear();

@@ -1,7 +1,6 @@
 //! The lines of Milvus and their differences.
 //!
-//! What is said here is said from the servers' source, apart from what `milvault-model` concludes from it: the two are
-//! compared by the tests.
+//! These facts are taken from the servers' source, independently of `milvault-model`: the tests compare the two.
 
 use milvault_harness::binlog::Nullability;
 

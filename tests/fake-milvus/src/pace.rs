@@ -1,6 +1,6 @@
 //! What a server does by itself, at the [`Pace`] of its switches: it stores what was sealed, sorts and compacts.
 //!
-//! It is done when the server is next asked for anything: nobody can tell the difference.
+//! The work is done at the server's next call, which looks the same to clients.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,7 +24,7 @@ pub(crate) struct Timers {
     mix: Option<Instant>,
 }
 
-/// Whether a timer has run out; it runs again from now on.
+/// Whether a timer has run out; if so, it starts again.
 fn is_due(timer: &mut Option<Instant>, now: Instant, every: Duration) -> bool {
     let due = timer.is_some_and(|at| at <= now);
     if due || timer.is_none() {
@@ -34,7 +34,7 @@ fn is_due(timer: &mut Option<Instant>, now: Instant, every: Duration) -> bool {
 }
 
 impl State {
-    /// Does everything that is due by now.
+    /// Does all work that is due.
     pub(crate) async fn work(&mut self) {
         let Some(pace) = self.faults.pace else { return };
         let names = |(database, collections): (&String, &BTreeMap<String, _>)| {
@@ -155,7 +155,7 @@ impl State {
 }
 
 impl Segment {
-    /// Is stored, if its time has come; sorted later on at this pace.
+    /// Stores the segment if its time has come, and plans its sorting at this pace.
     fn store(&mut self, now: Instant, sorting: Option<Pace>) {
         let Some(at) = self.stored_at.filter(|at| *at <= now) else { return };
         self.stored_at = None;

@@ -1,4 +1,4 @@
-//! Users, and what each may see and do, with authorization on.
+//! Users with authorization on, and what each may see and do.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ impl User {
 pub struct Role {
     /// Its name.
     pub name: String,
-    /// What it may do at first.
+    /// The role's grants at first.
     pub grants: Vec<Grant>,
 }
 
@@ -60,14 +60,14 @@ impl Role {
     }
 }
 
-/// What a role may do.
+/// A role's grants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// In which database; `*` is all.
+    /// The database; `*` for all.
     pub database: String,
-    /// With what kind of object: `Global`, `Collection` or `User`.
+    /// The kind of object: `Global`, `Collection` or `User`.
     pub object: String,
-    /// With which object; `*` is all.
+    /// The object's name; `*` for all.
     pub name: String,
     /// The privilege, as the API names it.
     pub privilege: String,
@@ -98,7 +98,7 @@ impl Grant {
         (entity.role.unwrap_or_default().name, Self { database, object, name: entity.object_name, privilege })
     }
 
-    /// Whether it is of a built-in group of privileges for collections.
+    /// Whether the grant is of a built-in group of privileges for collections.
     pub(crate) fn is_group(&self) -> bool {
         COLLECTION_GROUPS.contains(&self.privilege.as_str())
     }
@@ -115,7 +115,7 @@ impl Grant {
     }
 }
 
-/// What somebody wants to do.
+/// What a caller asks to do.
 pub(crate) struct Asked<'a> {
     pub(crate) database: &'a str,
     pub(crate) object: &'a str,
@@ -123,7 +123,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) privilege: &'a str,
 }
 
-/// What is listed for a user.
+/// The names that are listed for a user.
 pub(crate) enum Visible {
     All,
     Only(BTreeSet<String>),
@@ -138,16 +138,16 @@ impl Visible {
     }
 }
 
-/// Who may use a server, and what its roles may do.
+/// The users of a server, and the grants of its roles.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Users {
     users: Option<Vec<User>>,
-    /// All of them, those of users and others.
+    /// All roles, whether users have them or not.
     pub(crate) roles: Vec<Role>,
 }
 
 impl Users {
-    /// Those of a server with authorization on, with their roles.
+    /// The users of a server with authorization on, with their roles.
     pub(crate) fn new(users: Vec<User>) -> Self {
         let roles = users.iter().flat_map(|user| user.roles.iter().cloned()).collect();
         Self { users: Some(users), roles }
@@ -158,7 +158,7 @@ impl Users {
         self.roles.iter().filter(is_theirs).flat_map(|role| role.grants.iter().map(move |grant| (role, grant)))
     }
 
-    /// Gives the grants on a collection to another name, or to none.
+    /// Moves the grants on a collection to another name, or drops them.
     pub(crate) fn move_grants(&mut self, database: &str, name: &str, to: Option<&str>) {
         let is_on = |grant: &Grant| grant.object == "Collection" && grant.database == database && grant.name == name;
         for role in &mut self.roles {
@@ -179,7 +179,7 @@ impl Users {
         api::RbacMeta { roles: roles().map(Role::entity).collect(), grants: grants.collect(), ..Default::default() }
     }
 
-    /// Lets a role do this. Whether there is such a role.
+    /// Gives a role a grant; returns whether the role exists.
     pub(crate) fn grant(&mut self, role: &str, grant: Grant) -> bool {
         let Some(role) = self.roles.iter_mut().find(|known| known.name == role) else { return false };
         if !role.grants.contains(&grant) {
@@ -188,7 +188,7 @@ impl Users {
         true
     }
 
-    /// Who calls; `None` for everyone, of a server without authorization.
+    /// The calling user; `None` on a server without authorization.
     pub(crate) fn caller(&self, metadata: &MetadataMap) -> Option<&User> {
         let token = metadata.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let token = BASE64_STANDARD.decode(token).unwrap_or_default();

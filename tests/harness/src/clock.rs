@@ -15,12 +15,12 @@ use milvault_ports::Clock;
 
 use crate::locked;
 
-/// How often a sleeper lets everyone else run before it takes them all to be asleep too. A task that waits for another
-/// task and not for the time needs a round per link of that chain.
+/// How often a sleeper lets all other tasks run before it assumes that they sleep too. A task that waits for another task
+/// and not for the time needs one round for each link of that chain.
 const PATIENCE: u8 = 16;
 
-/// A clock that stands until it is set, or until the one who sleeps shortest is the next to go on: then it jumps to the
-/// end of that sleep. So no test waits, and of several sleepers the right one wakes first.
+/// A clock that stands until it is set, or until every task sleeps: then it jumps to the end of the shortest sleep. So no
+/// test waits, and of several sleepers the right one wakes first.
 #[derive(Debug)]
 pub struct TestClock(Mutex<State>);
 

@@ -31,7 +31,7 @@ pub use random::Random;
 pub use records::{account, available, bucket, instance, pending, region, register};
 pub use seeds::{number, seeds};
 pub use work::{backup_request, captured, drive, minutes_left, take_backup};
-pub use world::{MemoryWorld, settings};
+pub use world::{MemoryWorld, ports, settings};
 
 /// Locks a mutex, also after a test has panicked with it.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

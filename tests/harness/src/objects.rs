@@ -21,8 +21,8 @@ const LISTING: usize = 1000;
 
 /// Object storage in memory.
 ///
-/// The ETag of a copy is never that of its source, as S3's isn't for objects that came in parts or are encrypted with
-/// KMS: who compares the two is wrong, here always.
+/// The ETag of a copy never equals that of its source, as in S3 for objects that were uploaded in parts or are encrypted
+/// with KMS: code that compares the two always fails here.
 #[derive(Debug)]
 pub struct MemoryObjects {
     stores: Mutex<BTreeMap<String, Store>>,

@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-/// The first seed of this run: `SIM_FIRST`, or any. It is written to stderr, also while the output of tests is captured.
+/// The first seed of this run: `SIM_FIRST` or a random one. It is printed to stderr even while tests' output is captured.
 fn first() -> u64 {
     static FIRST: OnceLock<u64> = OnceLock::new();
     *FIRST.get_or_init(|| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use milvault_jobs::{CursorKey, Jobs, Ports, Settings, SnapshotBuckets};
 use milvault_model::{AllowedEndpoints, Prices, Time};
-use milvault_ports::Bucket;
+use milvault_ports::{Bucket, Catalog, Clock, Objects};
 
 use crate::{Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, SeededIds, TestClock};
 
@@ -28,19 +28,24 @@ impl MemoryWorld {
     pub fn new(snapshots: &[Bucket], now: Time) -> Self {
         let (catalog, events) = (Arc::new(MemoryCatalog::new()), Arc::new(MemoryEvents::default()));
         let (objects, clock) = (Arc::new(MemoryObjects::new(snapshots)), Arc::new(TestClock::new(now)));
-        let ports = Ports {
-            catalog: catalog.clone(),
-            objects: objects.clone(),
-            milvus: Arc::new(Alone),
-            continuation: Arc::new(Alone),
-            copy_workers: Arc::new(Alone),
-            schedules: Arc::new(MemorySchedules::default()),
-            events: events.clone(),
-            clock: clock.clone(),
-            ids: Arc::new(SeededIds::new(1)),
-        };
+        let ports = Ports { events: events.clone(), ..ports(catalog.clone(), objects.clone(), clock.clone()) };
         let settings = settings(SnapshotBuckets::new(snapshots[0].clone(), snapshots[1..].iter().cloned()));
         Self { jobs: Jobs { ports, settings }, catalog, objects, events, clock }
+    }
+}
+
+/// Ports with these three; behind all others there is nothing but memory.
+pub fn ports(catalog: Arc<dyn Catalog>, objects: Arc<dyn Objects>, clock: Arc<dyn Clock>) -> Ports {
+    Ports {
+        catalog,
+        objects,
+        milvus: Arc::new(Alone),
+        continuation: Arc::new(Alone),
+        copy_workers: Arc::new(Alone),
+        schedules: Arc::new(MemorySchedules::default()),
+        events: Arc::new(MemoryEvents::default()),
+        clock,
+        ids: Arc::new(SeededIds::new(1)),
     }
 }
 

@@ -14,8 +14,7 @@ async fn keys(objects: &dyn Objects, bucket: &Bucket) -> Vec<String> {
     list_all(objects, bucket, "").await.into_iter().map(|object| object.key).collect()
 }
 
-/// The source keys of the logs that the snapshot bucket has copies of, by what is in them: whatever they are called
-/// there.
+/// The source keys of the logs that the snapshot bucket has copies of, found by content, whatever the copies' keys.
 async fn copied(world: &World) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for key in keys(world.objects.as_ref(), &world.snapshots).await {

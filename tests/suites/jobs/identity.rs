@@ -28,8 +28,7 @@ async fn ids(fake: &FakeMilvus) -> BTreeMap<String, i64> {
     ids
 }
 
-/// Whether the backup is complete, and has each collection that the server has now, under its name and id and with exactly
-/// its rows.
+/// Checks that the backup is complete and has each of the server's collections, with its name, its id and exactly its rows.
 async fn is_what_the_server_has(world: &World, backup: &Backup, what: &Change) -> Vec<CollectionCapture> {
     let snapshot = available(backup);
     assert_eq!(snapshot.completeness, Completeness::Complete, "{what:?}");

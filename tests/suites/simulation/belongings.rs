@@ -1,5 +1,5 @@
-//! What belongs to a collection's name: aliases, and what roles may do with it. A restore gives the name to another
-//! collection, and what belongs to it stays with it.
+//! What belongs to a collection's name: aliases and roles' grants. A restore gives the name to another collection, and what
+//! belongs to the name stays with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -186,7 +186,8 @@ impl Audit {
         let (now, before) = (server.belongings(), seen.before.get(&restore.id)?);
         let backed = seen.belongings.get(&restore.backup_id);
         let rolled_back = seen.before_rollback.get(&restore.id);
-        // What was given up keeps what is live under its name, and an alias that was to go to it stays where it was.
+        // A collection that was given up leaves the live one under its name, and an alias that would have moved to it
+        // stays where it was.
         let owners = |alias: &String| -> BTreeSet<Option<CollectionName>> {
             let is_own = |line: &&CollectionRestore| {
                 let of_source = backed.and_then(|backed| backed.aliases.get(&line.source.to_string()));
@@ -298,14 +299,14 @@ impl Audit {
 }
 
 impl Server {
-    /// What a restore has made of what there was before is what users have from now on, and other restores find.
+    /// After a restore, its result is what users expect and what other restores find.
     fn takes_over(&mut self, before: &Belongings) {
         let now = self.belongings();
         let all: BTreeSet<&String> = before.aliases.keys().chain(now.aliases.keys()).collect();
         for alias in all.into_iter().filter(|alias| before.aliases.get(*alias) != now.aliases.get(*alias)) {
             self.changes.of_alias(alias);
         }
-        // What it couldn't give back, it was judged by and has told; no other restore can give it back.
+        // A grant that it couldn't give back was judged here and named in a warning; no other restore can give it back.
         let lost = before.rights.difference(&now.rights).filter(|right| !restore_owns(&right.name));
         lost.for_each(|right| self.changes.of_right(right.clone(), Wanted::Open));
         self.believe_belongings();

@@ -1,7 +1,7 @@
 //! What is billed, against a replay of what happened to every object.
 //!
-//! The replay knows nothing of accounts: only from when until when which backup referenced which object. A change counts
-//! in the hour that the worker wrote down with it, and that hour must be the clock's, or one that has just ended.
+//! The replay doesn't use accounts, only the times at which backups began and ceased to reference objects. A change counts
+//! in the hour that the worker recorded with it, which must be the clock's hour or one that has just ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 

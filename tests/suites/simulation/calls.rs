@@ -1,8 +1,8 @@
 //! A call of a port, and everything that can happen to it.
 //!
-//! The in-memory ports answer at once. Here a call takes time; it fails; it takes effect and its answer is lost, or takes
-//! effect long after it was given up; its caller dies before or after the effect, or is dropped while the request is on
-//! its way, which then may or may not arrive.
+//! The in-memory ports answer at once. Here a call takes time; it fails; it takes effect and its answer is lost, or it
+//! takes effect long after it was given up; its caller dies before or after the effect, or is dropped while the request is
+//! on its way, which then may or may not arrive.
 
 use std::sync::{
     Arc, Mutex,
@@ -28,7 +28,7 @@ pub(crate) enum Nature {
 impl Nature {
     /// The longest delay, in milliseconds, after which a request still arrives.
     ///
-    /// A third of the lease, and not more, is what the lease is there for: whoever comes next waits for at least as long
+    /// The lease allows for a delay of a third of its length and not more: the next worker waits for at least that long
     /// after the last request of a worker that died.
     fn latest(self) -> u64 {
         match self {
@@ -212,8 +212,7 @@ impl Network {
     }
 }
 
-/// A request on its way: it arrives whatever its sender does. If the sender is gone by then, it may arrive later, or
-/// never.
+/// A request on its way, which arrives whatever its sender does. If the sender is gone, it may arrive later or never.
 struct Flight {
     world: Arc<World>,
     nature: Nature,

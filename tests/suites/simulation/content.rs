@@ -1,5 +1,5 @@
-//! Whether a snapshot brings back the rows that its collections had at their points in time, by the rules of an import:
-//! rows and deletes after the point in time are cut off, and a delete takes only rows that are older than itself.
+//! Checks that a snapshot brings back the rows of its collections at their points in time, by the rules of an import: rows
+//! and deletes after the point in time are cut off, and a delete removes only rows that are older than itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 

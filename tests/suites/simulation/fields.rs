@@ -61,8 +61,8 @@ impl Field {
     }
 }
 
-/// What a row has in its fields, four bits each: nothing, or one more than the place of the field that it was written
-/// for.
+/// A row's values, four bits for each field: zero for none, or one more than the position of the field that the value was
+/// written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Values(u32);
 

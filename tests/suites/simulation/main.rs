@@ -1,19 +1,19 @@
-//! Seeded histories of backups and restores: everything that can go wrong at any call of a port, and the invariants all the while.
+//! Seeded histories of backups and restores, with faults at every call of a port and invariants that are checked throughout.
 //!
-//! A history is a function of its seed. A run begins at a seed of its own choice and says it, so that runs add up;
-//! `SIM_FIRST` has it begin at that one, and `SIM_SEEDS` says how many to go through. A seed that fails is named, and
-//! `SIM_SEED` goes through that one alone and shows all that happens in it:
+//! A history is a function of its seed. Each run begins at a random seed, which it prints, so that runs cover more
+//! together; `SIM_FIRST` sets the first seed and `SIM_SEEDS` the number of seeds. A seed that fails is named, and `SIM_SEED`
+//! runs that one alone and prints everything that happens in it:
 //!
 //! ```sh
 //! SIM_SEED=42 cargo test -p milvault-tests --test simulation every_history -- --nocapture
 //! ```
 //!
-//! From the outside in: `history` draws what happens and lives through it; `workers` polls the invocations, one at a time;
-//! `ports` are what they are given, each call through `calls`, where things go wrong, at times that `world` keeps; `server`
-//! is the Milvus that is backed up and restored, in which collections are dropped, made anew, renamed and compacted at any
-//! moment; its `journal` is what is true, and `fields` what rows are made of. `audit` sees every effect and judges it by
-//! `rules`, with `format` and `content` reading what is stored without any of the jobs' own code, `restores` what becomes of
-//! names, `belongings` of their aliases and grants, and `automatic` runs and what users are told. `broken` has ports with
+//! From the outside in: `history` draws what happens and runs it; `workers` polls the invocations, one at a time; `ports`
+//! are the ports of an invocation, whose calls go through `calls`, where faults occur, at times that `world` keeps;
+//! `server` is the Milvus that is backed up and restored, in which collections are dropped, recreated, renamed and
+//! compacted at any moment; its `journal` is the true history, and `fields` defines the content of rows. `audit` checks
+//! every effect against `rules`: `format` and `content` read stored data without any code of the jobs, `restores` follows
+//! names, `belongings` their aliases and grants, and `automatic` scheduled runs and notices. `broken` has ports with
 //! defects, which the audit must find.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -59,8 +59,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The histories of a default run: enough for every defect ever seen here to show several times.
 const SEEDS: u64 = 2_500;
 
-/// A defect that doesn't show in so many histories isn't caught. `SIM_COUNT` goes through so many, and says in how many it
-/// showed.
+/// A defect that doesn't show in this many histories isn't caught. `SIM_COUNT` runs that many histories and prints in how
+/// many the defect showed.
 const SEEDS_PER_DEFECT: u64 = 1_000;
 
 /// The histories with a defect that the jobs themselves have to notice.
@@ -139,7 +139,7 @@ fn must_be_caught(defect: Defect, rule: &str) {
     assert!(caught.is_some(), "{defect:?} breaks {rule} in none of {SEEDS_PER_DEFECT} histories from {first} on");
 }
 
-/// Goes through histories with a defect that the jobs have to see for themselves: it breaks no rule, and ends jobs so.
+/// Runs histories with a defect that the jobs have to notice: it breaks no rule, and jobs end in this way.
 fn must_be_withstood(defect: Defect, ending: &str) {
     if let Some(seed) = number("SIM_SEED") {
         let outcome = live(seed, Some(defect), Follow::Aloud);

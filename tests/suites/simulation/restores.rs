@@ -79,8 +79,8 @@ impl Audit {
         }
     }
 
-    /// A restore has looked at what it is about to replace: what has had the name since before is that. If it found none,
-    /// the server refuses the renaming, and it has to look again.
+    /// Records the collection that a restore is about to replace: the one that has had the name since before the restore
+    /// looked. If there was none, the server refuses the renaming, and the restore has to look again.
     fn takes_for_live(&self, restore: &Restore, line: &CollectionRestore, swap: &Swap) {
         let began = locked(&self.seen).swaps.get(&restore.id).copied();
         let servers = locked(&self.servers);

@@ -11,8 +11,8 @@ pub(crate) enum Rule {
     PointInTime,
     /// A collection in a backup had its name while the backup was made.
     Identity,
-    /// Every selected collection that existed all the while is in a backup, and so is what had a selected name all the
-    /// while; or the backup says by name what it lacks, and why, which is so.
+    /// Every selected collection and every selected name that existed throughout is in a backup, or the backup names it
+    /// as missing with the true reason.
     Complete,
     /// A backup of everything doesn't fail, and leaves out no collection that can be captured.
     Unharmed,
@@ -62,12 +62,12 @@ pub(crate) enum Rule {
     NoLeftovers,
 }
 
-/// Rules that are known not to hold, and why: a breach is counted, and the history goes on. When one is mended, its line
-/// goes.
+/// Rules that are known not to hold, with the reason: a breach is counted, and the history goes on. The line is removed
+/// when the rule is mended.
 const KNOWN: [Rule; 0] = [];
 
-/// Whether it is known that this rule doesn't hold; `SIM_STRICT=1` knows of none, and `SIM_KNOWN=Complete,Rest` of these, so
-/// that what is behind them comes to light.
+/// Whether this rule is known not to hold. `SIM_STRICT=1` ignores the list, and `SIM_KNOWN=Complete,Rest` adds these rules,
+/// to find what they hide.
 pub(crate) fn is_known(rule: Rule) -> bool {
     let is_named = |named: String| named.split(',').any(|name| name == format!("{rule:?}"));
     (KNOWN.contains(&rule) && std::env::var_os("SIM_STRICT").is_none())

@@ -1,7 +1,7 @@
-//! Simulated time: what happens when, and who waits for it.
+//! Simulated time: the agenda of events, and the tasks that wait for them.
 //!
-//! Nothing happens but by an event of the agenda, and the clock jumps from one to the next. So a history is a function of
-//! its seed, takes no time, and can't go on without end: events are counted.
+//! Everything that happens is an event of the agenda, and the clock jumps from one event to the next. So a history is a
+//! function of its seed, takes no real time, and can't go on without end: events are counted.
 
 use std::{
     collections::BTreeMap,

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_fake_milvus::{Access, DataBucket, FakeMilvus, Line};
 use milvault_harness::{
-    Alone, MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, RealClock, SeededIds, backup_request, binlog,
-    bucket, drive, instance, list_all, locked, register, settings, take_backup,
+    MemoryCatalog, MemoryEvents, MemoryObjects, MemorySchedules, RealClock, backup_request, binlog, bucket, drive,
+    instance, list_all, locked, ports, register, settings, take_backup,
 };
 use milvault_jobs::{
     Jobs, Ports, Settings, SnapshotBuckets,
@@ -126,15 +126,10 @@ impl World {
         register(catalog.as_ref(), &self.instance).await;
         Jobs {
             ports: Ports {
-                catalog,
-                objects: self.objects.clone(),
                 milvus: self.connector.clone(),
-                continuation: Arc::new(Alone),
-                copy_workers: Arc::new(Alone),
                 schedules: self.schedules.clone(),
                 events: self.events.clone(),
-                clock: Arc::new(RealClock),
-                ids: Arc::new(SeededIds::new(1)),
+                ..ports(catalog, self.objects.clone(), Arc::new(RealClock))
             },
             settings: Settings {
                 stall: TimeDelta::seconds(30),
@@ -255,8 +250,7 @@ pub fn copy_of(body: &[u8]) -> Option<(&str, &str)> {
     text.strip_prefix("the content of ")?.split_once('\n')
 }
 
-/// The primary keys that a captured collection's logs have at its point in time, by partition. A row that is there twice
-/// is a failure.
+/// The primary keys in a captured collection's logs at its point in time, by partition. Panics if a row is there twice.
 pub async fn content(world: &World, capture: &CollectionCapture) -> BTreeMap<String, BTreeSet<i64>> {
     let (mut rows, mut deleted) = (Vec::new(), BTreeMap::<i64, u64>::new());
     let mut folders = BTreeMap::<i64, String>::new();

@@ -114,7 +114,7 @@ impl Service {
 }
 
 impl State {
-    /// Lets a role do this, as whoever asks may.
+    /// Gives a role a grant, for a caller who may.
     #[expect(clippy::result_large_err, reason = "the type that the server's trait wants")]
     pub(super) fn grant(&mut self, role: &str, grant: Grant) -> Result<Status, tonic::Status> {
         if self.faults.grant_refused.as_ref() == Some(&grant.privilege) {
@@ -126,7 +126,7 @@ impl State {
         self.done()
     }
 
-    /// The answer of what is done, unless it is lost.
+    /// The answer of a finished call, unless it is lost.
     #[expect(clippy::result_large_err, reason = "the type that the server's trait wants")]
     pub(super) fn done(&mut self) -> Result<Status, tonic::Status> {
         match strikes(&mut self.faults.unanswered) {

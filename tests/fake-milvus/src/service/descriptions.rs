@@ -1,4 +1,4 @@
-//! What there is: collections, partitions, indexes and rows.
+//! Descriptions of collections, partitions and indexes, and queries of rows.
 
 use milvus::proto::{
     common::{IndexState, LoadState},
@@ -68,7 +68,7 @@ impl Service {
             consistency_level: collection.consistency_level,
             properties: collection.properties.clone(),
             virtual_channel_names: vec![format!("by-dev-rootcoord-dml_0_{}v0", collection.id)],
-            // The name that was asked for, be it an alias (`describeCollectionTask` in `internal/proxy/task.go`).
+            // The requested name, even if it is an alias (`describeCollectionTask` in `internal/proxy/task.go`).
             collection_name: name.clone(),
             num_partitions: i64::try_from(collection.partitions.len()).unwrap_or_default(),
             ..Default::default()

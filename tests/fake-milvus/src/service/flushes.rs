@@ -1,4 +1,4 @@
-//! Flushes, and the segments that there are after them.
+//! Flushes and the segments after them.
 
 use std::{collections::HashMap, time::Instant};
 

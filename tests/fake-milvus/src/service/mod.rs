@@ -1,4 +1,4 @@
-//! The gRPC side. What isn't here answers "unimplemented", as a server does that is older than the call.
+//! The gRPC side. Any other call is answered "unimplemented", as by a server that is older than the call.
 
 mod access;
 mod aliases;

@@ -31,7 +31,7 @@ pub(super) fn done() -> Option<Status> {
     Some(Status::default())
 }
 
-/// What a proxy says of a call that it knows and doesn't have (`WrapErrServiceUnavailable`).
+/// The status of a call that a proxy knows but doesn't implement (`WrapErrServiceUnavailable`).
 pub(super) fn unimplemented() -> Status {
     status(2, 1, "service unavailable: unimplemented")
 }
@@ -70,14 +70,14 @@ pub(super) fn longs(ids: Vec<i64>, name: &str) -> HashMap<String, LongArray> {
     HashMap::from([(name.to_owned(), LongArray { data: ids })])
 }
 
-/// Ends a call with an answer that has nothing but this status.
+/// Ends a call with an answer that has only this status.
 macro_rules! refuse {
     ($message:ty, $status:expr) => {
         return $crate::service::reply::answer(<$message as $crate::service::reply::Refusal>::from_status($status))
     };
 }
 
-/// Gives the state, or ends the call with a refusal.
+/// Evaluates to the state, or ends the call with a refusal.
 macro_rules! ready {
     ($service:expr, $message:ty) => {
         match $service.ready().await {
@@ -87,7 +87,7 @@ macro_rules! ready {
     };
 }
 
-/// Gives a collection, or ends the call with a refusal.
+/// Evaluates to a collection, or ends the call with a refusal.
 macro_rules! known {
     ($state:expr, $database:expr, $name:expr, $message:ty) => {
         match $state.collection($database, $name) {

@@ -1,4 +1,4 @@
-//! What is asked of the server as a whole, and of its databases.
+//! Calls about the server as a whole and about its databases.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

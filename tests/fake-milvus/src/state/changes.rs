@@ -1,4 +1,4 @@
-//! What tests, and others than who asks, do with collections.
+//! Changes of collections by tests, and by clients other than the caller.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ impl State {
         }
     }
 
-    /// Gives a collection another name. Whether there is one.
+    /// Renames a collection; returns whether it exists.
     pub(crate) fn rename(&mut self, database: &str, from: &str, to: &str) -> bool {
         let collections = self.databases.entry(database.to_owned()).or_default();
         let Some(mut collection) = collections.remove(from) else { return false };
@@ -53,7 +53,7 @@ impl State {
         true
     }
 
-    /// Does what somebody else does.
+    /// Makes a change by another client.
     pub(crate) fn change(&mut self, database: &str, change: &Change) {
         match change {
             Change::Drop(name) => self.drop_collection(database, name),
@@ -85,7 +85,7 @@ impl State {
         collection.aliases.insert(alias.to_owned());
     }
 
-    /// Inserts rows: one message, of one moment. Answers their primary keys.
+    /// Inserts rows in one message with one timestamp; returns their primary keys.
     pub(crate) fn insert(&mut self, database: &str, name: &str, partition: &str, rows: u64) -> Vec<i64> {
         let timestamp = self.timestamp();
         let rows: Vec<Event> = (0..rows).map(|_| Event { key: self.id(), timestamp }).collect();

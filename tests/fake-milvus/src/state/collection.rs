@@ -23,7 +23,7 @@ pub(crate) struct Collection {
     pub(crate) dynamic: Option<i64>,
     pub(crate) partitions: Vec<(String, i64)>,
     pub(crate) aliases: BTreeSet<String>,
-    /// Those that a description has from its cache, since there is one.
+    /// The aliases in the cached description, if there is one.
     pub(crate) cached_aliases: Option<BTreeSet<String>>,
     pub(crate) indexes: Vec<Index>,
     pub(crate) is_loaded: bool,
@@ -35,17 +35,17 @@ pub(crate) struct Collection {
     pub(super) growing: BTreeMap<i64, Vec<Event>>,
     /// Deletes that aren't in storage yet, by partition or -1.
     pub(super) buffered: BTreeMap<i64, Vec<Event>>,
-    /// All deletes there ever were.
+    /// All deletes so far.
     pub(super) deletes: Vec<Event>,
-    /// All rows that were ever inserted, by partition.
+    /// All inserted rows so far, by partition.
     pub(super) inserts: Vec<(i64, Event)>,
     pub(crate) timers: Timers,
     pub(crate) flushed_at: Option<Instant>,
-    /// What a query found at the last flush, by partition.
+    /// The primary keys that a query found at the last flush, by partition.
     pub(crate) rows_at_flush: BTreeMap<String, BTreeSet<i64>>,
-    /// Whether a flush has been over since the last listing.
+    /// Whether a flush has ended since the last listing.
     pub(crate) flushed_since_listing: bool,
-    /// Segments that the last flush sealed and that aren't flushed yet.
+    /// Whether segments that the last flush sealed aren't flushed yet.
     pub(crate) in_flush: bool,
 }
 
@@ -102,12 +102,12 @@ impl Collection {
         self.growing.entry(partition).or_default().extend(rows);
     }
 
-    /// When the oldest row was written that is in no segment yet.
+    /// The timestamp of the oldest row that is in no segment yet.
     pub(crate) fn oldest_growing(&self) -> Option<u64> {
         self.growing.values().flatten().map(|row| row.timestamp).min()
     }
 
-    /// The rows that a query at this moment found, by partition, from what was ever written.
+    /// The rows that a query at this moment found, by partition, computed from all rows and deletes.
     pub(crate) fn rows_at(&self, moment: u64) -> BTreeMap<String, BTreeSet<i64>> {
         let deleted = latest(self.deletes.iter().filter(|delete| delete.timestamp <= moment));
         let is_there = |row: &Event| row.timestamp <= moment && !is_in(&deleted, row);
@@ -147,7 +147,7 @@ impl Collection {
         self.partitions.iter().map(|(name, id)| (name.clone(), self.keys_in(*id))).collect()
     }
 
-    /// How many rows a query finds: one that is there twice counts twice.
+    /// The number of rows that a query finds: a row that is stored twice counts twice.
     pub(crate) fn count(&self) -> usize {
         let rows = self.segments.iter().flat_map(|s| &s.rows).chain(self.growing.values().flatten());
         let deleted = latest(&self.deletes);
@@ -160,7 +160,7 @@ impl Collection {
     }
 }
 
-/// When each key was deleted last.
+/// The last delete of each key.
 pub(crate) fn latest<'a>(deletes: impl IntoIterator<Item = &'a Event>) -> HashMap<i64, u64> {
     let mut latest: HashMap<i64, u64> = HashMap::new();
     for delete in deletes {
@@ -174,7 +174,7 @@ fn is_in(deleted: &HashMap<i64, u64>, row: &Event) -> bool {
     deleted.get(&row.key).is_some_and(|at| *at >= row.timestamp)
 }
 
-/// Whether one of these deletes is of this row.
+/// Whether one of these deletes removes this row.
 pub(crate) fn is_deleted(row: &Event, deletes: &[Event]) -> bool {
     deletes.iter().any(|delete| delete.key == row.key && delete.timestamp >= row.timestamp)
 }

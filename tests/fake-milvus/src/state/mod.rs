@@ -1,4 +1,4 @@
-//! What the fake server knows and stores.
+//! The state of the fake server.
 
 mod changes;
 mod collection;
@@ -49,9 +49,9 @@ pub(crate) struct State {
     /// Aliases of dropped collections, by database.
     pub(crate) dangling: BTreeSet<(String, String)>,
     pub(crate) imports: BTreeMap<i64, Import>,
-    /// Imports that were refused because there were as many as the server takes.
+    /// The imports that were refused because the server had as many as it takes.
     pub(crate) imports_refused: u32,
-    /// The tickets of the holds; one is "" where there are none.
+    /// The tickets of the holds; "" for a hold without a ticket.
     pub(crate) holds: BTreeSet<String>,
     pub(crate) flushes: u32,
     last_id: i64,
@@ -96,7 +96,7 @@ impl State {
         self.last_timestamp
     }
 
-    /// The name for the metadata that this name or alias stands for.
+    /// The collection name that this name or alias stands for.
     pub(crate) fn resolve(&self, database: &str, name: &str) -> Option<String> {
         if self.dangling.contains(&(database.to_owned(), name.to_owned())) {
             return None;

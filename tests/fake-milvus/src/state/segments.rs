@@ -28,7 +28,7 @@ pub(crate) struct Segment {
     pub(crate) is_sorted: bool,
     /// When it was sealed.
     pub(crate) sealed: u64,
-    /// When it will be stored, and listed; `None` once it is.
+    /// When it will be stored and listed; `None` once it is.
     pub(crate) stored_at: Option<Instant>,
     /// When it will be replaced by a sorted one.
     pub(crate) sort_at: Option<Instant>,
@@ -60,7 +60,7 @@ pub(crate) struct Event {
     pub(crate) timestamp: u64,
 }
 
-/// What is in a log.
+/// The content of a log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Log {
     pub(crate) storage_version: i64,
@@ -69,7 +69,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// A log as the server writes it, with a note for the tests: its key comes first, so that a copy can be told.
+    /// A log as the server writes it, with a note for tests that begins with the log's key, to identify copies.
     fn write(&self, key: &str, nullability: Nullability) -> Vec<u8> {
         let ids: Vec<i64> = key.split('/').filter_map(|part| part.parse().ok()).collect();
         let id = |at: usize| ids.get(at).copied().unwrap_or_default();
@@ -108,7 +108,7 @@ impl State {
         objects.delete(bucket, &keys).await.expect("the fake's own bucket is writable");
     }
 
-    /// A new segment with its logs in storage: of a level with rows, an insert log per field or group of columns.
+    /// Writes a new segment with its logs: for a segment with rows, one insert log per field or group of columns.
     pub(crate) async fn write(&mut self, place: Place<'_>, level: SegmentLevel, events: &[Event]) -> Segment {
         let Place { collection, fields, partition } = place;
         let rows = if level == SegmentLevel::L0 { Vec::new() } else { events.to_vec() };
@@ -143,7 +143,7 @@ impl State {
         segment
     }
 
-    /// Of what is written from now on.
+    /// The storage version of segments that are written from now on.
     pub(crate) fn storage_version(&self) -> i64 {
         self.faults.storage_version.unwrap_or_else(|| self.line.storage_version())
     }
@@ -157,7 +157,7 @@ impl State {
         }
     }
 
-    /// Writes what is growing or buffered into storage; gives the ids of the new segments with rows.
+    /// Writes growing rows and buffered deletes into storage; returns the ids of the new segments with rows.
     pub(crate) async fn seal(&mut self, database: &str, name: &str) -> Vec<i64> {
         let has_l0 = self.line.has_l0();
         let Some(collection) = self.collection(database, name) else { return Vec::new() };
@@ -184,7 +184,7 @@ impl State {
         sealed
     }
 
-    /// Half of what is growing, in segments that no flush names.
+    /// Seals half of the growing rows, in segments that no flush names.
     pub(crate) async fn seal_by_policy(&mut self, database: &str, name: &str) -> Vec<i64> {
         let Some(collection) = self.collection(database, name) else { return Vec::new() };
         let mut later: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
@@ -199,7 +199,7 @@ impl State {
         sealed
     }
 
-    /// A segment that was sealed now: it is stored, and listed, in a while.
+    /// Marks a segment as sealed now: it is stored and listed later.
     pub(super) fn sealed(&mut self, segment: Segment) -> Segment {
         let Some(pace) = self.faults.pace else { return segment };
         let (sealed, stored_at) = (self.timestamp(), Some(Instant::now() + pace.store));
@@ -207,7 +207,7 @@ impl State {
     }
 
     pub(crate) fn add(&mut self, database: &str, name: &str, mut segment: Segment) {
-        // A server without levels has the default of the protocol.
+        // A server without levels reports the protocol's default.
         if !self.line.has_l0() {
             segment.level = SegmentLevel::Legacy;
         }
@@ -216,7 +216,7 @@ impl State {
         }
     }
 
-    /// Without levels, deletes are beside the rows that they delete.
+    /// Writes deletes to the segments whose rows they delete, on servers without levels.
     pub(super) async fn add_deltas(&mut self, database: &str, name: &str, deletes: &[Event]) {
         let Some(collection) = self.collection(database, name) else { return };
         let (id, mut segments) = (collection.id, std::mem::take(&mut collection.segments));
@@ -261,7 +261,7 @@ impl State {
         dropped.iter().flat_map(|segment| keys_of(id, segment)).collect()
     }
 
-    /// A compaction of whose sources' files the garbage collection removes those with this prefix at once.
+    /// Compacts, and removes the sources' files with this prefix at once, as the garbage collection does.
     pub(crate) async fn compact_and_collect(&mut self, database: &str, name: &str, prefix: &str) {
         let mut dropped = self.compact(database, name, SegmentLevel::L1).await;
         dropped.retain(|key| key.starts_with(prefix));

@@ -10,19 +10,19 @@ use milvault_ports::{
 
 use super::{Case, case::cases};
 
-/// Object storage to try the promises on.
+/// Object storage to test the promises on.
 pub struct ObjectsFixture {
     /// The adapter.
     pub objects: Arc<dyn Objects>,
-    /// Where copies come from.
+    /// The bucket that copies come from.
     pub source: Bucket,
-    /// Where they go.
+    /// The bucket that copies go to.
     pub destination: Bucket,
-    /// One with Object Lock, which locks for a day by itself.
+    /// A bucket with Object Lock that locks new objects for a day.
     pub locked: Bucket,
     /// A bucket that doesn't exist.
     pub missing: Bucket,
-    /// Comes first in every key of this run, and in no one else's.
+    /// The prefix of every key of this run, and of no other run.
     pub prefix: String,
 }
 
@@ -79,7 +79,7 @@ impl ObjectsFixture {
         self.objects.copy(request).await
     }
 
-    /// Copies, and expects it to be stored anew as the listing shows it.
+    /// Copies an object and expects that it is stored as the listing shows it.
     async fn copied(&self, source: &ObjectMeta, to_key: &str) -> String {
         let CopyOutcome::Copied { etag } = self.copy(source, to_key).await.unwrap() else {
             panic!("a copy to where nothing was is stored anew");
@@ -138,7 +138,7 @@ async fn a_put_where_nothing_may_be_leaves_what_is_there(on: &ObjectsFixture) {
 async fn of_puts_at_the_same_time_where_nothing_may_be_one_is_stored(on: &ObjectsFixture) {
     let key = on.key("if-absent", "contended");
     let puts = (0..8_u8).map(|body| on.objects.put(&on.source, &key, vec![body], PutMode::IfAbsent));
-    // S3 may leave open how one of two ended that were in each other's way.
+    // S3 may leave open the outcome of one of two conflicting requests.
     let outcomes = join_all(puts).await;
     let stored: Vec<usize> = (0..8).filter(|&put| matches!(outcomes[put], Ok(PutOutcome::Stored))).collect();
     assert_eq!(stored.len(), 1, "{outcomes:?}");
@@ -221,7 +221,7 @@ async fn a_copy_of_nothing_is_nothing(on: &ObjectsFixture) {
     assert_eq!(on.objects.get(&on.destination, &to).await.unwrap(), Some(Vec::new()));
 }
 
-/// For an adapter whose parts are of S3's least size, 5 MiB.
+/// The object is larger than two parts of S3's least size, 5 MiB, for an adapter that copies in parts.
 async fn a_copy_in_several_parts_is_whole(on: &ObjectsFixture) {
     let body: Vec<u8> = (0..11_u32 << 20).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect();
     let source = on.stored(&on.source, &on.key("copy", "large"), &body).await;
@@ -357,7 +357,7 @@ async fn what_is_locked_is_only_hidden_by_removing_it(on: &ObjectsFixture) {
     on.objects.delete(&on.locked, std::slice::from_ref(&key)).await.unwrap();
     assert_eq!(on.objects.get(&on.locked, &key).await.unwrap(), None);
     assert!(on.listed(&on.locked, &key).await.is_none());
-    // And something else may be stored there.
+    // Another object may be stored under the key.
     let put = on.objects.put(&on.locked, &key, b"y".to_vec(), PutMode::IfAbsent).await.unwrap();
     assert_eq!(put, PutOutcome::Stored);
 }

@@ -1,8 +1,8 @@
 //! A Milvus in memory: collections whose rows are in logs in object storage, as the real one's are.
 //!
-//! It keeps a journal of every collection, by its id: each row with when it was written and deleted, the names that the
-//! collection had, and its flushes. That is what a backup is held against. By the same id the server keeps what it has
-//! stored; names only lead there, and may lead elsewhere a moment later.
+//! It keeps a journal of every collection, by id: each row with the times of its insertion and deletion, the names of the
+//! collection, and its flushes. Backups are compared with this journal. Stored data is kept by id too; a name only leads to
+//! an id, and may lead to another one a moment later.
 
 mod answers;
 mod habits;
@@ -36,9 +36,9 @@ pub(crate) use storage::{Line, lines_of};
 /// Milvus's root path.
 pub(crate) const ROOT: &str = "files";
 
-/// How long it takes after deletes have come to a segment from one of their own until a compaction of it can be over:
-/// the server looks every so many milliseconds for which compactions are, and begins none of a segment that has another
-/// one (`dataCoord.compaction.checkInterval`).
+/// The least time from moving deletes of an L0 segment into a segment to the end of a compaction of that segment: the
+/// server looks for finished compactions at this interval, and begins none of a segment in another one
+/// (`dataCoord.compaction.checkInterval`).
 const BETWEEN_COMPACTIONS: TimeDelta = TimeDelta::seconds(3);
 
 pub(crate) type Key = u64;

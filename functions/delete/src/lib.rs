@@ -1,11 +1,11 @@
 //! Deletes backups, and cancels what is still running.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, Route, Status, find, show, wire::BackupView};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, Route, Status, find, show};
 use milvault_jobs::{Error, Jobs, deletion, restore};
 use milvault_model::BackupStatus;
 use milvault_runtime::{Invocation, RuntimeError};
-use serde::Serialize;
+use milvault_wire::{BackupView, DeletedBackupView};
 use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
@@ -44,14 +44,6 @@ async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Ans
     }
 }
 
-/// A backup with what its deletion means.
-#[derive(Debug, Serialize)]
-struct Deleted<'a> {
-    #[serde(flatten)]
-    backup: BackupView<'a>,
-    warning: &'static str,
-}
-
 async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
@@ -79,7 +71,7 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
         }
     };
     let view = BackupView::of(&backup, jobs.ports.clock.now());
-    let answer = Answer::new(status, Deleted { backup: view, warning });
+    let answer = Answer::new(status, DeletedBackupView { backup: view, warning: warning.to_owned() });
     // For a lock to end, nobody waits.
     let is_under_way =
         matches!(backup.state.status(), BackupStatus::Pending | BackupStatus::Running | BackupStatus::Deleting);

@@ -6,14 +6,12 @@ mod preflight;
 mod registration;
 mod removal;
 
-use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, PageSize, Route, find, show,
-    wire::{InstanceView, PageView},
-};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Route, find, show};
 use milvault_jobs::{Error, Jobs, Tag};
 use milvault_model::{BackupState, InstanceId};
 use milvault_ports::PageRequest;
 use milvault_runtime::{Invocation, RuntimeError};
+use milvault_wire::{InstanceView, PageView};
 use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]

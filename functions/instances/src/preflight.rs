@@ -13,68 +13,10 @@ use milvault_model::{CollectionName, EngineVersion, Instance, InstanceId, Princi
 use milvault_ports::{
     Bucket, CatalogError, Expect, GarbageHold, Milvus, MilvusError, ObjectsError, PutMode, Versioned, Write,
 };
-use serde::Serialize;
+use milvault_wire::{CheckName, CheckStatus, CheckView, PreflightView};
 
 /// What one check may take: the caller waits for all of them, 30 seconds at most.
 const PATIENCE: Duration = Duration::from_secs(8);
-
-/// What was found out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Report {
-    ok: bool,
-    checks: Vec<Check>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Check {
-    name: CheckName,
-    status: CheckStatus,
-    detail: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-enum CheckName {
-    Reachable,
-    Authenticated,
-    Version,
-    Visibility,
-    DataBucketReadable,
-    StagingWritable,
-    SnapshotBucketWritable,
-    DataFound,
-    GarbageCollectionHold,
-    Clocks,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum CheckStatus {
-    Passed,
-    /// Backups and restores work, and something about them should be known.
-    Warning,
-    Failed,
-    Skipped,
-}
-
-impl CheckName {
-    fn passed(self, detail: impl Into<String>) -> Check {
-        Check { name: self, status: CheckStatus::Passed, detail: detail.into() }
-    }
-
-    fn warning(self, detail: impl Into<String>) -> Check {
-        Check { name: self, status: CheckStatus::Warning, detail: detail.into() }
-    }
-
-    fn failed(self, detail: impl Into<String>) -> Check {
-        Check { name: self, status: CheckStatus::Failed, detail: detail.into() }
-    }
-
-    fn skipped(self, detail: impl Into<String>) -> Check {
-        Check { name: self, status: CheckStatus::Skipped, detail: detail.into() }
-    }
-}
 
 /// A hold that is tried out lasts for so long. A server keeps the longer of two, so that it ends no backup's.
 const TRIED_HOLD: Duration = Duration::from_secs(1);
@@ -83,7 +25,7 @@ const TRIED_HOLD: Duration = Duration::from_secs(1);
 const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
 
 /// Tries everything out, and keeps the version that the server reports.
-pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Report, Error> {
+pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<PreflightView, Error> {
     let found = find::instance(jobs, id).await?;
     let instance = &found.value;
     let ((mut checks, version), visibility, buckets, data, hold, clocks) = tokio::join!(
@@ -101,11 +43,11 @@ pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Report, Er
         remember(jobs, found, version).await?;
     }
     let ok = checks.iter().all(|check| check.status != CheckStatus::Failed);
-    Ok(Report { ok, checks })
+    Ok(PreflightView { ok, checks })
 }
 
 /// The checks of the server, with the version that it reports.
-async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>) {
+async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<CheckView>, Option<String>) {
     use CheckName::{Authenticated, Reachable, Version};
 
     let asked = within_patience(async {
@@ -140,7 +82,7 @@ async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>
 }
 
 /// As whom the server answers, whether that user sees everything, and whether it may do what a backup does.
-async fn visibility(jobs: &Jobs, instance: &Instance) -> Check {
+async fn visibility(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::Visibility;
     let asked = within_patience(async {
         let milvus = jobs.ports.milvus.connect(instance).await?;
@@ -152,7 +94,7 @@ async fn visibility(jobs: &Jobs, instance: &Instance) -> Check {
     }
 }
 
-fn seen(name: CheckName, principal: &Principal, refused: &[String]) -> Check {
+fn seen(name: CheckName, principal: &Principal, refused: &[String]) -> CheckView {
     let who = principal.user.as_ref().map_or_else(|| "everyone".to_owned(), |user| format!("user {user}"));
     let seen = match &principal.visibility {
         Visibility::Everything => format!("as {who}, who sees everything"),
@@ -197,7 +139,7 @@ fn caution(instance: &Instance) -> &'static str {
     }
 }
 
-fn engine(version: &str) -> Check {
+fn engine(version: &str) -> CheckView {
     let name = CheckName::Version;
     match EngineVersion::gate(version) {
         Support::Supported => name.passed(format!("{version} is supported")),
@@ -210,7 +152,7 @@ fn engine(version: &str) -> Check {
 
 /// Whether the server keeps the files of dropped segments while a backup copies them. One that doesn't can be backed up
 /// all the same: a file that vanishes is noticed.
-async fn hold(jobs: &Jobs, instance: &Instance) -> Check {
+async fn hold(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::GarbageCollectionHold;
     if instance.management_endpoint.is_none() {
         return name.skipped("the instance is registered without its management endpoint");
@@ -232,7 +174,7 @@ async fn hold(jobs: &Jobs, instance: &Instance) -> Check {
 }
 
 /// Whether the server's clock and ours agree.
-async fn clocks(jobs: &Jobs, instance: &Instance) -> Check {
+async fn clocks(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::Clocks;
     let before = jobs.ports.clock.now();
     match within_patience(async { jobs.ports.milvus.connect(instance).await?.clock().await }).await {
@@ -243,7 +185,7 @@ async fn clocks(jobs: &Jobs, instance: &Instance) -> Check {
 }
 
 /// Their time was told between two of ours.
-fn compared(before: Time, theirs: Time, after: Time) -> Check {
+fn compared(before: Time, theirs: Time, after: Time) -> CheckView {
     let apart = (before - theirs).max(theirs - after).max(TimeDelta::zero());
     let detail = format!("the server's clock and ours are {} s apart", apart.num_seconds());
     if apart <= CLOCKS_APART { CheckName::Clocks.passed(detail) } else { CheckName::Clocks.failed(detail) }
@@ -255,7 +197,7 @@ async fn within_patience<T>(asked: impl Future<Output = Result<T, MilvusError>>)
 
 const UNREGISTERED: &str = "the instance is registered without its object storage";
 
-async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
+async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<CheckView> {
     let snapshots = jobs.settings.snapshots.for_instance_in(&instance.region);
     let id = jobs.ports.ids.ulid(jobs.ports.clock.now());
     let kept = bounded(probe(jobs, snapshots, probe_key(&format!("{}/", instance.id), id)));
@@ -277,7 +219,7 @@ async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
 }
 
 /// Whether the storage is the one that the server keeps its data in.
-async fn data(jobs: &Jobs, instance: &Instance) -> Check {
+async fn data(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::DataFound;
     let Some(storage) = &instance.storage else { return name.skipped(UNREGISTERED) };
     match tokio::time::timeout(PATIENCE, find_data(jobs, instance)).await {
@@ -301,7 +243,7 @@ async fn bounded(check: impl Future<Output = Result<(), ObjectsError>>) -> Resul
     tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(|_| Err(ObjectsError::Unavailable(no_answer())))
 }
 
-fn outcome(name: CheckName, outcome: Result<(), ObjectsError>, bucket: &Bucket) -> Check {
+fn outcome(name: CheckName, outcome: Result<(), ObjectsError>, bucket: &Bucket) -> CheckView {
     match outcome {
         Ok(()) => name.passed(format!("bucket {} in {}", bucket.name, bucket.region)),
         Err(error) => name.failed(error.to_string()),
@@ -349,7 +291,7 @@ mod tests {
         let principal = |visibility| Principal { user: Some("ann".to_owned()), visibility };
         let check = |visibility, refused: &[String]| seen(CheckName::Visibility, &principal(visibility), refused);
         let all = check(Visibility::Everything, &[]);
-        assert_eq!((all.status, all.detail.as_str()), (CheckStatus::Passed, "as user ann, who sees everything"));
+        assert_eq!((all.status, all.detail.as_str()), (CheckStatus::Passed.into(), "as user ann, who sees everything"));
         let unsure = || Visibility::Unsure { reason: "ann may not see every collection".to_owned() };
         let some = check(unsure(), &[]);
         assert_eq!(some.status, CheckStatus::Warning);

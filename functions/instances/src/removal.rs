@@ -1,6 +1,6 @@
 //! Removing an instance's registration.
 
-use milvault_gateway::{Answer, find, wire::InstanceView};
+use milvault_gateway::{Answer, find};
 use milvault_jobs::{
     Error, Jobs,
     auto_backup::{self, Told},
@@ -8,6 +8,7 @@ use milvault_jobs::{
 };
 use milvault_model::InstanceId;
 use milvault_ports::Write;
+use milvault_wire::InstanceView;
 
 use crate::{refuse_while_occupied, refuse_with_backups};
 

@@ -1,6 +1,6 @@
 //! The OpenAPI document against what it describes: the template's routes, the handlers, and the codes of errors.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -149,7 +149,7 @@ fn rewritten<T: DeserializeOwned + Serialize + PartialEq>(document: &Json) -> Js
 }
 
 /// The objects that are answered, by schema.
-const ANSWERED: [(&str, Rewrite); 13] = [
+const ANSWERED: [(&str, Rewrite); 14] = [
     ("InstancePage", rewritten::<PageView<InstanceView>>),
     ("InstanceDescription", rewritten::<InstanceDescription>),
     ("CheckedInstance", rewritten::<CheckedInstanceView>),
@@ -157,6 +157,7 @@ const ANSWERED: [(&str, Rewrite); 13] = [
     ("Preflight", rewritten::<PreflightView>),
     ("AutoBackup", rewritten::<AutoBackupView>),
     ("BackupPage", rewritten::<PageView<BackupView>>),
+    ("Backup", rewritten::<BackupView>),
     ("BackupDescription", rewritten::<BackupDescription>),
     ("DeletedBackup", rewritten::<DeletedBackupView>),
     ("VerifiedBackup", rewritten::<VerifiedBackupView>),
@@ -188,7 +189,7 @@ fn every_example_is_an_object_of_the_wire_crate_and_stays_what_it_is_when_it_is_
     for (route, operation) in operations(&document) {
         if let Some(media) = operation["requestBody"]["content"].get("application/json") {
             let (schema, examples) = examples(&document, media);
-            let (_, rewrites) = ASKED.iter().find(|(name, _)| *name == schema).unwrap();
+            let (_, rewrites) = ASKED.iter().find(|(name, _)| *name == schema).expect(schema);
             asked.insert(schema);
             for example in examples {
                 let [read, written] = rewrites.map(|rewrite| rewrite(&example));
@@ -203,7 +204,7 @@ fn every_example_is_an_object_of_the_wire_crate_and_stays_what_it_is_when_it_is_
             let content = &resolved(&document, response)["content"];
             if let Some(media) = content.get("application/json") {
                 let (schema, examples) = examples(&document, media);
-                let (_, rewrite) = ANSWERED.iter().find(|(name, _)| *name == schema).unwrap();
+                let (_, rewrite) = ANSWERED.iter().find(|(name, _)| *name == schema).expect(schema);
                 answered.insert(schema);
                 for example in examples {
                     assert_eq!(rewrite(&example), example, "{route}");

@@ -440,6 +440,8 @@ fn every_function_is_deployed_from_the_binary_of_its_own_crate() {
 #[test]
 fn what_cargo_builds_by_itself_is_the_functions_so_that_cargo_lambda_takes_nothing_else_for_one() {
     let mut cargo = std::process::Command::new(env!("CARGO"));
+    // In a member's folder it is the member that is built by itself.
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let asked = cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).output().unwrap();
     let metadata: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
     let default = metadata["workspace_default_members"].as_array().unwrap();

@@ -2,29 +2,19 @@
 
 use std::fmt::Display;
 
+use comfy_table::{Table, presets};
 use milvault_model::CountKind;
 use milvault_wire::{CompletenessView, Open, Timestamp};
-use unicode_width::UnicodeWidthStr;
 
-/// Rows under headings, each column as wide as its widest.
+/// Rows under headings, two blanks between columns. A row is one line, however narrow the terminal is: so a line of output
+/// is a line for `grep` too.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let headings: Vec<String> = headings.iter().map(|heading| heading.to_uppercase()).collect();
-    let lines = || std::iter::once(&headings).chain(rows);
-    let widths: Vec<usize> = (0..headings.len())
-        .map(|column| lines().filter_map(|line| line.get(column)).map(|cell| cell.width()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for line in lines() {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(headings.iter().map(|heading| heading.to_uppercase())).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
-    text
-}
-
-/// A cell with blanks up to a width on a screen, which counts a Chinese character as two.
-fn padded(cell: &str, width: usize) -> String {
-    format!("{cell}{}", " ".repeat(width.saturating_sub(cell.width())))
+    format!("{}\n", table.trim_fmt())
 }
 
 /// Names and values, one a line, without those that have no value.
@@ -87,7 +77,10 @@ pub(crate) fn completeness(found: &CompletenessView) -> Vec<(&'static str, Strin
     [("complete", complete(found))].into_iter().chain(reasons).collect()
 }
 
-/// In the largest unit of which there is one, to a tenth.
+/// In the largest unit of which there is one, to a tenth, rounded down.
+///
+/// Not by `indicatif::DecimalBytes`, which rounds up and has two decimals: 999,999 bytes would be 1000.00 kB, and a copy
+/// that lacks its last bytes would be shown as done.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if bytes < 1000 {

@@ -1,6 +1,6 @@
 //! The OpenAPI document against what it describes: the template's routes, the handlers, and the codes of errors.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -52,8 +52,8 @@ bench: ## backups on a model of S3, beside rclone and s5cmd; restores of many pa
 	@PYTHONPATH=infra/local:tests/e2e $(VENV)/bin/python -B tests/bench/restores.py
 	@$(RUN) tests/bench/functions.py
 
-client: ## build the command-line client: target/release/examples/milvault
-	cargo build --release -p milvault-client --example milvault
+client: ## build the command-line client: target/release/milvault
+	cargo build --release -p milvault-client
 
 cargo-lambda: ## install cargo-lambda, to invoke functions by hand (PATH=$PWD/target/local/venv/bin:$PATH)
 	@$(MAKE) --no-print-directory bootstrap WITH=lambda

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use milvault_wire::Code;
 use reqwest::{Method, Url};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use ulid::Ulid;
 
@@ -48,6 +50,13 @@ pub(crate) enum Condition {
     New,
     /// What is there still has this tag.
     Unchanged(String),
+}
+
+/// An answer: the object, and the document that it was read from, which has what this client doesn't know too.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer<T> {
+    pub(crate) document: Value,
+    pub(crate) object: T,
 }
 
 /// What was answered.
@@ -96,26 +105,38 @@ impl Api {
     }
 
     /// What is at a path, given by its segments.
-    pub(crate) async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Error> {
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Answer<T>, Error> {
+        self.object(self.document(path, query).await?)
+    }
+
+    async fn document(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Error> {
         self.json(&self.call(Method::GET, path, query, &[], None).await?)
     }
 
     /// What is at a path, with the tag of its state.
-    pub(crate) async fn get_tagged(&self, path: &[&str]) -> Result<(Value, Option<String>), Error> {
+    pub(crate) async fn get_tagged<T: DeserializeOwned>(&self, path: &[&str]) -> Result<(T, Option<String>), Error> {
         let answer = self.call(Method::GET, path, &[], &[], None).await?;
-        Ok((self.json(&answer)?, answer.tag))
+        Ok((self.object(self.json(&answer)?)?.object, answer.tag))
     }
 
     /// What is at a path that answers in pages, all of them put together.
-    pub(crate) async fn whole(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Error> {
+    pub(crate) async fn whole<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Answer<T>, Error> {
         let mut query = query.to_vec();
         query.push(("limit", PAGE.to_owned()));
-        let mut whole = self.get(path, &query).await?;
+        let mut whole = self.document(path, &query).await?;
         while let Some(cursor) = pages::next(&whole) {
             let query = [query.as_slice(), &[("cursor", cursor)]].concat();
-            pages::append(&mut whole, self.get(path, &query).await?);
+            pages::append(&mut whole, self.document(path, &query).await?);
         }
-        Ok(whole)
+        self.object(whole)
     }
 
     /// Every page of a listing that is a CSV file, under one header.
@@ -132,29 +153,41 @@ impl Api {
         Ok(file)
     }
 
-    /// Posts a document.
-    pub(crate) async fn post(&self, path: &[&str], body: Option<&Value>) -> Result<Value, Error> {
-        self.json(&self.call(Method::POST, path, &[], &[], body).await?)
+    /// Posts an object.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<Answer<T>, Error> {
+        self.object(self.json(&self.call(Method::POST, path, &[], &[], Some(&document_of(body))).await?)?)
     }
 
-    /// Puts a document, under a condition if there is one.
-    pub(crate) async fn put(&self, path: &[&str], body: &Value, condition: Option<Condition>) -> Result<Value, Error> {
-        let condition: Vec<_> = condition.into_iter().map(Condition::header).collect();
-        match self.call(Method::PUT, path, &[], &condition, Some(body)).await {
+    /// Posts nothing, to a path that says it all.
+    pub(crate) async fn post_nothing<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, Error> {
+        self.object(self.json(&self.call(Method::POST, path, &[], &[], None).await?)?)
+    }
+
+    /// Puts an object, under a condition if there is one.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+        condition: Option<Condition>,
+    ) -> Result<Answer<T>, Error> {
+        let (put, condition) = (document_of(body), condition.into_iter().map(Condition::header).collect::<Vec<_>>());
+        match self.call(Method::PUT, path, &[], &condition, Some(&put)).await {
             // What is there isn't what was there: it may be what we have put, with an answer that was lost.
-            Err(Error::Refused(refusal))
-                if refusal.code() == Some("PRECONDITION_FAILED") && refusal.may_be_our_own_doing() =>
-            {
-                let found = self.get(path, &[]).await?;
-                if holds(&found, body) { Ok(found) } else { Err(Error::Refused(refusal)) }
+            Err(Error::Refused(refusal)) if refusal.is(Code::PreconditionFailed) && refusal.may_be_our_own_doing() => {
+                let found = self.document(path, &[]).await?;
+                if holds(&found, &put) { self.object(found) } else { Err(Error::Refused(refusal)) }
             }
-            answer => self.json(&answer?),
+            answer => self.object(self.json(&answer?)?),
         }
     }
 
     /// Deletes what is at a path.
-    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Error> {
-        self.json(&self.call(Method::DELETE, path, &[], &[], None).await?)
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, Error> {
+        self.object(self.json(&self.call(Method::DELETE, path, &[], &[], None).await?)?)
     }
 
     /// One call, made again as long as that may help.
@@ -235,11 +268,15 @@ impl Api {
     }
 
     fn json(&self, answer: &Answered) -> Result<Value, Error> {
-        if answer.text.is_empty() {
-            return Ok(Value::Null);
-        }
         serde_json::from_str(&answer.text)
             .map_err(|error| Error::Unreachable(format!("what {} answers isn't JSON: {error}", self.url)))
+    }
+
+    fn object<T: DeserializeOwned>(&self, document: Value) -> Result<Answer<T>, Error> {
+        match T::deserialize(&document) {
+            Ok(object) => Ok(Answer { document, object }),
+            Err(error) => Err(Error::Unreachable(format!("what {} answers can't be read: {error}", self.url))),
+        }
     }
 }
 
@@ -250,6 +287,11 @@ impl Condition {
             Self::Unchanged(tag) => ("if-match", tag),
         }
     }
+}
+
+/// What is sent of a request: requests are structs of texts, numbers and lists, which always serialise.
+fn document_of(request: &impl Serialize) -> Value {
+    serde_json::to_value(request).unwrap_or_default()
 }
 
 /// Whether what was found has everything that was put.

@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use milvault_model::{self as model, RestoreMode};
 
 /// Over the options that every command has.
 const EVERYWHERE: &str = "Options of every command";
@@ -254,12 +255,21 @@ pub(crate) struct Start {
     pub(crate) waiting: Waiting,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
     /// Replace it, once the restored one is verified.
     Replace,
     /// Refuse to touch it.
     Create,
+}
+
+impl From<Mode> for RestoreMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Replace => Self::Replace,
+            Mode::Create => Self::Create,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -270,12 +280,30 @@ pub(crate) enum Reload {
     None,
 }
 
+impl From<Reload> for model::Reload {
+    fn from(reload: Reload) -> Self {
+        match reload {
+            Reload::AsBefore => Self::AsBefore,
+            Reload::None => Self::None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum OnError {
     /// None of them is restored: everything stays as it was.
     Stop,
     /// They are restored: only what can't be stays as it was.
     Continue,
+}
+
+impl From<OnError> for model::OnError {
+    fn from(on_error: OnError) -> Self {
+        match on_error {
+            OnError::Stop => Self::Stop,
+            OnError::Continue => Self::Continue,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use milvault_wire::{Code, Open, Problem};
 use reqwest::StatusCode;
+use serde::Deserialize;
 use serde_json::Value;
 
 /// A refusal: a problem document (RFC 9457) of the functions, or what API Gateway says in their place.
@@ -11,13 +13,42 @@ pub(crate) struct Refusal {
     status: StatusCode,
     /// Null where the answer isn't JSON.
     document: Value,
+    reason: Reason,
     /// How often it was asked for: an earlier attempt may have done it, and only its answer was lost.
     attempts: u32,
 }
 
+/// What a refusal's document says.
+#[derive(Debug)]
+enum Reason {
+    /// What a function says.
+    Problem(Box<Problem>),
+    /// What API Gateway says.
+    Message(String),
+    /// Nothing of either form.
+    Unknown,
+}
+
+/// API Gateway's own error object.
+#[derive(Debug, Deserialize)]
+struct GatewayError {
+    message: String,
+}
+
+impl Reason {
+    fn of(document: &Value) -> Self {
+        match (Problem::deserialize(document), GatewayError::deserialize(document)) {
+            (Ok(problem), _) => Self::Problem(Box::new(problem)),
+            (Err(_), Ok(GatewayError { message })) => Self::Message(message),
+            (Err(_), Err(_)) => Self::Unknown,
+        }
+    }
+}
+
 impl Refusal {
     pub(crate) fn new(status: StatusCode, text: &str, attempts: u32) -> Self {
-        Self { status, document: serde_json::from_str(text).unwrap_or_default(), attempts }
+        let document = serde_json::from_str(text).unwrap_or_default();
+        Self { status, reason: Reason::of(&document), document, attempts }
     }
 
     /// What was answered, where it was JSON.
@@ -26,8 +57,16 @@ impl Refusal {
     }
 
     /// The stable code, which only the functions' own answers have.
-    pub(crate) fn code(&self) -> Option<&str> {
-        self.part("code")
+    pub(crate) fn code(&self) -> Option<&Open<Code>> {
+        match &self.reason {
+            Reason::Problem(problem) => Some(&problem.code),
+            Reason::Message(_) | Reason::Unknown => None,
+        }
+    }
+
+    /// Whether it has this code.
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.code().is_some_and(|found| *found == code)
     }
 
     /// Whether it isn't about the request: a server behind the API doesn't answer, or the API has a fault.
@@ -39,20 +78,22 @@ impl Refusal {
     pub(crate) fn may_be_our_own_doing(&self) -> bool {
         self.attempts > 1
     }
-
-    fn part(&self, name: &str) -> Option<&str> {
-        self.document.get(name).and_then(Value::as_str)
-    }
 }
 
 impl Display for Refusal {
     fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
-        match (self.code(), self.part("detail").or(self.part("title")), self.part("message")) {
-            (Some(code), Some(detail), _) => write!(to, "{detail} ({code})")?,
-            (_, _, Some(message)) => write!(to, "{message} ({})", self.status)?,
-            _ => write!(to, "{}", self.status)?,
+        match &self.reason {
+            Reason::Problem(problem) => {
+                let words = [&problem.detail, &problem.title].into_iter().find(|words| !words.is_empty());
+                return match words {
+                    Some(words) => write!(to, "{words} ({})", problem.code),
+                    None => write!(to, "{}", self.status),
+                };
+            }
+            Reason::Message(message) => write!(to, "{message} ({})", self.status)?,
+            Reason::Unknown => write!(to, "{}", self.status)?,
         }
-        if self.code().is_none() && matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        if matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             write!(to, ": is it the right address, and may whoever signs or holds the token call it?")?;
         }
         Ok(())
@@ -73,6 +114,15 @@ mod tests {
         assert_eq!(said(StatusCode::CONFLICT, problem), "the name is taken (BACKUP_NAME_TAKEN)");
         assert_eq!(said(StatusCode::BAD_REQUEST, r#"{"message": "Bad"}"#), "Bad (400 Bad Request)");
         assert_eq!(said(StatusCode::NOT_FOUND, "<html>"), "404 Not Found");
+    }
+
+    #[test]
+    fn a_refusal_with_a_code_of_a_later_release_is_told_too() {
+        let later = r#"{"code": "QUOTA_EXCEEDED", "title": "Too many backups", "detail": "", "limit": 5}"#;
+        assert_eq!(said(StatusCode::CONFLICT, later), "Too many backups (QUOTA_EXCEEDED)");
+        let refusal = Refusal::new(StatusCode::CONFLICT, later, 1);
+        assert!(refusal.code().is_some() && !refusal.is(Code::BackupNameTaken));
+        assert_eq!(refusal.document().unwrap()["limit"], 5);
     }
 
     #[test]

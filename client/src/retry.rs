@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use milvault_wire::{Code, Open};
 use reqwest::StatusCode;
 
 /// How often a call is made at most.
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Whether an answer is of something that passes: what API Gateway says in a function's place, and not a function, whose
 /// answers have a code.
-pub(crate) fn passes(status: StatusCode, code: Option<&str>) -> bool {
+pub(crate) fn passes(status: StatusCode, code: Option<&Open<Code>>) -> bool {
     code.is_none() && matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504)
 }
 
@@ -77,7 +78,7 @@ mod tests {
         for status in [429, 500, 502, 503, 504] {
             let status = StatusCode::from_u16(status).unwrap();
             assert!(passes(status, None));
-            assert!(!passes(status, Some("MILVUS_UNREACHABLE")));
+            assert!(!passes(status, Some(&Open::Known(Code::MilvusUnreachable))));
         }
         assert!(!passes(StatusCode::FORBIDDEN, None));
     }

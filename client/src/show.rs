@@ -1,27 +1,20 @@
 //! Answers as text for people.
 
-use serde_json::Value;
-use unicode_width::UnicodeWidthStr;
+use std::fmt::Display;
 
-/// Rows under headings, each column as wide as its widest.
+use comfy_table::{Table, presets};
+use milvault_model::CountKind;
+use milvault_wire::{CompletenessView, Open, Timestamp};
+
+/// Rows under headings, two blanks between columns. A row is one line, however narrow the terminal is: so a line of output
+/// is a line for `grep` too.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let headings: Vec<String> = headings.iter().map(|heading| heading.to_uppercase()).collect();
-    let lines = || std::iter::once(&headings).chain(rows);
-    let widths: Vec<usize> = (0..headings.len())
-        .map(|column| lines().filter_map(|line| line.get(column)).map(|cell| cell.width()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for line in lines() {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(headings.iter().map(|heading| heading.to_uppercase())).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
-    text
-}
-
-/// A cell with blanks up to a width on a screen, which counts a Chinese character as two.
-fn padded(cell: &str, width: usize) -> String {
-    format!("{cell}{}", " ".repeat(width.saturating_sub(cell.width())))
+    format!("{}\n", table.trim_fmt())
 }
 
 /// Names and values, one a line, without those that have no value.
@@ -31,50 +24,41 @@ pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     known.map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
-/// What an object has under a name, or a path of names with dots.
-fn at<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
-    object.pointer(&format!("/{}", name.replace('.', "/")))
+/// A value as text. What would move a terminal's cursor is replaced.
+pub(crate) fn text(value: impl Display) -> String {
+    value.to_string().replace(char::is_control, "\u{fffd}")
 }
 
-/// A field as text: empty if it is null or missing. What would move a terminal's cursor is replaced.
-pub(crate) fn field(object: &Value, name: &str) -> String {
-    let text = match at(object, name) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    };
-    printable(&text)
+/// A value as text, which is empty where there is none.
+pub(crate) fn known(value: Option<impl Display>) -> String {
+    value.map(text).unwrap_or_default()
 }
 
-fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
+/// A number of bytes, where it is known.
+pub(crate) fn size(number: Option<u64>) -> String {
+    number.map(bytes).unwrap_or_default()
 }
 
-/// A field that is a number of bytes.
-pub(crate) fn size(object: &Value, name: &str) -> String {
-    at(object, name).and_then(Value::as_u64).map(bytes).unwrap_or_default()
-}
-
-/// A field that is a time: to the second, with a blank, in UTC as it says.
-pub(crate) fn time(object: &Value, name: &str) -> String {
-    let text = field(object, name);
+/// A time to the second, with a blank, in UTC as it says.
+pub(crate) fn time<'t>(time: impl Into<Option<&'t Timestamp>>) -> String {
+    let text = known(time.into());
     match (text.get(..19), text.ends_with('Z')) {
         (Some(seconds), true) => format!("{}Z", seconds.replacen('T', " ", 1)),
         _ => text,
     }
 }
 
-/// A number of rows, with what kind of count it is: `rowsExpected` and `rowsExpectedIs`.
-pub(crate) fn rows(object: &Value, name: &str) -> String {
-    match (field(object, name), field(object, &format!("{name}Is")).as_str()) {
-        (bound, "AT_MOST") if !bound.is_empty() => format!("at most {bound}"),
-        (rows, _) => rows,
+/// A number of rows, with what kind of count it is.
+pub(crate) fn rows(count: Option<u64>, is: Option<&Open<CountKind>>) -> String {
+    match (count, is) {
+        (Some(bound), Some(Open::Known(CountKind::AtMost))) => format!("at most {bound}"),
+        (rows, _) => known(rows),
     }
 }
 
 /// Whether a backup or a restore has everything that was asked for; empty where that isn't known.
-pub(crate) fn complete(backup: &Value) -> String {
-    let word = match backup.get("complete").and_then(Value::as_bool) {
+pub(crate) fn complete(completeness: &CompletenessView) -> String {
+    let word = match completeness.complete {
         Some(true) => "yes",
         Some(false) => "no",
         None => "",
@@ -83,18 +67,20 @@ pub(crate) fn complete(backup: &Value) -> String {
 }
 
 /// Why a backup or a restore is incomplete.
-pub(crate) fn reasons(backup: &Value) -> impl Iterator<Item = String> {
-    let reasons = backup.get("incompleteReasons").and_then(Value::as_array).into_iter().flatten();
-    reasons.filter_map(Value::as_str).map(printable)
+pub(crate) fn reasons(completeness: &CompletenessView) -> impl Iterator<Item = String> {
+    completeness.incomplete_reasons.iter().flatten().map(text)
 }
 
 /// Whether a backup or a restore is complete and, if it isn't, why.
-pub(crate) fn completeness(backup: &Value) -> Vec<(&'static str, String)> {
-    let reasons = reasons(backup).map(|reason| ("incomplete", reason));
-    [("complete", complete(backup))].into_iter().chain(reasons).collect()
+pub(crate) fn completeness(found: &CompletenessView) -> Vec<(&'static str, String)> {
+    let reasons = reasons(found).map(|reason| ("incomplete", reason));
+    [("complete", complete(found))].into_iter().chain(reasons).collect()
 }
 
-/// In the largest unit of which there is one, to a tenth.
+/// In the largest unit of which there is one, to a tenth, rounded down.
+///
+/// Not by `indicatif::DecimalBytes`, which rounds up and has two decimals: 999,999 bytes would be 1000.00 kB, and a copy
+/// that lacks its last bytes would be shown as done.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if bytes < 1000 {
@@ -111,7 +97,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, from_value, json};
 
     use super::*;
 
@@ -129,44 +115,38 @@ mod tests {
         {
             assert_eq!(bytes(number), text);
         }
-        let backup = json!({ "createdAt": "2026-11-23T05:39:01.079Z", "failure": null, "storage": { "bucket": "b" } });
-        assert_eq!(time(&backup, "createdAt"), "2026-11-23 05:39:01Z");
-        assert_eq!(time(&backup, "failure"), "");
-        assert_eq!(field(&backup, "failure"), "");
-        assert_eq!(field(&backup, "storage.bucket"), "b");
+        let created: Timestamp = from_value(json!("2026-11-23T05:39:01.079Z")).unwrap();
+        assert_eq!(time(&created), "2026-11-23 05:39:01Z");
+        assert_eq!((time(None), size(None), known(None::<u8>)), Default::default());
     }
 
     #[test]
     fn an_upper_bound_is_not_shown_as_a_count() {
-        let of = |is: Value| rows(&json!({ "entityCount": 2000, "entityCountIs": is }), "entityCount");
-        assert_eq!(["AT_MOST", "EXACT"].map(|is| of(json!(is))), ["at most 2000", "2000"]);
-        assert_eq!(of(Value::Null), "2000");
-        assert_eq!(rows(&json!({ "entityCount": null, "entityCountIs": null }), "entityCount"), "");
+        let of = |is: &str| rows(Some(2000), Some(&from_value(json!(is)).unwrap()));
+        assert_eq!(["AT_MOST", "EXACT", "ROUGHLY"].map(of), ["at most 2000", "2000", "2000"]);
+        assert_eq!(rows(Some(2000), None), "2000");
+        assert_eq!(rows(None, None), "");
     }
 
     #[test]
     fn each_reason_of_an_incomplete_backup_is_a_line() {
+        let shown = |found: Value| facts(&completeness(&from_value(found).unwrap()));
         let incomplete = json!({ "complete": false, "incompleteReasons": ["a.b: broken", "c\u{1b}[2J"] });
-        let lines = "complete    no\nincomplete  a.b: broken\nincomplete  c\u{fffd}[2J\n";
-        assert_eq!(facts(&completeness(&incomplete)), lines);
-        assert_eq!(facts(&completeness(&json!({ "complete": true }))), "complete  yes\n");
-        assert_eq!(facts(&completeness(&json!({ "complete": null }))), "");
-    }
-
-    #[test]
-    fn a_name_that_looks_like_a_time_is_a_name() {
-        let backup = json!({ "name": "2026-11-23T05:39:01.079Z" });
-        assert_eq!(field(&backup, "name"), "2026-11-23T05:39:01.079Z");
+        assert_eq!(shown(incomplete), "complete    no\nincomplete  a.b: broken\nincomplete  c\u{fffd}[2J\n");
+        assert_eq!(shown(json!({ "complete": true })), "complete  yes\n");
+        assert_eq!(shown(json!({ "complete": null })), "");
     }
 
     #[test]
     fn what_is_no_time_where_one_is_expected_is_shown_as_it_is() {
-        let odd = json!({ "at": "2026-11-23T05:39:0ö.079Z" });
-        assert_eq!(time(&odd, "at"), "2026-11-23T05:39:0ö.079Z");
+        let odd: Timestamp = from_value(json!("2026-11-23T05:39:0ö.079Z")).unwrap();
+        assert_eq!(time(&odd), "2026-11-23T05:39:0ö.079Z");
     }
 
     #[test]
     fn nothing_that_is_shown_moves_the_cursor() {
-        assert_eq!(field(&json!({ "detail": "a\u{1b}[2Jb\nc" }), "detail"), "a\u{fffd}[2Jb\u{fffd}c");
+        assert_eq!(text("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+        let odd: Timestamp = from_value(json!("\u{1b}[2J")).unwrap();
+        assert_eq!(time(&odd), "\u{fffd}[2J");
     }
 }

@@ -3,74 +3,74 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use milvault_model::{BackupStatus, RestoreStatus};
+use milvault_wire::{BackupDescription, Open, ProgressView, RestoreDescription, VerificationStatus};
+use serde::de::DeserializeOwned;
 
 use crate::{
     Error,
-    api::Api,
+    api::{Answer, Api},
     output::say,
     retry::{Patience, random},
-    show::{bytes, field},
+    show::{bytes, known, text},
 };
 
 /// How often a job is asked for.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What a job does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Backup,
-    Verification,
-    Restore,
-    Rollback,
-}
-
-/// A job that the API has accepted. It is the API's: it goes on whatever becomes of this process.
+/// A job that the API has accepted. It is the API's: it goes on whatever becomes of this process. It is told from a `T`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Job<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) instance: &'a str,
+pub(crate) struct Job<'a, T> {
+    /// What is done, where that isn't what it is done to: `verification of `.
+    what: &'static str,
+    /// The command that shows it.
+    command: &'static str,
+    /// Where the API has it.
+    resource: &'static str,
+    instance: &'a str,
     /// The backup's or the restore's.
-    pub(crate) id: &'a str,
+    id: &'a str,
+    /// How far it is; `None` once it is over.
+    step: fn(&T) -> Option<Step>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a, BackupDescription> {
+    /// The taking of a backup.
+    pub(crate) fn backup(instance: &'a str, id: &'a str) -> Self {
+        Self { what: "", command: "backup", resource: "backups", instance, id, step: backup_step }
+    }
+
+    /// The verification of a backup.
+    pub(crate) fn verification(instance: &'a str, id: &'a str) -> Self {
+        Self { what: "verification of ", step: verification_step, ..Self::backup(instance, id) }
+    }
+}
+
+impl<'a> Job<'a, RestoreDescription> {
+    /// A restore.
+    pub(crate) fn restore(instance: &'a str, id: &'a str) -> Self {
+        Self { what: "", command: "restore", resource: "restores", instance, id, step: restore_step }
+    }
+
+    /// The rollback of a restore.
+    pub(crate) fn rollback(instance: &'a str, id: &'a str) -> Self {
+        Self { what: "rollback of ", ..Self::restore(instance, id) }
+    }
+}
+
+impl<T: DeserializeOwned> Job<'_, T> {
     /// What it is called.
     fn name(&self) -> String {
-        let Self { kind, id, .. } = self;
-        match kind {
-            Kind::Backup => format!("backup {id}"),
-            Kind::Verification => format!("verification of backup {id}"),
-            Kind::Restore => format!("restore {id}"),
-            Kind::Rollback => format!("rollback of restore {id}"),
-        }
+        format!("{}{} {}", self.what, self.command, self.id)
     }
 
     /// The command that shows it.
     fn show(&self) -> String {
-        let Self { kind, instance, id } = self;
-        match kind {
-            Kind::Backup | Kind::Verification => format!("milvault backup show {instance} {id}"),
-            Kind::Restore | Kind::Rollback => format!("milvault restore show {instance} {id}"),
-        }
+        format!("milvault {} show {} {}", self.command, self.instance, self.id)
     }
 
     fn path(&self) -> [&str; 4] {
-        match self.kind {
-            Kind::Backup | Kind::Verification => ["instances", self.instance, "backups", self.id],
-            Kind::Restore | Kind::Rollback => ["instances", self.instance, "restores", self.id],
-        }
-    }
-
-    fn status(&self, found: &Value) -> String {
-        match self.kind {
-            // Of a backup that is deleted meanwhile, the verification stays what it was.
-            Kind::Verification if !matches!(field(found, "status").as_str(), "AVAILABLE" | "DAMAGED") => {
-                field(found, "status")
-            }
-            Kind::Verification => field(found, "verification.status"),
-            Kind::Backup | Kind::Restore | Kind::Rollback => field(found, "status"),
-        }
+        ["instances", self.instance, self.resource, self.id]
     }
 
     /// Says which job it is that isn't waited for.
@@ -82,7 +82,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// Whatever ended the waiting, with how to look at the job, which goes on.
-    pub(crate) async fn ended(&self, api: &Api) -> Result<Value, Error> {
+    pub(crate) async fn ended(&self, api: &Api) -> Result<Answer<T>, Error> {
         let goes_on = || format!("{} goes on; see how with: {}", self.name(), self.show());
         let progress = Progress::new();
         let followed = tokio::select! {
@@ -97,16 +97,16 @@ impl Job<'_> {
         followed
     }
 
-    async fn follow(&self, api: &Api, progress: &Progress) -> Result<Value, Error> {
+    async fn follow(&self, api: &Api, progress: &Progress) -> Result<Answer<T>, Error> {
         progress.line(&format!("{}; it goes on if you leave: {}", self.name(), self.show()));
         let mut patience = Patience::heard(Instant::now());
         let mut last = None;
         loop {
-            let pause = match api.get(&self.path(), &[("limit", "1".to_owned())]).await {
-                Ok(found) if !matches!(self.status(&found).as_str(), "PENDING" | "RUNNING") => break,
-                Ok(found) => {
+            let found = api.get::<T>(&self.path(), &[("limit", "1".to_owned())]).await;
+            let pause = match found.map(|found| (self.step)(&found.object)) {
+                Ok(None) => break,
+                Ok(Some(step)) => {
                     patience = Patience::heard(Instant::now());
-                    let step = Step::of(self.status(&found), &found);
                     progress.show(&step, last.as_ref());
                     last = Some(step);
                     POLL
@@ -125,27 +125,51 @@ impl Job<'_> {
     }
 }
 
+/// How far the taking of a backup is; a status that isn't known is none to wait in.
+fn backup_step(found: &BackupDescription) -> Option<Step> {
+    let backup = &found.backup;
+    let is_over = !matches!(backup.status, Open::Known(BackupStatus::Pending | BackupStatus::Running));
+    (!is_over).then(|| Step::of(backup.phase.as_ref(), text(&backup.status), backup.progress.as_ref()))
+}
+
+/// How far the verification of a backup is. Of a backup that is deleted meanwhile, the verification stays what it was.
+fn verification_step(found: &BackupDescription) -> Option<Step> {
+    let backup = &found.backup;
+    let verification = found.verification.as_ref()?;
+    let is_over = !matches!(backup.status, Open::Known(BackupStatus::Available | BackupStatus::Damaged))
+        || verification.status != VerificationStatus::Running;
+    (!is_over).then(|| Step::of(backup.phase.as_ref(), text(&verification.status), backup.progress.as_ref()))
+}
+
+/// How far a restore or its rollback is.
+fn restore_step(found: &RestoreDescription) -> Option<Step> {
+    let restore = &found.restore;
+    let is_over = !matches!(restore.status, Open::Known(RestoreStatus::Pending | RestoreStatus::Running));
+    (!is_over).then(|| Step::of(restore.phase.as_ref(), text(&restore.status), restore.progress.as_ref()))
+}
+
 /// How far a job is.
 #[derive(Debug, PartialEq, Eq)]
 struct Step {
     /// Its phase, or its status where it has none.
     name: String,
-    percent: Option<u64>,
+    percent: Option<u8>,
     details: String,
 }
 
 impl Step {
-    fn of(status: String, found: &Value) -> Self {
-        let number = |name: &str| found.pointer(&format!("/progress/{name}")).and_then(Value::as_u64);
-        let phase = field(found, "phase");
+    fn of(phase: Option<&String>, status: String, progress: Option<&ProgressView>) -> Self {
         let mut details = Vec::new();
-        if let (Some(done), Some(total)) = (number("bytesDone"), number("bytesTotal").filter(|total| *total > 0)) {
-            details.push(format!("{} of {}", bytes(done), bytes(total)));
+        if let Some(ProgressView { bytes_done, bytes_total, eta_seconds, .. }) = progress {
+            if *bytes_total > 0 {
+                details.push(format!("{} of {}", bytes(*bytes_done), bytes(*bytes_total)));
+            }
+            details.extend(eta_seconds.map(|seconds| format!("{seconds} s left")));
         }
-        details.extend(number("etaSeconds").map(|seconds| format!("{seconds} s left")));
+        let name = known(phase);
         Self {
-            name: if phase.is_empty() { status } else { phase },
-            percent: number("percent"),
+            name: if name.is_empty() { status } else { name },
+            percent: progress.map(|progress| progress.percent),
             details: details.join(", "),
         }
     }
@@ -185,7 +209,7 @@ impl Progress {
             return;
         }
         self.0.set_message(step.name.clone());
-        self.0.set_position(step.percent.unwrap_or_default());
+        self.0.set_position(step.percent.unwrap_or_default().into());
         self.0.set_prefix(step.details.clone());
         self.0.tick();
     }
@@ -197,15 +221,21 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, from_value, json};
 
     use super::*;
+
+    fn backup(more: Value) -> BackupDescription {
+        let mut found = json!({ "backupId": "bk-1" });
+        found.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        from_value(found).unwrap()
+    }
 
     #[test]
     fn a_log_has_each_phase_and_each_tenth_of_it_once() {
         let step = |phase: &str, percent: u64| {
             let job = json!({ "status": "RUNNING", "phase": phase, "progress": { "percent": percent } });
-            Step::of("RUNNING".to_owned(), &job)
+            backup_step(&backup(job)).unwrap()
         };
         assert!(step("COPY", 41).is_news(None));
         assert!(!step("COPY", 49).is_news(Some(&step("COPY", 41))));
@@ -215,21 +245,48 @@ mod tests {
 
     #[test]
     fn a_job_without_a_phase_shows_its_status() {
-        let step = Step::of("PENDING".to_owned(), &json!({ "status": "PENDING" }));
+        let step = backup_step(&backup(json!({ "status": "PENDING" }))).unwrap();
         assert_eq!(step, Step { name: "PENDING".to_owned(), percent: None, details: String::new() });
     }
 
     #[test]
+    fn bytes_and_the_time_left_are_shown_where_they_are_known() {
+        let details = |progress: Value| {
+            backup_step(&backup(json!({ "status": "RUNNING", "progress": progress }))).unwrap().details
+        };
+        assert_eq!(
+            details(json!({ "bytesDone": 500, "bytesTotal": 2000, "etaSeconds": 3 })),
+            "500 B of 2.0 kB, 3 s left"
+        );
+        assert_eq!(details(json!({ "bytesDone": 0, "bytesTotal": 0, "etaSeconds": null })), "");
+    }
+
+    #[test]
+    fn a_status_of_a_later_release_is_none_to_wait_in() {
+        assert_eq!(backup_step(&backup(json!({ "status": "ARCHIVED" }))), None);
+        let restore = |status: &str| from_value(json!({ "restoreId": "rs-1", "status": status })).unwrap();
+        assert_eq!(restore_step(&restore("PAUSED")), None);
+        assert_eq!(restore_step(&restore("RUNNING")).unwrap().name, "RUNNING");
+    }
+
+    #[test]
     fn a_verification_is_over_when_its_backup_is() {
-        let job = Job { kind: Kind::Verification, instance: "orders", id: "bk-1" };
-        let of = |status: &str| job.status(&json!({ "status": status, "verification": { "status": "RUNNING" } }));
-        assert_eq!([of("AVAILABLE"), of("DAMAGED"), of("DELETED")], ["RUNNING", "RUNNING", "DELETED"]);
+        let of = |status: &str| {
+            let found = json!({ "status": status, "verification": { "status": "RUNNING" } });
+            verification_step(&backup(found)).map(|step| step.name)
+        };
+        assert_eq!(["AVAILABLE", "DAMAGED"].map(of), [Some("RUNNING".to_owned()), Some("RUNNING".to_owned())]);
+        assert_eq!(of("DELETED"), None);
+        let over = json!({ "status": "AVAILABLE", "verification": { "status": "COMPLETED" } });
+        assert_eq!(verification_step(&backup(over)), None);
     }
 
     #[test]
     fn a_job_says_which_command_shows_it() {
-        let job = Job { kind: Kind::Rollback, instance: "orders", id: "rs-1" };
+        let job = Job::rollback("orders", "rs-1");
+        assert_eq!(job.name(), "rollback of restore rs-1");
         assert_eq!(job.show(), "milvault restore show orders rs-1");
         assert_eq!(job.path(), ["instances", "orders", "restores", "rs-1"]);
+        assert_eq!(Job::verification("orders", "bk-1").name(), "verification of backup bk-1");
     }
 }

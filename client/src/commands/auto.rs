@@ -1,13 +1,13 @@
 //! The automatic daily backup.
 
-use serde_json::{Value, json};
+use milvault_wire::{AutoBackupRequest, AutoBackupView};
 
-use super::{Form, confirm, said, warn};
+use super::{Form, confirm, warn};
 use crate::{
     Error,
-    api::{Api, Condition},
+    api::{Answer, Api, Condition},
     arguments::AutoCommand,
-    show::{completeness, facts, field, time},
+    show::{completeness, facts, known, text, time},
 };
 
 pub(super) async fn run(api: &Api, form: Form, command: AutoCommand) -> Result<(), Error> {
@@ -17,24 +17,25 @@ pub(super) async fn run(api: &Api, form: Form, command: AutoCommand) -> Result<(
         }
         AutoCommand::On { instance, time, timezone, retention_days, keep_at_least } => {
             let path = ["instances", &instance, "auto-backup"];
-            let (present, tag) = api.get_tagged(&path).await?;
-            let as_it_is = |name: &str| present.get(name).cloned();
-            let body = said(vec![
-                ("enabled", Some(json!(true))),
-                ("time", time.map(|time| json!(to_the_second(time))).or_else(|| as_it_is("time"))),
-                ("timezone", timezone.map(|zone| json!(zone)).or_else(|| as_it_is("timezone"))),
-                ("retentionDays", retention_days.map(|days| json!(days)).or_else(|| as_it_is("retentionDays"))),
-                ("keepAtLeast", keep_at_least.map(|count| json!(count)).or_else(|| as_it_is("keepAtLeast"))),
-            ]);
-            form.print(&api.put(&path, &body, tag.map(Condition::Unchanged)).await?, show)
+            let (present, tag): (AutoBackupView, _) = api.get_tagged(&path).await?;
+            let request = AutoBackupRequest {
+                enabled: true,
+                time: Some(time.map_or(present.time, to_the_second)),
+                timezone: Some(timezone.unwrap_or(present.timezone)),
+                retention_days: Some(retention_days.unwrap_or(present.retention_days)),
+                keep_at_least: Some(keep_at_least.unwrap_or(present.keep_at_least)),
+            };
+            form.print(&api.put(&path, &request, tag.map(Condition::Unchanged)).await?, show)
         }
         AutoCommand::Off { instance, confirmation } => {
             let what =
                 format!("From now on no automatic backup of {instance} is taken: what is lost can't be brought back.");
             confirm(confirmation, &what)?;
-            let answer = api.put(&["instances", &instance, "auto-backup"], &json!({ "enabled": false }), None).await?;
+            let request = AutoBackupRequest { enabled: false, ..AutoBackupRequest::default() };
+            let answer: Answer<AutoBackupView> =
+                api.put(&["instances", &instance, "auto-backup"], &request, None).await?;
             form.print(&answer, show)?;
-            warn(&answer);
+            warn(&answer.object.warnings);
             Ok(())
         }
     }
@@ -45,34 +46,45 @@ fn to_the_second(time: String) -> String {
     if time.len() == "HH:MM".len() { format!("{time}:00") } else { time }
 }
 
-fn show(found: &Value) -> String {
-    let last = found.get("lastRun").map(completeness).unwrap_or_default();
+fn show(found: &AutoBackupView) -> String {
+    let last = found.last_run.as_ref();
+    let failure = last.and_then(|last| last.failure.as_ref());
     let plan = [
-        ("enabled", field(found, "enabled")),
-        ("time", field(found, "time")),
-        ("time zone", field(found, "timezone")),
-        ("kept for days", field(found, "retentionDays")),
-        ("at least", field(found, "keepAtLeast")),
-        ("next run", time(found, "nextRunAt")),
-        ("last run", field(found, "lastRun.status")),
-        ("at", time(found, "lastRun.at")),
-        ("backup", field(found, "lastRun.backupId")),
-        ("failure", field(found, "lastRun.failure.message")),
+        ("enabled", text(found.enabled)),
+        ("time", text(&found.time)),
+        ("time zone", text(&found.timezone)),
+        ("kept for days", text(found.retention_days)),
+        ("at least", text(found.keep_at_least)),
+        ("next run", time(found.next_run_at.as_ref())),
+        ("last run", known(last.map(|last| &last.status))),
+        ("at", time(last.map(|last| &last.at))),
+        ("backup", known(last.and_then(|last| last.backup_id.as_ref()))),
+        ("failure", known(failure.map(|failure| &failure.message))),
     ];
-    facts(&plan.into_iter().chain(last).collect::<Vec<_>>())
+    let made = last.map(|last| completeness(&last.completeness)).unwrap_or_default();
+    facts(&plan.into_iter().chain(made).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, from_value, json};
+
     use super::*;
 
     #[test]
     fn a_last_run_that_made_an_incomplete_backup_says_so() {
+        let shown = |last_run: Value| {
+            let found = json!({
+                "enabled": true, "time": "03:00:00", "timezone": "UTC", "retentionDays": 3, "keepAtLeast": 0,
+                "nextRunAt": "2026-11-23T03:00:00.000Z", "lastRun": last_run
+            });
+            show(&from_value(found).unwrap())
+        };
+        let plan = "enabled        true\ntime           03:00:00\ntime zone      UTC\nkept for days  3\nat least       0\n\
+                    next run       2026-11-23 03:00:00Z\n";
+        assert_eq!(shown(json!(null)), plan);
         let last = json!({ "status": "COMPLETED", "complete": false, "incompleteReasons": ["default.b: broken"] });
-        assert_eq!(
-            show(&json!({ "enabled": true, "lastRun": last })),
-            "enabled     true\nlast run    COMPLETED\ncomplete    no\nincomplete  default.b: broken\n"
-        );
-        assert_eq!(show(&json!({ "enabled": true, "lastRun": null })), "enabled  true\n");
+        let run = "last run       COMPLETED\ncomplete       no\nincomplete     default.b: broken\n";
+        assert_eq!(shown(last), format!("{plan}{run}"));
     }
 }

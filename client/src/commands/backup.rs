@@ -1,33 +1,34 @@
 //! Backups.
 
-use serde_json::{Value, json};
+use milvault_model::BackupStatus;
+use milvault_wire::{
+    AsGiven, BackupDescription, BackupRequest, BackupView, CollectionView, DeletedBackupView, LeftOutView, Open,
+    PageView, PrincipalView, VerificationStatus, VerificationView,
+};
 
-use super::{Form, confirm, ended, find, items, listed, said, succeeded, warn, whole};
+use super::{Form, confirm, ended, find, listed, succeeded, warn, whole};
 use crate::{
     Error,
-    api::Api,
+    api::{Answer, Api},
     arguments::BackupCommand,
     output::say,
-    show::{complete, completeness, facts, field, rows, size, table, time},
-    wait::{Job, Kind},
+    show::{bytes, complete, completeness, facts, known, rows, size, table, text, time},
+    wait::Job,
 };
 
 pub(super) async fn run(api: &Api, form: Form, command: BackupCommand) -> Result<(), Error> {
     match command {
         BackupCommand::Create { instance, name, collections, expires_in_days, waiting } => {
-            let body = said(vec![
-                ("name", Some(json!(name))),
-                ("collections", listed(&collections)),
-                ("expiresInDays", expires_in_days.map(|days| json!(days))),
-            ]);
-            let accepted = api.post(&["instances", &instance, "backups"], Some(&body)).await?;
-            let id = field(&accepted, "backupId");
-            let job = Job { kind: Kind::Backup, instance: &instance, id: &id };
-            let found = ended(api, job, waiting, accepted).await?;
+            let collections = listed(collections);
+            let request = BackupRequest::<AsGiven> { name, collections, expires_in_days };
+            let accepted: Answer<BackupDescription> = api.post(&["instances", &instance, "backups"], &request).await?;
+            let id = text(&accepted.object.backup.backup_id);
+            let found = ended(api, Job::backup(&instance, &id), waiting, accepted).await?;
             form.print(&found, show)?;
-            left_out(&found);
-            succeeded(&found, waiting, "AVAILABLE")?;
-            whole(&found, "backup", "available")
+            left_out(&found.object.left_out);
+            let backup = &found.object.backup;
+            succeeded(&backup.status, backup.failure.as_ref(), waiting, BackupStatus::Available)?;
+            whole(&backup.completeness, "backup", "available")
         }
         BackupCommand::List { instance, status, kind, deleted } => {
             let mut query: Vec<(&str, String)> = Vec::new();
@@ -37,132 +38,144 @@ pub(super) async fn run(api: &Api, form: Form, command: BackupCommand) -> Result
             form.print(&api.whole(&["instances", &instance, "backups"], &query).await?, list)
         }
         BackupCommand::Show { instance, backup } => {
-            let id = field(&find::backup(api, &instance, &backup).await?, "backupId");
-            let found = api.whole(&["instances", &instance, "backups", &id], &[]).await?;
+            let id = find::backup(api, &instance, &backup).await?.backup_id;
+            let found: Answer<BackupDescription> = api.whole(&["instances", &instance, "backups", &id], &[]).await?;
             form.print(&found, show)?;
-            left_out(&found);
+            left_out(&found.object.left_out);
             Ok(())
         }
         BackupCommand::Verify { instance, backup } => {
-            let id = field(&find::backup(api, &instance, &backup).await?, "backupId");
-            let begun = api.post(&["instances", &instance, "backups", &id, "verify"], None).await?;
-            let found = match field(&begun, "verification.status").as_str() {
+            let id = find::backup(api, &instance, &backup).await?.backup_id;
+            let begun: Answer<BackupDescription> =
+                api.post_nothing(&["instances", &instance, "backups", &id, "verify"]).await?;
+            let found = match &begun.object.verification {
                 // What is damaged may not be described any more.
-                "COMPLETED" => begun,
-                _ => Job { kind: Kind::Verification, instance: &instance, id: &id }.ended(api).await?,
+                Some(verification) if verification.status == VerificationStatus::Completed => begun,
+                _ => Job::verification(&instance, &id).ended(api).await?,
             };
-            form.print(&found, |found| {
-                let [missing, changed] = ["missing", "changed"].map(|kind| objects(found, kind));
-                format!("{}{missing}{changed}", facts(&verification(found)))
-            })?;
-            match field(&found, "status").as_str() {
-                "AVAILABLE" => Ok(()),
-                status => Err(Error::Ended(format!("the backup is {status}"))),
+            form.print(&found, verified)?;
+            match &found.object.backup.status {
+                Open::Known(BackupStatus::Available) => Ok(()),
+                status => Err(Error::Ended(format!("the backup is {}", text(status)))),
             }
         }
         BackupCommand::Delete { instance, backup, confirmation } => {
             let found = find::backup(api, &instance, &backup).await?;
-            let (id, name) = (field(&found, "backupId"), field(&found, "name"));
-            let created = time(&found, "createdAt");
+            let [id, name] = [&found.backup_id, &found.name].map(text);
+            let created = time(&found.created_at);
             let what = format!("The backup '{name}' ({id}) of {instance}, created {created}, will be gone for good.");
             confirm(confirmation, &what)?;
-            let answer = api.delete(&["instances", &instance, "backups", &id]).await?;
-            form.print(&answer, |answer| match field(answer, "status").as_str() {
-                "RUNNING" | "PENDING" => format!("{name} ({id}) is being stopped\n"),
-                status => format!("{name} ({id}) is {status}\n"),
+            let answer: Answer<DeletedBackupView> = api.delete(&["instances", &instance, "backups", &id]).await?;
+            form.print(&answer, |answer| match &answer.backup.status {
+                Open::Known(BackupStatus::Running | BackupStatus::Pending) => {
+                    format!("{name} ({id}) is being stopped\n")
+                }
+                status => format!("{name} ({id}) is {}\n", text(status)),
             })?;
-            warn(&answer);
+            warn(std::slice::from_ref(&answer.object.warning));
             Ok(())
         }
     }
 }
 
-fn list(found: &Value) -> String {
-    let row = |backup: &Value| {
-        let [id, name, kind, status] = ["backupId", "name", "type", "status"].map(|name| field(backup, name));
-        let [size, added] = ["sizeBytes", "addedBytes"].map(|name| size(backup, name));
-        let [created, expires] = ["createdAt", "expiresAt"].map(|name| time(backup, name));
-        vec![id, name, kind, status, complete(backup), size, added, created, expires]
+fn list(found: &PageView<BackupView>) -> String {
+    let row = |backup: &BackupView| {
+        vec![
+            text(&backup.backup_id),
+            text(&backup.name),
+            text(&backup.kind),
+            text(&backup.status),
+            complete(&backup.completeness),
+            size(backup.size_bytes),
+            size(backup.added_bytes),
+            time(&backup.created_at),
+            time(backup.expires_at.as_ref()),
+        ]
     };
     let headings = ["backup", "name", "type", "status", "complete", "size", "added", "created", "expires"];
-    table(&headings, &items(found, "items").map(row).collect::<Vec<_>>())
+    table(&headings, &found.items.iter().map(row).collect::<Vec<_>>())
 }
 
-fn show(found: &Value) -> String {
+fn show(found: &BackupDescription) -> String {
+    let (backup, verification) = (&found.backup, found.verification.as_ref());
     let what = [
-        ("backup", field(found, "backupId")),
-        ("name", field(found, "name")),
-        ("type", field(found, "type")),
-        ("status", field(found, "status")),
+        ("backup", text(&backup.backup_id)),
+        ("name", text(&backup.name)),
+        ("type", text(&backup.kind)),
+        ("status", text(&backup.status)),
     ];
     let more = [
-        ("phase", field(found, "phase")),
-        ("percent", field(found, "progress.percent")),
-        ("size", size(found, "sizeBytes")),
-        ("added", size(found, "addedBytes")),
-        ("rows", rows(found, "entityCount")),
-        ("captured as", captured_as(found)),
-        ("engine", field(found, "engineVersion")),
-        ("created", time(found, "createdAt")),
-        ("point in time", time(found, "pointInTime")),
-        ("expires", time(found, "expiresAt")),
-        ("locked until", time(found, "lockedUntil")),
-        ("failure", field(found, "failure.message")),
-        ("verification", field(found, "verification.status")),
-        ("verified", time(found, "verification.completedAt")),
+        ("phase", known(backup.phase.as_ref())),
+        ("percent", known(backup.progress.map(|progress| progress.percent))),
+        ("size", size(backup.size_bytes)),
+        ("added", size(backup.added_bytes)),
+        ("rows", rows(backup.entity_count, backup.entity_count_is.as_ref())),
+        ("captured as", backup.captured_as.as_ref().map(captured_as).unwrap_or_default()),
+        ("engine", text(&backup.engine_version)),
+        ("created", time(&backup.created_at)),
+        ("point in time", time(backup.point_in_time.as_ref())),
+        ("expires", time(backup.expires_at.as_ref())),
+        ("locked until", time(backup.locked_until.as_ref())),
+        ("failure", known(backup.failure.as_ref().map(|failure| &failure.message))),
+        ("verification", known(verification.map(|verification| &verification.status))),
+        ("verified", time(verification.and_then(|verification| verification.completed_at.as_ref()))),
     ];
-    let all: Vec<_> = what.into_iter().chain(completeness(found)).chain(more).collect();
-    let mut text = facts(&all);
-    let mut lines = Vec::new();
-    for database in items(found, "databases") {
-        for collection in items(database, "collections") {
-            let name = format!("{}.{}", field(database, "name"), field(collection, "name"));
-            let [entities, bytes] = [rows(collection, "entityCount"), size(collection, "sizeBytes")];
-            lines.push(vec![name, entities, bytes, field(collection, "partitions")]);
-        }
-    }
+    let all: Vec<_> = what.into_iter().chain(completeness(&backup.completeness)).chain(more).collect();
+    let row = |database: &str, collection: &CollectionView| {
+        let name = text(format!("{database}.{}", collection.name));
+        let entities = rows(Some(collection.entity_count), Some(&collection.entity_count_is));
+        vec![name, entities, bytes(collection.size_bytes), text(collection.partitions)]
+    };
+    let databases = found.databases.iter();
+    let lines: Vec<_> =
+        databases.flat_map(|database| database.collections.iter().map(|one| row(&database.name, one))).collect();
+    let mut shown = facts(&all);
     if !lines.is_empty() {
-        text.push('\n');
-        text.push_str(&table(&["collection", "rows", "size", "partitions"], &lines));
+        shown.push('\n');
+        shown.push_str(&table(&["collection", "rows", "size", "partitions"], &lines));
     }
-    text
+    shown
 }
 
 /// The user that Milvus was asked as, where it is known.
-fn captured_as(found: &Value) -> String {
-    match (field(found, "capturedAs.user"), found.pointer("/capturedAs/seesEverything").and_then(Value::as_bool)) {
-        (user, Some(false)) if user.is_empty() => "a user who may not see everything".to_owned(),
-        (user, Some(false)) => format!("{user}, who may not see everything"),
-        (user, _) => user,
+fn captured_as(principal: &PrincipalView) -> String {
+    match (known(principal.user.as_ref()), principal.sees_everything) {
+        (user, false) if user.is_empty() => "a user who may not see everything".to_owned(),
+        (user, false) => format!("{user}, who may not see everything"),
+        (user, true) => user,
     }
 }
 
 /// Says what was there and isn't in it.
-fn left_out(found: &Value) {
-    for left in items(found, "leftOut") {
-        say(format!("left out: {}: {}", field(left, "collection"), field(left, "reason")));
+fn left_out(left_out: &[LeftOutView]) {
+    for left in left_out {
+        say(format!("left out: {}: {}", text(&left.collection), text(&left.reason)));
     }
 }
 
-fn verification(found: &Value) -> [(&'static str, String); 6] {
-    let count = |name: &str| items(&found["verification"], name).count().to_string();
-    [
-        ("backup", field(found, "name")),
-        ("status", field(found, "status")),
-        ("verification", field(found, "verification.status")),
-        ("objects checked", field(found, "verification.objectsChecked")),
-        ("missing", count("missing")),
-        ("changed", count("changed")),
-    ]
-}
-
-/// The objects that aren't as they were, of which the API tells the first hundred.
-fn objects(found: &Value, kind: &str) -> String {
-    items(&found["verification"], kind).filter_map(Value::as_str).map(|key| format!("{kind}: {key}\n")).collect()
+/// What a verification found, with each object that isn't as it was: the API tells the first hundred.
+fn verified(found: &BackupDescription) -> String {
+    let verification = found.verification.as_ref();
+    let objects = |kind: fn(&VerificationView) -> &Vec<String>| verification.map(kind).map_or(&[][..], Vec::as_slice);
+    let (missing, changed) = (objects(|found| &found.missing), objects(|found| &found.changed));
+    let mut shown = facts(&[
+        ("backup", text(&found.backup.name)),
+        ("status", text(&found.backup.status)),
+        ("verification", known(verification.map(|found| &found.status))),
+        ("objects checked", known(verification.map(|found| found.objects_checked))),
+        ("missing", missing.len().to_string()),
+        ("changed", changed.len().to_string()),
+    ]);
+    for (kind, keys) in [("missing", missing), ("changed", changed)] {
+        shown.extend(keys.iter().map(|key| format!("{kind}: {}\n", text(key))));
+    }
+    shown
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{from_value, json};
+
     use super::*;
 
     #[test]
@@ -175,7 +188,7 @@ mod tests {
             ]
         });
         assert_eq!(
-            show(&found),
+            show(&from_value(found).unwrap()),
             "backup   bk-1\nname     2026-11-23T05:39:01.079Z\nstatus   AVAILABLE\nsize     906.4 kB\n\
              created  2026-11-23 05:39:01Z\n\nCOLLECTION     ROWS  SIZE  PARTITIONS\ndefault.items  5     99 B  1\n"
         );
@@ -192,19 +205,23 @@ mod tests {
             ] }]
         });
         assert_eq!(
-            show(&found),
+            show(&from_value(found.clone()).unwrap()),
             "backup       bk-1\nstatus       AVAILABLE\ncomplete     no\nincomplete   default.b: broken\n\
              rows         at most 7\ncaptured as  backup, who may not see everything\n\n\
              COLLECTION  ROWS       SIZE  PARTITIONS\ndefault.a   5          99 B  1\ndefault.b   at most 2  9 B   1\n"
         );
-        let listed = list(&json!({ "items": [found] }));
+        let listed = list(&from_value(json!({ "items": [found] })).unwrap());
         assert!(listed.contains("AVAILABLE  no\n"), "{listed}");
     }
 
     #[test]
     fn a_verification_names_each_object_that_isnt_as_it_was() {
-        let found = json!({ "verification": { "missing": ["a/b"], "changed": [] } });
-        assert_eq!(verification(&found)[4..], [("missing", "1".to_owned()), ("changed", "0".to_owned())]);
-        assert_eq!(objects(&found, "missing"), "missing: a/b\n");
+        let verification = json!({ "status": "COMPLETED", "objectsChecked": 13, "missing": ["a/b"], "changed": [] });
+        let found = json!({ "backupId": "bk-1", "name": "before", "status": "DAMAGED", "verification": verification });
+        assert_eq!(
+            verified(&from_value(found).unwrap()),
+            "backup           before\nstatus           DAMAGED\nverification     COMPLETED\nobjects checked  13\n\
+             missing          1\nchanged          0\nmissing: a/b\n"
+        );
     }
 }

@@ -1,19 +1,19 @@
 //! The backup that somebody means by a name or an id.
 
-use serde_json::Value;
+use milvault_model::BackupStatus;
+use milvault_wire::{BackupView, Code, Open, PageView};
 
-use super::items;
-use crate::{Error, api::Api, pages};
+use crate::{Error, api::Api};
 
 /// The backup of this id or name. Of several that had the name, the one that has it now; if none has, the newest.
 ///
 /// # Errors
 /// The API's own, such as that there is none.
-pub(super) async fn backup(api: &Api, instance: &str, given: &str) -> Result<Value, Error> {
+pub(super) async fn backup(api: &Api, instance: &str, given: &str) -> Result<BackupView, Error> {
     let refused = if given.starts_with("bk-") {
         match by_id(api, instance, given).await {
             // A name may begin as ids do.
-            Err(Error::Refused(refusal)) if refusal.code() == Some("BACKUP_NOT_FOUND") => Some(refusal),
+            Err(Error::Refused(refusal)) if refusal.is(Code::BackupNotFound) => Some(refusal),
             found => return found,
         }
     } else {
@@ -27,20 +27,20 @@ pub(super) async fn backup(api: &Api, instance: &str, given: &str) -> Result<Val
     }
 }
 
-async fn by_id(api: &Api, instance: &str, id: &str) -> Result<Value, Error> {
-    api.get(&["instances", instance, "backups", id], &[("limit", "1".to_owned())]).await
+async fn by_id(api: &Api, instance: &str, id: &str) -> Result<BackupView, Error> {
+    Ok(api.get(&["instances", instance, "backups", id], &[("limit", "1".to_owned())]).await?.object)
 }
 
-async fn listed(api: &Api, instance: &str, given: &str) -> Result<Option<Value>, Error> {
+async fn listed(api: &Api, instance: &str, given: &str) -> Result<Option<BackupView>, Error> {
     let path = ["instances", instance, "backups"];
-    let mut best: Option<Value> = None;
+    let mut best: Option<BackupView> = None;
     let mut cursor: Option<String> = None;
     loop {
         let mut query = vec![("limit", "1000".to_owned())];
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
-        let page = api.get(&path, &query).await?;
-        best = best_of(best, items(&page, "items"), given);
-        cursor = pages::next(&page);
+        let page: PageView<BackupView> = api.get(&path, &query).await?.object;
+        best = best_of(best, page.items, given);
+        cursor = page.next_cursor;
         if cursor.is_none() || best.as_ref().is_some_and(has_its_name) {
             return Ok(best);
         }
@@ -48,53 +48,55 @@ async fn listed(api: &Api, instance: &str, given: &str) -> Result<Option<Value>,
 }
 
 /// The first of that id or name which has its name now; if none has, what was there before or else the first.
-fn best_of<'v>(before: Option<Value>, newest_first: impl Iterator<Item = &'v Value>, given: &str) -> Option<Value> {
-    let is_it = |backup: &&Value| {
-        ["backupId", "name"].iter().any(|field| backup.get(field).and_then(Value::as_str) == Some(given))
-    };
-    let mut called_so = newest_first.filter(is_it).peekable();
-    let first = called_so.peek().copied();
-    called_so.find(|backup| has_its_name(backup)).cloned().or(before).or_else(|| first.cloned())
+fn best_of(before: Option<BackupView>, newest_first: Vec<BackupView>, given: &str) -> Option<BackupView> {
+    let is_it = |backup: &BackupView| backup.backup_id == given || backup.name == given;
+    let mut called_so: Vec<BackupView> = newest_first.into_iter().filter(is_it).collect();
+    match called_so.iter().position(has_its_name) {
+        Some(place) => Some(called_so.swap_remove(place)),
+        None => before.or_else(|| called_so.into_iter().next()),
+    }
 }
 
 /// Whether no other backup can take its name.
-fn has_its_name(backup: &Value) -> bool {
-    let status = backup.get("status").and_then(Value::as_str);
-    matches!(status, Some("PENDING" | "RUNNING" | "AVAILABLE" | "DAMAGED"))
+fn has_its_name(backup: &BackupView) -> bool {
+    use BackupStatus::{Available, Damaged, Pending, Running};
+    matches!(backup.status, Open::Known(Pending | Running | Available | Damaged))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{from_value, json};
 
     use super::*;
 
-    fn best(backups: &[(&str, &str, &str)]) -> Option<String> {
-        let backups: Vec<_> = backups
-            .iter()
-            .map(|(id, name, status)| json!({ "backupId": id, "name": name, "status": status }))
-            .collect();
-        best_of(None, backups.iter(), "nightly")?["backupId"].as_str().map(str::to_owned)
+    fn backups(backups: &[(&str, &str, &str)]) -> Vec<BackupView> {
+        let backup = |(id, name, status): &(&str, &str, &str)| {
+            from_value(json!({ "backupId": id, "name": name, "status": status })).unwrap()
+        };
+        backups.iter().map(backup).collect()
     }
 
     #[test]
     fn of_several_backups_that_are_called_so_the_one_that_has_its_name_now_is_meant() {
-        let backups = [
+        let found = [
             ("4", "nightly", "FAILED"),
             ("3", "nightly", "DELETING"),
             ("2", "nightly", "AVAILABLE"),
             ("1", "x", "RUNNING"),
         ];
-        assert_eq!(best(&backups).as_deref(), Some("2"));
-        assert_eq!(best(&backups[..2]).as_deref(), Some("4"));
-        assert_eq!(best(&backups[3..]), None);
+        let best = |found: &[_]| best_of(None, backups(found), "nightly").map(|best| best.backup_id);
+        assert_eq!(best(&found).as_deref(), Some("2"));
+        assert_eq!(best(&found[..2]).as_deref(), Some("4"));
+        assert_eq!(best(&found[3..]), None);
         assert_eq!(best(&[("nightly", "x", "FAILED")]).as_deref(), Some("nightly"));
+        let before = backups(&[("5", "nightly", "FAILED")]).pop();
+        assert_eq!(best_of(before, backups(&found[..2]), "nightly").unwrap().backup_id, "5");
     }
 
     #[test]
     fn a_name_that_looks_like_a_time_is_compared_as_it_is() {
-        let backup = json!({ "name": "2026-11-23T05:39:01.079Z", "status": "AVAILABLE" });
-        assert!(best_of(None, [&backup].into_iter(), "2026-11-23T05:39:01.079Z").is_some());
-        assert!(best_of(None, [&backup].into_iter(), "2026-11-23 05:39:01").is_none());
+        let found = [("1", "2026-11-23T05:39:01.079Z", "AVAILABLE")];
+        assert!(best_of(None, backups(&found), "2026-11-23T05:39:01.079Z").is_some());
+        assert!(best_of(None, backups(&found), "2026-11-23 05:39:01").is_none());
     }
 }

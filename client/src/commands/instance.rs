@@ -1,73 +1,73 @@
 //! Milvus servers.
 
+use milvault_wire::{AutoBackupView, Code, InstanceDescription, InstanceView, PageView, PreflightView};
 use serde_json::Value;
 
-use super::{Form, confirm, items, registration};
+use super::{Form, confirm, registration};
 use crate::{
     Error,
-    api::Api,
+    api::{Answer, Api},
     arguments::InstanceCommand,
-    show::{facts, field, table, time},
+    show::{facts, known, table, text, time},
 };
 
 pub(super) async fn run(api: &Api, form: Form, command: InstanceCommand) -> Result<(), Error> {
     match command {
         InstanceCommand::List => form.print(&api.whole(&["instances"], &[]).await?, list),
-        InstanceCommand::Show { instance } => form.print(&api.get(&["instances", &instance], &[]).await?, show),
-        InstanceCommand::Register(register) => form.print(&registration::put(api, &register).await?, show),
+        InstanceCommand::Show { instance } => {
+            let found: Answer<InstanceDescription> = api.get(&["instances", &instance], &[]).await?;
+            form.print(&found, |found| show(&found.instance, Some(&found.auto_backup)))
+        }
+        InstanceCommand::Register(register) => {
+            form.print(&registration::put(api, &register).await?, |found| show(&found.instance, None))
+        }
         InstanceCommand::Check { instance } => {
-            let found = api.post(&["instances", &instance, "preflight"], None).await?;
+            let found: Answer<PreflightView> = api.post_nothing(&["instances", &instance, "preflight"]).await?;
             form.print(&found, checks)?;
-            match found.get("ok") {
-                Some(Value::Bool(true)) => Ok(()),
-                _ => Err(Error::Ended("it can't be backed up as it is".to_owned())),
-            }
+            if found.object.ok { Ok(()) } else { Err(Error::Ended("it can't be backed up as it is".to_owned())) }
         }
         InstanceCommand::Remove { instance, confirmation } => {
             confirm(confirmation, &format!("Milvault forgets the instance {instance}."))?;
-            let answer = match api.delete(&["instances", &instance]).await {
+            let document = match api.delete::<InstanceView>(&["instances", &instance]).await {
                 // An attempt before has done it, and only its answer was lost.
                 Err(Error::Refused(refusal))
-                    if refusal.code() == Some("INSTANCE_NOT_FOUND") && refusal.may_be_our_own_doing() =>
+                    if refusal.is(Code::InstanceNotFound) && refusal.may_be_our_own_doing() =>
                 {
                     Value::Null
                 }
-                answer => answer?,
+                answer => answer?.document,
             };
-            form.print(&answer, |_| format!("{instance} is removed\n"))
+            form.print_document(&document, || format!("{instance} is removed\n"))
         }
     }
 }
 
-fn list(found: &Value) -> String {
-    let row = |one: &Value| ["instanceId", "name", "endpoint", "region"].map(|name| field(one, name)).to_vec();
-    table(&["instance", "name", "endpoint", "region"], &items(found, "items").map(row).collect::<Vec<_>>())
+fn list(found: &PageView<InstanceView>) -> String {
+    let row = |one: &InstanceView| [&one.instance_id, &one.name, &one.endpoint, &one.region].map(text).to_vec();
+    table(&["instance", "name", "endpoint", "region"], &found.items.iter().map(row).collect::<Vec<_>>())
 }
 
-fn checks(found: &Value) -> String {
-    let row = |check: &Value| ["name", "status", "detail"].map(|name| field(check, name)).to_vec();
-    table(&["check", "status", "detail"], &items(found, "checks").map(row).collect::<Vec<_>>())
+fn checks(found: &PreflightView) -> String {
+    let rows: Vec<_> =
+        found.checks.iter().map(|check| vec![text(&check.name), text(&check.status), text(&check.detail)]).collect();
+    table(&["check", "status", "detail"], &rows)
 }
 
-fn show(found: &Value) -> String {
-    let automatic = match found.pointer("/autoBackup/enabled") {
-        Some(Value::Bool(true)) => "on",
-        Some(Value::Bool(false)) => "off",
-        _ => "",
-    };
+fn show(found: &InstanceView, auto_backup: Option<&AutoBackupView>) -> String {
+    let (storage, auth) = (found.storage.as_ref(), found.auth.as_ref());
     facts(&[
-        ("instance", field(found, "instanceId")),
-        ("name", field(found, "name")),
-        ("endpoint", field(found, "endpoint")),
-        ("region", field(found, "region")),
-        ("bucket", field(found, "storage.bucket")),
-        ("root path", field(found, "storage.rootPath")),
-        ("secret", field(found, "auth.secretArn")),
-        ("management", field(found, "managementEndpoint")),
-        ("copy workers", field(found, "copyWorkers")),
-        ("engine", field(found, "reportedEngineVersion")),
-        ("registered", time(found, "createdAt")),
-        ("automatic backup", automatic.to_owned()),
-        ("next run", time(found, "autoBackup.nextRunAt")),
+        ("instance", text(&found.instance_id)),
+        ("name", text(&found.name)),
+        ("endpoint", text(&found.endpoint)),
+        ("region", text(&found.region)),
+        ("bucket", known(storage.map(|storage| &storage.bucket))),
+        ("root path", known(storage.map(|storage| &storage.root_path))),
+        ("secret", known(auth.map(|auth| &auth.secret_arn))),
+        ("management", known(found.management_endpoint.as_ref())),
+        ("copy workers", text(found.copy_workers)),
+        ("engine", known(found.reported_engine_version.as_ref())),
+        ("registered", time(&found.created_at)),
+        ("automatic backup", known(auto_backup.map(|automatic| if automatic.enabled { "on" } else { "off" }))),
+        ("next run", time(auto_backup.and_then(|automatic| automatic.next_run_at.as_ref()))),
     ])
 }

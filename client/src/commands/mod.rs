@@ -11,14 +11,16 @@ mod usage;
 use std::io::{BufRead, IsTerminal};
 
 use clap::CommandFactory;
-use serde_json::{Map, Value, json};
+use milvault_wire::{CompletenessView, FailureView, Open};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     Error,
-    api::Api,
+    api::{Answer, Api},
     arguments::{Arguments, Command, Confirmation, Waiting},
     output::{self, say},
-    show::{field, reasons},
+    show::{known, reasons, text},
     wait::Job,
 };
 
@@ -31,10 +33,15 @@ pub(crate) enum Form {
 
 impl Form {
     /// Prints an answer: as it is, or by `tables`.
-    fn print(self, answer: &Value, tables: impl FnOnce(&Value) -> String) -> Result<(), Error> {
+    fn print<T>(self, answer: &Answer<T>, tables: impl FnOnce(&T) -> String) -> Result<(), Error> {
+        self.print_document(&answer.document, || tables(&answer.object))
+    }
+
+    /// Prints a document, or the tables in its place.
+    fn print_document(self, document: &Value, tables: impl FnOnce() -> String) -> Result<(), Error> {
         match self {
-            Self::Tables => output::answer(&tables(answer)),
-            Self::Json => output::answer(&format!("{answer:#}\n")),
+            Self::Tables => output::answer(&tables()),
+            Self::Json => output::answer(&format!("{document:#}\n")),
         }
     }
 }
@@ -75,29 +82,24 @@ fn confirm(confirmation: Confirmation, what: &str) -> Result<(), Error> {
     }
 }
 
-/// Only what was said.
-fn said(fields: Vec<(&str, Option<Value>)>) -> Value {
-    let said = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    Value::Object(said.collect::<Map<_, _>>())
-}
-
 /// A list that is left out where nothing was said of it.
-fn listed(values: &[String]) -> Option<Value> {
-    (!values.is_empty()).then(|| json!(values))
+fn listed(values: Vec<String>) -> Option<Vec<String>> {
+    (!values.is_empty()).then_some(values)
 }
 
-fn warn(answer: &Value) {
-    for warning in items(answer, "warnings").chain(answer.get("warning")).filter_map(Value::as_str) {
+fn warn(warnings: &[String]) {
+    for warning in warnings {
         say(format!("warning: {warning}"));
     }
 }
 
-fn items<'v>(object: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
-    object.get(name).and_then(Value::as_array).into_iter().flatten()
-}
-
 /// What was accepted, or what became of it once it is over.
-async fn ended(api: &Api, job: Job<'_>, waiting: Waiting, accepted: Value) -> Result<Value, Error> {
+async fn ended<T: DeserializeOwned>(
+    api: &Api,
+    job: Job<'_, T>,
+    waiting: Waiting,
+    accepted: Answer<T>,
+) -> Result<Answer<T>, Error> {
     if waiting.no_wait {
         job.leave();
         return Ok(accepted);
@@ -106,35 +108,54 @@ async fn ended(api: &Api, job: Job<'_>, waiting: Waiting, accepted: Value) -> Re
 }
 
 /// Whether what was waited for has everything that was asked for.
-fn whole(found: &Value, what: &'static str, status: &'static str) -> Result<(), Error> {
-    if found.get("complete") != Some(&Value::Bool(false)) {
+fn whole(found: &CompletenessView, what: &'static str, status: &'static str) -> Result<(), Error> {
+    if found.complete != Some(false) {
         return Ok(());
     }
     Err(Error::Incomplete { what, status, reasons: reasons(found).collect::<Vec<_>>().join("; ") })
 }
 
 /// Whether what was waited for ended as it should.
-fn succeeded(job: &Value, waiting: Waiting, hoped: &str) -> Result<(), Error> {
-    let status = field(job, "status");
-    if waiting.no_wait || status == hoped {
+fn succeeded<S: PartialEq + Serialize>(
+    status: &Open<S>,
+    failure: Option<&FailureView>,
+    waiting: Waiting,
+    hoped: S,
+) -> Result<(), Error> {
+    if waiting.no_wait || *status == hoped {
         return Ok(());
     }
-    Err(Error::Ended(match field(job, "failure.message") {
-        message if message.is_empty() => format!("it is {status}"),
-        message => format!("it is {status}: {message} ({})", field(job, "failure.code")),
+    Err(Error::Ended(match known(failure.map(|failure| &failure.message)) {
+        message if message.is_empty() => format!("it is {}", text(status)),
+        message => format!("it is {}: {message} ({})", text(status), known(failure.map(|failure| &failure.code))),
     }))
 }
 
 #[cfg(test)]
 mod tests {
+    use milvault_model::RestoreStatus;
+    use serde_json::{from_value, json};
+
     use super::*;
 
     #[test]
     fn only_what_is_known_to_be_incomplete_isnt_whole() {
-        let whole = |found| whole(&found, "backup", "available");
+        let whole = |found| whole(&from_value(found).unwrap(), "backup", "available");
         let incomplete = whole(json!({ "complete": false, "incompleteReasons": ["a", "b"] })).unwrap_err();
         assert_eq!(incomplete.to_string(), "the backup is available and incomplete: a; b");
         assert!(whole(json!({ "complete": true })).is_ok());
         assert!(whole(json!({ "complete": null })).is_ok() && whole(json!({})).is_ok());
+    }
+
+    #[test]
+    fn what_ended_otherwise_than_hoped_says_why() {
+        let ended = |status: &str, failure| {
+            let (status, failure): (_, Option<FailureView>) = from_value(json!([status, failure])).unwrap();
+            succeeded(&status, failure.as_ref(), Waiting { no_wait: false }, RestoreStatus::Completed)
+        };
+        assert!(ended("COMPLETED", json!(null)).is_ok());
+        let failed = ended("FAILED", json!({ "code": "DISK_FULL", "message": "no\nroom" })).unwrap_err();
+        assert_eq!(failed.to_string(), "it is FAILED: no\u{fffd}room (DISK_FULL)");
+        assert_eq!(ended("PAUSED", json!(null)).unwrap_err().to_string(), "it is PAUSED");
     }
 }

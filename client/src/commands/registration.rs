@@ -1,11 +1,12 @@
 //! Registering an instance: a registration replaces the one before as a whole, and says what of that is gone.
 
+use milvault_model::Auth;
+use milvault_wire::{AsGiven, CheckedInstanceView, Code, InstanceView, Registration, StorageRequest};
 use serde_json::{Value, json};
 
-use super::said;
 use crate::{
     Error,
-    api::{Api, Condition},
+    api::{Answer, Api, Condition},
     arguments::Register,
     output::say,
 };
@@ -16,14 +17,14 @@ const ROOT_PATH: &str = "files";
 const COPY_WORKERS: u8 = 1;
 
 /// Registers an instance, unless somebody else does at the same time.
-pub(super) async fn put(api: &Api, register: &Register) -> Result<Value, Error> {
+pub(super) async fn put(api: &Api, register: &Register) -> Result<Answer<CheckedInstanceView>, Error> {
     let region = register.data_region.as_deref().or(api.region());
     let region = region.ok_or_else(|| Error::Usage("which region is the bucket in? Use --data-region".to_owned()))?;
-    let new = body(register, region);
+    let new = registration(register, region);
     let path = ["instances", register.instance.as_str()];
-    let (present, condition) = match api.get_tagged(&path).await {
+    let (present, condition) = match api.get_tagged::<InstanceView>(&path).await {
         Ok((present, tag)) => (Some(present), tag.map(Condition::Unchanged)),
-        Err(Error::Refused(refusal)) if refusal.code() == Some("INSTANCE_NOT_FOUND") => (None, Some(Condition::New)),
+        Err(Error::Refused(refusal)) if refusal.is(Code::InstanceNotFound) => (None, Some(Condition::New)),
         Err(error) => return Err(error),
     };
     let answer = api.put(&path, &new, condition).await?;
@@ -33,44 +34,75 @@ pub(super) async fn put(api: &Api, register: &Register) -> Result<Value, Error> 
     Ok(answer)
 }
 
-fn body(register: &Register, region: &str) -> Value {
+fn registration(register: &Register, region: &str) -> Registration<AsGiven> {
     let root_path = register.root_path.as_deref().unwrap_or(ROOT_PATH);
-    said(vec![
-        ("name", Some(json!(register.name.as_ref().unwrap_or(&register.instance)))),
-        ("endpoint", Some(json!(register.endpoint))),
-        ("region", Some(json!(region))),
-        ("storage", Some(json!({ "bucket": register.bucket, "rootPath": root_path }))),
-        ("auth", register.secret.as_ref().map(|arn| json!({ "secretArn": arn }))),
-        ("managementEndpoint", register.management_endpoint.as_ref().map(|url| json!(url))),
-        ("copyWorkers", Some(json!(register.copy_workers.unwrap_or(COPY_WORKERS)))),
-    ])
+    Registration {
+        name: register.name.as_ref().unwrap_or(&register.instance).clone(),
+        endpoint: register.endpoint.clone(),
+        region: region.to_owned(),
+        storage: Some(StorageRequest { bucket: register.bucket.clone(), root_path: Some(root_path.to_owned()) }),
+        auth: register.secret.clone().map(|secret_arn| Auth { secret_arn }),
+        management_endpoint: register.management_endpoint.clone(),
+        copy_workers: Some(register.copy_workers.unwrap_or(COPY_WORKERS)),
+    }
 }
 
 /// What has changed though nobody said so.
-fn unasked(present: &Value, new: &Value, register: &Register) -> Vec<String> {
-    let options = [
-        ("--name", "/name", register.name.is_none()),
-        ("--data-region", "/region", register.data_region.is_none()),
-        ("--root-path", "/storage/rootPath", register.root_path.is_none()),
-        ("--secret", "/auth/secretArn", register.secret.is_none()),
-        ("--management-endpoint", "/managementEndpoint", register.management_endpoint.is_none()),
-        ("--copy-workers", "/copyWorkers", register.copy_workers.is_none()),
+fn unasked(present: &InstanceView, new: &Registration<AsGiven>, register: &Register) -> Vec<String> {
+    // As JSON, which has texts in quotes and numbers without.
+    let before = [
+        Some(json!(present.name)),
+        Some(json!(present.region)),
+        present.storage.as_ref().map(|storage| json!(storage.root_path)),
+        present.auth.as_ref().map(|auth| json!(auth.secret_arn)),
+        present.management_endpoint.as_ref().map(|endpoint| json!(endpoint)),
+        Some(json!(present.copy_workers)),
     ];
-    let mut changes = Vec::new();
-    for (option, pointer, unsaid) in options {
-        let (before, now) = (present.pointer(pointer), new.pointer(pointer));
-        let Some(before) = before.filter(|before| unsaid && Some(*before) != now) else { continue };
-        changes.push(match now {
-            Some(now) => format!("without {option} it is {now} now; it was {before}"),
-            None => format!("without {option} there is none now; it was {before}"),
-        });
+    let now = [
+        Some(json!(new.name)),
+        Some(json!(new.region)),
+        new.storage.as_ref().map(|storage| json!(storage.root_path)),
+        new.auth.as_ref().map(|auth| json!(auth.secret_arn)),
+        new.management_endpoint.as_ref().map(|endpoint| json!(endpoint)),
+        new.copy_workers.map(|workers| json!(workers)),
+    ];
+    let options = [
+        ("--name", register.name.is_none()),
+        ("--data-region", register.data_region.is_none()),
+        ("--root-path", register.root_path.is_none()),
+        ("--secret", register.secret.is_none()),
+        ("--management-endpoint", register.management_endpoint.is_none()),
+        ("--copy-workers", register.copy_workers.is_none()),
+    ];
+    let unsaid = options.into_iter().zip(before.into_iter().zip(now)).filter(|((_, unsaid), _)| *unsaid);
+    unsaid.filter_map(|((option, _), (before, now))| change(option, before?, now)).collect()
+}
+
+/// What has changed, without an option that would have said so.
+fn change(option: &str, before: Value, now: Option<Value>) -> Option<String> {
+    match now {
+        Some(now) if now == before => None,
+        Some(now) => Some(format!("without {option} it is {now} now; it was {before}")),
+        None => Some(format!("without {option} there is none now; it was {before}")),
     }
-    changes
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::from_value;
+
     use super::*;
+
+    /// What is there once this was registered.
+    fn registered(register: &Register) -> InstanceView {
+        let mut fields = json!(registration(register, "eu-west-1"));
+        fields["instanceId"] = json!(register.instance);
+        from_value(fields).unwrap()
+    }
+
+    fn changes(before: &Register, now: &Register) -> Vec<String> {
+        unasked(&registered(before), &registration(now, "eu-west-1"), now)
+    }
 
     fn bare() -> Register {
         Register {
@@ -94,9 +126,8 @@ mod tests {
             management_endpoint: Some("http://10.0.3.17:9091".to_owned()),
             ..bare()
         };
-        let present = body(&before, "eu-west-1");
         assert_eq!(
-            unasked(&present, &body(&bare(), "eu-west-1"), &bare()),
+            changes(&before, &bare()),
             [
                 "without --secret there is none now; it was \"arn:of-a-secret\"",
                 "without --management-endpoint there is none now; it was \"http://10.0.3.17:9091\"",
@@ -110,7 +141,7 @@ mod tests {
         let before = Register { copy_workers: Some(4), ..bare() };
         let now = Register { copy_workers: Some(2), ..bare() };
         let nothing: [&str; 0] = [];
-        assert_eq!(unasked(&body(&before, "eu-west-1"), &body(&now, "eu-west-1"), &now), nothing);
-        assert_eq!(unasked(&body(&bare(), "eu-west-1"), &body(&bare(), "eu-west-1"), &bare()), nothing);
+        assert_eq!(changes(&before, &now), nothing);
+        assert_eq!(changes(&bare(), &bare()), nothing);
     }
 }

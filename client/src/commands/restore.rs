@@ -1,15 +1,20 @@
 //! Restores.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
-use super::{Form, confirm, ended, find, items, listed, said, succeeded, warn, whole};
+use milvault_model::RestoreStatus;
+use milvault_wire::{
+    AsGiven, BackupView, CollectionRestoreView, PageView, RestoreDescription, RestoreRequest, RestoreView,
+};
+
+use super::{Form, confirm, ended, find, listed, succeeded, warn, whole};
 use crate::{
     Error,
-    api::Api,
-    arguments::{Mode, OnError, Reload, RestoreCommand, Start},
+    api::{Answer, Api},
+    arguments::{Mode, RestoreCommand, Start},
     output::say,
-    show::{complete, completeness, facts, field, reasons, rows, table, time},
-    wait::{Job, Kind},
+    show::{complete, completeness, facts, known, reasons, rows, table, text, time},
+    wait::Job,
 };
 
 pub(super) async fn run(api: &Api, form: Form, command: RestoreCommand) -> Result<(), Error> {
@@ -19,77 +24,75 @@ pub(super) async fn run(api: &Api, form: Form, command: RestoreCommand) -> Resul
             form.print(&api.whole(&["instances", &instance, "restores"], &[]).await?, list)
         }
         RestoreCommand::Show { instance, restore } => {
-            let found = api.whole(&["instances", &instance, "restores", &restore], &[]).await?;
+            let found: Answer<RestoreDescription> =
+                api.whole(&["instances", &instance, "restores", &restore], &[]).await?;
             form.print(&found, show)?;
-            warn(&found);
+            warn(&found.object.restore.warnings);
             Ok(())
         }
         RestoreCommand::Cancel { instance, restore } => {
-            let found = api.delete(&["instances", &instance, "restores", &restore]).await?;
+            let found: Answer<RestoreDescription> = api.delete(&["instances", &instance, "restores", &restore]).await?;
             form.print(&found, |_| format!("{restore} is being stopped\n"))
         }
         RestoreCommand::Rollback { instance, restore, confirmation, waiting } => {
             let path = ["instances", instance.as_str(), "restores", restore.as_str()];
             let what = format!("What was written to {instance} since the restore {restore} will be gone.");
             confirm(confirmation, &what)?;
-            let accepted = api.post(&[path.as_slice(), &["rollback"]].concat(), None).await?;
-            let job = Job { kind: Kind::Rollback, instance: &instance, id: &restore };
-            let found = ended(api, job, waiting, accepted).await?;
+            let accepted = api.post_nothing(&[path.as_slice(), &["rollback"]].concat()).await?;
+            let found = ended(api, Job::rollback(&instance, &restore), waiting, accepted).await?;
             form.print(&found, show)?;
-            warn(&found);
-            succeeded(&found, waiting, "ROLLED_BACK")
+            let restore = &found.object.restore;
+            warn(&restore.warnings);
+            succeeded(&restore.status, restore.failure.as_ref(), waiting, RestoreStatus::RolledBack)
         }
     }
 }
 
 async fn begin(api: &Api, form: Form, start: Start) -> Result<(), Error> {
-    let Start { instance, waiting, .. } = &start;
-    let mut rename = Map::new();
+    let mut rename = BTreeMap::new();
     for pair in &start.rename {
         let (old, new) = pair.split_once('=').ok_or_else(|| Error::Usage(format!("'{pair}' is not OLD=NEW")))?;
-        rename.insert(old.to_owned(), json!(new));
+        rename.insert(old.to_owned(), new.to_owned());
     }
-    let source = start.from.as_deref().unwrap_or(instance);
+    let source = start.from.as_deref().unwrap_or(&start.instance);
     let backup = find::backup(api, source, &start.backup).await?;
-    for reason in reasons(&backup) {
+    for reason in reasons(&backup.completeness) {
         say(format!("warning: the backup is incomplete: {reason}"));
     }
     // What is kept can be brought back by a rollback, so that only this can't be undone.
-    if matches!(start.mode, Mode::Replace) && start.keep_previous_hours == 0 {
+    if start.mode == Mode::Replace && start.keep_previous_hours == 0 {
         confirm(start.confirmation, &replaced(&backup, source, &start))?;
     }
-    let body = said(vec![
-        ("backupId", backup.get("backupId").cloned()),
-        ("sourceInstanceId", start.from.as_ref().map(|from| json!(from))),
-        ("collections", listed(&start.collections)),
-        ("rename", (!rename.is_empty()).then_some(Value::Object(rename))),
-        ("mode", matches!(start.mode, Mode::Create).then(|| json!("CREATE"))),
-        ("reload", matches!(start.reload, Reload::None).then(|| json!("NONE"))),
-        ("onError", matches!(start.on_error, OnError::Continue).then(|| json!("CONTINUE"))),
-        ("keepPreviousHours", Some(json!(start.keep_previous_hours))),
-        ("allowDamaged", start.allow_damaged.then_some(json!(true))),
-    ]);
-    let accepted = api.post(&["instances", instance, "restores"], Some(&body)).await?;
+    let Start { instance, waiting, .. } = start;
+    let request = RestoreRequest::<AsGiven> {
+        backup_id: Some(backup.backup_id),
+        backup_name: None,
+        source_instance_id: start.from,
+        collections: listed(start.collections),
+        rename,
+        allow_damaged: start.allow_damaged,
+        mode: start.mode.into(),
+        reload: start.reload.into(),
+        on_error: start.on_error.into(),
+        keep_previous_hours: start.keep_previous_hours,
+    };
+    let accepted: Answer<RestoreDescription> = api.post(&["instances", &instance, "restores"], &request).await?;
     if form == Form::Tables {
-        for sentence in items(&accepted, "unavailability").filter_map(Value::as_str) {
-            say(sentence);
-        }
+        accepted.object.restore.unavailability.iter().for_each(say);
     }
-    let id = field(&accepted, "restoreId");
-    let found = ended(api, Job { kind: Kind::Restore, instance, id: &id }, *waiting, accepted).await?;
+    let id = text(&accepted.object.restore.restore_id);
+    let found = ended(api, Job::restore(&instance, &id), waiting, accepted).await?;
     form.print(&found, show)?;
-    warn(&found);
-    succeeded(&found, *waiting, "COMPLETED")?;
-    whole(&found, "restore", "completed")
+    let restore = &found.object.restore;
+    warn(&restore.warnings);
+    succeeded(&restore.status, restore.failure.as_ref(), waiting, RestoreStatus::Completed)?;
+    whole(&restore.completeness, "restore", "completed")
 }
 
 /// What a restore that keeps nothing does.
-fn replaced(backup: &Value, source: &str, start: &Start) -> String {
-    let [name, id] = ["name", "backupId"].map(|name| field(backup, name));
-    let of = match time(backup, "pointInTime") {
-        unknown if unknown.is_empty() => time(backup, "createdAt"),
-        known => known,
-    };
+fn replaced(backup: &BackupView, source: &str, start: &Start) -> String {
+    let [name, id] = [&backup.name, &backup.backup_id].map(text);
+    let of = time(backup.point_in_time.as_ref().unwrap_or(&backup.created_at));
     let only = match start.collections.join(", ") {
         all if all.is_empty() => String::new(),
         some => format!(" of {some}"),
@@ -101,63 +104,73 @@ fn replaced(backup: &Value, source: &str, start: &Start) -> String {
     )
 }
 
-fn list(found: &Value) -> String {
-    let row = |restore: &Value| {
-        let [id, backup, status] = ["restoreId", "backupName", "status"].map(|name| field(restore, name));
+fn list(found: &PageView<RestoreView>) -> String {
+    let row = |restore: &RestoreView| {
         let [created, completed, kept] =
-            ["createdAt", "completedAt", "previousKeptUntil"].map(|name| time(restore, name));
-        vec![id, backup, status, complete(restore), created, completed, kept]
+            [Some(&restore.created_at), restore.completed_at.as_ref(), restore.previous_kept_until.as_ref()].map(time);
+        let [id, backup] = [&restore.restore_id, &restore.backup_name].map(text);
+        vec![id, backup, text(&restore.status), complete(&restore.completeness), created, completed, kept]
     };
     let headings = ["restore", "backup", "status", "complete", "created", "completed", "previous kept until"];
-    table(&headings, &items(found, "items").map(row).collect::<Vec<_>>())
+    table(&headings, &found.items.iter().map(row).collect::<Vec<_>>())
 }
 
-fn show(found: &Value) -> String {
+fn show(found: &RestoreDescription) -> String {
+    let restore = &found.restore;
     let mut lines = vec![
-        ("restore", field(found, "restoreId")),
-        ("backup", field(found, "backupName")),
-        ("status", field(found, "status")),
+        ("restore", text(&restore.restore_id)),
+        ("backup", text(&restore.backup_name)),
+        ("status", text(&restore.status)),
     ];
-    lines.extend(completeness(found));
+    lines.extend(completeness(&restore.completeness));
     lines.extend([
-        ("phase", field(found, "phase")),
-        ("percent", field(found, "progress.percent")),
-        ("created", time(found, "createdAt")),
-        ("completed", time(found, "completedAt")),
-        ("previous kept until", time(found, "previousKeptUntil")),
-        ("failure", field(found, "failure.message")),
+        ("phase", known(restore.phase.as_ref())),
+        ("percent", known(restore.progress.map(|progress| progress.percent))),
+        ("created", time(&restore.created_at)),
+        ("completed", time(restore.completed_at.as_ref())),
+        ("previous kept until", time(restore.previous_kept_until.as_ref())),
+        ("failure", known(restore.failure.as_ref().map(|failure| &failure.message))),
     ]);
-    let mut text = facts(&lines);
-    let row = |line: &Value| {
-        let load = if line.get("loadRequired") == Some(&Value::Bool(true)) { "yes" } else { "" };
-        let [name, state, found, gone] = ["name", "state", "rowsFound", "unavailableMs"].map(|name| field(line, name));
-        let expected = rows(line, "rowsExpected");
-        let [previous, waits] = ["previousCollection", "waitsFor"].map(|name| field(line, name));
-        vec![name, state, expected, found, gone, load.to_owned(), previous, waits]
-    };
-    let lines: Vec<_> = items(found, "collections").map(row).collect();
-    if !lines.is_empty() {
+    let mut shown = facts(&lines);
+    if !found.collections.is_empty() {
         let headings =
             ["collection", "state", "rows expected", "found", "gone for ms", "to load", "previous", "waits for"];
-        text.push('\n');
-        text.push_str(&table(&headings, &lines));
+        shown.push('\n');
+        shown.push_str(&table(&headings, &found.collections.iter().map(row).collect::<Vec<_>>()));
     }
-    for failed in items(found, "collections").filter(|line| !field(line, "failure.message").is_empty()) {
-        text.push_str(&format!("failed: {}\n", field(failed, "failure.message")));
+    for failure in found.collections.iter().filter_map(|collection| collection.failure.as_ref()) {
+        shown.push_str(&format!("failed: {}\n", text(&failure.message)));
     }
-    text
+    shown
+}
+
+fn row(collection: &CollectionRestoreView) -> Vec<String> {
+    vec![
+        text(&collection.name),
+        text(&collection.state),
+        rows(Some(collection.rows_expected), Some(&collection.rows_expected_is)),
+        known(collection.rows_found),
+        known(collection.unavailable_ms),
+        if collection.load_required { "yes" } else { "" }.to_owned(),
+        known(collection.previous_collection.as_ref()),
+        known(collection.waits_for.as_ref()),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use serde_json::{from_value, json};
 
     use super::*;
     use crate::arguments::{Arguments, Command};
 
     #[test]
     fn what_keeps_nothing_is_asked_by_instance_backup_and_time() {
-        let backup = json!({ "backupId": "bk-1", "name": "before", "pointInTime": "2026-11-23T05:39:01.079Z" });
+        let backup: BackupView = from_value(json!({
+            "backupId": "bk-1", "name": "before", "status": "AVAILABLE", "pointInTime": "2026-11-23T05:39:01.079Z"
+        }))
+        .unwrap();
         let started = |more: &[&str]| {
             let said = ["milvault", "restore", "start", "copy", "before", "--from", "orders"];
             match Arguments::try_parse_from(said.iter().chain(more)).unwrap().command {

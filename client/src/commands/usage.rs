@@ -1,14 +1,14 @@
 //! What snapshots take and cost.
 
-use serde_json::Value;
+use milvault_wire::{UsageLineView, UsageView};
 
-use super::{Form, items};
+use super::Form;
 use crate::{
     Error,
-    api::Api,
+    api::{Answer, Api},
     arguments::{Granularity, Usage},
     output::{self, say},
-    show::{field, table, time},
+    show::{known, table, text, time},
 };
 
 pub(super) async fn run(api: &Api, form: Form, usage: Usage) -> Result<(), Error> {
@@ -26,44 +26,45 @@ pub(super) async fn run(api: &Api, form: Form, usage: Usage) -> Result<(), Error
         query.push(("format", "focus".to_owned()));
         return output::answer(&api.csv(&["usage"], &query).await?);
     }
-    let found = api.whole(&["usage"], &query).await?;
+    let found: Answer<UsageView> = api.whole(&["usage"], &query).await?;
     form.print(&found, lines)?;
     if form == Form::Tables {
-        complete_until(&found).into_iter().for_each(say);
+        complete_until(&found.object).into_iter().for_each(say);
     }
     Ok(())
 }
 
-fn lines(found: &Value) -> String {
-    let row = |line: &Value| {
-        let [region, instance, backup, byte_hours, cost, currency, correction] =
-            ["region", "instanceId", "backupId", "byteHours", "cost", "currency", "correction.id"]
-                .map(|name| field(line, name));
-        vec![time(line, "periodStart"), region, instance, backup, byte_hours, cost, currency, correction]
+fn lines(found: &UsageView) -> String {
+    let row = |line: &UsageLineView| {
+        let correction = line.correction.as_ref().map(|correction| &correction.id);
+        let [region, instance, backup] = [&line.region, &line.instance_id, &line.backup_id].map(text);
+        let (cost, currency) = (known(line.cost.as_ref()), known(line.currency.as_ref()));
+        let byte_hours = text(line.byte_hours);
+        vec![time(&line.period_start), region, instance, backup, byte_hours, cost, currency, known(correction)]
     };
     let headings = ["from", "region", "instance", "backup", "byte-hours", "cost", "currency", "correction"];
-    table(&headings, &items(found, "items").map(row).collect::<Vec<_>>())
+    table(&headings, &found.items.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Until when each region's lines are all there.
-fn complete_until(found: &Value) -> Vec<String> {
-    let Some(regions) = found.get("completeUntil").and_then(Value::as_object) else { return Vec::new() };
-    let until = |region: &String| match time(&found["completeUntil"], region) {
-        never if never.is_empty() => format!("{region}: nothing is metered yet"),
-        until => format!("{region}: complete until {until}"),
-    };
-    regions.keys().map(until).collect()
+fn complete_until(found: &UsageView) -> Vec<String> {
+    let said = found.complete_until.iter().map(|(region, until)| match until {
+        None => format!("{region}: nothing is metered yet"),
+        Some(until) => format!("{region}: complete until {}", time(until)),
+    });
+    said.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{from_value, json};
 
     use super::*;
 
     #[test]
     fn a_region_says_until_when_it_is_complete() {
-        let found = json!({ "completeUntil": { "eu-central-1": null, "eu-west-1": "2026-11-24T05:00:00.000Z" } });
+        let until = json!({ "eu-central-1": null, "eu-west-1": "2026-11-24T05:00:00.000Z" });
+        let found = from_value(json!({ "items": [], "completeUntil": until })).unwrap();
         let said = ["eu-central-1: nothing is metered yet", "eu-west-1: complete until 2026-11-24 05:00:00Z"];
         assert_eq!(complete_until(&found), said);
     }

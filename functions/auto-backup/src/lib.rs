@@ -9,7 +9,7 @@ use milvault_jobs::{
 };
 use milvault_model::{AutoBackup, InstanceId, KeepAtLeast, Plan, RetentionDays, RunTime, Wanted, Zone};
 use milvault_runtime::{Invocation, RuntimeError};
-use serde::Deserialize;
+use milvault_wire::AutoBackupRequest;
 use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
@@ -38,18 +38,6 @@ const SWITCHED_OFF: &str = "Automatic backup is switched off: the service-level 
 /// The change is stored, and the next sweep passes it to the scheduler.
 const NOT_TOLD: &str = "The scheduler may not have the change yet: the sweep will repeat it within twenty minutes.";
 
-/// The body of a PUT, which replaces the settings: a missing field gets its default. When automatic backup is switched
-/// off, a missing field keeps its value, because otherwise the last backups that it keeps would expire.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Request {
-    enabled: bool,
-    time: Option<String>,
-    timezone: Option<String>,
-    retention_days: Option<u32>,
-    keep_at_least: Option<u32>,
-}
-
 /// Answers one event.
 ///
 /// # Errors
@@ -76,25 +64,25 @@ async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
     }
 }
 
-async fn answer(jobs: &Jobs, record: &AutoBackup, warnings: Vec<&'static str>) -> Result<Answer, Error> {
+async fn answer(jobs: &Jobs, record: &AutoBackup, warnings: Vec<String>) -> Result<Answer, Error> {
     Ok(Answer::ok(show::auto_backup(jobs, record, warnings).await?).tagged(&Tag::of_auto_backup(record)))
 }
 
 async fn put(
     jobs: &Jobs,
     instance: &InstanceId,
-    request: Request,
+    request: AutoBackupRequest,
     precondition: &Precondition,
 ) -> Result<Answer, Error> {
-    let asked = request.check()?;
+    let asked = check(request)?;
     let wanted = asked.wanted;
     let (record, told) = schedule::change(jobs, instance, &|present| asked.plan(present), wanted, precondition).await?;
     let mut warnings = Vec::new();
     if wanted == Wanted::Off {
-        warnings.push(SWITCHED_OFF);
+        warnings.push(SWITCHED_OFF.to_owned());
     }
     if told == Told::BySweep {
-        warnings.push(NOT_TOLD);
+        warnings.push(NOT_TOLD.to_owned());
     }
     answer(jobs, &record, warnings).await
 }
@@ -110,7 +98,9 @@ struct Asked {
 }
 
 impl Asked {
-    /// The plan that results from the request, given the present plan.
+    /// The plan that results from the request, given the present plan. A PUT replaces the settings: a missing field gets
+    /// its default. When automatic backup is switched off, a missing field keeps its value, because otherwise the last
+    /// backups that it keeps would expire.
     fn plan(&self, present: &Plan) -> Plan {
         let otherwise = match self.wanted {
             Wanted::On => Plan::default(),
@@ -125,20 +115,18 @@ impl Asked {
     }
 }
 
-impl Request {
-    fn check(self) -> Result<Asked, Error> {
-        fn field<T, E: ToString>(pointer: &str, checked: Option<Result<T, E>>) -> Result<Option<T>, FieldError> {
-            checked.transpose().map_err(|reason| FieldError::new(pointer, reason.to_string()))
-        }
-        let mut findings = Findings::default();
-        let time = findings.keep(field("/time", self.time.map(|time| time.parse())));
-        let timezone = findings.keep(field("/timezone", self.timezone.map(|zone| zone.parse())));
-        let retention_days = findings.keep(field("/retentionDays", self.retention_days.map(TryInto::try_into)));
-        let keep_at_least = findings.keep(field("/keepAtLeast", self.keep_at_least.map(TryInto::try_into)));
-        findings.report()?;
-        let wanted = if self.enabled { Wanted::On } else { Wanted::Off };
-        Ok(Asked { wanted, time, timezone, retention_days, keep_at_least })
+fn check(request: AutoBackupRequest) -> Result<Asked, Error> {
+    fn field<T, E: ToString>(pointer: &str, checked: Option<Result<T, E>>) -> Result<Option<T>, FieldError> {
+        checked.transpose().map_err(|reason| FieldError::new(pointer, reason.to_string()))
     }
+    let mut findings = Findings::default();
+    let time = findings.keep(field("/time", request.time.map(|time| time.parse())));
+    let timezone = findings.keep(field("/timezone", request.timezone.map(|zone| zone.parse())));
+    let retention_days = findings.keep(field("/retentionDays", request.retention_days.map(TryInto::try_into)));
+    let keep_at_least = findings.keep(field("/keepAtLeast", request.keep_at_least.map(TryInto::try_into)));
+    findings.report()?;
+    let wanted = if request.enabled { Wanted::On } else { Wanted::Off };
+    Ok(Asked { wanted, time, timezone, retention_days, keep_at_least })
 }
 
 #[cfg(test)]
@@ -148,8 +136,8 @@ mod tests {
     use super::*;
 
     fn check(request: Value) -> Result<(Plan, Wanted), Vec<String>> {
-        let request: Request = serde_json::from_value(request).unwrap();
-        request.check().map(|asked| (asked.plan(&Plan::default()), asked.wanted)).map_err(|error| match error {
+        let request: AutoBackupRequest = serde_json::from_value(request).unwrap();
+        super::check(request).map(|asked| (asked.plan(&Plan::default()), asked.wanted)).map_err(|error| match error {
             Error::Invalid(found) => found.into_iter().map(|found| found.pointer).collect(),
             other => panic!("{other}"),
         })

@@ -2,19 +2,16 @@
 #![forbid(unsafe_code)]
 
 use chrono::TimeDelta;
-use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, Findings, Route, Scheduled, Status, patterns,
-    wire::{BackupView, VerifiedView},
-};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, Scheduled, Status, patterns};
 use milvault_jobs::{
     Error, FieldError, Jobs,
     backup::{self, CreateBackup},
     schedule::{self, RunEnd},
     scrub,
 };
-use milvault_model::{BackupId, BackupKind, BackupName, CollectionPattern, InstanceId, JobRef};
+use milvault_model::{BackupId, BackupKind, InstanceId, JobRef};
 use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
-use serde::{Deserialize, Serialize};
+use milvault_wire::{BackupRequest, BackupView, VerifiedBackupView};
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Copy)]
@@ -38,15 +35,6 @@ const ROUTES: [Route<Action>; 2] = [
 
 /// A hundred years. A caller who wants a longer time means "for ever", which is expressed by leaving the field out.
 const LONGEST_DAYS: u32 = 36_500;
-
-/// The body of a request to create a backup.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Request {
-    name: BackupName,
-    collections: Option<Vec<CollectionPattern>>,
-    expires_in_days: Option<u32>,
-}
 
 /// Answers one event.
 ///
@@ -75,7 +63,7 @@ async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Ans
 async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance_id = call.instance()?;
     let (caller, key) = (call.caller, call.key());
-    let request: Request = call.body()?;
+    let request: BackupRequest = call.body()?;
     let idempotency = key.of(&request)?;
     let mut findings = Findings::default();
     let selection = findings.keep(patterns(request.collections));
@@ -144,6 +132,6 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
         backup = scrub::verify(jobs, &instance, &id, deadline).await?;
     }
     let is_over = backup.verification.as_ref().is_none_or(|last| last.completed_at.is_some());
-    let view = VerifiedView::of(&backup, jobs.now());
+    let view = VerifiedBackupView::of(&backup, jobs.now());
     Ok(if is_over { Answer::ok(view) } else { Answer::new(Status::Accepted, view).retry_after(10) })
 }

@@ -1,11 +1,11 @@
 //! The delete function: deletes backups, and cancels backups and restores that are running.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, Route, Status, show, wire::BackupView};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, Route, Status, show};
 use milvault_jobs::{Error, Jobs, deletion, restore};
 use milvault_model::BackupStatus;
 use milvault_runtime::{Invocation, RuntimeError};
-use serde::Serialize;
+use milvault_wire::{BackupView, DeletedBackupView};
 use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
@@ -44,14 +44,6 @@ async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Ans
     }
 }
 
-/// A backup and the consequence of its deletion.
-#[derive(Debug, Serialize)]
-struct Deleted<'a> {
-    #[serde(flatten)]
-    backup: BackupView<'a>,
-    warning: &'static str,
-}
-
 async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
@@ -79,8 +71,8 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
         }
     };
     let view = BackupView::of(&backup, jobs.now());
-    let answer = Answer::new(status, Deleted { backup: view, warning });
-    // No caller waits until a lock ends.
+    let answer = Answer::new(status, DeletedBackupView { backup: view, warning: warning.to_owned() });
+    // For a lock to end, nobody waits.
     let is_under_way =
         matches!(backup.state.status(), BackupStatus::Pending | BackupStatus::Running | BackupStatus::Deleting);
     Ok(if is_under_way { answer.retry_after(2) } else { answer })

@@ -10,13 +10,11 @@ mod preflight;
 mod registration;
 mod removal;
 
-use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, PageSize, Route, show,
-    wire::{InstanceView, PageView},
-};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Route, show};
 use milvault_jobs::{Error, Jobs, Tag};
 use milvault_model::{BackupState, InstanceId};
 use milvault_runtime::{Invocation, RuntimeError};
+use milvault_wire::{InstanceView, PageView};
 use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]

@@ -12,68 +12,10 @@ use milvault_model::{CollectionName, EngineVersion, Instance, InstanceId, Princi
 use milvault_ports::{
     Bucket, CatalogError, Expect, GarbageHold, Milvus, MilvusError, ObjectsError, PutMode, Versioned, Write,
 };
-use serde::Serialize;
+use milvault_wire::{CheckName, CheckStatus, CheckView, PreflightView};
 
 /// The time limit of one check. The caller waits for all of them, for at most 30 seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
-
-/// The result of a preflight.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Report {
-    ok: bool,
-    checks: Vec<Check>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Check {
-    name: CheckName,
-    status: CheckStatus,
-    detail: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-enum CheckName {
-    Reachable,
-    Authenticated,
-    Version,
-    Visibility,
-    DataBucketReadable,
-    StagingWritable,
-    SnapshotBucketWritable,
-    DataFound,
-    GarbageCollectionHold,
-    Clocks,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum CheckStatus {
-    Passed,
-    /// Backups and restores work, but the user should know something about them.
-    Warning,
-    Failed,
-    Skipped,
-}
-
-impl CheckName {
-    fn passed(self, detail: impl Into<String>) -> Check {
-        Check { name: self, status: CheckStatus::Passed, detail: detail.into() }
-    }
-
-    fn warning(self, detail: impl Into<String>) -> Check {
-        Check { name: self, status: CheckStatus::Warning, detail: detail.into() }
-    }
-
-    fn failed(self, detail: impl Into<String>) -> Check {
-        Check { name: self, status: CheckStatus::Failed, detail: detail.into() }
-    }
-
-    fn skipped(self, detail: impl Into<String>) -> Check {
-        Check { name: self, status: CheckStatus::Skipped, detail: detail.into() }
-    }
-}
 
 /// How long a hold made for the check lasts. A server keeps the longer of two holds, so this one doesn't shorten a
 /// backup's.
@@ -84,7 +26,7 @@ const TRIED_HOLD: Duration = Duration::from_secs(1);
 const CLOCKS_APART: TimeDelta = TimeDelta::seconds(60);
 
 /// Runs all checks, and stores the version that the server reports.
-pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Report, Error> {
+pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<PreflightView, Error> {
     let found = jobs.instance(id).await?;
     let instance = &found.value;
     let ((mut checks, version), visibility, buckets, data, hold, clocks) = tokio::join!(
@@ -102,11 +44,11 @@ pub(crate) async fn preflight(jobs: &Jobs, id: &InstanceId) -> Result<Report, Er
         remember(jobs, found, version).await?;
     }
     let ok = checks.iter().all(|check| check.status != CheckStatus::Failed);
-    Ok(Report { ok, checks })
+    Ok(PreflightView { ok, checks })
 }
 
 /// The checks of the server, and the version that it reports.
-async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>) {
+async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<CheckView>, Option<String>) {
     use CheckName::{Authenticated, Reachable, Version};
 
     let asked = within_patience(async {
@@ -143,7 +85,7 @@ async fn server(jobs: &Jobs, instance: &Instance) -> (Vec<Check>, Option<String>
 
 /// Checks which user the server answers as, whether that user sees everything, and whether it may make a backup's
 /// calls.
-async fn visibility(jobs: &Jobs, instance: &Instance) -> Check {
+async fn visibility(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::Visibility;
     let asked = within_patience(async {
         let milvus = jobs.ports.milvus.connect(instance).await?;
@@ -155,7 +97,7 @@ async fn visibility(jobs: &Jobs, instance: &Instance) -> Check {
     }
 }
 
-fn seen(name: CheckName, principal: &Principal, refused: &[String]) -> Check {
+fn seen(name: CheckName, principal: &Principal, refused: &[String]) -> CheckView {
     let who = principal.user.as_ref().map_or_else(|| "everyone".to_owned(), |user| format!("user {user}"));
     let seen = match &principal.visibility {
         Visibility::Everything => format!("as {who}, who sees everything"),
@@ -204,7 +146,7 @@ fn caution(instance: &Instance) -> &'static str {
     }
 }
 
-fn engine(version: &str) -> Check {
+fn engine(version: &str) -> CheckView {
     let name = CheckName::Version;
     match EngineVersion::gate(version) {
         Support::Supported => name.passed(format!("{version} is supported")),
@@ -217,7 +159,7 @@ fn engine(version: &str) -> Check {
 
 /// Checks whether the server keeps the files of dropped segments while a backup copies them. A server that doesn't can
 /// still be backed up, because a missing file is noticed.
-async fn hold(jobs: &Jobs, instance: &Instance) -> Check {
+async fn hold(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::GarbageCollectionHold;
     if instance.management_endpoint.is_none() {
         return name.skipped("the instance is registered without its management endpoint");
@@ -240,7 +182,7 @@ async fn hold(jobs: &Jobs, instance: &Instance) -> Check {
 }
 
 /// Checks whether the server's clock agrees with this service's.
-async fn clocks(jobs: &Jobs, instance: &Instance) -> Check {
+async fn clocks(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::Clocks;
     let before = jobs.now();
     match within_patience(async { jobs.ports.milvus.connect(instance).await?.clock().await }).await {
@@ -251,7 +193,7 @@ async fn clocks(jobs: &Jobs, instance: &Instance) -> Check {
 }
 
 /// Compares the server's time with the times of this service's clock before and after it was read.
-fn compared(before: Time, theirs: Time, after: Time) -> Check {
+fn compared(before: Time, theirs: Time, after: Time) -> CheckView {
     let apart = (before - theirs).max(theirs - after).max(TimeDelta::zero());
     let detail = format!("the server's clock and ours are {} s apart", apart.num_seconds());
     if apart <= CLOCKS_APART { CheckName::Clocks.passed(detail) } else { CheckName::Clocks.failed(detail) }
@@ -263,7 +205,7 @@ async fn within_patience<T>(asked: impl Future<Output = Result<T, MilvusError>>)
 
 const UNREGISTERED: &str = "the instance is registered without its object storage";
 
-async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
+async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<CheckView> {
     let snapshots = jobs.settings.snapshots.for_instance_in(&instance.region);
     let id = jobs.ports.ids.ulid(jobs.now());
     let kept = bounded(probe(jobs, snapshots, probe_key(&format!("{}/", instance.id), id)));
@@ -285,7 +227,7 @@ async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<Check> {
 }
 
 /// Checks whether the storage is the one that the server keeps its data in.
-async fn data(jobs: &Jobs, instance: &Instance) -> Check {
+async fn data(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::DataFound;
     let Some(storage) = &instance.storage else { return name.skipped(UNREGISTERED) };
     match tokio::time::timeout(PATIENCE, find_data(jobs, instance)).await {
@@ -309,7 +251,7 @@ async fn bounded(check: impl Future<Output = Result<(), ObjectsError>>) -> Resul
     tokio::time::timeout(PATIENCE, check).await.unwrap_or_else(|_| Err(ObjectsError::Unavailable(no_answer())))
 }
 
-fn outcome(name: CheckName, outcome: Result<(), ObjectsError>, bucket: &Bucket) -> Check {
+fn outcome(name: CheckName, outcome: Result<(), ObjectsError>, bucket: &Bucket) -> CheckView {
     match outcome {
         Ok(()) => name.passed(format!("bucket {} in {}", bucket.name, bucket.region)),
         Err(error) => name.failed(error.to_string()),
@@ -357,7 +299,7 @@ mod tests {
         let principal = |visibility| Principal { user: Some("ann".to_owned()), visibility };
         let check = |visibility, refused: &[String]| seen(CheckName::Visibility, &principal(visibility), refused);
         let all = check(Visibility::Everything, &[]);
-        assert_eq!((all.status, all.detail.as_str()), (CheckStatus::Passed, "as user ann, who sees everything"));
+        assert_eq!((all.status, all.detail.as_str()), (CheckStatus::Passed.into(), "as user ann, who sees everything"));
         let unsure = || Visibility::Unsure { reason: "ann may not see every collection".to_owned() };
         let some = check(unsure(), &[]);
         assert_eq!(some.status, CheckStatus::Warning);

@@ -1,33 +1,16 @@
 //! Registration of an instance, and changes to it.
 
-use milvault_gateway::{Answer, Findings, Status, wire::InstanceView};
+use milvault_gateway::{Answer, Findings, Status};
 use milvault_jobs::{Error, FieldError, Jobs, Precondition, STAGING_PREFIX, SnapshotBuckets, Tag, retry_on_conflict};
-use milvault_model::{AllowedEndpoints, Auth, Instance, InstanceId, Region, RootPath, Storage};
+use milvault_model::{AllowedEndpoints, Instance, InstanceId, RootPath, Storage, Time};
 use milvault_ports::{Expect, Write};
-use serde::{Deserialize, Serialize};
+use milvault_wire::{CheckedInstanceView, InstanceView, Registration};
 
-use crate::{
-    Check, endpoint,
-    preflight::{self, Report},
-    refuse_with_backups,
-};
+use crate::{Check, endpoint, preflight, refuse_with_backups};
 
 /// The maximum number of copy workers. One copies some thousand objects a second, and an account has a thousand
 /// concurrent invocations for all of its functions.
 const MOST_COPY_WORKERS: u8 = 32;
-
-/// The body of a registration.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Registration {
-    name: String,
-    endpoint: String,
-    region: Region,
-    storage: Option<Storage>,
-    auth: Option<Auth>,
-    management_endpoint: Option<String>,
-    copy_workers: Option<u8>,
-}
 
 /// Registers an instance, or replaces its registration. It makes no connection, because an instance can be registered
 /// before it runs; the preflight checks the rest.
@@ -38,25 +21,16 @@ pub(crate) async fn put(
     precondition: &Precondition,
     check: Check,
 ) -> Result<Answer, Error> {
-    registration.check(&jobs.settings.snapshots, &jobs.settings.endpoints)?;
+    self::check(&registration, &jobs.settings.snapshots, &jobs.settings.endpoints)?;
     let (instance, status) = retry_on_conflict(async || put_once(jobs, &id, &registration, precondition).await).await?;
     let preflight = match check {
         Check::Nothing => None,
         // A failed preflight is part of the answer, not a reason to discard the registration.
         Check::Preflight => Some(preflight::preflight(jobs, &id).await?),
     };
-    let answer = Answer::new(status, Checked { instance: InstanceView::of(&instance), preflight });
+    let answer = Answer::new(status, CheckedInstanceView { instance: InstanceView::of(&instance), preflight });
     let answer = answer.tagged(&Tag::of_instance(&instance));
     Ok(if status == Status::Created { answer.located(format!("/instances/{id}")) } else { answer })
-}
-
-/// A registered instance, with its preflight if one was requested.
-#[derive(Debug, Serialize)]
-struct Checked<'a> {
-    #[serde(flatten)]
-    instance: InstanceView<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preflight: Option<Report>,
 }
 
 async fn put_once(
@@ -70,12 +44,12 @@ async fn put_once(
     precondition.check(found.as_ref().map(|found| Tag::of_instance(&found.value)).as_ref())?;
     let (instance, expect, status) = match found {
         None => {
-            let instance = registration.instance(id.clone(), jobs.now());
+            let instance = record(registration, id.clone(), jobs.now());
             (instance, Expect::Absent, Status::Created)
         }
         Some(found) => {
             let before = found.value;
-            let mut instance = registration.instance(id.clone(), before.created_at);
+            let mut instance = record(registration, id.clone(), before.created_at);
             if instance.endpoint == before.endpoint {
                 instance.reported_engine_version.clone_from(&before.reported_engine_version);
             }
@@ -101,47 +75,49 @@ fn moves(before: &Instance, after: &Instance) -> bool {
 /// The template's parameter AllowedEndpoints lists the allowed ones.
 const NOT_ALLOWED: &str = "is a server that the deployment doesn't connect to";
 
-impl Registration {
-    fn instance(&self, id: InstanceId, created_at: milvault_model::Time) -> Instance {
-        Instance {
-            id,
-            name: self.name.clone(),
-            endpoint: self.endpoint.clone(),
-            region: self.region.clone(),
-            storage: self.storage.clone(),
-            auth: self.auth.clone(),
-            management_endpoint: self.management_endpoint.clone(),
-            copy_workers: self.copy_workers.unwrap_or(1),
-            created_at,
-            reported_engine_version: None,
-        }
+/// The record of a registration.
+fn record(registration: &Registration, id: InstanceId, created_at: Time) -> Instance {
+    Instance {
+        id,
+        name: registration.name.clone(),
+        endpoint: registration.endpoint.clone(),
+        region: registration.region.clone(),
+        storage: registration.storage.as_ref().map(|storage| Storage {
+            bucket: storage.bucket.clone(),
+            root_path: storage.root_path.clone().unwrap_or_default(),
+        }),
+        auth: registration.auth.clone(),
+        management_endpoint: registration.management_endpoint.clone(),
+        copy_workers: registration.copy_workers.unwrap_or(1),
+        created_at,
+        reported_engine_version: None,
     }
+}
 
-    fn check(&self, snapshots: &SnapshotBuckets, allowed: &AllowedEndpoints) -> Result<(), Error> {
-        let server = |endpoint: &str| {
-            let may_be = || if allowed.may_be(endpoint) { Ok(()) } else { Err(NOT_ALLOWED) };
-            endpoint::check(endpoint).and_then(|()| may_be()).err()
-        };
-        let mut findings = Findings::default();
-        let mut wrong = |pointer: &str, reason: Option<&str>| {
-            findings.note(reason.map(|reason| FieldError::new(pointer, reason)));
-        };
-        wrong("/name", name(&self.name));
-        wrong("/endpoint", server(&self.endpoint));
-        if let Some(management) = &self.management_endpoint {
-            wrong("/managementEndpoint", server(management));
-        }
-        let workers = self.copy_workers.is_some_and(|workers| !(1..=MOST_COPY_WORKERS).contains(&workers));
-        wrong("/copyWorkers", workers.then_some("is a number from 1 to 32"));
-        if let Some(storage) = &self.storage {
-            wrong("/storage/bucket", bucket(&storage.bucket, snapshots));
-            wrong("/storage/rootPath", root_path(&storage.root_path));
-        }
-        if let Some(auth) = &self.auth {
-            wrong("/auth/secretArn", secret_arn(&auth.secret_arn));
-        }
-        findings.report()
+fn check(registration: &Registration, snapshots: &SnapshotBuckets, allowed: &AllowedEndpoints) -> Result<(), Error> {
+    let server = |endpoint: &str| {
+        let may_be = || if allowed.may_be(endpoint) { Ok(()) } else { Err(NOT_ALLOWED) };
+        endpoint::check(endpoint).and_then(|()| may_be()).err()
+    };
+    let mut findings = Findings::default();
+    let mut wrong = |pointer: &str, reason: Option<&str>| {
+        findings.note(reason.map(|reason| FieldError::new(pointer, reason)));
+    };
+    wrong("/name", name(&registration.name));
+    wrong("/endpoint", server(&registration.endpoint));
+    if let Some(management) = &registration.management_endpoint {
+        wrong("/managementEndpoint", server(management));
     }
+    let workers = registration.copy_workers.is_some_and(|workers| !(1..=MOST_COPY_WORKERS).contains(&workers));
+    wrong("/copyWorkers", workers.then_some("is a number from 1 to 32"));
+    if let Some(storage) = &registration.storage {
+        wrong("/storage/bucket", bucket(&storage.bucket, snapshots));
+        wrong("/storage/rootPath", storage.root_path.as_ref().and_then(root_path));
+    }
+    if let Some(auth) = &registration.auth {
+        wrong("/auth/secretArn", secret_arn(&auth.secret_arn));
+    }
+    findings.report()
 }
 
 fn name(name: &str) -> Option<&'static str> {
@@ -205,7 +181,7 @@ mod tests {
     fn pointers(registration: Value) -> Vec<String> {
         let registration: Registration = serde_json::from_value(registration).unwrap();
         let home = Bucket { region: "eu-west-1".parse().unwrap(), name: "snapshots".to_owned() };
-        match registration.check(&SnapshotBuckets::new(home, []), &AllowedEndpoints::any()) {
+        match check(&registration, &SnapshotBuckets::new(home, []), &AllowedEndpoints::any()) {
             Ok(()) => Vec::new(),
             Err(Error::Invalid(found)) => found.into_iter().map(|found| found.pointer).collect(),
             Err(other) => panic!("{other}"),
@@ -261,7 +237,7 @@ mod tests {
             let mut registration = whole();
             registration["storage"] = storage;
             let registration: Registration = serde_json::from_value(registration).unwrap();
-            let instance = registration.instance("orders".parse().unwrap(), chrono::DateTime::UNIX_EPOCH);
+            let instance = record(&registration, "orders".parse().unwrap(), chrono::DateTime::UNIX_EPOCH);
             instance.storage.unwrap().root_path.to_string()
         };
         assert_eq!(kept(json!({ "bucket": "milvus-data" })), "");

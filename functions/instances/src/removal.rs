@@ -1,12 +1,13 @@
 //! Removal of an instance's registration.
 
-use milvault_gateway::{Answer, wire::InstanceView};
+use milvault_gateway::Answer;
 use milvault_jobs::{
     Error, Jobs, retry_on_conflict,
     schedule::{self, Told},
 };
 use milvault_model::InstanceId;
 use milvault_ports::Write;
+use milvault_wire::InstanceView;
 
 use crate::refuse_with_backups;
 

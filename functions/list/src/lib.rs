@@ -4,14 +4,12 @@
 mod filter;
 
 use filter::{BackupFilter, RestoreFilter, Sifted, sift};
-use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, PageSize, Paging, Route,
-    wire::{BackupView, PageView, RestoreView},
-};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Paging, Route};
 use milvault_jobs::{Error, Jobs};
 use milvault_model::{Backup, BackupId, Restore, RestoreId};
 use milvault_ports::PageRequest;
 use milvault_runtime::{Invocation, RuntimeError};
+use milvault_wire::{BackupView, PageView, RestoreView};
 use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,6 @@
 //! The restore function: accepts restores, works on them, and rolls completed ones back.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
-
 use milvault_gateway::{
     Answer, Call, Caller, Direct, Event, Findings, Route, Status, invalid, patterns, renames, show,
 };
@@ -10,11 +8,9 @@ use milvault_jobs::{
     Error, FieldError, Jobs,
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
 };
-use milvault_model::{
-    BackupName, CollectionName, CollectionPattern, InstanceId, JobRef, OnError, Reload, Restore, RestoreMode,
-};
+use milvault_model::{BackupName, InstanceId, JobRef, Restore};
 use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
-use serde::{Deserialize, Serialize};
+use milvault_wire::RestoreRequest;
 use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
@@ -39,39 +35,6 @@ const ROUTES: [Route<Action>; 2] = [
 /// A year. The limit exists because previous collections take as much of the server's storage as the live ones.
 const LONGEST_HOURS: u32 = 8_760;
 
-/// The body of a request to create a restore.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Request {
-    /// Kept as text, because a text that isn't an id is reported as an unknown backup.
-    backup_id: Option<String>,
-    backup_name: Option<BackupName>,
-    source_instance_id: Option<InstanceId>,
-    collections: Option<Vec<CollectionPattern>>,
-    #[serde(default)]
-    rename: BTreeMap<CollectionName, CollectionName>,
-    #[serde(default)]
-    allow_damaged: bool,
-    #[serde(default)]
-    mode: RestoreMode,
-    #[serde(default)]
-    reload: Reload,
-    /// Left out of the request's hash if it is the default, so that the hashes of requests older than this field stay
-    /// the same.
-    #[serde(default, skip_serializing_if = "is_default")]
-    on_error: OnError,
-    #[serde(default = "a_day")]
-    keep_previous_hours: u32,
-}
-
-fn is_default(on_error: &OnError) -> bool {
-    *on_error == OnError::default()
-}
-
-fn a_day() -> u32 {
-    24
-}
-
 /// Answers one event.
 ///
 /// # Errors
@@ -95,7 +58,7 @@ async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Ans
 async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance_id = call.instance()?;
     let (caller, key) = (call.caller, call.key());
-    let mut request: Request = call.body()?;
+    let mut request: RestoreRequest = call.body()?;
     request.source_instance_id = request.source_instance_id.filter(|source| *source != instance_id);
     let idempotency = key.of(&request)?;
     let mut findings = Findings::default();

@@ -13,16 +13,14 @@ use milvault_billing::{
     lines::{Line, lines},
     meter::{MeterReport, meter},
 };
-use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, Findings, Route, invalid, object,
-    wire::{Timestamp, UsageLineView},
-};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, invalid, object};
 use milvault_jobs::{Error, FieldError, Jobs};
 use milvault_model::{BackupId, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, Time};
 use milvault_runtime::{
     Invocation, RuntimeError,
     metrics::{self, About, Unit},
 };
+use milvault_wire::{CorrectionView, UsageFile, UsageLineView, UsageView};
 use query::{Format, UsageQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -34,24 +32,6 @@ enum Action {
 
 const ROUTES: [Route<Action>; 1] =
     [Route { http: "GET /usage", direct: Direct::Tagged("action", "list"), action: Action::List }];
-
-/// An answer with usage lines.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct UsageView {
-    items: Vec<UsageLineView>,
-    next_cursor: Option<String>,
-    /// By region, the time before which all usage is metered and exported.
-    complete_until: BTreeMap<Region, Option<Timestamp>>,
-}
-
-/// An answer with usage lines as CSV, for callers without HTTP headers.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CsvView {
-    csv: String,
-    next_cursor: Option<String>,
-}
 
 /// The answer of a metering run.
 #[derive(Debug, Serialize)]
@@ -162,17 +142,40 @@ async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invo
         return Ok(match (caller, next_cursor) {
             (Caller::Http, Some(cursor)) => Answer::text("text/csv; charset=utf-8", csv).next_cursor(cursor),
             (Caller::Http, None) => Answer::text("text/csv; charset=utf-8", csv),
-            // This caller gets no headers.
-            (_, next_cursor) => Answer::ok(CsvView { csv, next_cursor }),
+            // Who gets no headers.
+            (_, next_cursor) => Answer::ok(UsageFile { csv, next_cursor }),
         });
     }
     let mut complete_until = BTreeMap::new();
     for region in &asked.query.regions {
         let export = jobs.ports.catalog.usage_export(region).await?;
         let until = export.map(|export| Hour::first_of(export.value.next).start().into());
-        complete_until.insert(region.clone(), until);
+        complete_until.insert(region.to_string(), until);
     }
-    Ok(Answer::ok(UsageView { items: page.lines.iter().map(UsageLineView::of).collect(), next_cursor, complete_until }))
+    Ok(Answer::ok(UsageView { items: page.lines.iter().map(line_view).collect(), next_cursor, complete_until }))
+}
+
+/// The object of a line.
+fn line_view(line: &Line) -> UsageLineView {
+    let charge = line.charge.as_ref();
+    UsageLineView {
+        period_start: line.begins.into(),
+        period_end: line.ends.into(),
+        region: line.region.to_string(),
+        instance_id: line.instance_id.to_string(),
+        backup_id: line.backup_id.to_string(),
+        kind: line.kind.into(),
+        byte_hours: line.byte_hours,
+        logical_bytes: line.logical_bytes,
+        unit_price: charge.map(|charge| charge.unit_price.clone()),
+        cost: charge.map(|charge| charge.cost.clone()),
+        currency: charge.map(|charge| charge.currency.as_str().to_owned()),
+        correction: line.correction.as_ref().map(|made| CorrectionView {
+            id: made.id.as_str().to_owned(),
+            reason: made.reason.clone(),
+            made_at: made.made_at.into(),
+        }),
+    }
 }
 
 /// A request for a correction. It is only made by a direct call with `"action": "correct"`.
@@ -225,7 +228,7 @@ async fn correct_one(jobs: &Jobs, fields: Map<String, Value>, invocation: &Invoc
     let record = correct(jobs, request).await?;
     let render = |lines: &[Line]| focus::file(lines, &jobs.settings.billing_account);
     export_again(jobs, &record.region, record.hour.day(), render, invocation.deadline).await?;
-    Ok(Answer::ok(UsageLineView::of(&Line::of(&record))))
+    Ok(Answer::ok(line_view(&Line::of(&record))))
 }
 
 #[cfg(test)]

@@ -41,8 +41,8 @@ class Deployment:
 
 
 def build(log: Path, *options: str) -> dict[str, Path]:
-    """Compiles the functions, in the profile that the tests use unless `options` of cargo say otherwise, and answers where
-    each one is. With `--examples` also the programs beside them: the command-line client, the tests' own."""
+    """Compiles the functions and the command-line client, in the profile that the tests use unless `options` of cargo say
+    otherwise, and answers where each one is. With `--examples` also the tests' own programs."""
     command = ["cargo", "build", "--workspace", "--bins", "--message-format=json-render-diagnostics", *options]
     with log.open("wb") as diagnostics:
         built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=diagnostics, check=False)

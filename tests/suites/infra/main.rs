@@ -161,3 +161,23 @@ fn every_function_is_deployed_from_the_binary_of_its_own_crate() {
         assert!(std::path::Path::new(&manifest).exists(), "{name}: {manifest}");
     }
 }
+
+#[test]
+fn cargo_builds_only_the_functions_by_itself_so_cargo_lambda_takes_nothing_else_for_one() {
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    // In a member's folder, Cargo builds that member by itself.
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let asked = cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).output().unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let default = metadata["workspace_default_members"].as_array().unwrap();
+    let packages = metadata["packages"].as_array().unwrap().iter().filter(|package| default.contains(&package["id"]));
+    let targets = packages.flat_map(|package| package["targets"].as_array().unwrap());
+    let binaries: BTreeSet<&str> = targets
+        .filter(|target| target["kind"].as_array().unwrap().contains(&"bin".into()))
+        .map(|target| target["name"].as_str().unwrap())
+        .collect();
+    let template = Template::read();
+    let functions = template.resources("AWS::Serverless::Function").into_values();
+    let deployed = functions.map(|function| function["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap());
+    assert_eq!(binaries, deployed.collect());
+}

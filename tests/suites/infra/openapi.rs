@@ -8,6 +8,13 @@ use std::{
     path::Path,
 };
 
+use milvault_wire::{
+    AsGiven, AutoBackupRequest, AutoBackupView, BackupDescription, BackupRequest, BackupView, CheckedInstanceView,
+    DeletedBackupView, InstanceDescription, InstanceView, PageView, PreflightView, Problem, Registration,
+    RestoreDescription, RestoreRequest, RestoreView, UsageView, VerifiedBackupView,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value as Json;
 use serde_yaml_ng::Value;
 
 fn text(path: impl AsRef<Path>) -> String {
@@ -130,6 +137,89 @@ fn every_answer_has_a_schema_and_an_example_and_every_error_is_a_problem() {
     }
 }
 
+/// What a JSON document is when it was read as an object and is written again.
+type Rewrite = fn(&Json) -> Json;
+
+/// As an object `T`, which must be the same when what was written is read.
+fn rewritten<T: DeserializeOwned + Serialize + PartialEq>(document: &Json) -> Json {
+    let read: T = serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{error}: {document}"));
+    let written = serde_json::to_value(&read).unwrap();
+    assert!(serde_json::from_value::<T>(written.clone()).unwrap() == read, "{document}");
+    written
+}
+
+/// The objects that are answered, by schema.
+const ANSWERED: [(&str, Rewrite); 14] = [
+    ("InstancePage", rewritten::<PageView<InstanceView>>),
+    ("InstanceDescription", rewritten::<InstanceDescription>),
+    ("CheckedInstance", rewritten::<CheckedInstanceView>),
+    ("Instance", rewritten::<InstanceView>),
+    ("Preflight", rewritten::<PreflightView>),
+    ("AutoBackup", rewritten::<AutoBackupView>),
+    ("BackupPage", rewritten::<PageView<BackupView>>),
+    ("Backup", rewritten::<BackupView>),
+    ("BackupDescription", rewritten::<BackupDescription>),
+    ("DeletedBackup", rewritten::<DeletedBackupView>),
+    ("VerifiedBackup", rewritten::<VerifiedBackupView>),
+    ("RestorePage", rewritten::<PageView<RestoreView>>),
+    ("RestoreDescription", rewritten::<RestoreDescription>),
+    ("UsagePage", rewritten::<UsageView>),
+];
+
+/// Those that are asked with, as the functions read them and as a client writes them.
+const ASKED: [(&str, [Rewrite; 2]); 4] = [
+    ("Registration", [rewritten::<Registration>, rewritten::<Registration<AsGiven>>]),
+    ("AutoBackupRequest", [rewritten::<AutoBackupRequest>, rewritten::<AutoBackupRequest>]),
+    ("BackupRequest", [rewritten::<BackupRequest>, rewritten::<BackupRequest<AsGiven>>]),
+    ("RestoreRequest", [rewritten::<RestoreRequest>, rewritten::<RestoreRequest<AsGiven>>]),
+];
+
+/// A media type's schema, by its name, and its examples.
+fn examples<'a>(document: &'a Value, media: &'a Value) -> (&'a str, Vec<Json>) {
+    let schema = media["schema"]["$ref"].as_str().unwrap_or_default();
+    let examples = media["examples"].as_mapping().unwrap().values();
+    let values = examples.map(|example| serde_json::to_value(&resolved(document, example)["value"]).unwrap());
+    (schema.trim_start_matches("#/components/schemas/"), values.collect())
+}
+
+#[test]
+fn every_example_is_an_object_of_the_wire_crate_and_stays_what_it_is_when_it_is_read_and_written() {
+    let document = document();
+    let (mut answered, mut asked) = (BTreeSet::new(), BTreeSet::new());
+    for (route, operation) in operations(&document) {
+        if let Some(media) = operation["requestBody"]["content"].get("application/json") {
+            let (schema, examples) = examples(&document, media);
+            let (_, rewrites) = ASKED.iter().find(|(name, _)| *name == schema).expect(schema);
+            asked.insert(schema);
+            for example in examples {
+                let [read, written] = rewrites.map(|rewrite| rewrite(&example));
+                assert_eq!(read, written, "{route}");
+                // Defaults are spelled out.
+                for (field, value) in example.as_object().unwrap() {
+                    assert_eq!(&written[field], value, "{route}: {field}");
+                }
+            }
+        }
+        for (_, response) in operation["responses"].as_mapping().unwrap() {
+            let content = &resolved(&document, response)["content"];
+            if let Some(media) = content.get("application/json") {
+                let (schema, examples) = examples(&document, media);
+                let (_, rewrite) = ANSWERED.iter().find(|(name, _)| *name == schema).expect(schema);
+                answered.insert(schema);
+                for example in examples {
+                    assert_eq!(rewrite(&example), example, "{route}");
+                }
+            }
+            if let Some(media) = content.get("application/problem+json") {
+                for example in examples(&document, media).1 {
+                    assert_eq!(rewritten::<Problem>(&example), example, "{route}");
+                }
+            }
+        }
+    }
+    assert_eq!((answered.len(), asked.len()), (ANSWERED.len(), ASKED.len()));
+}
+
 #[test]
 fn a_request_with_a_field_outside_its_schema_is_invalid() {
     let document = document();
@@ -147,7 +237,7 @@ fn the_error_codes_of_the_document_are_those_of_the_handlers() {
         list.as_sequence().unwrap().iter().map(|code| code.as_str().unwrap().to_owned()).collect()
     };
     let given: BTreeSet<String> =
-        quoted_after(&text("functions/shared/gateway/src/problem.rs"), "\"urn:milvault:problem:")
+        quoted_after(&text("functions/shared/wire/src/problem.rs"), "\"urn:milvault:problem:")
             .into_iter()
             .map(|name| name.replace('-', "_").to_uppercase())
             .collect();

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use milvault_jobs::{Error, Tag};
 use milvault_model::BackupStatus;
+use milvault_wire::Code;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{Caller, Code, Problem, is_fault};
+use crate::{
+    Caller,
+    problem::{code_of, is_fault, problem_of},
+};
 
 /// The HTTP status of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,15 +110,15 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
         (Caller::Direct | Caller::Background, Ok(answer)) => return Ok(answer.body),
         (_, Err(error)) => error,
     };
-    let code = Code::of(&error);
-    let problem = Problem::of(&error, request_id);
+    let code = code_of(&error);
+    let problem = problem_of(&error, request_id);
     match caller {
         Caller::Http => {
             let mut headers = BTreeMap::from([("content-type", "application/problem+json".to_owned())]);
             if ends_by_itself(&error) {
                 headers.insert("retry-after", JOB_RETRY_SECONDS.to_string());
             }
-            Ok(response(problem.status(), headers, &json!(problem).to_string()))
+            Ok(response(problem.status, headers, &json!(problem).to_string()))
         }
         Caller::Direct if code == Code::Internal => Err(error),
         Caller::Background if code.status() >= 500 || is_fault(&error) => Err(error),

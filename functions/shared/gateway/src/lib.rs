@@ -1,4 +1,4 @@
-//! Between the outside and the jobs: events in, typed calls; errors and records out, as the wire contract has them.
+//! Between HTTP and the jobs: events in, typed calls; answers and problems out.
 //!
 //! A function is called over HTTP or with a plain JSON event that has the same fields. [`Call`] makes one thing of both,
 //! so that a function has one path through it, and [`reply`] gives each caller the answer in its own form.
@@ -16,7 +16,6 @@ mod precondition;
 mod problem;
 mod selection;
 pub mod show;
-pub mod wire;
 
 pub use answer::{Answer, Status, reply};
 pub use call::{Call, Direct, Route};
@@ -24,5 +23,5 @@ pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest, SCHEDULED
 pub use filters::{Filters, PageSize, Paging};
 pub use findings::Findings;
 pub use parse::{invalid, object};
-pub use problem::{Code, Problem, is_fault};
+pub use problem::{code_of, is_fault};
 pub use selection::{patterns, renames};

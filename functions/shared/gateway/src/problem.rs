@@ -1,196 +1,57 @@
-//! Errors as callers see them: `application/problem+json` (RFC 9457), with stable codes.
+//! Errors as callers see them.
 
 use milvault_jobs::{Error, FieldError};
-use serde::Serialize;
+use milvault_wire::{Code, FieldProblem, Problem};
 
-/// A stable code of the wire contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Code {
-    /// The request isn't right; `errors` says where.
-    ValidationFailed,
-    /// The API has nothing there.
-    RouteNotFound,
-    /// No such instance.
-    InstanceNotFound,
-    /// No such backup.
-    BackupNotFound,
-    /// No such restore.
-    RestoreNotFound,
-    /// Another backup has the name.
-    BackupNameTaken,
-    /// A backup is in the way.
-    BackupInProgress,
-    /// A restore is in the way.
-    RestoreInProgress,
-    /// What is to be used isn't there in the state that this needs.
-    BackupNotAvailable,
-    /// The instance has backups.
-    InstanceHasBackups,
-    /// The engine is too old, or unknown.
-    EngineVersionUnsupported,
-    /// A collection that may not be touched exists.
-    CollectionExists,
-    /// The idempotency key belongs to another request.
-    IdempotencyKeyReused,
-    /// What was to be replaced isn't what the caller has seen.
-    PreconditionFailed,
-    /// Milvus doesn't answer, or not to us.
-    MilvusUnreachable,
-    /// A bucket doesn't answer, or not to us.
-    StorageUnreachable,
-    /// Ours to solve; the log has the cause under the request's id.
-    Internal,
-}
-
-impl Code {
-    /// The HTTP status that goes with it.
-    pub fn status(self) -> u16 {
-        match self {
-            Self::ValidationFailed => 400,
-            Self::RouteNotFound | Self::InstanceNotFound | Self::BackupNotFound | Self::RestoreNotFound => 404,
-            Self::BackupNameTaken
-            | Self::BackupInProgress
-            | Self::RestoreInProgress
-            | Self::BackupNotAvailable
-            | Self::InstanceHasBackups
-            | Self::EngineVersionUnsupported
-            | Self::CollectionExists
-            | Self::IdempotencyKeyReused => 409,
-            Self::PreconditionFailed => 412,
-            Self::MilvusUnreachable | Self::StorageUnreachable => 502,
-            Self::Internal => 500,
-        }
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::ValidationFailed => "The request is not valid",
-            Self::RouteNotFound => "No such route",
-            Self::InstanceNotFound => "No such instance",
-            Self::BackupNotFound => "No such backup",
-            Self::RestoreNotFound => "No such restore",
-            Self::BackupNameTaken => "The backup name is taken",
-            Self::BackupInProgress => "A backup is in progress",
-            Self::RestoreInProgress => "A restore is in progress",
-            Self::BackupNotAvailable => "Not available in its present state",
-            Self::InstanceHasBackups => "The instance has backups",
-            Self::EngineVersionUnsupported => "The engine version is not supported",
-            Self::CollectionExists => "The collection exists",
-            Self::IdempotencyKeyReused => "The idempotency key was used for another request",
-            Self::PreconditionFailed => "The condition doesn't hold",
-            Self::MilvusUnreachable => "Milvus can't be used",
-            Self::StorageUnreachable => "Object storage can't be used",
-            Self::Internal => "Internal error",
-        }
-    }
-
-    fn urn(self) -> &'static str {
-        match self {
-            Self::ValidationFailed => "urn:milvault:problem:validation-failed",
-            Self::RouteNotFound => "urn:milvault:problem:route-not-found",
-            Self::InstanceNotFound => "urn:milvault:problem:instance-not-found",
-            Self::BackupNotFound => "urn:milvault:problem:backup-not-found",
-            Self::RestoreNotFound => "urn:milvault:problem:restore-not-found",
-            Self::BackupNameTaken => "urn:milvault:problem:backup-name-taken",
-            Self::BackupInProgress => "urn:milvault:problem:backup-in-progress",
-            Self::RestoreInProgress => "urn:milvault:problem:restore-in-progress",
-            Self::BackupNotAvailable => "urn:milvault:problem:backup-not-available",
-            Self::InstanceHasBackups => "urn:milvault:problem:instance-has-backups",
-            Self::EngineVersionUnsupported => "urn:milvault:problem:engine-version-unsupported",
-            Self::CollectionExists => "urn:milvault:problem:collection-exists",
-            Self::IdempotencyKeyReused => "urn:milvault:problem:idempotency-key-reused",
-            Self::PreconditionFailed => "urn:milvault:problem:precondition-failed",
-            Self::MilvusUnreachable => "urn:milvault:problem:milvus-unreachable",
-            Self::StorageUnreachable => "urn:milvault:problem:storage-unreachable",
-            Self::Internal => "urn:milvault:problem:internal",
-        }
-    }
-
-    /// The code of an error: the one place where this is decided.
-    pub fn of(error: &Error) -> Self {
-        match error {
-            Error::Invalid(_) => Self::ValidationFailed,
-            Error::RouteNotFound { .. } => Self::RouteNotFound,
-            Error::InstanceNotFound(_) => Self::InstanceNotFound,
-            Error::BackupNotFound(..) => Self::BackupNotFound,
-            Error::RestoreNotFound(..) => Self::RestoreNotFound,
-            Error::NameTaken(..) => Self::BackupNameTaken,
-            Error::BackupInProgress(_) => Self::BackupInProgress,
-            Error::RestoreInProgress(_) => Self::RestoreInProgress,
-            // A restore that can't be rolled back or cancelled has no code of its own. It isn't in progress, so a
-            // caller must not be told to wait; what it asks for is not available. Nor is a backup of which a document is
-            // gone or changed.
-            Error::NotAvailable(..) | Error::RestoreState(_) | Error::Document { .. } => Self::BackupNotAvailable,
-            Error::HasBackups(_) => Self::InstanceHasBackups,
-            Error::EngineUnsupported(_) => Self::EngineVersionUnsupported,
-            Error::CollectionExists(_) => Self::CollectionExists,
-            Error::KeyReused => Self::IdempotencyKeyReused,
-            Error::PreconditionFailed => Self::PreconditionFailed,
-            Error::Milvus(_) => Self::MilvusUnreachable,
-            Error::Objects(_) | Error::NoSnapshotBucket(_) => Self::StorageUnreachable,
-            Error::Catalog(_) | Error::Invocation(_) | Error::Schedules(_) | Error::Events(_) | Error::LeaseLost => {
-                Self::Internal
-            }
+/// The code of an error: the one place where this is decided.
+pub fn code_of(error: &Error) -> Code {
+    match error {
+        Error::Invalid(_) => Code::ValidationFailed,
+        Error::RouteNotFound { .. } => Code::RouteNotFound,
+        Error::InstanceNotFound(_) => Code::InstanceNotFound,
+        Error::BackupNotFound(..) => Code::BackupNotFound,
+        Error::RestoreNotFound(..) => Code::RestoreNotFound,
+        Error::NameTaken(..) => Code::BackupNameTaken,
+        Error::BackupInProgress(_) => Code::BackupInProgress,
+        Error::RestoreInProgress(_) => Code::RestoreInProgress,
+        // A restore that can't be rolled back or cancelled has no code of its own. It isn't in progress, so a
+        // caller must not be told to wait; what it asks for is not available. Nor is a backup of which a document is
+        // gone or changed.
+        Error::NotAvailable(..) | Error::RestoreState(_) | Error::Document { .. } => Code::BackupNotAvailable,
+        Error::HasBackups(_) => Code::InstanceHasBackups,
+        Error::EngineUnsupported(_) => Code::EngineVersionUnsupported,
+        Error::CollectionExists(_) => Code::CollectionExists,
+        Error::KeyReused => Code::IdempotencyKeyReused,
+        Error::PreconditionFailed => Code::PreconditionFailed,
+        Error::Milvus(_) => Code::MilvusUnreachable,
+        Error::Objects(_) | Error::NoSnapshotBucket(_) => Code::StorageUnreachable,
+        Error::Catalog(_) | Error::Invocation(_) | Error::Schedules(_) | Error::Events(_) | Error::LeaseLost => {
+            Code::Internal
         }
     }
 }
 
 /// Whether something of ours is broken, whatever a caller is told of it: for the log, and for events that nobody waits for.
 pub fn is_fault(error: &Error) -> bool {
-    Code::of(error) == Code::Internal || matches!(error, Error::Document { .. })
+    code_of(error) == Code::Internal || matches!(error, Error::Document { .. })
 }
 
-/// An error as callers see it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Problem {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: String,
-    code: Code,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldProblem>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct FieldProblem {
-    pointer: String,
-    detail: String,
-}
-
-impl Problem {
-    /// What a caller is told of an error; of an internal one no more than where to look it up.
-    pub fn of(error: &Error, request_id: &str) -> Self {
-        let code = Code::of(error);
-        let (detail, request_id) = match code {
-            Code::Internal => (
-                format!("The request couldn't be carried out. The log has the cause under request {request_id}."),
-                Some(request_id.to_owned()),
-            ),
-            _ => (detail(error), None),
-        };
-        let errors = match error {
-            Error::Invalid(found) => found.iter().map(FieldProblem::of).collect(),
-            _ => Vec::new(),
-        };
-        Self { kind: code.urn(), title: code.title(), status: code.status(), detail, code, errors, request_id }
+/// An error as callers see it: of an internal one no more than where to look it up.
+pub(crate) fn problem_of(error: &Error, request_id: &str) -> Problem {
+    let code = code_of(error);
+    if code == Code::Internal {
+        let detail = format!("The request couldn't be carried out. The log has the cause under request {request_id}.");
+        return Problem { request_id: Some(request_id.to_owned()), ..Problem::new(code, detail) };
     }
-
-    /// The HTTP status.
-    pub fn status(&self) -> u16 {
-        self.status
-    }
+    let errors = match error {
+        Error::Invalid(found) => found.iter().map(field_problem).collect(),
+        _ => Vec::new(),
+    };
+    Problem { errors, ..Problem::new(code, detail(error)) }
 }
 
-impl FieldProblem {
-    fn of(found: &FieldError) -> Self {
-        Self { pointer: found.pointer.clone(), detail: found.detail.clone() }
-    }
+fn field_problem(found: &FieldError) -> FieldProblem {
+    FieldProblem { pointer: found.pointer.clone(), detail: found.detail.clone() }
 }
 
 fn detail(error: &Error) -> String {
@@ -223,7 +84,7 @@ mod tests {
     use super::*;
 
     fn json_of(error: &Error) -> Value {
-        serde_json::to_value(Problem::of(error, "req-1")).unwrap()
+        serde_json::to_value(problem_of(error, "req-1")).unwrap()
     }
 
     fn backup_id() -> BackupId {

@@ -2,17 +2,15 @@
 
 use milvault_jobs::{Error, Jobs, schedule, snapshot};
 use milvault_model::{AutoBackup, AutoRun, AutoRunState, Backup, CollectionCapture, Instance, Manifest, Restore};
-
-use crate::{
-    PageSize, Paging,
-    wire::{
-        AutoBackupView, BackupDescription, BackupView, CollectionRestoreView, InstanceDescription, InstanceView,
-        LeftOutView, RestoreDescription, RestoreView, VerificationView, databases,
-    },
+use milvault_wire::{
+    AutoBackupView, BackupDescription, BackupView, CollectionRestoreView, InstanceDescription, InstanceView,
+    LeftOutView, RestoreDescription, RestoreView, VerificationView, databases,
 };
 
+use crate::{PageSize, Paging};
+
 /// A backup without its databases and collections, for one whose manifest can't be read.
-pub fn backup_alone<'a>(jobs: &Jobs, backup: &'a Backup) -> BackupDescription<'a> {
+pub fn backup_alone(jobs: &Jobs, backup: &Backup) -> BackupDescription {
     BackupDescription {
         backup: BackupView::of(backup, jobs.now()),
         verification: VerificationView::of(backup),
@@ -26,7 +24,7 @@ pub fn backup_alone<'a>(jobs: &Jobs, backup: &'a Backup) -> BackupDescription<'a
 ///
 /// # Errors
 /// When the catalog or the snapshot can't be read.
-pub async fn backup<'a>(jobs: &Jobs, backup: &'a Backup, paging: &Paging) -> Result<BackupDescription<'a>, Error> {
+pub async fn backup(jobs: &Jobs, backup: &Backup, paging: &Paging) -> Result<BackupDescription, Error> {
     let mut shown = backup_alone(jobs, backup);
     if !backup.is_living() {
         return Ok(shown);
@@ -84,7 +82,7 @@ pub const RESTORE: &str = "GET /instances/{instanceId}/restores/{restoreId}";
 ///
 /// # Errors
 /// When the catalog can't be read.
-pub async fn restore_begun<'a>(jobs: &Jobs, found: &'a Restore) -> Result<RestoreDescription<'a>, Error> {
+pub async fn restore_begun(jobs: &Jobs, found: &Restore) -> Result<RestoreDescription, Error> {
     let path = [("instanceId", found.instance_id.as_str()), ("restoreId", found.id.as_str())];
     restore(jobs, found, &Paging::first(RESTORE, &path, PageSize::COLLECTIONS, &jobs.settings.cursor_key)).await
 }
@@ -93,7 +91,7 @@ pub async fn restore_begun<'a>(jobs: &Jobs, found: &'a Restore) -> Result<Restor
 ///
 /// # Errors
 /// When the catalog can't be read.
-pub async fn restore<'a>(jobs: &Jobs, restore: &'a Restore, paging: &Paging) -> Result<RestoreDescription<'a>, Error> {
+pub async fn restore(jobs: &Jobs, restore: &Restore, paging: &Paging) -> Result<RestoreDescription, Error> {
     let page = jobs.ports.catalog.ledger(&restore.id, paging.request()).await?;
     Ok(RestoreDescription {
         restore: RestoreView::of(restore, jobs.now()),
@@ -106,7 +104,7 @@ pub async fn restore<'a>(jobs: &Jobs, restore: &'a Restore, paging: &Paging) -> 
 ///
 /// # Errors
 /// When the catalog fails.
-pub async fn instance<'a>(jobs: &Jobs, instance: &'a Instance) -> Result<InstanceDescription<'a>, Error> {
+pub async fn instance(jobs: &Jobs, instance: &Instance) -> Result<InstanceDescription, Error> {
     let record = schedule::find(jobs, &instance.id).await?;
     let auto_backup = self::auto_backup(jobs, &record, Vec::new()).await?;
     Ok(InstanceDescription { instance: InstanceView::of(instance), auto_backup })
@@ -116,11 +114,7 @@ pub async fn instance<'a>(jobs: &Jobs, instance: &'a Instance) -> Result<Instanc
 ///
 /// # Errors
 /// When the catalog fails.
-pub async fn auto_backup(
-    jobs: &Jobs,
-    record: &AutoBackup,
-    warnings: Vec<&'static str>,
-) -> Result<AutoBackupView, Error> {
+pub async fn auto_backup(jobs: &Jobs, record: &AutoBackup, warnings: Vec<String>) -> Result<AutoBackupView, Error> {
     let made = match &record.last_run {
         Some(AutoRun { state: AutoRunState::Started { backup_id, .. }, .. }) => {
             jobs.ports.catalog.backup(&record.instance_id, backup_id).await?

@@ -1,9 +1,10 @@
 //! Errors that end an invocation, so that Lambda retries it.
 
 use lambda_runtime::Diagnostic;
-use milvault_gateway::Code;
+use milvault_gateway::code_of;
 use milvault_jobs::Error;
 use milvault_ports::CatalogError;
+use milvault_wire::Code;
 
 /// An infrastructure fault. It isn't an answer; the invocation has to be retried.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +19,7 @@ impl RuntimeError {
             Error::Catalog(CatalogError::Unavailable(_)) => "CatalogUnavailable",
             Error::Document { .. } => "SnapshotDocument",
             Error::LeaseLost => "LeaseLost",
-            error => match Code::of(error) {
+            error => match code_of(error) {
                 Code::MilvusUnreachable => "MilvusUnreachable",
                 Code::StorageUnreachable => "StorageUnreachable",
                 _ => "Refused",

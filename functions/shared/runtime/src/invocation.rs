@@ -1,7 +1,7 @@
 //! One invocation: its id, its deadline, and its answer.
 
 use chrono::{DateTime, TimeDelta};
-use milvault_gateway::{Answer, Caller, Code, is_fault, reply};
+use milvault_gateway::{Answer, Caller, code_of, is_fault, reply};
 use milvault_jobs::Error;
 use milvault_model::Time;
 use milvault_ports::Deadline;
@@ -55,7 +55,7 @@ impl Invocation {
     /// See [`reply`].
     pub fn reply(&self, caller: Caller, outcome: Result<Answer, Error>) -> Result<Value, RuntimeError> {
         if let Err(error) = &outcome {
-            match Code::of(error) {
+            match code_of(error) {
                 _ if is_fault(error) => tracing::error!(%error, ?caller, "the invocation failed"),
                 code if code.status() >= 500 => tracing::warn!(%error, ?code, ?caller, "a service doesn't answer"),
                 code => tracing::info!(%error, ?code, ?caller, "refused"),

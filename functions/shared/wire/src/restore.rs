@@ -1,64 +1,143 @@
-//! The restore object, with what the caller must know before and after.
+//! The restore object, with what the caller must know before and after, and the request for one.
+
+use std::collections::BTreeMap;
 
 use milvault_model::{
-    BackupId, BackupName, CollectionRestore, CollectionStage, CollectionState, CountKind, Failure, ImportState,
-    InstanceId, Loaded, OnError, Previous, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreState,
+    BackupName, CollectionName, CollectionPattern, CollectionRestore, CollectionStage, CollectionState, CountKind,
+    ImportState, InstanceId, Loaded, OnError, Previous, Reload, Restore, RestoreMode, RestorePhase, RestoreState,
     RestoreStatus, Time, previous_name,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{ProgressView, Timestamp};
+use crate::{Checked, CompletenessView, FailureView, Open, ProgressView, Texts, Timestamp};
 
-/// A restore as callers see it. What isn't known yet, or never will be, is null.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RestoreView<'a> {
-    restore_id: &'a RestoreId,
-    instance_id: &'a InstanceId,
-    source_instance_id: &'a InstanceId,
-    backup_id: &'a BackupId,
-    backup_name: &'a BackupName,
-    mode: RestoreMode,
-    reload: Reload,
-    on_error: OnError,
-    status: RestoreStatus,
+/// The body of a request for a restore.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, bound = "")]
+pub struct RestoreRequest<T: Texts = Checked> {
+    /// The backup, by its id. As text: a text that isn't an id is a backup that doesn't exist.
     #[serde(skip_serializing_if = "Option::is_none")]
-    phase: Option<&'static str>,
+    pub backup_id: Option<String>,
+    /// The backup, by its name. Either this or the id is given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<ProgressView>,
-    collection_count: u32,
-    complete: Option<bool>,
+    pub backup_name: Option<T::Of<BackupName>>,
+    /// The instance whose backup it is; the one that is restored into where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    incomplete_reasons: Option<&'a [String]>,
-    warnings: &'a [String],
-    unavailability: Vec<&'static str>,
-    created_at: Timestamp,
-    started_at: Option<Timestamp>,
-    completed_at: Option<Timestamp>,
-    previous_kept_until: Option<Timestamp>,
-    failure: Option<&'a Failure>,
+    pub source_instance_id: Option<T::Of<InstanceId>>,
+    /// Only these collections; all of the backup where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collections: Option<Vec<T::Of<CollectionPattern>>>,
+    /// Other names for some of them.
+    #[serde(default)]
+    pub rename: BTreeMap<T::Of<CollectionName>, T::Of<CollectionName>>,
+    /// Whether a damaged backup may be used, as far as it is whole.
+    #[serde(default)]
+    pub allow_damaged: bool,
+    /// What to do about collections that exist.
+    #[serde(default)]
+    pub mode: RestoreMode,
+    /// What to do about loading.
+    #[serde(default)]
+    pub reload: Reload,
+    /// What to do about the others once a collection can't be restored. Left out of the request's hash where it is the
+    /// default, because requests of before it was known have none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_error: OnError,
+    /// For how many hours the replaced collections are kept for a rollback.
+    #[serde(default = "a_day")]
+    pub keep_previous_hours: u32,
 }
 
-impl<'a> RestoreView<'a> {
+fn is_default(on_error: &OnError) -> bool {
+    *on_error == OnError::default()
+}
+
+fn a_day() -> u32 {
+    24
+}
+
+/// A restore. What isn't known yet, or never will be, is null.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreView {
+    /// Its id.
+    pub restore_id: String,
+    /// The instance that is restored into.
+    #[serde(default)]
+    pub instance_id: String,
+    /// The instance whose backup it is.
+    #[serde(default)]
+    pub source_instance_id: String,
+    /// The backup.
+    #[serde(default)]
+    pub backup_id: String,
+    /// The backup's name.
+    #[serde(default)]
+    pub backup_name: String,
+    /// What it does about collections that exist.
+    #[serde(default)]
+    pub mode: Open<RestoreMode>,
+    /// What it does about loading.
+    #[serde(default)]
+    pub reload: Open<Reload>,
+    /// What it does about the others once a collection can't be restored.
+    #[serde(default)]
+    pub on_error: Open<OnError>,
+    /// Where it stands.
+    pub status: Open<RestoreStatus>,
+    /// What a running one does, such as `IMPORT`; left out otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// How far that is; left out where `phase` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ProgressView>,
+    /// How many collections it restores; 0 until that is known.
+    #[serde(default)]
+    pub collection_count: u32,
+    /// Whether every collection came back, once it is completed.
+    #[serde(flatten)]
+    pub completeness: CompletenessView,
+    /// What the user should know and can't see elsewhere, for people.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// What becomes unavailable, and for how long, for people.
+    #[serde(default)]
+    pub unavailability: Vec<String>,
+    /// When it was asked for.
+    #[serde(default)]
+    pub created_at: Timestamp,
+    /// When work on it began; null before.
+    pub started_at: Option<Timestamp>,
+    /// When it was over; null before.
+    pub completed_at: Option<Timestamp>,
+    /// Until when a rollback can bring the replaced collections back; null where it can't.
+    pub previous_kept_until: Option<Timestamp>,
+    /// Why it failed; null otherwise.
+    pub failure: Option<FailureView>,
+}
+
+impl RestoreView {
     /// The object of a record, as of now.
-    pub fn of(restore: &'a Restore, now: Time) -> Self {
+    pub fn of(restore: &Restore, now: Time) -> Self {
         let mut view = Self {
-            restore_id: &restore.id,
-            instance_id: &restore.instance_id,
-            source_instance_id: &restore.source_instance_id,
-            backup_id: &restore.backup_id,
-            backup_name: &restore.backup_name,
-            mode: restore.mode,
-            reload: restore.reload,
-            on_error: restore.on_error,
-            status: restore.state.status(),
+            restore_id: restore.id.to_string(),
+            instance_id: restore.instance_id.to_string(),
+            source_instance_id: restore.source_instance_id.to_string(),
+            backup_id: restore.backup_id.to_string(),
+            backup_name: restore.backup_name.to_string(),
+            mode: restore.mode.into(),
+            reload: restore.reload.into(),
+            on_error: restore.on_error.into(),
+            status: restore.state.status().into(),
             phase: None,
             progress: None,
             collection_count: restore.collections,
-            complete: restore.is_complete(),
-            incomplete_reasons: restore.completeness.reasons(),
-            warnings: &restore.warnings,
-            unavailability: unavailability(restore),
+            completeness: CompletenessView {
+                complete: restore.is_complete(),
+                incomplete_reasons: restore.completeness.reasons().map(<[String]>::to_vec),
+            },
+            warnings: restore.warnings.clone(),
+            unavailability: unavailability(restore).into_iter().map(str::to_owned).collect(),
             created_at: restore.created_at.into(),
             started_at: restore.state.started_at().map(Timestamp::from),
             completed_at: None,
@@ -68,7 +147,7 @@ impl<'a> RestoreView<'a> {
         match &restore.state {
             RestoreState::Pending => {}
             RestoreState::Running(run) => {
-                view.phase = Some(run.phase.name());
+                view.phase = Some(run.phase.name().to_owned());
                 view.progress = Some(ProgressView::of(&run.progress, run.started_at, now));
             }
             RestoreState::Completed { completed_at, .. } | RestoreState::RolledBack { completed_at, .. } => {
@@ -76,7 +155,7 @@ impl<'a> RestoreView<'a> {
             }
             RestoreState::Failed { ended_at, failure, .. } => {
                 view.completed_at = Some((*ended_at).into());
-                view.failure = Some(failure);
+                view.failure = Some(failure.into());
             }
             RestoreState::Cancelled { ended_at, .. } => {
                 view.completed_at = Some((*ended_at).into());
@@ -139,34 +218,52 @@ fn unavailability(restore: &Restore) -> Vec<&'static str> {
 }
 
 /// A restore with a page of its collections.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RestoreDescription<'a> {
+pub struct RestoreDescription {
     /// What lists show.
     #[serde(flatten)]
-    pub restore: RestoreView<'a>,
-    /// The collections on this page; none before the restore has read what the backup holds.
+    pub restore: RestoreView,
+    /// The collections on this page; none before the restore has read the backup's.
+    #[serde(default)]
     pub collections: Vec<CollectionRestoreView>,
-    /// Where they go on; `None` at their end.
+    /// Where they go on; null at their end.
     pub next_cursor: Option<String>,
 }
 
 /// A collection of a restore.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CollectionRestoreView {
-    name: String,
-    source: String,
-    state: CollectionState,
-    since: Option<Timestamp>,
-    waits_for: Option<String>,
-    rows_expected: u64,
-    rows_expected_is: CountKind,
-    rows_found: Option<u64>,
-    load_required: bool,
-    unavailable_ms: Option<u64>,
-    previous_collection: Option<String>,
-    failure: Option<Failure>,
+    /// The name that it is restored to, with the database.
+    pub name: String,
+    /// Its name in the backup, with the database.
+    #[serde(default)]
+    pub source: String,
+    /// Where it stands.
+    #[serde(default)]
+    pub state: Open<CollectionState>,
+    /// Since when it stands there; null where that wasn't noted.
+    pub since: Option<Timestamp>,
+    /// What has to come before the restore gets further with it, for people; null when it is over.
+    pub waits_for: Option<String>,
+    /// Rows in the backup.
+    #[serde(default)]
+    pub rows_expected: u64,
+    /// What kind of count that is.
+    #[serde(default)]
+    pub rows_expected_is: Open<CountKind>,
+    /// Rows found in the rebuilt collection; null until they are counted.
+    pub rows_found: Option<u64>,
+    /// Whether the user has to load it before it answers a search or a query.
+    #[serde(default)]
+    pub load_required: bool,
+    /// For how many milliseconds its name answered nothing during the swap; null until it is swapped.
+    pub unavailable_ms: Option<u64>,
+    /// The collection that it replaced; null where there was none, or it isn't kept.
+    pub previous_collection: Option<String>,
+    /// Why it was given up; null otherwise.
+    pub failure: Option<FailureView>,
 }
 
 impl CollectionRestoreView {
@@ -182,16 +279,16 @@ impl CollectionRestoreView {
         Self {
             name: line.target.to_string(),
             source: line.source.to_string(),
-            state: line.state(),
+            state: line.state().into(),
             since: line.since.map(Timestamp::from),
             waits_for: waits_for(line, restore),
             rows_expected: line.rows_expected,
-            rows_expected_is: line.rows_expected_is,
+            rows_expected_is: line.rows_expected_is.into(),
             rows_found: line.rows_found,
             load_required: restore.reload == Reload::None || line.loaded_before == Loaded::No,
             unavailable_ms: line.unavailable_ms,
             previous_collection,
-            failure: line.failure.clone(),
+            failure: line.failure.as_ref().map(FailureView::from),
         }
     }
 }
@@ -241,10 +338,11 @@ fn imports(line: &CollectionRestore) -> String {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use milvault_model::{Completeness, FailureCode, ImportJob, Imports, RestoreRun, Swap};
+    use milvault_model::{Completeness, Failure, FailureCode, ImportJob, Imports, RestoreRun, Swap};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::tests::written;
 
     fn at(seconds: i64) -> Time {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
@@ -314,11 +412,11 @@ mod tests {
     }
 
     fn json_of(restore: &Restore) -> Value {
-        serde_json::to_value(RestoreView::of(restore, at(10))).unwrap()
+        written(&RestoreView::of(restore, at(10)))
     }
 
     fn line_of(line: &CollectionRestore, restore: &Restore) -> Value {
-        serde_json::to_value(CollectionRestoreView::of(line, restore)).unwrap()
+        written(&CollectionRestoreView::of(line, restore))
     }
 
     #[test]

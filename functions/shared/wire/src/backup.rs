@@ -1,72 +1,115 @@
-//! The backup object, and what describing it adds.
+//! The backup object, what describing it adds, and the request for one.
 
 use milvault_model::{
-    Backup, BackupId, BackupKind, BackupName, BackupPhase, BackupState, BackupStatus, CaptureMethod, CollectionCapture,
-    CountKind, Failure, InstanceId, LeftOut, LeftOutCause, Principal, Region, Snapshot, Time, Visibility,
+    Backup, BackupKind, BackupName, BackupPhase, BackupState, BackupStatus, CaptureMethod, CollectionCapture,
+    CollectionPattern, CountKind, LeftOut, LeftOutCause, Principal, Snapshot, Time, Visibility,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{ProgressView, Timestamp};
+use crate::{Checked, FailureView, Open, ProgressView, Texts, Timestamp};
 
-/// A backup as callers see it. What isn't known yet, or never will be, is null.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BackupView<'a> {
-    backup_id: &'a BackupId,
-    instance_id: &'a InstanceId,
-    name: &'a BackupName,
-    #[serde(rename = "type")]
-    kind: BackupKind,
-    method: CaptureMethod,
-    status: BackupStatus,
+/// The body of a request for a backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, bound = "")]
+pub struct BackupRequest<T: Texts = Checked> {
+    /// The backup's name.
+    pub name: T::Of<BackupName>,
+    /// Only these collections; all where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    phase: Option<&'static str>,
+    pub collections: Option<Vec<T::Of<CollectionPattern>>>,
+    /// After how many days it is deleted; never where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    progress: Option<ProgressView>,
-    size_bytes: Option<u64>,
-    added_bytes: Option<u64>,
-    collection_count: Option<u64>,
-    entity_count: Option<u64>,
-    entity_count_is: Option<CountKind>,
-    #[serde(flatten)]
-    completeness: CompletenessView,
-    captured_as: Option<PrincipalView<'a>>,
-    engine_version: &'a str,
-    region: &'a Region,
-    created_at: Timestamp,
-    started_at: Option<Timestamp>,
-    completed_at: Option<Timestamp>,
-    point_in_time: Option<Timestamp>,
-    expires_at: Option<Timestamp>,
-    /// In a bucket with Object Lock: it isn't deleted before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    locked_until: Option<Timestamp>,
-    failure: Option<&'a Failure>,
+    pub expires_in_days: Option<u32>,
 }
 
-impl<'a> BackupView<'a> {
+/// A backup. What isn't known yet, or never will be, is null.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupView {
+    /// Its id.
+    pub backup_id: String,
+    /// The instance that it is of.
+    #[serde(default)]
+    pub instance_id: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Who asked for it.
+    #[serde(rename = "type", default)]
+    pub kind: Open<BackupKind>,
+    /// How the data was captured.
+    #[serde(default)]
+    pub method: Open<CaptureMethod>,
+    /// Where it stands.
+    pub status: Open<BackupStatus>,
+    /// What a running one does, such as `COPY`; left out otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// How far that is; left out where `phase` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ProgressView>,
+    /// The bytes of all its objects, those that it shares with other backups included; null until it is finished.
+    pub size_bytes: Option<u64>,
+    /// The bytes that it added to what earlier backups had stored; null until its copying begins.
+    pub added_bytes: Option<u64>,
+    /// How many collections it has; null until it is finished.
+    pub collection_count: Option<u64>,
+    /// How many rows it has; null until it is finished.
+    pub entity_count: Option<u64>,
+    /// What kind of count `entityCount` is; null where that is.
+    pub entity_count_is: Option<Open<CountKind>>,
+    /// Whether it has everything.
+    #[serde(flatten)]
+    pub completeness: CompletenessView,
+    /// The user that Milvus was asked as; null until it is finished, and in backups of before this was recorded.
+    pub captured_as: Option<PrincipalView>,
+    /// The version that the server reported.
+    #[serde(default)]
+    pub engine_version: String,
+    /// Where its bytes are.
+    #[serde(default)]
+    pub region: String,
+    /// When it was asked for.
+    #[serde(default)]
+    pub created_at: Timestamp,
+    /// When work on it began; null before.
+    pub started_at: Option<Timestamp>,
+    /// When it was over; null before.
+    pub completed_at: Option<Timestamp>,
+    /// The time whose data it has; null until it is finished.
+    pub point_in_time: Option<Timestamp>,
+    /// When it is deleted without anyone asking; null for never.
+    pub expires_at: Option<Timestamp>,
+    /// Until when Object Lock keeps it from being deleted; left out in a bucket without Object Lock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Timestamp>,
+    /// Why it failed or is damaged; null otherwise.
+    pub failure: Option<FailureView>,
+}
+
+impl BackupView {
     /// The object of a record, as of now.
-    pub fn of(backup: &'a Backup, now: Time) -> Self {
+    pub fn of(backup: &Backup, now: Time) -> Self {
         let snapshot = backup.state.snapshot();
         let totals = snapshot.map(|snapshot| snapshot.totals);
         let mut view = Self {
-            backup_id: &backup.id,
-            instance_id: &backup.instance_id,
-            name: &backup.name,
-            kind: backup.kind,
-            method: backup.method,
-            status: backup.state.status(),
+            backup_id: backup.id.to_string(),
+            instance_id: backup.instance_id.to_string(),
+            name: backup.name.to_string(),
+            kind: backup.kind.into(),
+            method: backup.method.into(),
+            status: backup.state.status().into(),
             phase: None,
             progress: None,
             size_bytes: totals.map(|totals| totals.size_bytes),
             added_bytes: totals.map(|totals| totals.added_bytes),
             collection_count: totals.map(|totals| totals.collections),
             entity_count: totals.map(|totals| totals.entities),
-            entity_count_is: totals.map(|totals| totals.entities_are()),
+            entity_count_is: totals.map(|totals| totals.entities_are().into()),
             completeness: CompletenessView::of(snapshot),
             captured_as: snapshot.and_then(|snapshot| snapshot.captured_as.as_ref()).map(PrincipalView::of),
-            engine_version: &backup.engine_version,
-            region: &backup.region,
+            engine_version: backup.engine_version.clone(),
+            region: backup.region.to_string(),
             created_at: backup.created_at.into(),
             started_at: snapshot.map(|snapshot| snapshot.started_at.into()),
             completed_at: snapshot.map(|snapshot| snapshot.completed_at.into()),
@@ -82,7 +125,7 @@ impl<'a> BackupView<'a> {
         };
         match &backup.state {
             BackupState::Running(run) => {
-                view.phase = Some(run.phase.name());
+                view.phase = Some(run.phase.name().to_owned());
                 view.progress = Some(ProgressView::of(&run.progress, run.started_at, now));
                 view.started_at = Some(run.started_at.into());
                 if let BackupPhase::Copy(copying) = &run.phase {
@@ -92,13 +135,13 @@ impl<'a> BackupView<'a> {
             BackupState::Failed { started_at, ended_at, failure } => {
                 view.started_at = started_at.map(Timestamp::from);
                 view.completed_at = Some((*ended_at).into());
-                view.failure = Some(failure);
+                view.failure = Some(failure.into());
             }
             BackupState::Cancelled { started_at, ended_at } => {
                 view.started_at = started_at.map(Timestamp::from);
                 view.completed_at = Some((*ended_at).into());
             }
-            BackupState::Damaged { failure, .. } => view.failure = Some(failure),
+            BackupState::Damaged { failure, .. } => view.failure = Some(failure.into()),
             BackupState::Pending
             | BackupState::Available(_)
             | BackupState::Deleting { .. }
@@ -108,14 +151,15 @@ impl<'a> BackupView<'a> {
     }
 }
 
-/// Whether a backup has everything that was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// Whether a backup or a restore has everything that was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CompletenessView {
-    /// Null in backups of before this was recorded, too.
-    complete: Option<bool>,
+    /// Null until that is known, and in backups of before this was recorded.
+    pub complete: Option<bool>,
+    /// The first reasons, for people; left out unless `complete` is false.
     #[serde(skip_serializing_if = "Option::is_none")]
-    incomplete_reasons: Option<Vec<String>>,
+    pub incomplete_reasons: Option<Vec<String>>,
 }
 
 impl CompletenessView {
@@ -128,118 +172,191 @@ impl CompletenessView {
     }
 }
 
-/// As whom Milvus was asked.
-#[derive(Debug, Clone, Serialize)]
+/// The user that Milvus was asked as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PrincipalView<'a> {
+pub struct PrincipalView {
     /// Null where Milvus asks for no credentials, or they are a token without a name.
-    user: Option<&'a str>,
-    sees_everything: bool,
+    pub user: Option<String>,
+    /// Whether it is sure that the user sees every database and collection.
+    pub sees_everything: bool,
 }
 
-impl<'a> PrincipalView<'a> {
+impl PrincipalView {
     /// The object of a snapshot's principal.
-    fn of(principal: &'a Principal) -> Self {
-        Self { user: principal.user.as_deref(), sees_everything: principal.visibility == Visibility::Everything }
+    fn of(principal: &Principal) -> Self {
+        Self { user: principal.user.clone(), sees_everything: principal.visibility == Visibility::Everything }
     }
 }
 
 /// A backup with its last verification.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct VerifiedView<'a> {
+pub struct VerifiedBackupView {
+    /// The backup.
     #[serde(flatten)]
-    backup: BackupView<'a>,
-    verification: Option<VerificationView<'a>>,
+    pub backup: BackupView,
+    /// Its last verification; null before the first.
+    pub verification: Option<VerificationView>,
 }
 
-impl<'a> VerifiedView<'a> {
+impl VerifiedBackupView {
     /// The object of a record, as of now.
-    pub fn of(backup: &'a Backup, now: Time) -> Self {
+    pub fn of(backup: &Backup, now: Time) -> Self {
         Self { backup: BackupView::of(backup, now), verification: VerificationView::of(backup) }
     }
 }
 
-/// What was found; of each list the first hundred keys.
-#[derive(Debug, Clone, Serialize)]
+/// A comparison of a backup with what is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct VerificationView<'a> {
-    status: &'static str,
-    started_at: Timestamp,
-    completed_at: Option<Timestamp>,
-    objects_checked: u64,
-    missing: &'a [String],
-    changed: &'a [String],
+pub struct VerificationView {
+    /// Whether it is over.
+    pub status: Open<VerificationStatus>,
+    /// When it began.
+    #[serde(default)]
+    pub started_at: Timestamp,
+    /// When it was over; null before.
+    pub completed_at: Option<Timestamp>,
+    /// How many objects were compared.
+    #[serde(default)]
+    pub objects_checked: u64,
+    /// The keys of objects that aren't there, the first hundred.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// The keys of objects that aren't what was stored, the first hundred.
+    #[serde(default)]
+    pub changed: Vec<String>,
 }
 
-impl<'a> VerificationView<'a> {
+/// Whether a verification is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum VerificationStatus {
+    /// It is under way.
+    Running,
+    /// It is over.
+    Completed,
+}
+
+impl VerificationView {
     /// The object of a record's last verification, if there was one.
-    pub fn of(backup: &'a Backup) -> Option<Self> {
+    pub fn of(backup: &Backup) -> Option<Self> {
         let last = backup.verification.as_ref()?;
+        let status = match last.completed_at {
+            Some(_) => VerificationStatus::Completed,
+            None => VerificationStatus::Running,
+        };
         Some(Self {
-            status: if last.completed_at.is_some() { "COMPLETED" } else { "RUNNING" },
+            status: status.into(),
             started_at: last.started_at.into(),
             completed_at: last.completed_at.map(Timestamp::from),
             objects_checked: last.objects_checked,
-            missing: &last.missing,
-            changed: &last.changed,
+            missing: last.missing.clone(),
+            changed: last.changed.clone(),
         })
     }
 }
 
+/// A backup with the meaning of its deletion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedBackupView {
+    /// The backup.
+    #[serde(flatten)]
+    pub backup: BackupView,
+    /// What the deletion means, for people.
+    #[serde(default)]
+    pub warning: String,
+}
+
 /// A backup with a page of its collections.
-#[derive(Debug, Clone, Serialize)]
+///
+/// Its lists may be left out, so that a reader gets the other objects of one backup as descriptions too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BackupDescription<'a> {
+pub struct BackupDescription {
     /// What lists show.
     #[serde(flatten)]
-    pub backup: BackupView<'a>,
-    /// Its last verification.
-    pub verification: Option<VerificationView<'a>>,
+    pub backup: BackupView,
+    /// Its last verification; null before the first.
+    pub verification: Option<VerificationView>,
     /// Its databases, with those of their collections that are on this page.
+    #[serde(default)]
     pub databases: Vec<DatabaseView>,
-    /// What was there and isn't in it.
+    /// The collections that were there and aren't in it.
+    #[serde(default)]
     pub left_out: Vec<LeftOutView>,
-    /// Where the collections go on; `None` at their end.
+    /// Where the collections go on; null at their end.
     pub next_cursor: Option<String>,
 }
 
 /// A database of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseView {
-    name: String,
-    collections: Vec<CollectionView>,
+    /// Its name.
+    pub name: String,
+    /// Its collections on this page.
+    #[serde(default)]
+    pub collections: Vec<CollectionView>,
 }
 
 /// A collection of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CollectionView {
-    name: String,
-    entity_count: u64,
-    entity_count_is: CountKind,
-    size_bytes: u64,
-    partitions: usize,
-    point_in_time: Timestamp,
+    /// Its name, without the database.
+    pub name: String,
+    /// How many rows it has.
+    #[serde(default)]
+    pub entity_count: u64,
+    /// What kind of count that is.
+    #[serde(default)]
+    pub entity_count_is: Open<CountKind>,
+    /// The bytes of its objects.
+    #[serde(default)]
+    pub size_bytes: u64,
+    /// How many partitions it has.
+    #[serde(default)]
+    pub partitions: usize,
+    /// The time whose data it has.
+    #[serde(default)]
+    pub point_in_time: Timestamp,
 }
 
-/// Something that was there and isn't in the backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A collection that was there and isn't in the backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOutView {
-    collection: String,
-    cause: &'static str,
-    reason: String,
+    /// Its name.
+    pub collection: String,
+    /// The cause, for programs.
+    #[serde(default)]
+    pub cause: Open<LeftOutCauseView>,
+    /// The cause, for people.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// Why a collection isn't in a backup. Manifests spell these causes otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum LeftOutCauseView {
+    /// A restore made it, or keeps it for a rollback.
+    Restores,
+    /// It was dropped before its point in time: nothing of it is missing.
+    Dropped,
+    /// It was there and couldn't be captured: the backup is incomplete.
+    Trouble,
 }
 
 impl LeftOutView {
     /// The object of a manifest's entry.
     pub fn of(left_out: &LeftOut) -> Self {
         let cause = match left_out.cause {
-            LeftOutCause::Restores => "RESTORES",
-            LeftOutCause::Dropped => "DROPPED",
-            LeftOutCause::Trouble => "TROUBLE",
+            LeftOutCause::Restores => LeftOutCauseView::Restores,
+            LeftOutCause::Dropped => LeftOutCauseView::Dropped,
+            LeftOutCause::Trouble => LeftOutCauseView::Trouble,
         };
-        Self { collection: left_out.collection.to_string(), cause, reason: left_out.reason.clone() }
+        Self { collection: left_out.collection.to_string(), cause: cause.into(), reason: left_out.reason.clone() }
     }
 }
 
@@ -251,7 +368,7 @@ pub fn databases(names: impl IntoIterator<Item = String>, captures: &[Collection
         let collection = CollectionView {
             name: capture.name.collection.clone(),
             entity_count: capture.rows.rows(),
-            entity_count_is: capture.rows.kind(),
+            entity_count_is: capture.rows.kind().into(),
             size_bytes: capture.size_bytes,
             partitions: capture.partitions.len(),
             point_in_time: capture.point_in_time.into(),
@@ -267,10 +384,11 @@ pub fn databases(names: impl IntoIterator<Item = String>, captures: &[Collection
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use milvault_model::{BackupRun, Completeness, Copied, Copying, FailureCode, Progress, Totals};
+    use milvault_model::{BackupRun, Completeness, Copied, Copying, Failure, FailureCode, Progress, Totals};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::tests::written;
 
     fn at(seconds: i64) -> Time {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
@@ -297,7 +415,7 @@ mod tests {
             verification: None,
             state,
         };
-        serde_json::to_value(BackupView::of(&backup, at(20))).unwrap()
+        written(&BackupView::of(&backup, at(20)))
     }
 
     #[test]
@@ -406,7 +524,7 @@ mod tests {
                 cause,
                 code: None,
             };
-            serde_json::to_value(LeftOutView::of(&left_out)).unwrap()
+            written(&LeftOutView::of(&left_out))
         };
         assert_eq!(
             of(LeftOutCause::Trouble),

@@ -1,0 +1,98 @@
+//! The objects of the HTTP API: what the functions write and what clients read, and the reverse for requests.
+//!
+//! The functions make the objects from records by pure functions (`of`). A client may be older or newer than the API that
+//! it calls, so reading is tolerant:
+//!
+//! - A field that the reader doesn't know is ignored.
+//! - A field that isn't there is read as null, an empty text or list, or zero. Only the fields that say which object it is
+//!   and how it stands are required.
+//! - A text of a closed set is an [`Open`], which keeps what it doesn't know.
+//! - Ids, names, regions and currencies are plain text: they are opaque to clients, and one that checked their form would
+//!   fail on a new form.
+//!
+//! Requests are read strictly, see [`Texts`].
+#![forbid(unsafe_code)]
+
+mod auto_backup;
+mod backup;
+mod instance;
+mod job;
+mod open;
+mod page;
+mod preflight;
+mod problem;
+mod restore;
+mod texts;
+mod timestamp;
+mod usage;
+
+pub use auto_backup::{AutoBackupRequest, AutoBackupView, AutoRunStatus, AutoRunView};
+pub use backup::{
+    BackupDescription, BackupRequest, BackupView, CollectionView, CompletenessView, DatabaseView, DeletedBackupView,
+    LeftOutCauseView, LeftOutView, PrincipalView, VerificationStatus, VerificationView, VerifiedBackupView, databases,
+};
+pub use instance::{
+    AuthView, CheckedInstanceView, InstanceDescription, InstanceView, Registration, StorageRequest, StorageView,
+};
+pub use job::{FailureView, ImportProgressView, ProgressView};
+pub use open::Open;
+pub use page::PageView;
+pub use preflight::{CheckName, CheckStatus, CheckView, PreflightView};
+pub use problem::{Code, FieldProblem, Problem};
+pub use restore::{CollectionRestoreView, RestoreDescription, RestoreRequest, RestoreView};
+pub use texts::{AsGiven, Checked, Text, Texts};
+pub use timestamp::Timestamp;
+pub use usage::{CorrectionView, UsageFile, UsageLineView, UsageView};
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::{Serialize, de::DeserializeOwned};
+    use serde_json::{Value, from_value, json, to_value};
+
+    use super::*;
+
+    /// An object as JSON, which must be the same object when it is read.
+    pub(crate) fn written<T: Serialize + DeserializeOwned + PartialEq + Debug>(object: &T) -> Value {
+        let written = to_value(object).unwrap();
+        assert_eq!(&from_value::<T>(written.clone()).unwrap(), object);
+        written
+    }
+
+    #[test]
+    fn what_a_release_before_or_after_this_one_sends_is_read() {
+        let older: BackupView = from_value(json!({ "backupId": "bk-1", "status": "AVAILABLE" })).unwrap();
+        assert_eq!((older.completeness.complete, older.name.as_str(), older.created_at.as_str()), (None, "", ""));
+        let newer = json!({
+            "backupId": "backup:1", "status": "ARCHIVED", "type": "MIRROR", "tier": { "name": "cold" },
+            "failure": { "code": "TIER_UNREACHABLE", "message": "gone", "retry": true }, "databases": null
+        });
+        let newer: BackupView = from_value(newer).unwrap();
+        assert_eq!((newer.status.to_string(), newer.kind.to_string()), ("ARCHIVED".to_owned(), "MIRROR".to_owned()));
+        assert_eq!(newer.failure.unwrap().code.to_string(), "TIER_UNREACHABLE");
+    }
+
+    #[test]
+    fn an_object_that_does_not_say_which_it_is_or_how_it_stands_is_refused() {
+        assert!(from_value::<BackupView>(json!({ "backupId": "bk-1" })).is_err());
+        assert!(from_value::<RestoreView>(json!({ "status": "PENDING" })).is_err());
+        assert!(from_value::<PageView<InstanceView>>(json!({ "nextCursor": null })).is_err());
+    }
+
+    #[test]
+    fn a_request_is_checked_as_it_is_read_and_not_as_it_is_written() {
+        let given = BackupRequest::<AsGiven> { name: " ".to_owned(), collections: None, expires_in_days: None };
+        assert_eq!(written(&given), json!({ "name": " " }));
+        assert!(from_value::<BackupRequest>(written(&given)).is_err());
+        assert!(from_value::<BackupRequest>(json!({ "name": "a", "colections": [] })).is_err());
+    }
+
+    #[test]
+    fn a_root_path_may_be_left_out_and_not_be_null() {
+        let read = |storage: Value| from_value::<StorageRequest>(storage).map(|storage| storage.root_path);
+        assert_eq!(read(json!({ "bucket": "b" })).unwrap(), None);
+        assert_eq!(read(json!({ "bucket": "b", "rootPath": "/files/" })).unwrap().unwrap().as_str(), "files");
+        assert!(read(json!({ "bucket": "b", "rootPath": null })).is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! Pages of listings.
+
+use serde::{Deserialize, Serialize};
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PageView<T> {
+    /// The items, in the listing's order.
+    pub items: Vec<T>,
+    /// Where the listing goes on; null at its end.
+    pub next_cursor: Option<String>,
+}

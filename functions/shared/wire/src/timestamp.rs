@@ -1,0 +1,48 @@
+//! Times.
+
+use std::fmt::{self, Display, Formatter};
+
+use chrono::SecondsFormat;
+use milvault_model::Time;
+use serde::{Deserialize, Serialize};
+
+/// A time as the contract writes it: RFC 3339 in UTC, always with milliseconds, so that texts sort as times do.
+///
+/// A reader keeps the text as it is: clients show times, and compare them at most. Empty for a field that isn't there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(String);
+
+impl Timestamp {
+    /// The time as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Time> for Timestamp {
+    fn from(time: Time) -> Self {
+        Self(time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Display for Timestamp {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+
+    use super::*;
+
+    #[test]
+    fn a_time_is_in_utc_with_milliseconds_and_texts_sort_as_times_do() {
+        let after = |milliseconds| Timestamp::from(DateTime::UNIX_EPOCH + TimeDelta::milliseconds(milliseconds));
+        assert_eq!(after(1_000).as_str(), "1970-01-01T00:00:01.000Z");
+        assert!(after(999) < after(1_000) && after(1_000) < after(1_001));
+        assert_eq!(serde_json::to_string(&after(0)).unwrap(), "\"1970-01-01T00:00:00.000Z\"");
+    }
+}

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use chrono::TimeDelta;
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, Scheduled, Status, patterns};
+use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, Status, invalid, patterns};
 use milvault_jobs::{
     Error, FieldError, Jobs,
     backup::{self, CreateBackup},
@@ -10,6 +10,7 @@ use milvault_jobs::{
     scrub,
 };
 use milvault_model::{BackupId, BackupKind, InstanceId, JobRef};
+use milvault_ports::{BackgroundEvent, Scheduled, Verify};
 use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
 use milvault_wire::{BackupRequest, BackupView, VerifiedBackupView};
 use serde_json::{Value, json};
@@ -46,17 +47,29 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 }
 
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
-    let call = match event {
-        Event::Resume(JobRef::Backup { instance_id, backup_id }) => {
-            return go_on(jobs, instance_id, backup_id, invocation).await;
-        }
-        Event::Scheduled(scheduled) => return automatic(jobs, scheduled, invocation).await,
-        Event::Copy(task) => return Ok(Answer::ok(backup::copy_page(jobs, task, invocation.deadline).await?)),
-        event => Call::read(event, &ROUTES)?,
+    let event = match event {
+        Event::Background(event) => return background(jobs, event, invocation).await,
+        event => event,
     };
+    let call = Call::read(event, &ROUTES)?;
     match call.action {
         Action::Create => create(jobs, call, invocation).await,
         Action::Verify => verify(jobs, call, invocation).await,
+    }
+}
+
+async fn background(jobs: &Jobs, event: BackgroundEvent, invocation: &Invocation) -> Result<Answer, Error> {
+    match event {
+        BackgroundEvent::Resume(JobRef::Backup { instance_id, backup_id }) => {
+            go_on(jobs, instance_id, backup_id, invocation).await
+        }
+        BackgroundEvent::Resume(JobRef::Restore { .. }) => Err(invalid("/resume", "this function works on backups")),
+        BackgroundEvent::CopyPage(task) => Ok(Answer::ok(backup::copy_page(jobs, task, invocation.deadline).await?)),
+        BackgroundEvent::Verify(Verify { instance_id, backup_id }) => {
+            let backup = scrub::verify(jobs, &instance_id, &backup_id, invocation.deadline).await?;
+            Ok(Answer::ok(VerifiedBackupView::of(&backup, jobs.now())))
+        }
+        BackgroundEvent::Scheduled(scheduled) => automatic(jobs, scheduled, invocation).await,
     }
 }
 

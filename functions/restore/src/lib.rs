@@ -9,6 +9,7 @@ use milvault_jobs::{
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
 };
 use milvault_model::{BackupName, InstanceId, JobRef, Restore};
+use milvault_ports::BackgroundEvent;
 use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
 use milvault_wire::RestoreRequest;
 use serde_json::Value;
@@ -45,7 +46,7 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 }
 
 async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
-    if let Event::Resume(JobRef::Restore { instance_id, restore_id }) = &event {
+    if let Event::Background(BackgroundEvent::Resume(JobRef::Restore { instance_id, restore_id })) = &event {
         return slice(restore::run(jobs, instance_id, restore_id, invocation.deadline)).await;
     }
     let call = Call::read(event, &ROUTES)?;

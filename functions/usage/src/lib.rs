@@ -96,7 +96,7 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
     // Everything else is done. The error makes the failure visible in the function's metrics.
     if let Some(report) = metered.regions.iter().find(|report| report.failed > 0) {
         let what = format!("{} accounts of {} couldn't be metered", report.failed, report.region);
-        return Err(milvault_ports::CatalogError::Unavailable(what).into());
+        return Err(Error::Inconsistent(what));
     }
     Ok(Answer::ok(metered))
 }

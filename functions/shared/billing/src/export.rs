@@ -68,7 +68,7 @@ pub async fn export_again(
     while before.as_ref().is_some_and(|export| day < export.value.next) {
         if !write_day(jobs, region, day, &render, deadline).await? {
             let late = format!("there was no time to write out the usage of {day} again");
-            return Err(CatalogError::Unavailable(late).into());
+            return Err(Error::Inconsistent(late));
         }
         let after = export().await?;
         if after == before {

@@ -12,7 +12,7 @@ use milvault_jobs::{Error, Jobs};
 use milvault_model::{
     BackupId, BackupKind, Charge, Correction, Hour, InstanceId, Invalid, Month, Region, Time, UsageRecord,
 };
-use milvault_ports::{CatalogError, Deadline, PageRequest};
+use milvault_ports::{Deadline, PageRequest};
 use serde::{Deserialize, Serialize};
 
 /// Records read ahead, of all the hours of a period together.
@@ -310,10 +310,7 @@ impl Group {
             };
             // Some eight exabytes for an hour; rather no answer than a wrong one.
             sum.byte_hours = sum.byte_hours.checked_add(record.byte_hours).ok_or_else(|| {
-                CatalogError::Unavailable(format!(
-                    "the usage of {} from {begins} on is too much to be summed up",
-                    self.place
-                ))
+                Error::Inconsistent(format!("the usage of {} from {begins} on is too much to be summed up", self.place))
             })?;
             sum.logical_bytes = record.logical_bytes;
             if let (Some(sum), Some(charge)) = (&mut sum.charge, &record.charge) {

@@ -2,16 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use milvault_jobs::{Error, Tag};
-use milvault_model::BackupStatus;
-use milvault_wire::Code;
+use milvault_jobs::{Class, Error, Tag};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{
-    Caller,
-    problem::{code_of, is_fault, problem_of},
-};
+use crate::{Caller, problem::problem_of};
 
 /// The HTTP status of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,30 +105,19 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
         (Caller::Direct | Caller::Background, Ok(answer)) => return Ok(answer.body),
         (_, Err(error)) => error,
     };
-    let code = code_of(&error);
     let problem = problem_of(&error, request_id);
     match caller {
         Caller::Http => {
             let mut headers = BTreeMap::from([("content-type", "application/problem+json".to_owned())]);
-            if ends_by_itself(&error) {
+            if error.class() == Class::Busy {
                 headers.insert("retry-after", JOB_RETRY_SECONDS.to_string());
             }
             Ok(response(problem.status, headers, &json!(problem).to_string()))
         }
-        Caller::Direct if code == Code::Internal => Err(error),
-        Caller::Background if code.status() >= 500 || is_fault(&error) => Err(error),
+        Caller::Direct if error.class() == Class::Fault => Err(error),
+        Caller::Background if !matches!(error.class(), Class::Request | Class::Busy) => Err(error),
         Caller::Direct | Caller::Background => Ok(json!(problem)),
     }
-}
-
-/// Whether what is in the way is a job, which ends without anyone doing anything.
-fn ends_by_itself(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::BackupInProgress(_)
-            | Error::RestoreInProgress(_)
-            | Error::NotAvailable(_, BackupStatus::Pending | BackupStatus::Running)
-    )
 }
 
 /// Whoever waits for another's job to be over asks again after so long: jobs take seconds to hours.
@@ -148,6 +132,7 @@ fn response(status: u16, mut headers: BTreeMap<&'static str, String>, body: &str
 
 #[cfg(test)]
 mod tests {
+    use milvault_model::BackupStatus;
     use milvault_ports::{CatalogError, MilvusError};
 
     use super::*;

@@ -61,9 +61,7 @@ impl<A: Copy> Call<A> {
             Event::Http(request) => Self::read_http(request, routes),
             Event::Direct(Value::Object(fields)) => Self::read_direct(fields, routes),
             Event::Direct(_) => Err(invalid("", "a direct event is a JSON object")),
-            Event::Resume(_) | Event::Copy(_) | Event::Scheduled(_) | Event::Rule => {
-                Err(invalid("", "this function has nothing to do on such an event"))
-            }
+            Event::Background(_) | Event::Rule => Err(invalid("", "this function has nothing to do on such an event")),
         }
     }
 

@@ -5,9 +5,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use milvault_jobs::Error;
-use milvault_model::{BackupId, InstanceId, JobRef, Time};
-use milvault_ports::CopyTask;
-use serde::Deserialize;
+use milvault_model::{BackupId, InstanceId, JobRef};
+use milvault_ports::BackgroundEvent;
 use serde_json::{Map, Value};
 
 use crate::invalid;
@@ -20,40 +19,12 @@ pub const BODY_LIMIT: usize = 1_000_000;
 pub enum Event {
     /// A request through API Gateway (payload format 2.0).
     Http(HttpRequest),
-    /// A job's next slice.
-    Resume(JobRef),
-    /// A page of a backup's plan, which another invocation asks for.
-    Copy(CopyTask),
-    /// An automatic backup's time has come.
-    Scheduled(Scheduled),
+    /// Work that another invocation or the scheduler asks for.
+    Background(BackgroundEvent),
     /// An EventBridge rule fired.
     Rule,
     /// Anything else: a call by hand, with path and body fields side by side.
     Direct(Value),
-}
-
-/// The scheduler's event: which instance, and the time that its schedule was for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Scheduled {
-    /// Which instance.
-    pub instance_id: InstanceId,
-    /// The time that it was for; `None` if the scheduler left its placeholder in place, as the local emulator does.
-    #[serde(default, deserialize_with = "scheduled_time")]
-    pub time: Option<Time>,
-}
-
-/// What EventBridge Scheduler replaces by the time that an invocation was scheduled for (user guide, "Adding context
-/// attributes").
-pub const SCHEDULED_TIME: &str = "<aws.scheduler.scheduled-time>";
-
-fn scheduled_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text == SCHEDULED_TIME {
-        return Ok(None);
-    }
-    let time = chrono::DateTime::parse_from_rfc3339(&text).map_err(serde::de::Error::custom)?;
-    Ok(Some(time.to_utc()))
 }
 
 /// An HTTP request, as far as the functions look at it.
@@ -106,20 +77,10 @@ impl Event {
             if let Some(request) = HttpRequest::read(&raw) {
                 return Self::Http(request);
             }
-        } else if let Some(job) = raw.get("resume") {
-            if let Ok(job) = serde_json::from_value(job.clone()) {
-                return Self::Resume(job);
-            }
-        } else if let Some(task) = raw.get("copyPage") {
-            if let Ok(task) = serde_json::from_value(task.clone()) {
-                return Self::Copy(task);
-            }
-        } else if let Some(scheduled) = raw.get("scheduled") {
-            if let Ok(scheduled) = serde_json::from_value(scheduled.clone()) {
-                return Self::Scheduled(scheduled);
-            }
         } else if raw.get("detail-type").is_some() && raw.get("source").is_some() {
             return Self::Rule;
+        } else if let Ok(event) = serde_json::from_value(raw.clone()) {
+            return Self::Background(event);
         }
         Self::Direct(raw)
     }
@@ -147,12 +108,17 @@ impl Event {
         match self {
             Self::Http(request) => named(&|name| request.path_parameters.get(name).cloned()),
             Self::Direct(fields) => named(&|name| fields.get(name)?.as_str().map(str::to_owned)),
-            Self::Resume(JobRef::Backup { instance_id, backup_id }) => Subject::of(instance_id, Some(backup_id)),
-            Self::Resume(JobRef::Restore { instance_id, restore_id }) => {
+            Self::Background(BackgroundEvent::Resume(JobRef::Backup { instance_id, backup_id })) => {
+                Subject::of(instance_id, Some(backup_id))
+            }
+            Self::Background(BackgroundEvent::Resume(JobRef::Restore { instance_id, restore_id })) => {
                 Subject { restore: Some(restore_id.to_string()), ..Subject::of(instance_id, None) }
             }
-            Self::Copy(task) => Subject::of(&task.instance_id, Some(&task.backup_id)),
-            Self::Scheduled(scheduled) => Subject::of(&scheduled.instance_id, None),
+            Self::Background(BackgroundEvent::CopyPage(task)) => Subject::of(&task.instance_id, Some(&task.backup_id)),
+            Self::Background(BackgroundEvent::Verify(verify)) => {
+                Subject::of(&verify.instance_id, Some(&verify.backup_id))
+            }
+            Self::Background(BackgroundEvent::Scheduled(scheduled)) => Subject::of(&scheduled.instance_id, None),
             Self::Rule => Subject::default(),
         }
     }
@@ -170,7 +136,7 @@ impl Caller {
         match event {
             Event::Http(_) => Self::Http,
             Event::Direct(_) => Self::Direct,
-            Event::Resume(_) | Event::Copy(_) | Event::Scheduled(_) | Event::Rule => Self::Background,
+            Event::Background(_) | Event::Rule => Self::Background,
         }
     }
 }
@@ -269,6 +235,8 @@ impl Body {
 mod tests {
     use serde_json::json;
 
+    use milvault_ports::{SCHEDULED_TIME, Scheduled};
+
     use super::*;
 
     fn http(more: Value) -> HttpRequest {
@@ -349,7 +317,9 @@ mod tests {
     fn resume_rule_and_direct_events_are_told_apart() {
         let job = json!({ "kind": "backup", "instanceId": "orders", "backupId": "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV" });
         let resume = Event::read(json!({ "resume": job }));
-        assert!(matches!(&resume, Event::Resume(job) if job.instance_id().as_str() == "orders"));
+        assert!(
+            matches!(&resume, Event::Background(BackgroundEvent::Resume(job)) if job.instance_id().as_str() == "orders")
+        );
         assert_eq!(resume.subject().backup.as_deref(), Some("bk-01ARZ3NDEKTSV4RRFFQ69G5FAV"));
         assert_eq!(Caller::of(&resume), Caller::Background);
         let scheduled = |time: Option<&str>| {
@@ -358,12 +328,21 @@ mod tests {
                 Some(time) => json!({ "instanceId": "orders", "time": time }),
             } }))
         };
-        let Event::Scheduled(at_three) = scheduled(Some("2026-11-23T03:00:00Z")) else { panic!("scheduled") };
+        let Event::Background(BackgroundEvent::Scheduled(at_three)) = scheduled(Some("2026-11-23T03:00:00Z")) else {
+            panic!("scheduled")
+        };
         assert_eq!(at_three.time.unwrap().timestamp(), 1_795_402_800);
         for unsaid in [None, Some(SCHEDULED_TIME)] {
-            assert!(matches!(scheduled(unsaid), Event::Scheduled(Scheduled { time: None, .. })));
+            assert!(matches!(
+                scheduled(unsaid),
+                Event::Background(BackgroundEvent::Scheduled(Scheduled { time: None, .. }))
+            ));
         }
         assert!(matches!(scheduled(Some("soon")), Event::Direct(_)));
+        let verify = json!({ "verify": { "instanceId": "orders", "backupId": "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV" } });
+        let verify = Event::read(verify);
+        assert!(matches!(&verify, Event::Background(BackgroundEvent::Verify(_))), "{verify:?}");
+        assert_eq!(Caller::of(&verify), Caller::Background, "its failure is tried again, and counts as one");
         let rule = json!({ "version": "0", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {} });
         assert_eq!(Event::read(rule), Event::Rule);
         for direct in

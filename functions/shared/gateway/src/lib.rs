@@ -19,9 +19,9 @@ pub mod show;
 
 pub use answer::{Answer, Status, reply};
 pub use call::{Call, Direct, Route};
-pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest, SCHEDULED_TIME, Scheduled, Subject};
+pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest, Subject};
 pub use filters::{Filters, PageSize, Paging};
 pub use findings::Findings;
 pub use parse::{invalid, object};
-pub use problem::{code_of, is_fault};
+pub use problem::code_of;
 pub use selection::{patterns, renames};

@@ -25,15 +25,13 @@ pub fn code_of(error: &Error) -> Code {
         Error::PreconditionFailed => Code::PreconditionFailed,
         Error::Milvus(_) => Code::MilvusUnreachable,
         Error::Objects(_) | Error::NoSnapshotBucket(_) => Code::StorageUnreachable,
-        Error::Catalog(_) | Error::Invocation(_) | Error::Schedules(_) | Error::Events(_) | Error::LeaseLost => {
-            Code::Internal
-        }
+        Error::Catalog(_)
+        | Error::Invocation(_)
+        | Error::Schedules(_)
+        | Error::Events(_)
+        | Error::LeaseLost
+        | Error::Inconsistent(_) => Code::Internal,
     }
-}
-
-/// Whether something of ours is broken, whatever a caller is told of it: for the log, and for events that nobody waits for.
-pub fn is_fault(error: &Error) -> bool {
-    code_of(error) == Code::Internal || matches!(error, Error::Document { .. })
 }
 
 /// An error as callers see it: of an internal one no more than where to look it up.

@@ -44,5 +44,5 @@ pub(crate) async fn create_once<T>(
         }
         outcome?;
     }
-    Err(CatalogError::Unavailable("what the request needs keeps changing".to_owned()).into())
+    Err(Error::Inconsistent("the records that the request needs keep changing".to_owned()))
 }

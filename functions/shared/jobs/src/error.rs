@@ -1,6 +1,8 @@
 //! What can go wrong, as far as a caller can act on it.
 
-use milvault_model::{BackupId, BackupName, BackupStatus, CollectionName, InstanceId, JobRef, Region, RestoreId};
+use milvault_model::{
+    BackupId, BackupName, BackupStatus, CollectionName, Failure, FailureCode, InstanceId, JobRef, Region, RestoreId,
+};
 use milvault_ports::{
     CatalogError, ContinuationError, EventsError, HeldError, MilvusError, ObjectsError, SchedulesError,
 };
@@ -107,9 +109,83 @@ pub enum Error {
     /// This worker no longer has the instance's lease: another one goes on.
     #[error("another worker took over")]
     LeaseLost,
+    /// What is stored isn't as it must be, or changes too often to be worked with.
+    #[error("{0}")]
+    Inconsistent(String),
+}
+
+/// What an error says about its cause. All decisions about errors are made by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The request can't be carried out as it is.
+    Request,
+    /// A job of the instance is in the way. It ends without anyone's doing.
+    Busy,
+    /// Milvus or object storage doesn't answer. It may do so later.
+    Unavailable,
+    /// Milvus or object storage refuses.
+    Refused,
+    /// A stored document is missing or was changed.
+    Damaged,
+    /// The service itself has failed.
+    Fault,
 }
 
 impl Error {
+    /// What the error says about its cause.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Invalid(_)
+            | Self::RouteNotFound { .. }
+            | Self::InstanceNotFound(_)
+            | Self::BackupNotFound(..)
+            | Self::RestoreNotFound(..)
+            | Self::NameTaken(..)
+            | Self::RestoreState(_)
+            | Self::HasBackups(_)
+            | Self::EngineUnsupported(_)
+            | Self::CollectionExists(_)
+            | Self::KeyReused
+            | Self::PreconditionFailed => Class::Request,
+            Self::NotAvailable(_, BackupStatus::Pending | BackupStatus::Running)
+            | Self::BackupInProgress(_)
+            | Self::RestoreInProgress(_) => Class::Busy,
+            Self::NotAvailable(..) => Class::Request,
+            Self::Milvus(MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_))
+            | Self::Objects(ObjectsError::Unavailable(_)) => Class::Unavailable,
+            Self::Milvus(_) | Self::Objects(ObjectsError::Bucket { .. }) | Self::NoSnapshotBucket(_) => Class::Refused,
+            Self::Document { .. } => Class::Damaged,
+            Self::Catalog(_)
+            | Self::Invocation(_)
+            | Self::Schedules(_)
+            | Self::Events(_)
+            | Self::LeaseLost
+            | Self::Inconsistent(_) => Class::Fault,
+        }
+    }
+
+    /// The failure of a backup or a restore that the error is; `None` if it says nothing about it.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let code = match self {
+            Self::BackupInProgress(_) | Self::RestoreInProgress(_) => FailureCode::InstanceBusy,
+            Self::Milvus(MilvusError::NoCollection(_)) => FailureCode::CollectionDropped,
+            Self::Milvus(_) if self.class() == Class::Unavailable => FailureCode::MilvusUnreachable,
+            Self::Milvus(_) => FailureCode::MilvusRefused,
+            Self::Objects(_) => FailureCode::StorageUnreachable,
+            Self::Document { .. } => FailureCode::SnapshotDamaged,
+            Self::EngineUnsupported(_) => FailureCode::EngineVersionUnsupported,
+            Self::CollectionExists(_) => FailureCode::CollectionExists,
+            Self::NameTaken(..) => FailureCode::NameTaken,
+            // The storage isn't where the server keeps its data.
+            Self::Invalid(found) => {
+                let reasons: Vec<&str> = found.iter().map(|field| field.detail.as_str()).collect();
+                return Some(Failure::new(FailureCode::StorageUnreachable, reasons.join("; ")));
+            }
+            _ => return None,
+        };
+        Some(Failure::new(code, self.to_string()))
+    }
+
     /// The refusal that a job in the instance's way is.
     pub fn occupied(job: JobRef) -> Self {
         match job {

@@ -28,7 +28,7 @@ mod turns;
 pub use conflict::retry_on_conflict;
 pub use context::{Jobs, Ports};
 pub use engine::slice::SliceEnd;
-pub use error::{Error, FieldError};
+pub use error::{Class, Error, FieldError};
 pub use idempotency::IdempotencyKey;
 pub use precondition::{Precondition, Tag};
 pub use settings::{CursorKey, Settings, SnapshotBuckets};

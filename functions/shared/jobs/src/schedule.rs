@@ -1,13 +1,13 @@
 //! Automatic backups: what is asked for, the scheduler that has to know it, and the runs.
 
 use milvault_model::{
-    AutoBackup, AutoRun, AutoRunState, Backup, BackupKind, Failure, FailureCode, InstanceId, MissedRuns, Notice, Plan,
-    RunDecision, ScheduleState, Switch, Time, Wanted,
+    AutoBackup, AutoRun, AutoRunState, Backup, BackupKind, Failure, InstanceId, MissedRuns, Notice, Plan, RunDecision,
+    ScheduleState, Switch, Time, Wanted,
 };
-use milvault_ports::{CatalogError, Expect, MilvusError, ObjectsError, Versioned, Write};
+use milvault_ports::{CatalogError, Expect, Versioned, Write};
 
 use crate::{
-    Error, Jobs, Precondition, Tag,
+    Class, Error, Jobs, Precondition, Tag,
     backup::{self, CreateBackup},
     conflict::retry_on_conflict,
     events, turns,
@@ -234,7 +234,7 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, scheduled_for: Option<Time>
             }
         }
     }
-    Err(CatalogError::Unavailable("the run's record changed every time that it was looked at".to_owned()).into())
+    Err(Error::Inconsistent("the run's record changed every time that it was read".to_owned()))
 }
 
 /// A run that is to begin.
@@ -250,7 +250,7 @@ impl Run<'_> {
         let plan = &self.found.value.plan;
         let name = plan.name(self.scheduled_for, again).map_err(|reason| {
             // A year of more than four digits is still a name; nothing else can be wrong with it.
-            CatalogError::Unavailable(reason.to_string())
+            Error::Inconsistent(reason.to_string())
         })?;
         let request = CreateBackup {
             instance_id: self.found.value.instance_id.clone(),
@@ -328,23 +328,9 @@ enum Obstacle {
 }
 
 fn obstacle(error: Error) -> Result<Obstacle, Error> {
-    let failure = |code| Failure::new(code, error.to_string());
-    Ok(match &error {
-        Error::BackupInProgress(_) | Error::RestoreInProgress(_) => {
-            Obstacle::Passing(failure(FailureCode::InstanceBusy))
-        }
-        Error::Milvus(MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_)) => {
-            Obstacle::Passing(failure(FailureCode::MilvusUnreachable))
-        }
-        Error::Milvus(_) => Obstacle::Lasting(failure(FailureCode::MilvusRefused)),
-        Error::Objects(ObjectsError::Unavailable(_)) => Obstacle::Passing(failure(FailureCode::StorageUnreachable)),
-        Error::Objects(_) => Obstacle::Lasting(failure(FailureCode::StorageUnreachable)),
-        Error::Invalid(found) => {
-            let reason = found.iter().map(|field| field.detail.as_str()).collect::<Vec<_>>().join("; ");
-            Obstacle::Lasting(Failure::new(FailureCode::StorageUnreachable, reason))
-        }
-        Error::EngineUnsupported(_) => Obstacle::Lasting(failure(FailureCode::EngineVersionUnsupported)),
-        Error::NameTaken(..) => Obstacle::Lasting(failure(FailureCode::NameTaken)),
-        _ => return Err(error),
-    })
+    match (error.class(), error.failure()) {
+        (Class::Busy | Class::Unavailable, Some(failure)) => Ok(Obstacle::Passing(failure)),
+        (_, Some(failure)) => Ok(Obstacle::Lasting(failure)),
+        (_, None) => Err(error),
+    }
 }

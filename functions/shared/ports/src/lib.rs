@@ -1,6 +1,7 @@
 //! The services that the jobs need, as traits: adapters implement them, and tests replace them.
 #![forbid(unsafe_code)]
 
+mod background;
 mod catalog;
 mod copying;
 mod held;
@@ -9,6 +10,7 @@ mod objects;
 mod page;
 mod world;
 
+pub use background::{BackgroundEvent, SCHEDULED_TIME, Scheduled, Verify};
 pub use catalog::{
     Catalog, CatalogError, DueEntry, DueItem, Expect, Idempotency, Lease, LeasePurpose, Versioned, Write,
 };

@@ -3,8 +3,10 @@
 use async_trait::async_trait;
 use aws_sdk_lambda::{Client, error::DisplayErrorContext, primitives::Blob, types::InvocationType};
 use milvault_model::{BackupId, InstanceId, JobRef, Time};
-use milvault_ports::{Continuation, ContinuationError, CopyReport, CopyTask, CopyWorkers};
-use serde_json::{Value, json};
+use milvault_ports::{
+    BackgroundEvent, Continuation, ContinuationError, CopyReport, CopyTask, CopyWorkers, Scheduled, Verify,
+};
+use serde_json::json;
 
 /// Invokes the functions that work on jobs.
 pub(crate) struct LambdaContinuation {
@@ -20,27 +22,27 @@ impl Continuation for LambdaContinuation {
             JobRef::Backup { .. } => &self.create_backup_function,
             JobRef::Restore { .. } => &self.restore_function,
         };
-        self.invoke(function, json!({ "resume": job })).await
+        self.invoke(function, BackgroundEvent::Resume(job.clone())).await
     }
 
     async fn verify(&self, instance: &InstanceId, backup: &BackupId) -> Result<(), ContinuationError> {
-        let event = json!({ "action": "verify", "instanceId": instance, "backupId": backup });
-        self.invoke(&self.create_backup_function, event).await
+        let verify = Verify { instance_id: instance.clone(), backup_id: backup.clone() };
+        self.invoke(&self.create_backup_function, BackgroundEvent::Verify(verify)).await
     }
 
     async fn begin_run(&self, instance: &InstanceId, scheduled_for: Time) -> Result<(), ContinuationError> {
-        let event = json!({ "scheduled": { "instanceId": instance, "time": scheduled_for.to_rfc3339() } });
-        self.invoke(&self.create_backup_function, event).await
+        let scheduled = Scheduled { instance_id: instance.clone(), time: Some(scheduled_for) };
+        self.invoke(&self.create_backup_function, BackgroundEvent::Scheduled(scheduled)).await
     }
 }
 
 impl LambdaContinuation {
-    async fn invoke(&self, function: &str, event: Value) -> Result<(), ContinuationError> {
+    async fn invoke(&self, function: &str, event: BackgroundEvent) -> Result<(), ContinuationError> {
         self.client
             .invoke()
             .function_name(function)
             .invocation_type(InvocationType::Event)
-            .payload(Blob::new(event.to_string()))
+            .payload(Blob::new(json!(event).to_string()))
             .send()
             .await
             .map(drop)
@@ -63,7 +65,7 @@ impl CopyWorkers for LambdaCopyWorkers {
             .invoke()
             .function_name(&self.function)
             .invocation_type(InvocationType::RequestResponse)
-            .payload(Blob::new(json!({ "copyPage": task }).to_string()))
+            .payload(Blob::new(json!(BackgroundEvent::CopyPage(task.clone())).to_string()))
             .send()
             .await
             .map_err(|error| failed(DisplayErrorContext(error).to_string()))?;

@@ -1,10 +1,8 @@
 //! Errors that end an invocation, so that Lambda retries it.
 
 use lambda_runtime::Diagnostic;
-use milvault_gateway::code_of;
 use milvault_jobs::Error;
 use milvault_ports::CatalogError;
-use milvault_wire::Code;
 
 /// An infrastructure fault. It isn't an answer; the invocation has to be retried.
 #[derive(Debug, thiserror::Error)]
@@ -17,13 +15,12 @@ impl RuntimeError {
         match &self.0 {
             Error::Catalog(CatalogError::Conflict(_)) => "CatalogConflict",
             Error::Catalog(CatalogError::Unavailable(_)) => "CatalogUnavailable",
+            Error::Inconsistent(_) => "Inconsistent",
             Error::Document { .. } => "SnapshotDocument",
             Error::LeaseLost => "LeaseLost",
-            error => match code_of(error) {
-                Code::MilvusUnreachable => "MilvusUnreachable",
-                Code::StorageUnreachable => "StorageUnreachable",
-                _ => "Refused",
-            },
+            Error::Milvus(_) => "MilvusUnreachable",
+            Error::Objects(_) | Error::NoSnapshotBucket(_) => "StorageUnreachable",
+            _ => "Refused",
         }
     }
 }

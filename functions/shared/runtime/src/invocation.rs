@@ -1,8 +1,8 @@
 //! One invocation: its id, its deadline, and its answer.
 
 use chrono::{DateTime, TimeDelta};
-use milvault_gateway::{Answer, Caller, code_of, is_fault, reply};
-use milvault_jobs::Error;
+use milvault_gateway::{Answer, Caller, code_of, reply};
+use milvault_jobs::{Class, Error};
 use milvault_model::Time;
 use milvault_ports::Deadline;
 use serde_json::Value;
@@ -55,10 +55,13 @@ impl Invocation {
     /// See [`reply`].
     pub fn reply(&self, caller: Caller, outcome: Result<Answer, Error>) -> Result<Value, RuntimeError> {
         if let Err(error) = &outcome {
-            match code_of(error) {
-                _ if is_fault(error) => tracing::error!(%error, ?caller, "the invocation failed"),
-                code if code.status() >= 500 => tracing::warn!(%error, ?code, ?caller, "a service doesn't answer"),
-                code => tracing::info!(%error, ?code, ?caller, "refused"),
+            let code = code_of(error);
+            match error.class() {
+                Class::Damaged | Class::Fault => tracing::error!(%error, ?caller, "the invocation failed"),
+                Class::Unavailable | Class::Refused => {
+                    tracing::warn!(%error, ?code, ?caller, "a service doesn't answer");
+                }
+                Class::Request | Class::Busy => tracing::info!(%error, ?code, ?caller, "refused"),
             }
         }
         Ok(reply(caller, outcome, &self.request_id)?)

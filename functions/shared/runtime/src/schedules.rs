@@ -6,9 +6,8 @@ use aws_sdk_scheduler::{
     error::{BuildError, DisplayErrorContext, SdkError},
     types::{DeadLetterConfig, FlexibleTimeWindow, FlexibleTimeWindowMode, RetryPolicy, Target},
 };
-use milvault_gateway::SCHEDULED_TIME;
 use milvault_model::{InstanceId, Plan};
-use milvault_ports::{Schedules, SchedulesError};
+use milvault_ports::{BackgroundEvent, Scheduled, Schedules, SchedulesError};
 use serde_json::json;
 
 /// How long and how often the scheduler retries to deliver a run that the function doesn't accept. After that, the run
@@ -45,7 +44,7 @@ where
 
 impl SchedulerSchedules {
     fn target(&self, instance: &InstanceId) -> Result<Target, BuildError> {
-        let input = json!({ "scheduled": { "instanceId": instance, "time": SCHEDULED_TIME } });
+        let input = json!(BackgroundEvent::Scheduled(Scheduled { instance_id: instance.clone(), time: None }));
         let policy =
             RetryPolicy::builder().maximum_event_age_in_seconds(OLDEST_SECONDS).maximum_retry_attempts(RETRIES).build();
         Target::builder()

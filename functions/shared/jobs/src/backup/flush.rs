@@ -4,23 +4,19 @@
 //! captured, their names are compared with the server's: what was made anew meanwhile is added, and no two captures keep
 //! one name.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    pin::pin,
-};
+use std::pin::pin;
 
-use chrono::TimeDelta;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use milvault_model::{
-    Again, BackupPhase, CollectionCapture, CollectionName, CollectionPattern, DatabaseCapture, Failure, FailureCode,
-    Flushing, LeftOut, LeftOutCause, PageSet, Planning, Principal, Unexplained, Unsettled, Visibility,
+    Again, BackupPhase, DatabaseCapture, FailureCode, Flushing, LeftOutCause, PageSet, Planning, Visibility,
 };
 use milvault_ports::{Milvus, MilvusError};
-use serde::{Deserialize, Serialize};
 
 use super::{
-    capture::{Captured, Capturing},
-    patience::{Patience, Verdict},
+    capture::{Captured, Capturing, FLUSHES_IN_FLIGHT},
+    changes::Changes,
+    found::{Found, Taken, dropped, left_out, troubled},
+    recapture::{Range, recapture},
     survey::{self, Asked, Survey, Wanted},
     work::Work,
 };
@@ -32,39 +28,9 @@ use crate::{
     },
     snapshot::{
         layout::PageKind,
-        pages::{COLLECTIONS_PER_PAGE, Folder, SEGMENTS_PER_PAGE},
+        pages::{COLLECTIONS_PER_PAGE, SEGMENTS_PER_PAGE},
     },
 };
-
-/// Collections flushed at once: each flush waits seconds for the server, which works on them side by side.
-const FLUSHES_IN_FLIGHT: usize = 8;
-
-/// How often collections that were made while the backup ran are added to it.
-pub(super) const ADDITIONS: u32 = 1;
-
-/// For how long a name is followed that goes from one collection to another. Then the collections that had it are left out.
-const NAMES: Patience = Patience { rounds: 5, lasts: TimeDelta::seconds(300) };
-
-/// The most collections that a message names.
-const NAMED: usize = 5;
-
-/// A line of a capture's pages: what FLUSH found.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Found {
-    Principal(Principal),
-    Database(DatabaseCapture),
-    AccessControl(String),
-    Collection(Box<Taken>),
-    LeftOut(LeftOut),
-}
-
-/// A captured collection.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Taken {
-    pub(super) capture: CollectionCapture,
-    pub(super) asked: Asked,
-}
 
 /// Captures collections until all are or the time is over.
 pub(crate) async fn flush(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
@@ -148,28 +114,6 @@ async fn found(milvus: &dyn Milvus, wanted: &Wanted, captured: Captured) -> Step
         }
         (Captured::Trouble(failure), asked) => troubled(wanted.id, &wanted.name, asked, &failure),
     }
-}
-
-fn dropped(wanted: &Wanted, reason: &str) -> Found {
-    left_out(wanted.name.clone(), wanted.id, reason.to_owned(), LeftOutCause::Dropped)
-}
-
-/// A collection that can't be captured is left out, unless it was asked for by name: then the backup fails.
-fn troubled(id: i64, name: &CollectionName, asked: &Asked, failure: &Failure) -> Step<Found> {
-    match asked {
-        Asked::ByPattern => Ok(Found::LeftOut(LeftOut {
-            collection: name.clone(),
-            id: Some(id),
-            reason: failure.message.clone(),
-            cause: LeftOutCause::Trouble,
-            code: Some(failure.code),
-        })),
-        Asked::ByName(_) => Err(fatal(failure.code, format!("{name}: {}", failure.message))),
-    }
-}
-
-fn left_out(collection: CollectionName, id: i64, reason: String, cause: LeftOutCause) -> Found {
-    Found::LeftOut(LeftOut { collection, id: Some(id), reason, cause, code: None })
 }
 
 /// A page of what was found.
@@ -275,115 +219,6 @@ async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing
     Ok(work.enter(BackupPhase::Plan(planning)).await?)
 }
 
-/// What happened to names while collections were captured.
-#[derive(Default)]
-struct Changes {
-    /// Collections to capture, or to capture again.
-    again: BTreeSet<i64>,
-    /// Collections whose names others have, again and again.
-    homeless: Vec<Unexplained>,
-    /// See [`Again::superseded`].
-    superseded: BTreeSet<i64>,
-    /// What was made again and again.
-    left_out: Vec<LeftOut>,
-    /// See [`Flushing::restless`].
-    restless: Vec<Unsettled<CollectionName>>,
-}
-
-impl Changes {
-    fn is_none(&self) -> bool {
-        self.again.is_empty() && self.homeless.is_empty() && self.superseded.is_empty() && self.left_out.is_empty()
-    }
-
-    async fn since(work: &Work<'_>, milvus: &dyn Milvus, flushing: &Flushing) -> Step<Self> {
-        let folder = work.folder();
-        let surveyed: BTreeMap<i64, CollectionName> = match &work.run.survey {
-            Some(pages) => survey::read(&folder, pages).await?.into_iter().map(|w| (w.id, w.name)).collect(),
-            None => BTreeMap::new(),
-        };
-        let survey = survey::take(work, milvus).await?;
-        let now = survey.names();
-        if flushing.renamed == 0 && flushing.reconciled == 0 && now.keys().all(|id| surveyed.contains_key(id)) {
-            // Each has the name that it was surveyed with, and nothing is new.
-            return Ok(Self::default());
-        }
-        let mut captured: BTreeMap<CollectionName, Vec<i64>> = BTreeMap::new();
-        let mut renamed = Vec::new();
-        let (mut dropped, mut given_up) = (BTreeSet::new(), BTreeSet::new());
-        let mut done: BTreeSet<i64> = BTreeSet::new();
-        for number in 0..flushing.capture.count {
-            for line in folder.read(&PageKind::Capture.key(&flushing.capture, number)).await? {
-                match line {
-                    Found::Collection(taken) => {
-                        done.insert(taken.capture.id);
-                        if let Asked::ByName(name) = taken.asked
-                            && !CollectionPattern::selects(&work.backup.selection, &taken.capture.name)
-                        {
-                            renamed.push((taken.capture.id, name));
-                        }
-                        captured.entry(taken.capture.name).or_default().push(taken.capture.id);
-                    }
-                    Found::LeftOut(out) if out.cause == LeftOutCause::Dropped => drop(dropped.insert(out.collection)),
-                    Found::LeftOut(out) => drop(given_up.insert(out.collection)),
-                    _ => {}
-                }
-            }
-        }
-        let mut changes = Self::default();
-        let (mut restless, at) = (flushing.restless.clone(), work.jobs.now());
-        let mut moved = HashSet::new();
-        let mut judge = |name: &CollectionName| {
-            moved.insert(name.clone());
-            NAMES.judge(&mut restless, name.clone(), at)
-        };
-        let made = now.iter().filter(|(id, name)| !done.contains(id) && !given_up.contains(**name));
-        for (id, name) in made {
-            let is_missed = dropped.contains(*name)
-                || surveyed.values().any(|surveyed| surveyed == *name)
-                || renamed.iter().any(|(_, asked)| asked == *name);
-            let is_remade = is_missed && !captured.contains_key(*name);
-            let is_new = flushing.reconciled < ADDITIONS && !surveyed.contains_key(id);
-            if !is_remade && !is_new {
-                continue;
-            }
-            match judge(name) {
-                Verdict::Again => drop(changes.again.insert(*id)),
-                Verdict::GiveUp(_) if is_remade => changes.left_out.push(remade(*id, (*name).clone())),
-                Verdict::GiveUp(_) => {}
-            }
-        }
-        // Another collection has the name that was asked for, and is in the backup.
-        let is_superseded = |name: &CollectionName| captured.contains_key(name);
-        changes.superseded.extend(renamed.iter().filter(|(_, name)| is_superseded(name)).map(|(id, _)| *id));
-        for (name, ids) in captured.into_iter().filter(|(_, ids)| ids.len() > 1) {
-            // The one that has the name keeps it; the others had it before.
-            let others = ids.into_iter().filter(|id| now.get(id) != Some(&&name));
-            match judge(&name) {
-                Verdict::Again => changes.again.extend(others),
-                Verdict::GiveUp(_) => changes.homeless.extend(others.map(|collection| Unexplained {
-                    collection,
-                    code: FailureCode::SourceChanged,
-                    reason: "its name went to other collections all the while it was captured".to_owned(),
-                })),
-            }
-        }
-        // A name that was found in its place this time is counted from the beginning if it moves later.
-        restless.retain(|restless| moved.contains(&restless.what));
-        changes.restless = restless;
-        Ok(changes)
-    }
-}
-
-fn remade(id: i64, collection: CollectionName) -> LeftOut {
-    LeftOut {
-        collection,
-        id: Some(id),
-        reason: "it was dropped and made again all the while it was captured".to_owned(),
-        cause: LeftOutCause::Trouble,
-        code: Some(FailureCode::SourceChanged),
-    }
-}
-
 /// Copies the next page of the earlier capture, with the collections captured anew whose source changed, and those added
 /// that are new.
 async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) -> Step {
@@ -428,126 +263,4 @@ fn last_of(lines: &[Found]) -> Option<String> {
         Found::Collection(taken) => Some(taken.capture.id.to_string()),
         _ => None,
     })
-}
-
-/// Which ids belong to a page.
-struct Range {
-    after: Option<String>,
-    until: Option<String>,
-}
-
-impl Range {
-    fn has(&self, id: i64) -> bool {
-        let id = id.to_string();
-        self.after.as_ref().is_none_or(|after| id > *after) && self.until.as_ref().is_none_or(|until| id <= *until)
-    }
-}
-
-async fn recapture(
-    work: &Work<'_>,
-    capturing: &Capturing<'_>,
-    lines: &mut Vec<Found>,
-    again: &Again,
-    range: &Range,
-) -> Step {
-    let mut kept = Vec::new();
-    let mut wanted = Vec::new();
-    let mut added: BTreeSet<i64> = again.collections.iter().copied().filter(|id| range.has(*id)).collect();
-    for line in std::mem::take(lines) {
-        let Found::Collection(taken) = line else {
-            kept.push(line);
-            continue;
-        };
-        let CollectionCapture { id, name, .. } = &taken.capture;
-        added.remove(id);
-        if again.superseded.contains(id) {
-            continue;
-        }
-        if let Some(unexplained) = again.unexplained.iter().find(|unexplained| unexplained.collection == *id) {
-            let failure = Failure::new(unexplained.code, unexplained.reason.clone());
-            kept.push(troubled(*id, name, &taken.asked, &failure)?);
-        } else if again.collections.contains(id) {
-            wanted.push((Wanted { id: *id, name: name.clone(), asked: taken.asked.clone() }, Before::Captured));
-        } else {
-            kept.push(Found::Collection(taken));
-        }
-    }
-    for id in added {
-        // One that is gone again was never in the backup.
-        if let Some(name) = capturing.name_of(id, "").await? {
-            let asked = Asked::of(&work.backup.selection, &name);
-            wanted.push((Wanted { id, name, asked }, Before::Unknown));
-        }
-    }
-    let captures = stream::iter(wanted)
-        .map(|(wanted, before)| async move {
-            let captured = capturing.capture(&wanted).await?;
-            Ok::<_, Error>((wanted, before, captured))
-        })
-        .buffered(FLUSHES_IN_FLIGHT);
-    for (wanted, before, captured) in captures.try_collect::<Vec<_>>().await? {
-        match (captured, before) {
-            (Captured::Whole(capture), _) => {
-                kept.push(Found::Collection(Box::new(Taken { capture: *capture, asked: wanted.asked })));
-            }
-            (Captured::Trouble(failure), _) => kept.push(troubled(wanted.id, &wanted.name, &wanted.asked, &failure)?),
-            (Captured::Dropped, Before::Unknown) => {}
-            // Its name is another collection's, which is added if the backup hasn't got it.
-            (Captured::Dropped, Before::Captured) if capturing.is_taken(&wanted.name).await? => {
-                kept.push(dropped(
-                    &wanted,
-                    "dropped while others were captured, and its name given to another collection",
-                ));
-            }
-            (Captured::Dropped, Before::Captured) => {
-                let message = "it was dropped after its point in time, and its files were gone before they were copied";
-                let failure = Failure::new(FailureCode::CollectionDropped, message);
-                kept.push(troubled(wanted.id, &wanted.name, &wanted.asked, &failure)?);
-            }
-        }
-    }
-    if range.until.is_none() {
-        for out in &again.left_out {
-            match Asked::of(&work.backup.selection, &out.collection) {
-                Asked::ByPattern => kept.push(Found::LeftOut(out.clone())),
-                Asked::ByName(name) => {
-                    let code = out.code.unwrap_or(FailureCode::SourceChanged);
-                    return Err(fatal(code, format!("{name}: {}", out.reason)));
-                }
-            }
-        }
-    }
-    kept.sort_by_cached_key(|line| match line {
-        Found::Collection(taken) => Some(taken.capture.id.to_string()),
-        _ => None,
-    });
-    *lines = kept;
-    Ok(())
-}
-
-/// What the earlier capture has of a collection.
-enum Before {
-    Captured,
-    Unknown,
-}
-
-/// The names of some of the collections that are captured again, for people.
-pub(super) async fn names(folder: &Folder<'_>, again: &Again) -> Result<Vec<String>, Error> {
-    let mut names = Vec::new();
-    for number in 0..again.capture.count {
-        for line in folder.read(&PageKind::Capture.key(&again.capture, number)).await? {
-            match line {
-                Found::Collection(taken) if again.collections.contains(&taken.capture.id) => {
-                    names.push(taken.capture.name.to_string());
-                }
-                _ => {}
-            }
-        }
-        if names.len() >= NAMED {
-            names.truncate(NAMED);
-            names.push("others".to_owned());
-            break;
-        }
-    }
-    Ok(names)
 }

@@ -2,20 +2,24 @@
 
 mod accept;
 mod capture;
+mod changes;
 mod clean;
 mod copy;
 mod explain;
 mod flush;
+mod found;
 pub(crate) mod inspection;
 mod job;
 mod listing;
 pub(crate) mod logs;
 mod metadata;
+mod moment;
 pub(crate) mod object_lock;
 mod page_copy;
 mod patience;
 mod plan;
 mod publish;
+mod recapture;
 mod rounds;
 mod segments;
 mod source;

@@ -14,7 +14,7 @@ use milvault_ports::{Bucket, ObjectMeta, items};
 
 use super::{
     explain::{self, Judgement, Listed, Resolver},
-    flush::{Found, Taken},
+    found::{Found, Taken},
     listing::Logs,
     logs::{Log, log_of},
     metadata::{Known, Metadata},

@@ -5,8 +5,9 @@ use chrono::TimeDelta;
 use milvault_model::{Again, BackupPhase, FailureCode, Flushing, Planning, Unexplained};
 
 use super::{
-    flush,
+    changes,
     patience::{Patience, Verdict},
+    recapture,
     work::Work,
 };
 use crate::engine::halt::{Halt, Step, fatal, require_time};
@@ -21,7 +22,7 @@ const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(2);
 impl Work<'_> {
     /// Captures, plans and copies some collections again, because their source isn't what was planned.
     pub(crate) async fn begin_again(&mut self, mut again: Again) -> Step {
-        let names = flush::names(&self.folder(), &again).await?;
+        let names = recapture::names(&self.folder(), &again).await?;
         let reason = format!("files of {} were gone before they were copied", names.join(", "));
         let (now, patience) = (self.jobs.now(), self.patience());
         for collection in std::mem::take(&mut again.collections) {
@@ -36,7 +37,7 @@ impl Work<'_> {
             }
         }
         // What was made since isn't added any more, unless it has the name of one that was dropped.
-        let flushing = Flushing { again: Some(again), reconciled: flush::ADDITIONS, ..Flushing::default() };
+        let flushing = Flushing { again: Some(again), reconciled: changes::ADDITIONS, ..Flushing::default() };
         self.enter_round(BackupPhase::Flush(flushing), reason).await
     }
 

@@ -19,7 +19,7 @@ use milvault_ports::{PutMode, PutOutcome};
 
 use super::{
     explain,
-    flush::Found,
+    found::Found,
     inspection::{Finding, Inspection},
     logs::{DELTA, INSERT},
     object_lock::Locks,

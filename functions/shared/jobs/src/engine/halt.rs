@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use milvault_model::{Failure, FailureCode, Time};
-use milvault_ports::{Deadline, MilvusError, ObjectsError};
+use milvault_ports::Deadline;
 
-use crate::Error;
+use crate::{Class, Error};
 
 /// Why a step of a job's work stops short.
 #[derive(Debug)]
@@ -44,18 +44,9 @@ pub(crate) enum Verdict {
 }
 
 pub(crate) fn verdict(error: &Error) -> Verdict {
-    let failure = |code| Failure::new(code, error.to_string());
-    match error {
-        Error::Milvus(MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_)) => {
-            Verdict::Retry(failure(FailureCode::MilvusUnreachable))
-        }
-        Error::Milvus(MilvusError::NoCollection(_)) => Verdict::Fail(failure(FailureCode::CollectionDropped)),
-        Error::Milvus(_) => Verdict::Fail(failure(FailureCode::MilvusRefused)),
-        Error::Objects(ObjectsError::Unavailable(_)) => Verdict::Retry(failure(FailureCode::StorageUnreachable)),
-        Error::Objects(ObjectsError::Bucket { .. }) => Verdict::Fail(failure(FailureCode::StorageUnreachable)),
-        Error::Document { .. } => Verdict::Fail(failure(FailureCode::SnapshotDamaged)),
-        Error::EngineUnsupported(_) => Verdict::Fail(failure(FailureCode::EngineVersionUnsupported)),
-        Error::CollectionExists(_) => Verdict::Fail(failure(FailureCode::CollectionExists)),
+    match (error.class(), error.failure()) {
+        (Class::Unavailable, Some(failure)) => Verdict::Retry(failure),
+        (Class::Refused | Class::Damaged | Class::Request, Some(failure)) => Verdict::Fail(failure),
         _ => Verdict::Stop,
     }
 }

@@ -6,7 +6,7 @@ use milvault_model::{
     Account, AccountError, Backup, BackupId, BackupState, Hour, InstanceId, Manifest, ObjectEntry, ObjectKey, Origin,
     Publishing, Snapshot, Time,
 };
-use milvault_ports::{CatalogError, Deadline, Expect, HeldError, Tenure, Versioned, Write, commit_held};
+use milvault_ports::{Deadline, Expect, HeldError, Tenure, Versioned, Write, commit_held};
 
 use super::claims::Claims;
 use crate::{
@@ -161,7 +161,7 @@ async fn heirs_account(
 
 /// The hour is one that is open, and no more is lost than there is.
 fn imbalance(error: AccountError) -> Error {
-    CatalogError::Unavailable(error.to_string()).into()
+    Error::Inconsistent(error.to_string())
 }
 
 impl Share<'_> {

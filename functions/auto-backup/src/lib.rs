@@ -2,15 +2,14 @@
 //! kept.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, show};
+use milvault_gateway::{Answer, Call, Direct, Event, Findings, Route, show};
 use milvault_jobs::{
     Error, FieldError, Jobs, Precondition, Tag,
     schedule::{self, Told},
 };
 use milvault_model::{AutoBackup, InstanceId, KeepAtLeast, Plan, RetentionDays, RunTime, Wanted, Zone};
-use milvault_runtime::{Invocation, RuntimeError};
+use milvault_runtime::Invocation;
 use milvault_wire::AutoBackupRequest;
-use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -41,13 +40,8 @@ const NOT_TOLD: &str = "The scheduler may not have the change yet: the sweep wil
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, if the caller doesn't use HTTP.
-pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
-    let caller = Caller::of(&event);
-    invocation.reply(caller, serve(jobs, event).await)
-}
-
-async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
+/// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
+pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer, Error> {
     let call = Call::read(event, &ROUTES)?;
     let instance = call.instance()?;
     match call.action {

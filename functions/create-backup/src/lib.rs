@@ -11,9 +11,9 @@ use milvault_jobs::{
 };
 use milvault_model::{BackupId, BackupKind, InstanceId, JobRef};
 use milvault_ports::{BackgroundEvent, Scheduled, Verify};
-use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
+use milvault_runtime::{Invocation, slice, take_up};
 use milvault_wire::{BackupRequest, BackupView, VerifiedBackupView};
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -40,13 +40,8 @@ const LONGEST_DAYS: u32 = 36_500;
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, if the caller doesn't use HTTP.
-pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
-    let caller = Caller::of(&event);
-    invocation.reply(caller, serve(jobs, event, invocation).await)
-}
-
-async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
+/// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     let event = match event {
         Event::Background(event) => return background(jobs, event, invocation).await,
         event => event,

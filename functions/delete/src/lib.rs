@@ -1,12 +1,11 @@
 //! The delete function: deletes backups, and cancels backups and restores that are running.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, Route, Status, show};
+use milvault_gateway::{Answer, Call, Direct, Event, Route, Status, show};
 use milvault_jobs::{Error, Jobs, deletion, restore};
 use milvault_model::BackupStatus;
-use milvault_runtime::{Invocation, RuntimeError};
+use milvault_runtime::Invocation;
 use milvault_wire::{BackupView, DeletedBackupView};
-use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -30,13 +29,8 @@ const ROUTES: [Route<Action>; 2] = [
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, if the caller doesn't use HTTP.
-pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
-    let caller = Caller::of(&event);
-    invocation.reply(caller, serve(jobs, event, invocation).await)
-}
-
-async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
+/// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     let call = Call::read(event, &ROUTES)?;
     match call.action {
         Action::Backup => delete_backup(jobs, call, invocation).await,

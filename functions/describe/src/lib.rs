@@ -1,10 +1,9 @@
 //! The describe function: describes one backup or one restore with its collections.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Route, show};
+use milvault_gateway::{Answer, Call, Direct, Event, PageSize, Route, show};
 use milvault_jobs::{Error, Jobs};
-use milvault_runtime::{Invocation, RuntimeError};
-use serde_json::Value;
+use milvault_runtime::Invocation;
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -28,13 +27,8 @@ const ROUTES: [Route<Action>; 2] = [
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, if the caller doesn't use HTTP.
-pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
-    let caller = Caller::of(&event);
-    invocation.reply(caller, describe(jobs, event).await)
-}
-
-async fn describe(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
+/// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
+pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer, Error> {
     let call = Call::read(event, &ROUTES)?;
     match call.action {
         Action::Backup => describe_backup(jobs, call).await,

@@ -10,12 +10,11 @@ mod preflight;
 mod registration;
 mod removal;
 
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Route, show};
+use milvault_gateway::{Answer, Call, Direct, Event, PageSize, Route, show};
 use milvault_jobs::{Error, Jobs, Tag};
 use milvault_model::{BackupState, InstanceId};
-use milvault_runtime::{Invocation, RuntimeError};
+use milvault_runtime::Invocation;
 use milvault_wire::{InstanceView, PageView};
-use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -45,13 +44,8 @@ const ROUTES: [Route<Action>; 5] = [
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, if the caller doesn't use HTTP.
-pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
-    let caller = Caller::of(&event);
-    invocation.reply(caller, serve(jobs, event).await)
-}
-
-async fn serve(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
+/// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
+pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer, Error> {
     let call = Call::read(event, &ROUTES)?;
     match call.action {
         Action::List => list(jobs, call).await,

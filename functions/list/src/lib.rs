@@ -4,13 +4,12 @@
 mod filter;
 
 use filter::{BackupFilter, RestoreFilter, Sifted, sift};
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, PageSize, Paging, Route};
+use milvault_gateway::{Answer, Call, Direct, Event, PageSize, Paging, Route};
 use milvault_jobs::{Error, Jobs};
 use milvault_model::{Backup, BackupId, Restore, RestoreId};
 use milvault_ports::PageRequest;
-use milvault_runtime::{Invocation, RuntimeError};
+use milvault_runtime::Invocation;
 use milvault_wire::{BackupView, PageView, RestoreView};
-use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -37,13 +36,8 @@ const CHUNK: usize = 200;
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, if the caller doesn't use HTTP.
-pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
-    let caller = Caller::of(&event);
-    invocation.reply(caller, list(jobs, event).await)
-}
-
-async fn list(jobs: &Jobs, event: Event) -> Result<Answer, Error> {
+/// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
+pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer, Error> {
     let call = Call::read(event, &ROUTES)?;
     match call.action {
         Action::Backups => backups(jobs, call).await,

@@ -10,9 +10,8 @@ use milvault_jobs::{
 };
 use milvault_model::{BackupName, InstanceId, JobRef, Restore};
 use milvault_ports::BackgroundEvent;
-use milvault_runtime::{Invocation, RuntimeError, slice, take_up};
+use milvault_runtime::{Invocation, slice, take_up};
 use milvault_wire::RestoreRequest;
-use serde_json::Value;
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -39,13 +38,8 @@ const LONGEST_HOURS: u32 = 8_760;
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, if the caller doesn't use HTTP.
-pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
-    let caller = Caller::of(&event);
-    invocation.reply(caller, serve(jobs, event, invocation).await)
-}
-
-async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
+/// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     if let Event::Background(BackgroundEvent::Resume(JobRef::Restore { instance_id, restore_id })) = &event {
         return slice(restore::run(jobs, instance_id, restore_id, invocation.deadline)).await;
     }

@@ -1,14 +1,14 @@
 //! The retention-sweep function: deletes expired backups and resumes interrupted jobs.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Caller, Event, invalid, object};
+use milvault_gateway::{Answer, Event, invalid, object};
 use milvault_jobs::{
     Error, Jobs,
     sweep::{SweepMode, SweepReport, sweep},
 };
 use milvault_model::Time;
 use milvault_runtime::{
-    Invocation, RuntimeError,
+    Invocation,
     metrics::{self, About, Metric, Unit},
 };
 use serde::Deserialize;
@@ -25,13 +25,8 @@ struct Request {
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, so that Lambda retries.
-pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
-    let caller = Caller::of(&event);
-    invocation.reply(caller, serve(jobs, event, invocation).await)
-}
-
-async fn serve(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
+/// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     let mode = mode(event)?;
     let began = jobs.now();
     let report = sweep(jobs, mode, invocation.deadline).await?;

@@ -17,7 +17,7 @@ use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, inv
 use milvault_jobs::{Error, FieldError, Jobs};
 use milvault_model::{BackupId, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, Time};
 use milvault_runtime::{
-    Invocation, RuntimeError,
+    Invocation,
     metrics::{self, About, Unit},
 };
 use milvault_wire::{CorrectionView, UsageFile, UsageLineView, UsageView};
@@ -45,13 +45,9 @@ struct Metered {
 /// Answers one event.
 ///
 /// # Errors
-/// Infrastructure faults, so that Lambda retries.
-pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Value, RuntimeError> {
+/// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
+pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     let caller = Caller::of(&event);
-    invocation.reply(caller, serve(jobs, event, caller, invocation).await)
-}
-
-async fn serve(jobs: &Jobs, event: Event, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
     match event {
         Event::Rule => meter_all(jobs, invocation).await,
         Event::Direct(Value::Object(mut fields)) if fields.get("action").is_some_and(|action| action != "list") => {

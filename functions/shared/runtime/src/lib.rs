@@ -18,17 +18,17 @@ mod world;
 use std::process::ExitCode;
 
 use lambda_runtime::{LambdaEvent, service_fn};
-use milvault_gateway::Event;
-use milvault_jobs::Jobs;
+use milvault_gateway::{Answer, Caller, Event};
+use milvault_jobs::{Error, Jobs};
 use serde_json::Value;
 use tracing::Instrument;
 
-pub use environment::{Environment, StartError};
-pub use error::RuntimeError;
+use environment::Environment;
+use error::RuntimeError;
 pub use invocation::Invocation;
-pub use schedules::ScheduleTarget;
+
 pub use work::{slice, take_up};
-pub use world::{RandomIds, SystemClock};
+use world::{RandomIds, SystemClock};
 
 /// Used by every function, because a function that copies would spend a fifth of its time in the system's allocator.
 #[global_allocator]
@@ -37,7 +37,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Runs a function until Lambda ends it, and logs why it can't start.
 pub async fn run<H>(handle: H) -> ExitCode
 where
-    H: AsyncFn(&Jobs, Event, &Invocation) -> Result<Value, RuntimeError>,
+    H: AsyncFn(&Jobs, Event, &Invocation) -> Result<Answer, Error>,
 {
     logging::start();
     match serve(handle).await {
@@ -51,7 +51,7 @@ where
 
 async fn serve<H>(handle: H) -> Result<(), lambda_runtime::Error>
 where
-    H: AsyncFn(&Jobs, Event, &Invocation) -> Result<Value, RuntimeError>,
+    H: AsyncFn(&Jobs, Event, &Invocation) -> Result<Answer, Error>,
 {
     let environment = Environment::read(|name| std::env::var(name).ok())?;
     let jobs = aws::jobs(environment);
@@ -60,8 +60,9 @@ where
         let now = jobs.now();
         let invocation = Invocation::new(event.context.request_id, event.context.deadline, now);
         let event = Event::read(event.payload);
-        let span = logging::span_of(&invocation, &event);
-        logging::of(&invocation, handle(jobs, event, &invocation).instrument(span)).await
+        let (caller, span) = (Caller::of(&event), logging::span_of(&invocation, &event));
+        let replied = async { invocation.reply(caller, handle(jobs, event, &invocation).await) };
+        logging::of(&invocation, replied.instrument(span)).await
     }))
     .await
 }

@@ -17,18 +17,15 @@ use crate::{
     resolver::Resolver,
     rest::Rest,
     server::Server,
+    timeouts::{CALL_TIMEOUT, CONNECT_TIMEOUT},
 };
-
-/// The time limit of a call. A longer call has failed, because long operations of Milvus are started and then polled.
-pub(crate) const CALL: Duration = Duration::from_secs(20);
-pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 
 /// The maximum age of a connection. A changed secret or a name that resolves to another address is noticed within this
 /// time, even if no call fails.
-const OLDEST: Duration = Duration::from_secs(300);
+const MAX_AGE: Duration = Duration::from_secs(300);
 /// The maximum time that a connection may be unused. After it, the connection may have been cut unnoticed, because the
 /// process is frozen between two invocations.
-const LONGEST_UNUSED: Duration = Duration::from_secs(60);
+const MAX_IDLE: Duration = Duration::from_secs(60);
 
 /// Connects to instances. Callers of the same instance share a connection, so that its secret is read once, and again
 /// when the server rejects the credentials.
@@ -75,7 +72,7 @@ struct Times {
 impl Times {
     fn are_recent(self, now: SystemTime) -> bool {
         let is_within = |time, limit| now.duration_since(time).is_ok_and(|passed| passed < limit);
-        is_within(self.made, OLDEST) && is_within(self.used, LONGEST_UNUSED)
+        is_within(self.made, MAX_AGE) && is_within(self.used, MAX_IDLE)
     }
 }
 
@@ -112,7 +109,7 @@ impl MilvusConnector {
         let resolver = Resolver::new(self.allowed.clone());
         let bad = |error: tonic::transport::Error| MilvusError::Refused(format!("{}: {error}", target.endpoint));
         let endpoint = Endpoint::from_shared(target.endpoint.clone()).map_err(bad)?;
-        let mut endpoint = endpoint.timeout(CALL).connect_timeout(CONNECT);
+        let mut endpoint = endpoint.timeout(CALL_TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
         if target.endpoint.starts_with("https:") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots()).map_err(bad)?;
         }

@@ -11,7 +11,7 @@ use milvus::proto::common::Status;
 const UNAVAILABLE: [i32; 4] = [1, 2, 4, 9];
 
 /// Whether a code is a temporary state of one collection.
-fn passes(code: i32) -> bool {
+fn is_temporary(code: i32) -> bool {
     match code {
         // A collection, a partition or a replica isn't loaded (again) yet, as for seconds after a restart.
         101 | 103 | 201 | 202 | 400 | 401
@@ -46,7 +46,7 @@ const NOT_PERMITTED: i32 = 1401;
 const NOT_PERMITTED_OLD: i32 = 3;
 
 /// The error of a call without an answer.
-pub(crate) fn transport(status: &tonic::Status) -> MilvusError {
+pub(crate) fn from_grpc_status(status: &tonic::Status) -> MilvusError {
     use tonic::Code;
     let message = status.message().to_owned();
     match status.code() {
@@ -94,7 +94,7 @@ pub(crate) fn by_code(code: i32, reason: String) -> MilvusError {
         NOT_PERMITTED => MilvusError::Forbidden(reason),
         code if NEEDS_AUTHENTICATION.contains(&code) => MilvusError::Unauthenticated(reason),
         code if UNAVAILABLE.contains(&code) => MilvusError::Unreachable(reason),
-        code if passes(code) => MilvusError::NotReady(reason),
+        code if is_temporary(code) => MilvusError::NotReady(reason),
         _ => MilvusError::Refused(reason),
     }
 }
@@ -117,7 +117,7 @@ mod tests {
             refusal(65535, 1, "rate limit exceeded[rate=0.1]"),
             refusal(2100, 1, "The number of jobs has reached the limit, please try again later"),
             refusal(65535, 1, "import task queue max size is 32, currently there are 32 tasks is pending"),
-            transport(&tonic::Status::resource_exhausted("rate")),
+            from_grpc_status(&tonic::Status::resource_exhausted("rate")),
         ] {
             assert!(matches!(limit, MilvusError::RateLimited(_)), "{limit:?}");
         }
@@ -130,11 +130,13 @@ mod tests {
         for forbidden in [
             refusal(1401, 1, "privilege not permitted"),
             refusal(0, 3, "privilege not permitted"),
-            transport(&tonic::Status::permission_denied("PrivilegeFlush: permission deny to ann")),
+            from_grpc_status(&tonic::Status::permission_denied("PrivilegeFlush: permission deny to ann")),
         ] {
             assert!(matches!(forbidden, MilvusError::Forbidden(_)), "{forbidden:?}");
         }
-        for unknown in [refusal(1400, 1, "not authenticated"), transport(&tonic::Status::unauthenticated("auth"))] {
+        for unknown in
+            [refusal(1400, 1, "not authenticated"), from_grpc_status(&tonic::Status::unauthenticated("auth"))]
+        {
             assert!(matches!(unknown, MilvusError::Unauthenticated(_)), "{unknown:?}");
         }
         assert!(matches!(refusal(100, 4, "collection not found"), MilvusError::NoCollection(_)));

@@ -15,6 +15,7 @@ mod principal;
 mod resolver;
 mod rest;
 mod server;
+mod timeouts;
 
 pub use connector::MilvusConnector;
 pub use credentials::{SecretError, SecretSource};

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 
 use crate::{
-    connector::{CALL, CONNECT},
     credentials::{Credentials, Known, Login},
     errors::{SEGMENT_NOT_FOUND, by_code},
     resolver::Resolver,
+    timeouts::{CALL_TIMEOUT, CONNECT_TIMEOUT},
 };
 
 /// The number of segments in one call. A segment of a wide schema has hundreds of logs.
@@ -51,7 +51,7 @@ impl Rest {
         self.client
             .get_or_try_init(async || {
                 // A redirect would bypass the resolver, because an address needs no resolving.
-                let builder = Client::builder().timeout(CALL).connect_timeout(CONNECT).no_proxy();
+                let builder = Client::builder().timeout(CALL_TIMEOUT).connect_timeout(CONNECT_TIMEOUT).no_proxy();
                 let builder = builder.redirect(Policy::none()).dns_resolver(Arc::new(self.resolver.clone()));
                 builder.build().map_err(|error| MilvusError::Refused(format!("no HTTP client: {error}")))
             })
@@ -95,7 +95,7 @@ impl Rest {
         };
         match response.status() {
             StatusCode::OK => {}
-            status if passes(status) => return Err(refusal(response).await),
+            status if is_temporary(status) => return Err(refusal(response).await),
             // The server doesn't know the call, or this user isn't allowed to make it.
             _ => return Ok(Described::NotOffered),
         }
@@ -264,7 +264,7 @@ impl From<Info> for SegmentFiles {
     }
 }
 
-fn passes(status: StatusCode) -> bool {
+fn is_temporary(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
@@ -307,7 +307,7 @@ async fn refusal(response: Response) -> MilvusError {
         StatusCode::UNAUTHORIZED => MilvusError::Unauthenticated(reason),
         StatusCode::FORBIDDEN => MilvusError::Forbidden(reason),
         StatusCode::TOO_MANY_REQUESTS => MilvusError::RateLimited(reason),
-        status if passes(status) => MilvusError::Unreachable(reason),
+        status if is_temporary(status) => MilvusError::Unreachable(reason),
         _ => MilvusError::Refused(reason),
     }
 }

@@ -125,7 +125,7 @@ fn check(request: AutoBackupRequest) -> Result<Asked, Error> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

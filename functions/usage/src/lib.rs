@@ -273,7 +273,8 @@ mod tests {
     async fn ask(world: &MemoryWorld, mut question: Value) -> Value {
         question["action"] = "list".into();
         let invocation = Invocation::new("request".to_owned(), 0, world.jobs.now());
-        handle(&world.jobs, Event::Direct(question), &invocation).await.unwrap()
+        let answered = handle(&world.jobs, Event::Direct(question), &invocation).await;
+        invocation.reply(Caller::Direct, answered).unwrap()
     }
 
     #[tokio::test]

@@ -158,8 +158,9 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
     // Without a manifest, an earlier try has come as far as removing it.
     if let Some(manifest) = manifest {
         let claims = Claims::read(jobs, &record.value).await?;
+        let removal = PageRemoval { held, claims, folder: &folder, deadline };
         for page in &manifest.object_pages {
-            if !remove_page(held, &mut record, &claims, &folder, page, deadline).await? {
+            if !removal.remove(&mut record, page).await? {
                 return Ok(());
             }
         }
@@ -174,55 +175,59 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
     ownership::commit(held, &mut record, state, &Share::rest()).await
 }
 
-/// Removes or passes on the objects of a page, as far as that isn't done; `false` if it can't go on now. A deletion gets
-/// further with every try, however short that is.
-async fn remove_page(
-    held: &Held,
-    record: &mut Versioned<Backup>,
-    claims: &Claims<'_>,
-    folder: &Folder<'_>,
-    page: &PageRef,
+/// The removal of a backup's objects, a page of the manifest after the other.
+struct PageRemoval<'a> {
+    held: &'a Held,
+    claims: Claims<'a>,
+    folder: &'a Folder<'a>,
     deadline: Deadline,
-) -> Result<bool, Error> {
-    let Held { jobs, lease, .. } = held;
-    let instance = &lease.instance_id;
-    let done = |record: &Versioned<Backup>| match &record.value.state {
-        BackupState::Deleting { after, .. } => after.clone(),
-        _ => None,
-    };
-    if done(record).is_some_and(|after| *page.last <= *after.as_str()) {
-        return Ok(true);
-    }
-    let waiting = jobs.ports.catalog.job(instance).await?.is_some();
-    if waiting || deadline.is_over(jobs.now()) {
-        return Ok(false);
-    }
-    let mut entries = match folder.read_checked::<ObjectEntry>(page).await {
-        Ok(Some(entries)) => entries,
-        // As above.
-        Ok(None) => {
-            tracing::error!(key = page.key, backup = %record.value.id, "objects stay behind: the page is missing");
+}
+
+impl PageRemoval<'_> {
+    /// Removes or passes on the objects of a page, as far as that isn't done; `false` if it can't go on now. A deletion gets
+    /// further with every try, however short that is.
+    async fn remove(&self, record: &mut Versioned<Backup>, page: &PageRef) -> Result<bool, Error> {
+        let Self { held, claims, folder, deadline } = self;
+        let Held { jobs, lease, .. } = held;
+        let instance = &lease.instance_id;
+        let done = |record: &Versioned<Backup>| match &record.value.state {
+            BackupState::Deleting { after, .. } => after.clone(),
+            _ => None,
+        };
+        if done(record).is_some_and(|after| *page.last <= *after.as_str()) {
             return Ok(true);
         }
-        Err(Error::Document { key, reason }) => {
-            tracing::error!(key, reason, backup = %record.value.id, "objects stay behind");
-            return Ok(true);
+        let waiting = jobs.ports.catalog.job(instance).await?.is_some();
+        if waiting || deadline.is_over(jobs.now()) {
+            return Ok(false);
         }
-        Err(error) => return Err(error),
-    };
-    if let Some(after) = done(record) {
-        entries.retain(|entry| entry.key > after);
-    }
-    let mut rest = entries.as_slice();
-    while !rest.is_empty() {
-        let (share, count) = ownership::share(&record.value, claims, rest).await?;
-        claims.remove(&share.garbage).await?;
-        let mut state = record.value.state.clone();
-        if let BackupState::Deleting { after, .. } = &mut state {
-            *after = rest[..count].last().map(|entry| entry.key.clone());
+        let mut entries = match folder.read_checked::<ObjectEntry>(page).await {
+            Ok(Some(entries)) => entries,
+            // As above.
+            Ok(None) => {
+                tracing::error!(key = page.key, backup = %record.value.id, "objects stay behind: the page is missing");
+                return Ok(true);
+            }
+            Err(Error::Document { key, reason }) => {
+                tracing::error!(key, reason, backup = %record.value.id, "objects stay behind");
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(after) = done(record) {
+            entries.retain(|entry| entry.key > after);
         }
-        ownership::commit(held, record, state, &share).await?;
-        rest = &rest[count..];
+        let mut rest = entries.as_slice();
+        while !rest.is_empty() {
+            let (share, count) = ownership::share(&record.value, claims, rest).await?;
+            claims.remove(&share.garbage).await?;
+            let mut state = record.value.state.clone();
+            if let BackupState::Deleting { after, .. } = &mut state {
+                *after = rest[..count].last().map(|entry| entry.key.clone());
+            }
+            ownership::commit(held, record, state, &share).await?;
+            rest = &rest[count..];
+        }
+        Ok(true)
     }
-    Ok(true)
 }

@@ -117,7 +117,7 @@ pub struct SweptSchedule {
 /// # Errors
 /// When the catalog can't say what is due.
 pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<SweepReport, Error> {
-    let mut report = SweepReport::default();
+    let (sweep, mut report) = (Sweep { jobs, mode, deadline }, SweepReport::default());
     for kind in DueKind::ALL {
         let now = jobs.now();
         let mut due = pin!(items(100, |page| jobs.ports.catalog.due(kind, now, page)));
@@ -127,7 +127,7 @@ pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<S
                 return Ok(report);
             }
             let looked_at = async {
-                if let Err(error) = look_at(jobs, mode, kind, &entry, deadline, &mut report).await {
+                if let Err(error) = sweep.look_at(kind, &entry, &mut report).await {
                     tracing::error!(%error, "the sweep goes on without");
                     report.list(format!("{:?}: {error}", entry.item), |report| &mut report.errors);
                 }
@@ -151,81 +151,86 @@ fn span_of(due: DueKind, item: &DueItem) -> Span {
     }
 }
 
-async fn look_at(
-    jobs: &Jobs,
+/// A sweep under way.
+struct Sweep<'a> {
+    jobs: &'a Jobs,
     mode: SweepMode,
-    kind: DueKind,
-    entry: &DueEntry,
     deadline: Deadline,
-    report: &mut SweepReport,
-) -> Result<(), Error> {
-    match &entry.item {
-        DueItem::Job(instance) => {
-            if let Some(job) = jobs.ports.catalog.job(instance).await? {
-                match &job {
-                    JobRef::Backup { backup_id, .. } => Span::current().record("backup", display(backup_id)),
-                    JobRef::Restore { restore_id, .. } => Span::current().record("restore", display(restore_id)),
+}
+
+impl Sweep<'_> {
+    /// Looks at one thing that is due.
+    async fn look_at(&self, kind: DueKind, entry: &DueEntry, report: &mut SweepReport) -> Result<(), Error> {
+        let Self { jobs, mode, deadline } = *self;
+        match &entry.item {
+            DueItem::Job(instance) => {
+                if let Some(job) = jobs.ports.catalog.job(instance).await? {
+                    match &job {
+                        JobRef::Backup { backup_id, .. } => Span::current().record("backup", display(backup_id)),
+                        JobRef::Restore { restore_id, .. } => Span::current().record("restore", display(restore_id)),
+                    };
+                    tracing::info!("a job stands still");
+                    if mode == SweepMode::Act {
+                        resume(jobs, &job).await;
+                    }
+                    report.list(job, |report| &mut report.resumed);
+                }
+            }
+            // Whichever of the two was due first, it must not hide the other.
+            DueItem::Backup(instance, backup) if matches!(kind, DueKind::Expiry | DueKind::Verification) => {
+                let found = jobs.backup(instance, backup).await?;
+                let decision = expiry::decide(jobs, &found.value).await?;
+                if !matches!(decision, Decision::Delete(_)) && kind == DueKind::Verification {
+                    if jobs.now() - entry.at > VERIFICATION_OVERDUE {
+                        tracing::warn!(since = %entry.at, "a verification is overdue");
+                        report.verifications_overdue += 1;
+                    }
+                    verify(jobs, mode, instance, backup, report).await?;
+                } else {
+                    let outcome = match mode {
+                        SweepMode::DryRun => decision.name().to_owned(),
+                        SweepMode::Act => carry_out(jobs, found, &decision, deadline).await?,
+                    };
+                    tracing::info!(outcome, reason = %decision, "swept");
+                    let expired =
+                        SweptBackup { reason: Some(decision.to_string()), ..swept(instance, backup, outcome) };
+                    report.list(expired, |report| &mut report.expired);
+                }
+            }
+            DueItem::Backup(instance, backup) => {
+                let record = match mode {
+                    SweepMode::Act => deletion::finish(jobs, instance, backup, deadline).await?,
+                    SweepMode::DryRun => jobs.backup(instance, backup).await?.value,
                 };
-                tracing::info!("a job stands still");
+                let outcome = format!("{:?}", record.state.status());
+                tracing::info!(outcome, "swept");
+                let deleted = swept(instance, backup, outcome);
+                report.list(deleted, |report| &mut report.deletions);
+            }
+            DueItem::AutoBackup(instance) => {
+                for seen_to in see_to(jobs, mode, instance).await? {
+                    tracing::info!(outcome = seen_to.outcome, "swept");
+                    report.list(seen_to, |report| &mut report.automatic);
+                }
+            }
+            DueItem::Notice(instance, _) => {
                 if mode == SweepMode::Act {
+                    events::publish(jobs, instance).await?;
+                }
+            }
+            DueItem::Restore(instance, restore) => {
+                if mode == SweepMode::Act {
+                    // Only the restore's own function reaches Milvus.
+                    let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
                     resume(jobs, &job).await;
                 }
-                report.list(job, |report| &mut report.resumed);
+                tracing::info!("swept");
+                let restore = SweptRestore { instance_id: instance.clone(), restore_id: restore.clone() };
+                report.list(restore, |report| &mut report.restores);
             }
         }
-        // Whichever of the two was due first, it must not hide the other.
-        DueItem::Backup(instance, backup) if matches!(kind, DueKind::Expiry | DueKind::Verification) => {
-            let found = jobs.backup(instance, backup).await?;
-            let decision = expiry::decide(jobs, &found.value).await?;
-            if !matches!(decision, Decision::Delete(_)) && kind == DueKind::Verification {
-                if jobs.now() - entry.at > VERIFICATION_OVERDUE {
-                    tracing::warn!(since = %entry.at, "a verification is overdue");
-                    report.verifications_overdue += 1;
-                }
-                verify(jobs, mode, instance, backup, report).await?;
-            } else {
-                let outcome = match mode {
-                    SweepMode::DryRun => decision.name().to_owned(),
-                    SweepMode::Act => carry_out(jobs, found, &decision, deadline).await?,
-                };
-                tracing::info!(outcome, reason = %decision, "swept");
-                let expired = SweptBackup { reason: Some(decision.to_string()), ..swept(instance, backup, outcome) };
-                report.list(expired, |report| &mut report.expired);
-            }
-        }
-        DueItem::Backup(instance, backup) => {
-            let record = match mode {
-                SweepMode::Act => deletion::finish(jobs, instance, backup, deadline).await?,
-                SweepMode::DryRun => jobs.backup(instance, backup).await?.value,
-            };
-            let outcome = format!("{:?}", record.state.status());
-            tracing::info!(outcome, "swept");
-            let deleted = swept(instance, backup, outcome);
-            report.list(deleted, |report| &mut report.deletions);
-        }
-        DueItem::AutoBackup(instance) => {
-            for seen_to in see_to(jobs, mode, instance).await? {
-                tracing::info!(outcome = seen_to.outcome, "swept");
-                report.list(seen_to, |report| &mut report.automatic);
-            }
-        }
-        DueItem::Notice(instance, _) => {
-            if mode == SweepMode::Act {
-                events::publish(jobs, instance).await?;
-            }
-        }
-        DueItem::Restore(instance, restore) => {
-            if mode == SweepMode::Act {
-                // Only the restore's own function reaches Milvus.
-                let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
-                resume(jobs, &job).await;
-            }
-            tracing::info!("swept");
-            let restore = SweptRestore { instance_id: instance.clone(), restore_id: restore.clone() };
-            report.list(restore, |report| &mut report.restores);
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Does what was decided about a backup whose expiry is due; answers what came of it.

@@ -108,8 +108,7 @@ pub(super) async fn give<'a>(
 pub(super) async fn give_after_swap(shared: &Shared<'_>, line: &CollectionRestore, swap: &mut Swap) -> Step {
     let (target, previous) = (&line.target, shared.previous(line));
     let known = known(shared, &target.database).await?;
-    let late = known.on(&previous).map(|grant| Grant { name: target.collection.clone(), ..grant.clone() });
-    merge(&mut swap.live_grants, late);
+    merge(&mut swap.live_grants, renamed(&known, &previous, target));
     give(shared, &known, swap.live_grants.iter().chain(&swap.grants), &target.database).await?;
     Ok(())
 }
@@ -128,9 +127,18 @@ pub(super) async fn keep_for_swap_back(shared: &Shared<'_>, line: &mut Collectio
     }
 }
 
-/// Gives the name what it had before the swap, and since.
+/// Gives the name what it had before the swap, and since: also what was granted between the look at the restored
+/// collection and its renaming, which went along with it.
 pub(super) async fn give_after_swap_back(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
-    let database = &line.target.database;
-    give(shared, &known(shared, database).await?, swap.live_grants.iter(), database).await?;
+    let (target, rebuilt) = (&line.target, shared.rebuilt(line));
+    let known = known(shared, &target.database).await?;
+    let late: Vec<Grant> = renamed(&known, &rebuilt, target).collect();
+    let wanted = swap.live_grants.iter().chain(late.iter().filter(|grant| !swap.live_grants.contains(grant)));
+    give(shared, &known, wanted, &target.database).await?;
     Ok(())
+}
+
+/// What is granted on one name, as grants on another.
+fn renamed<'a>(known: &'a Known, from: &'a CollectionName, to: &'a CollectionName) -> impl Iterator<Item = Grant> + 'a {
+    known.on(from).map(|grant| Grant { name: to.collection.clone(), ..grant.clone() })
 }

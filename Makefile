@@ -35,10 +35,11 @@ test: bootstrap ## every test, the end-to-end ones against a stack of their own 
 scale: bootstrap ## 200 collections through one restore, and 100,000 backups through the meter: time and memory
 	$(RUN) -m pytest -s tests/e2e/scale_restores.py tests/e2e/scale_usage.py
 
-lint: ## formatting, clippy with warnings denied, dependencies, the templates
+lint: ## formatting, clippy with warnings denied, the structure, dependencies, the templates
 	@$(MAKE) --no-print-directory bootstrap WITH=lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	$(RUN) tests/structure.py
 	target/local/cargo-deny/bin/cargo-deny --all-features check licenses bans sources
 	$(SAM) validate --lint -t infra/template.yaml
 	target/local/sam/bin/cfn-lint infra/snapshot-bucket.yaml

@@ -43,7 +43,7 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
     let id = call.backup(&instance)?;
     let deadline = invocation.deadline_for(call.caller, jobs.now());
     call.nothing_more()?;
-    jobs.backup(&instance, &id).await?.value;
+    jobs.backup(&instance, &id).await?;
     let backup = deletion::delete(jobs, &instance, &id, deadline).await?;
     let (status, warning) = match backup.state.status() {
         BackupStatus::Available | BackupStatus::Damaged => (
@@ -76,7 +76,7 @@ async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error
     let instance = call.instance()?;
     let id = call.restore(&instance)?;
     call.nothing_more()?;
-    jobs.restore(&instance, &id).await?.value;
+    jobs.restore(&instance, &id).await?;
     let restore = restore::cancel(jobs, &instance, &id).await?;
     let shown = show::restore_begun(jobs, &restore).await?;
     Ok(Answer::new(Status::Accepted, shown).retry_after(2))

@@ -107,7 +107,7 @@ async fn roll_back(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> 
     let id = call.restore(&instance)?;
     let (caller, key) = (call.caller, call.key().of(&id)?);
     call.nothing_more()?;
-    jobs.restore(&instance, &id).await?.value;
+    jobs.restore(&instance, &id).await?;
     let restore = restore::rollback(jobs, &instance, &id, key.as_ref()).await?;
     begin(jobs, restore, caller, invocation).await
 }

@@ -10,16 +10,16 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::TimeDelta;
 use futures::TryStreamExt;
 use milvault_model::{
-    CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, PrimaryKey, RowCount, SegmentCapture,
-    SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Troubled, Written, time_of,
+    CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, SegmentCapture, SegmentLevel,
+    StorageVersion, TIME_TO_LIVE, Time, Troubled, Written,
 };
 use milvault_ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment, objects};
 
 use super::{
+    assembly::{Counted, assemble},
     logs::{DELTA, Log, log_of},
     moment::{Moment, Trace, with_rows},
     survey::Wanted,
@@ -472,47 +472,4 @@ fn are_described(segments: &[Segment], description: &CollectionDescription) -> b
 struct Observation {
     rows: u64,
     segments: HashSet<i64>,
-}
-
-/// What is known of the rows at the point in time.
-struct Counted {
-    rows: u64,
-    sample: Vec<PrimaryKey>,
-}
-
-fn assemble(
-    description: CollectionDescription,
-    timestamp: u64,
-    segments: Vec<SegmentCapture>,
-    counted: Option<Counted>,
-) -> CollectionCapture {
-    let (rows, sample) = match counted {
-        Some(Counted { rows, sample }) => (RowCount::Exactly { rows }, sample),
-        None => {
-            let rows = segments.iter().map(|segment| segment.rows).sum();
-            (RowCount::AtMost { rows }, Vec::new())
-        }
-    };
-    CollectionCapture {
-        name: description.name,
-        id: description.id,
-        schema: BASE64_STANDARD.encode(description.schema),
-        primary_key: description.primary_key,
-        fields: description.fields,
-        shards: description.shards,
-        consistency_level: description.consistency_level,
-        properties: description.properties,
-        partitions: description.partitions,
-        has_partition_key: description.has_partition_key,
-        indexes: description.indexes,
-        aliases: description.aliases,
-        loaded: description.loaded,
-        flush_timestamp: timestamp,
-        point_in_time: time_of(timestamp).unwrap_or_default(),
-        rows,
-        sample,
-        size_bytes: 0,
-        delta_logs: None,
-        segments,
-    }
 }

@@ -1,6 +1,7 @@
 //! The backup job: FLUSH, PLAN, COPY, VERIFY, PUBLISH and CLEAN, each in a module of its own.
 
 mod accept;
+mod assembly;
 mod capture;
 mod changes;
 mod clean;

@@ -9,9 +9,9 @@ use std::{
 use futures::{StreamExt, stream};
 use milvault_model::{
     Capabilities, CollectionCapture, CollectionRestore, CollectionStage, Failure, FailureCode, Manifest, ObjectEntry,
-    OnError, PageRef, Progress, RestorePhase,
+    OnError, PageRef, Progress, RestoreId, RestorePhase,
 };
-use milvault_ports::{Bucket, CopyOutcome, CopyRequest, MilvusError, Tenure, Write, commit_held};
+use milvault_ports::{Bucket, CopyOutcome, CopyRequest, Deadline, MilvusError, Tenure, Write, commit_held};
 
 use super::{
     accept::targets,
@@ -19,7 +19,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    Error,
+    Error, Jobs,
     engine::{
         halt::{Halt, Step},
         throttle::Throttle,
@@ -195,46 +195,21 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
     let mut progress = Progress { bytes_total: staging.bytes, ..work.run.progress };
     progress.objects_total += wanted.len() as u64;
 
-    let prefix = layout::staging(&work.restore.id);
-    let data = layout::data(&work.restore.source_instance_id);
-    let snapshots = work.jobs.settings.snapshots.in_region(&work.restore.backup_region)?;
-    let (stopping, on_error) = (AtomicBool::new(false), work.restore.on_error);
+    let on_error = work.restore.on_error;
+    let copying = Copying {
+        jobs: work.jobs,
+        deadline: work.deadline,
+        restore: &work.restore.id,
+        snapshots: work.jobs.settings.snapshots.in_region(&work.restore.backup_region)?,
+        data: layout::data(&work.restore.source_instance_id),
+        staging,
+        is_stopped: AtomicBool::new(false),
+    };
     let copies = wanted.into_iter().flat_map(|entry| {
         let places = staging.places.of(&entry.key).into_iter().enumerate();
-        places.map(move |(number, place)| (entry, number == 0, place))
+        places.map(move |(number, place)| (entry, number, place))
     });
-    let copies = copies.map(|(entry, is_first, place)| {
-        let (jobs, deadline, restore) = (work.jobs, work.deadline, &work.restore.id);
-        let (prefix, data, stopping) = (&prefix, &data, &stopping);
-        async move {
-            let to_key = format!("{prefix}{place}");
-            let request = CopyRequest {
-                from: snapshots,
-                from_key: &format!("{data}{}", entry.key.stored()),
-                from_etag: entry.etag.as_deref().unwrap_or_default(),
-                size: entry.size,
-                to: &staging.own,
-                to_key: &to_key,
-                stored_by: restore.as_str(),
-            };
-            let is_over = || stopping.load(Ordering::Relaxed) || deadline.is_over(jobs.now());
-            let outcome = staging.throttle.copy(jobs, request, is_over).await?;
-            match outcome {
-                None => Err(Halt::OutOfTime),
-                Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => {
-                    Ok(if is_first { Staged::New(entry) } else { Staged::Again })
-                }
-                Some(CopyOutcome::SourceGone) => {
-                    let message = format!("the backup's object {} is missing or changed", entry.key);
-                    Ok(Staged::Not(entry, Failure::new(FailureCode::SnapshotDamaged, message)))
-                }
-                Some(CopyOutcome::Occupied) => {
-                    let message = format!("another object is in the way of {to_key}");
-                    Ok(Staged::Not(entry, Failure::new(FailureCode::StorageUnreachable, message)))
-                }
-            }
-        }
-    });
+    let copies = copies.map(|(entry, number, place)| copying.copy(entry, number, place));
     let mut copies = stream::iter(copies).buffer_unordered(work.jobs.settings.copies_in_flight);
     let mut halted = None;
     // Those in flight come to their ends, whatever one of them finds: none may arrive after the staging is removed.
@@ -248,11 +223,11 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
             Ok(Staged::Not(entry, failure)) => {
                 damaged.entry(entry.key.collection().to_owned()).or_insert(failure);
                 if on_error == OnError::Stop {
-                    stopping.store(true, Ordering::Relaxed);
+                    copying.is_stopped.store(true, Ordering::Relaxed);
                 }
             }
             Err(halt) => {
-                stopping.store(true, Ordering::Relaxed);
+                copying.is_stopped.store(true, Ordering::Relaxed);
                 halted.get_or_insert(halt);
             }
         }
@@ -265,6 +240,49 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
     }
     work.run.progress = progress;
     Ok(damaged)
+}
+
+/// The copying of a page's objects into the instance's own bucket.
+struct Copying<'a> {
+    jobs: &'a Jobs,
+    deadline: Deadline,
+    restore: &'a RestoreId,
+    snapshots: &'a Bucket,
+    /// The prefix of the source's data objects.
+    data: String,
+    staging: &'a Staging,
+    is_stopped: AtomicBool,
+}
+
+impl Copying<'_> {
+    /// Copies an object to the place of this number among its places.
+    async fn copy<'e>(&self, entry: &'e ObjectEntry, number: usize, place: String) -> Step<Staged<'e>> {
+        let to_key = format!("{}{place}", layout::staging(self.restore));
+        let request = CopyRequest {
+            from: self.snapshots,
+            from_key: &format!("{}{}", self.data, entry.key.stored()),
+            from_etag: entry.etag.as_deref().unwrap_or_default(),
+            size: entry.size,
+            to: &self.staging.own,
+            to_key: &to_key,
+            stored_by: self.restore.as_str(),
+        };
+        let is_over = || self.is_stopped.load(Ordering::Relaxed) || self.deadline.is_over(self.jobs.now());
+        match self.staging.throttle.copy(self.jobs, request, is_over).await? {
+            None => Err(Halt::OutOfTime),
+            Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => {
+                Ok(if number == 0 { Staged::New(entry) } else { Staged::Again })
+            }
+            Some(CopyOutcome::SourceGone) => {
+                let message = format!("the backup's object {} is missing or changed", entry.key);
+                Ok(Staged::Not(entry, Failure::new(FailureCode::SnapshotDamaged, message)))
+            }
+            Some(CopyOutcome::Occupied) => {
+                let message = format!("another object is in the way of {to_key}");
+                Ok(Staged::Not(entry, Failure::new(FailureCode::StorageUnreachable, message)))
+            }
+        }
+    }
 }
 
 /// What became of an object that was to be staged.

@@ -116,15 +116,6 @@ fn waiting_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
     aws_sdk_lambda::Client::from_conf(config.retry_config(RetryConfig::disabled()).build())
 }
 
-/// A client for Secrets Manager in the region of a secret.
-pub(crate) fn secrets_client(config: &SdkConfig, region: Option<aws_config::Region>) -> aws_sdk_secretsmanager::Client {
-    let mut builder = aws_sdk_secretsmanager::config::Builder::from(config);
-    if region.is_some() {
-        builder.set_region(region);
-    }
-    aws_sdk_secretsmanager::Client::from_conf(builder.build())
-}
-
 fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::config::Builder::from(config)
         .region(aws_config::Region::new(region.to_string()))

@@ -52,6 +52,24 @@ pub(crate) enum Condition {
     Unchanged(String),
 }
 
+/// A call of the API.
+struct Call<'a> {
+    method: Method,
+    /// The path's segments.
+    path: &'a [&'a str],
+    query: &'a [(&'a str, String)],
+    condition: Option<Condition>,
+    body: Option<&'a Value>,
+}
+
+/// A call as it is sent, once or several times.
+struct Request {
+    method: Method,
+    url: Url,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
 /// An answer: the object, and the document that it was read from, which has what this client doesn't know too.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer<T> {
@@ -114,12 +132,12 @@ impl Api {
     }
 
     async fn document(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Error> {
-        self.json(&self.call(Method::GET, path, query, &[], None).await?)
+        self.json(&self.call(Call { query, ..Call::new(Method::GET, path) }).await?)
     }
 
     /// What is at a path, with the tag of its state.
     pub(crate) async fn get_tagged<T: DeserializeOwned>(&self, path: &[&str]) -> Result<(T, Option<String>), Error> {
-        let answer = self.call(Method::GET, path, &[], &[], None).await?;
+        let answer = self.call(Call::new(Method::GET, path)).await?;
         Ok((self.object(self.json(&answer)?)?.object, answer.tag))
     }
 
@@ -143,10 +161,11 @@ impl Api {
     pub(crate) async fn csv(&self, path: &[&str], query: &[(&str, String)]) -> Result<String, Error> {
         let mut query = query.to_vec();
         query.push(("limit", PAGE.to_owned()));
-        let Answered { text: mut file, mut next_cursor, .. } = self.call(Method::GET, path, &query, &[], None).await?;
+        let first = Call { query: &query, ..Call::new(Method::GET, path) };
+        let Answered { text: mut file, mut next_cursor, .. } = self.call(first).await?;
         while let Some(cursor) = next_cursor {
             let query = [query.as_slice(), &[("cursor", cursor)]].concat();
-            let page = self.call(Method::GET, path, &query, &[], None).await?;
+            let page = self.call(Call { query: &query, ..Call::new(Method::GET, path) }).await?;
             file.push_str(page.text.split_once('\n').unwrap_or_default().1);
             next_cursor = page.next_cursor;
         }
@@ -159,12 +178,13 @@ impl Api {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<Answer<T>, Error> {
-        self.object(self.json(&self.call(Method::POST, path, &[], &[], Some(&document_of(body))).await?)?)
+        let call = Call { body: Some(&document_of(body)), ..Call::new(Method::POST, path) };
+        self.object(self.json(&self.call(call).await?)?)
     }
 
     /// Posts nothing, to a path that says it all.
     pub(crate) async fn post_nothing<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, Error> {
-        self.object(self.json(&self.call(Method::POST, path, &[], &[], None).await?)?)
+        self.object(self.json(&self.call(Call::new(Method::POST, path)).await?)?)
     }
 
     /// Puts an object, under a condition if there is one.
@@ -174,8 +194,8 @@ impl Api {
         body: &impl Serialize,
         condition: Option<Condition>,
     ) -> Result<Answer<T>, Error> {
-        let (put, condition) = (document_of(body), condition.into_iter().map(Condition::header).collect::<Vec<_>>());
-        match self.call(Method::PUT, path, &[], &condition, Some(&put)).await {
+        let put = document_of(body);
+        match self.call(Call { condition, body: Some(&put), ..Call::new(Method::PUT, path) }).await {
             // What is there isn't what was there: it may be what we have put, with an answer that was lost.
             Err(Error::Refused(refusal)) if refusal.is(Code::PreconditionFailed) && refusal.may_be_our_own_doing() => {
                 let found = self.document(path, &[]).await?;
@@ -187,36 +207,35 @@ impl Api {
 
     /// Deletes what is at a path.
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, Error> {
-        self.object(self.json(&self.call(Method::DELETE, path, &[], &[], None).await?)?)
+        self.object(self.json(&self.call(Call::new(Method::DELETE, path)).await?)?)
     }
 
-    /// One call, made again as long as that may help.
-    async fn call(
-        &self,
-        method: Method,
-        path: &[&str],
-        query: &[(&str, String)],
-        more_headers: &[(&'static str, String)],
-        body: Option<&Value>,
-    ) -> Result<Answered, Error> {
+    /// The request of a call.
+    fn request(&self, call: Call<'_>) -> Result<Request, Error> {
         let mut url = self.url.clone();
         let no_path = || Error::Usage(format!("'{}' can't have a path", self.url));
-        url.path_segments_mut().map_err(|()| no_path())?.pop_if_empty().extend(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
+        url.path_segments_mut().map_err(|()| no_path())?.pop_if_empty().extend(call.path);
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(call.query);
             // A blank is %20 to a signature.
             let escaped = url.query().map(|query| query.replace('+', "%20"));
             url.set_query(escaped.as_deref());
         }
-        let body = body.map(Value::to_string).unwrap_or_default();
+        let body = call.body.map(Value::to_string).unwrap_or_default();
         let mut headers = vec![("content-type", "application/json".to_owned())];
-        headers.extend_from_slice(more_headers);
-        if method == Method::POST {
+        headers.extend(call.condition.map(Condition::header));
+        if call.method == Method::POST {
             headers.push(("idempotency-key", key()));
         }
+        Ok(Request { method: call.method, url, headers, body })
+    }
+
+    /// One call, made again as long as that may help.
+    async fn call(&self, call: Call<'_>) -> Result<Answered, Error> {
+        let request = self.request(call)?;
         let mut attempt = 1;
         loop {
-            let (error, asked) = match self.send(&method, &url, &headers, &body, attempt).await {
+            let (error, asked) = match self.send(&request, attempt).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::ForGood(error)) => return Err(error),
                 Err(Failed::ForNow(error, asked)) => (error, asked),
@@ -227,14 +246,8 @@ impl Api {
         }
     }
 
-    async fn send(
-        &self,
-        method: &Method,
-        url: &Url,
-        headers: &[(&str, String)],
-        body: &str,
-        attempt: u32,
-    ) -> Result<Answered, Failed> {
+    async fn send(&self, request: &Request, attempt: u32) -> Result<Answered, Failed> {
+        let Request { method, url, headers, body } = request;
         let no_answer = |error: reqwest::Error| {
             Failed::ForNow(Error::Unreachable(format!("{}: {}", self.url, root_cause(&error))), None)
         };
@@ -277,6 +290,12 @@ impl Api {
             Ok(object) => Ok(Answer { document, object }),
             Err(error) => Err(Error::Unreachable(format!("what {} answers can't be read: {error}", self.url))),
         }
+    }
+}
+
+impl<'a> Call<'a> {
+    fn new(method: Method, path: &'a [&'a str]) -> Self {
+        Self { method, path, query: &[], condition: None, body: None }
     }
 }
 

@@ -21,6 +21,13 @@ pub(crate) fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Says warnings beside the answer.
+pub(crate) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        say(format!("warning: {warning}"));
+    }
+}
+
 /// Asks something that is answered on the same line.
 pub(crate) fn ask(question: &str) {
     let mut terminal = io::stderr();

@@ -2,11 +2,13 @@
 
 use milvault_wire::{AutoBackupRequest, AutoBackupView};
 
-use super::{Form, confirm, warn};
+use super::confirmation::confirm;
 use crate::{
     Error,
     api::{Answer, Api, Condition},
     arguments::AutoCommand,
+    form::Form,
+    output::warn,
     show::{completeness, facts, known, text, time},
 };
 

@@ -6,12 +6,18 @@ use milvault_wire::{
     PageView, PrincipalView, VerificationStatus, VerificationView,
 };
 
-use super::{Form, confirm, ended, find, listed, succeeded, warn, whole};
+use super::{
+    confirmation::confirm,
+    find,
+    outcome::{ended, succeeded, whole},
+    request::listed,
+};
 use crate::{
     Error,
     api::{Answer, Api},
     arguments::BackupCommand,
-    output::say,
+    form::Form,
+    output::{say, warn},
     show::{bytes, complete, completeness, facts, known, rows, size, table, text, time},
     wait::Job,
 };

@@ -3,11 +3,12 @@
 use milvault_wire::{AutoBackupView, Code, InstanceDescription, InstanceView, PageView, PreflightView};
 use serde_json::Value;
 
-use super::{Form, confirm, registration};
+use super::{confirmation::confirm, registration};
 use crate::{
     Error,
     api::{Answer, Api},
     arguments::InstanceCommand,
+    form::Form,
     show::{facts, known, table, text, time},
 };
 

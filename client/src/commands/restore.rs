@@ -7,12 +7,18 @@ use milvault_wire::{
     AsGiven, BackupView, CollectionRestoreView, PageView, RestoreDescription, RestoreRequest, RestoreView,
 };
 
-use super::{Form, confirm, ended, find, listed, succeeded, warn, whole};
+use super::{
+    confirmation::confirm,
+    find,
+    outcome::{ended, succeeded, whole},
+    request::listed,
+};
 use crate::{
     Error,
     api::{Answer, Api},
     arguments::{Mode, RestoreCommand, Start},
-    output::say,
+    form::Form,
+    output::{say, warn},
     show::{complete, completeness, facts, known, reasons, rows, table, text, time},
     wait::Job,
 };

@@ -2,11 +2,11 @@
 
 use milvault_wire::{UsageLineView, UsageView};
 
-use super::Form;
 use crate::{
     Error,
     api::{Answer, Api},
     arguments::{Granularity, Usage},
+    form::Form,
     output::{self, say},
     show::{known, table, text, time},
 };

@@ -1,10 +1,7 @@
 //! The instances function: registers Milvus instances, and checks whether they can be backed up.
 #![forbid(unsafe_code)]
 
-use std::pin::pin;
-
-use futures::TryStreamExt;
-use milvault_ports::items;
+mod backups;
 mod endpoint;
 mod preflight;
 mod registration;
@@ -12,9 +9,11 @@ mod removal;
 
 use milvault_gateway::{Answer, Call, Direct, Event, PageSize, Route, show};
 use milvault_jobs::{Error, Jobs, Tag};
-use milvault_model::{BackupState, InstanceId};
+use milvault_model::InstanceId;
 use milvault_runtime::Invocation;
 use milvault_wire::{InstanceView, PageView};
+
+use registration::Check;
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
@@ -77,15 +76,6 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
     }
 }
 
-/// What is checked when an instance is registered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Check {
-    /// The registration itself only.
-    Nothing,
-    /// The registration, and then whether the registered instance can be backed up.
-    Preflight,
-}
-
 /// The instance of a call without any other input.
 fn named(call: Call<Action>) -> Result<InstanceId, Error> {
     let instance = call.instance()?;
@@ -99,18 +89,4 @@ async fn list(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let page = jobs.ports.catalog.instances(paging.request()).await?;
     let next_cursor = page.next.map(|next| paging.cursor(&next));
     Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::of).collect(), next_cursor }))
-}
-
-/// Refuses the call while any backup of the instance has stored objects.
-async fn refuse_with_backups(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
-    let is_over = |state: &BackupState| {
-        matches!(state, BackupState::Failed { .. } | BackupState::Cancelled { .. } | BackupState::Deleted { .. })
-    };
-    let mut backups = pin!(items(200, |page| jobs.ports.catalog.backups(instance, page)));
-    while let Some(backup) = backups.try_next().await? {
-        if !is_over(&backup.value.state) {
-            return Err(Error::HasBackups(instance.clone()));
-        }
-    }
-    Ok(())
 }

@@ -6,11 +6,20 @@ use milvault_model::{AllowedEndpoints, Instance, InstanceId, RootPath, Storage, 
 use milvault_ports::{Expect, Write};
 use milvault_wire::{CheckedInstanceView, InstanceView, Registration};
 
-use crate::{Check, endpoint, preflight, refuse_with_backups};
+use crate::{backups::refuse_with_backups, endpoint, preflight};
 
 /// The maximum number of copy workers. One copies some thousand objects a second, and an account has a thousand
 /// concurrent invocations for all of its functions.
 const MOST_COPY_WORKERS: u8 = 32;
+
+/// What is checked when an instance is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The registration itself only.
+    Nothing,
+    /// The registration, and then whether the registered instance can be backed up.
+    Preflight,
+}
 
 /// Registers an instance, or replaces its registration. It makes no connection, because an instance can be registered
 /// before it runs; the preflight checks the rest.

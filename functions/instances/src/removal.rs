@@ -9,7 +9,7 @@ use milvault_model::InstanceId;
 use milvault_ports::Write;
 use milvault_wire::InstanceView;
 
-use crate::refuse_with_backups;
+use crate::backups::refuse_with_backups;
 
 /// Removes an instance that has no job and no backups, and returns it as it was.
 pub(crate) async fn remove(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error> {

@@ -17,13 +17,6 @@ use crate::{
 /// A segment with fewer rows is merged with others (`dataCoord.segment.smallProportion`, scaled down).
 const SMALL: usize = 4_000;
 
-/// When a collection's next compactions are due.
-#[derive(Default)]
-pub(crate) struct Timers {
-    level_zero: Option<Instant>,
-    mix: Option<Instant>,
-}
-
 /// Whether a timer has run out; if so, it starts again.
 fn is_due(timer: &mut Option<Instant>, now: Instant, every: Duration) -> bool {
     let due = timer.is_some_and(|at| at <= now);

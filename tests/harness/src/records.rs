@@ -90,5 +90,5 @@ pub fn available(instance: &InstanceId, id: BackupId, made: Time, size_bytes: u6
 pub fn account(backup: &Backup, bytes: u64) -> Account {
     let (instance, id) = (backup.instance_id.clone(), backup.id.clone());
     let since = Hour::of(backup.created_at);
-    Account::open(backup.region.clone(), instance, id, backup.kind, bytes, (since, bytes))
+    Account::open(backup.region.clone(), (instance, id), backup.kind, bytes, (since, bytes))
 }

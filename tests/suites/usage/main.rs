@@ -115,7 +115,8 @@ impl History {
         }
         let instance = "orders".parse().unwrap();
         let begins = (self.now(), stored);
-        let account = Account::open(self.region.clone(), instance, backup.clone(), BackupKind::Manual, logical, begins);
+        let account =
+            Account::open(self.region.clone(), (instance, backup.clone()), BackupKind::Manual, logical, begins);
         self.accounts.insert(backup, account);
     }
 

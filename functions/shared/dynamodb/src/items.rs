@@ -8,12 +8,13 @@ use milvault_model::{Due, JobRef, Time};
 use milvault_ports::{CatalogError, Idempotency, Versioned};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{
-    keys::{Key, PK, SK, sortable},
-    text,
-};
+use crate::keys::{Key, PK, SK, sortable};
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
+
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
 
 /// An item with only its key.
 pub(crate) fn item(key: Key) -> Item {

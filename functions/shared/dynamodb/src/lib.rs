@@ -6,15 +6,14 @@
 
 mod items;
 mod keys;
+mod lease;
 mod reads;
+mod retry;
+mod table;
 mod writes;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::{
-    Client,
-    error::{DisplayErrorContext, SdkError},
-    types::AttributeValue,
-};
+use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
 use milvault_model::{
     Account, AutoBackup, Backup, BackupId, BackupName, CollectionRestore, DueKind, Hour, Instance, InstanceId, JobRef,
@@ -24,33 +23,10 @@ use milvault_ports::{
     Catalog, CatalogError, DueEntry, Idempotency, Lease, LeasePurpose, Page, PageRequest, Versioned, Write,
 };
 
-use items::{read_record, read_text, read_versioned, record_of};
+use items::{read_record, read_text, read_versioned, record_of, text};
 use keys::{Key, sortable};
 
-/// The catalog in a DynamoDB table with the keys `PK` and `SK` and the index `due`.
-pub struct DynamoCatalog {
-    client: Client,
-    table: String,
-}
-
-impl DynamoCatalog {
-    /// Makes the catalog in this table.
-    pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
-    }
-}
-
-pub(crate) fn unavailable<E, R>(error: SdkError<E, R>) -> CatalogError
-where
-    E: std::error::Error + 'static,
-    R: std::fmt::Debug,
-{
-    CatalogError::Unavailable(DisplayErrorContext(&error).to_string())
-}
-
-pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
-    AttributeValue::S(value.into())
-}
+pub use table::DynamoCatalog;
 
 #[async_trait]
 impl Catalog for DynamoCatalog {

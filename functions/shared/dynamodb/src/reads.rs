@@ -7,11 +7,11 @@ use milvault_model::{DueKind, Time};
 use milvault_ports::{CatalogError, DueEntry, DueItem, Lease, Page, PageRequest};
 
 use crate::{
-    DynamoCatalog,
-    items::{Item, bad, read_text},
+    items::{Item, bad, read_text, text},
     keys::{Key, PK, SK, sortable},
-    text, unavailable,
-    writes::{OURS, TRIES, fence, wait},
+    lease::{OURS, fence},
+    retry::{TRIES, unavailable, wait},
+    table::DynamoCatalog,
 };
 
 /// The name of the index by due time.

@@ -1,32 +1,22 @@
 //! Commits, which make all of their writes or none.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::{
     operation::transact_write_items::TransactWriteItemsError,
     types::{AttributeValue, ConditionCheck, Delete, Put, TransactWriteItem, Update},
 };
-use milvault_model::DueKind;
+use milvault_model::{BackupId, DueKind, JobRef, Time};
 use milvault_ports::{CatalogError, Expect, Lease, Write};
 
 use crate::{
-    DynamoCatalog,
-    items::{Item, bad, idempotency_item, item, record_item, record_of},
+    items::{Item, bad, idempotency_item, item, record_item, record_of, text},
     keys::{Key, PK, SK, sortable},
-    text, unavailable,
+    lease::{OURS, fence},
+    retry::{TRIES, unavailable, wait},
+    table::DynamoCatalog,
 };
 
 /// The maximum number of items in a DynamoDB transaction.
 const LARGEST_COMMIT: usize = 100;
-
-/// How often a transaction is retried, with growing pauses, if another one had one of its items at the same moment.
-pub(crate) const TRIES: u32 = 6;
-
-/// Waits before the next try. There is no jitter, because only an instance's worker and one or two callers contend for
-/// its items.
-pub(crate) async fn wait(attempt: u32) {
-    tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
-}
 
 /// An action of a transaction.
 struct Action {
@@ -97,6 +87,7 @@ async fn transact(catalog: &DynamoCatalog, actions: &[Action]) -> Result<Transac
     Ok(Transacted::Made)
 }
 
+/// The actions that make a write.
 fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, CatalogError> {
     let one = |action| Ok(vec![action]);
     match write {
@@ -109,13 +100,10 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
                 put(table, listed, None)?,
             ])
         }
-        Write::RemoveInstance(id, version) => {
-            let condition = ("version = :version", vec![(":version", AttributeValue::N(version.to_string()))]);
-            Ok(vec![
-                delete(table, Key::instance(&id), Some(condition))?,
-                delete(table, Key::listed_instance(&id), None)?,
-            ])
-        }
+        Write::RemoveInstance(id, version) => Ok(vec![
+            delete(table, Key::instance(&id), Some(at_version(version)))?,
+            delete(table, Key::listed_instance(&id), None)?,
+        ]),
         Write::Backup(backup, expect) => {
             let key = Key::backup(&backup.instance_id, &backup.id);
             one(put_record(table, key, expect, |key, version| record_item(key, &*backup, version, backup.due()))?)
@@ -127,55 +115,14 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
         Write::LedgerLine(restore, line) => {
             one(put(table, record_item(Key::ledger(&restore, line.number), &*line, None, None)?, None)?)
         }
-        Write::ClaimName(instance, name, backup) => {
-            let mut item = item(Key::name(&instance, &name));
-            item.insert("backupId".to_owned(), text(backup.as_str()));
-            one(put(table, item, Some(("attribute_not_exists(PK)", Vec::new())))?)
-        }
-        Write::ReleaseName(instance, name, backup) => {
-            // A backup holds its name until the commit that frees it, so another backup can have the name only if it
-            // was freed before. In that case this action is dropped, because freeing a name never fails a commit.
-            let condition =
-                ("attribute_not_exists(PK) OR backupId = :backup", vec![(":backup", text(backup.as_str()))]);
-            one(delete(table, Key::name(&instance, &name), Some(condition))?)
-        }
-        Write::ClaimJob(job, due) => one(update(
-            table,
-            Key::lease(job.instance_id()),
-            "SET job = :job, dueKind = :kind, dueAt = :due",
-            "attribute_not_exists(job)",
-            vec![
-                (":job", text(record_of(&job)?)),
-                (":kind", text(DueKind::Job.as_str())),
-                (":due", text(sortable(due))),
-            ],
-        )?),
-        Write::ReleaseJob(lease) => one(update(
-            table,
-            Key::lease(&lease.instance_id),
-            "REMOVE job, heldUntil, dueKind, dueAt",
-            OURS,
-            vec![(":fence", fence(&lease))],
-        )?),
-        Write::HoldLease(lease) => {
-            let key = Key::lease(&lease.instance_id);
-            let check = ConditionCheck::builder()
-                .table_name(table)
-                .key(PK, text(key.pk))
-                .key(SK, text(key.sk))
-                .condition_expression(OURS)
-                .expression_attribute_values(":fence", fence(&lease))
-                .build()
-                .map_err(|error| bad("lease", &error))?;
-            one(TransactWriteItem::builder().condition_check(check).build())
-        }
+        Write::ClaimName(instance, name, backup) => one(claim_name(table, Key::name(&instance, &name), &backup)?),
+        Write::ReleaseName(instance, name, backup) => one(release_name(table, Key::name(&instance, &name), &backup)?),
+        Write::ClaimJob(job, due) => one(claim_job(table, &job, due)?),
+        Write::ReleaseJob(lease) => one(release_job(table, &lease)?),
+        Write::HoldLease(lease) => one(hold_lease(table, &lease)?),
         Write::RemoveAccount(account, version) => {
-            let condition = ("version = :version", vec![(":version", AttributeValue::N(version.to_string()))]);
-            one(delete(
-                table,
-                Key::account(&account.region, &account.instance_id, &account.backup_id),
-                Some(condition),
-            )?)
+            let key = Key::account(&account.region, &account.instance_id, &account.backup_id);
+            one(delete(table, key, Some(at_version(version)))?)
         }
         Write::Usage(record) => {
             let item = record_item(Key::usage(&record), &*record, None, None)?;
@@ -189,10 +136,7 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
             let key = Key::auto_backup(&record.instance_id);
             one(put_record(table, key, expect, |key, version| record_item(key, &*record, version, record.due()))?)
         }
-        Write::RemoveAutoBackup(id, version) => {
-            let condition = ("version = :version", vec![(":version", AttributeValue::N(version.to_string()))]);
-            one(delete(table, Key::auto_backup(&id), Some(condition))?)
-        }
+        Write::RemoveAutoBackup(id, version) => one(delete(table, Key::auto_backup(&id), Some(at_version(version)))?),
         Write::Notice(notice) => {
             let key = Key::notice(&notice.instance_id, &notice.id);
             one(put(table, record_item(key, &*notice, None, Some(notice.due()))?, None)?)
@@ -208,14 +152,63 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
     }
 }
 
-/// A lease is ours, even past its end, until somebody else takes it.
-pub(crate) const OURS: &str = "fence = :fence AND attribute_exists(heldUntil)";
+/// Gives a name to a backup if it is free.
+fn claim_name(table: &str, name: Key, backup: &BackupId) -> Result<TransactWriteItem, CatalogError> {
+    let mut item = item(name);
+    item.insert("backupId".to_owned(), text(backup.as_str()));
+    put(table, item, Some(("attribute_not_exists(PK)", Vec::new())))
+}
 
-pub(crate) fn fence(lease: &Lease) -> AttributeValue {
-    AttributeValue::N(lease.fence.to_string())
+/// Frees a name if it is the backup's.
+fn release_name(table: &str, name: Key, backup: &BackupId) -> Result<TransactWriteItem, CatalogError> {
+    // A backup holds its name until the commit that frees it, so another backup can have the name only if it was freed
+    // before. In that case this action is dropped, because freeing a name never fails a commit.
+    let condition = ("attribute_not_exists(PK) OR backupId = :backup", vec![(":backup", text(backup.as_str()))]);
+    delete(table, name, Some(condition))
+}
+
+/// Makes this the instance's job if it has none.
+fn claim_job(table: &str, job: &JobRef, due: Time) -> Result<TransactWriteItem, CatalogError> {
+    update(
+        table,
+        Key::lease(job.instance_id()),
+        "SET job = :job, dueKind = :kind, dueAt = :due",
+        "attribute_not_exists(job)",
+        vec![(":job", text(record_of(job)?)), (":kind", text(DueKind::Job.as_str())), (":due", text(sortable(due)))],
+    )
+}
+
+/// Ends the instance's job and gives up the lease, if it is ours.
+fn release_job(table: &str, lease: &Lease) -> Result<TransactWriteItem, CatalogError> {
+    update(
+        table,
+        Key::lease(&lease.instance_id),
+        "REMOVE job, heldUntil, dueKind, dueAt",
+        OURS,
+        vec![(":fence", fence(lease))],
+    )
+}
+
+/// Requires that the lease is ours.
+fn hold_lease(table: &str, lease: &Lease) -> Result<TransactWriteItem, CatalogError> {
+    let key = Key::lease(&lease.instance_id);
+    let check = ConditionCheck::builder()
+        .table_name(table)
+        .key(PK, text(key.pk))
+        .key(SK, text(key.sk))
+        .condition_expression(OURS)
+        .expression_attribute_values(":fence", fence(lease))
+        .build()
+        .map_err(|error| bad("lease", &error))?;
+    Ok(TransactWriteItem::builder().condition_check(check).build())
 }
 
 type Condition<'a> = (&'a str, Vec<(&'a str, AttributeValue)>);
+
+/// The condition that a record is at this version.
+fn at_version(version: u64) -> Condition<'static> {
+    ("version = :version", vec![(":version", AttributeValue::N(version.to_string()))])
+}
 
 /// Puts a versioned record under the condition that it expects.
 fn put_record(
@@ -226,10 +219,7 @@ fn put_record(
 ) -> Result<TransactWriteItem, CatalogError> {
     match expect {
         Expect::Absent => put(table, item(key, Some(1))?, Some(("attribute_not_exists(PK)", Vec::new()))),
-        Expect::Version(version) => {
-            let expected = (":version", AttributeValue::N(version.to_string()));
-            put(table, item(key, Some(version + 1))?, Some(("version = :version", vec![expected])))
-        }
+        Expect::Version(version) => put(table, item(key, Some(version + 1))?, Some(at_version(version))),
     }
 }
 

@@ -28,8 +28,8 @@ pub use auto_backup::{
     ScheduleState, Switch, Wanted, Zone,
 };
 pub use backup::{
-    Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureMethod, Copied, Copying,
-    Flushing, PageSet, Planning, Publishing, Reuse, Troubled, Unexplained, Unsettled, Verification, Verifying,
+    Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, Copied, Copying, Flushing, PageSet,
+    Planning, Publishing, Reuse, Troubled, Unexplained, Unsettled, Verification, Verifying,
 };
 pub use capabilities::{Capabilities, Capability};
 pub use decimal::Decimal;
@@ -49,10 +49,10 @@ pub use restore::{
 };
 pub use root_path::RootPath;
 pub use snapshot::{
-    CollectionCapture, Completeness, CountKind, DatabaseCapture, FieldCapture, FieldPresence, IndexCapture, LeftOut,
-    LeftOutCause, Loaded, Manifest, ObjectEntry, ObjectKey, Origin, PageRef, PartitionCapture, PrimaryKey, Principal,
-    RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion, TIME_TO_LIVE, Totals,
-    Visibility, Written,
+    CaptureMethod, CollectionCapture, Completeness, CountKind, DatabaseCapture, FieldCapture, FieldPresence,
+    IndexCapture, LeftOut, LeftOutCause, Loaded, Manifest, ObjectEntry, ObjectKey, Origin, PageRef, PartitionCapture,
+    PrimaryKey, Principal, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion,
+    TIME_TO_LIVE, Totals, Visibility, Written,
 };
 pub use usage::{
     Account, AccountError, Charge, Correction, CorrectionId, Currency, Hour, Metered, Month, Price, Prices,

@@ -18,11 +18,12 @@ use milvault_model::Region;
 use milvault_s3::S3Objects;
 
 use crate::{
-    Environment, RandomIds, SystemClock,
     continuation::{LambdaContinuation, LambdaCopyWorkers},
+    environment::Environment,
     events::EventBridgeEvents,
     schedules::SchedulerSchedules,
     secrets::SecretsManager,
+    world::{RandomIds, SystemClock},
 };
 
 #[cfg(test)]
@@ -114,15 +115,6 @@ fn lambda_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
 fn waiting_client(config: &SdkConfig) -> aws_sdk_lambda::Client {
     let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts(ANSWER, ANSWER));
     aws_sdk_lambda::Client::from_conf(config.retry_config(RetryConfig::disabled()).build())
-}
-
-/// A client for Secrets Manager in the region of a secret.
-pub(crate) fn secrets_client(config: &SdkConfig, region: Option<aws_config::Region>) -> aws_sdk_secretsmanager::Client {
-    let mut builder = aws_sdk_secretsmanager::config::Builder::from(config);
-    if region.is_some() {
-        builder.set_region(region);
-    }
-    aws_sdk_secretsmanager::Client::from_conf(builder.build())
 }
 
 fn s3_client(config: &SdkConfig, region: &Region) -> aws_sdk_s3::Client {

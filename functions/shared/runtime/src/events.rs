@@ -5,7 +5,7 @@ use aws_sdk_eventbridge::{Client, error::DisplayErrorContext, primitives::DateTi
 use milvault_model::Notice;
 use milvault_ports::{Clock, Events, EventsError};
 
-use crate::{SystemClock, metrics};
+use crate::{metrics, world::SystemClock};
 
 /// The events' `source`.
 const SOURCE: &str = "milvault";

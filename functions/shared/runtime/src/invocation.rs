@@ -7,7 +7,7 @@ use milvault_model::Time;
 use milvault_ports::Deadline;
 use serde_json::Value;
 
-use crate::RuntimeError;
+use crate::error::RuntimeError;
 
 /// API Gateway waits 30 seconds, so an answer has to be sent before that.
 const HTTP: TimeDelta = TimeDelta::seconds(25);

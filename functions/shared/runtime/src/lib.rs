@@ -24,11 +24,8 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use environment::Environment;
-use error::RuntimeError;
 pub use invocation::Invocation;
-
 pub use work::{slice, take_up};
-use world::{RandomIds, SystemClock};
 
 /// Used by every function, because a function that copies would spend a fifth of its time in the system's allocator.
 #[global_allocator]

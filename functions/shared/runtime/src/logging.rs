@@ -13,7 +13,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::Invocation;
+use crate::invocation::Invocation;
 
 /// Targets that never log below WARN, because they would log headers and payloads, including credentials.
 const NEVER_FINER: [&str; 10] = [

@@ -8,8 +8,6 @@ use aws_sdk_secretsmanager::{
 };
 use milvault_milvus::{SecretError, SecretSource};
 
-use crate::aws;
-
 /// Secrets Manager in the region of each secret.
 pub(crate) struct SecretsManager {
     pub(crate) config: SdkConfig,
@@ -20,10 +18,19 @@ impl SecretSource for SecretsManager {
     async fn secret(&self, arn: &str) -> Result<String, SecretError> {
         // arn:partition:secretsmanager:region:account:secret:name
         let region = arn.split(':').nth(3).filter(|region| !region.is_empty());
-        let client = aws::secrets_client(&self.config, region.map(|region| Region::new(region.to_owned())));
+        let client = client_in(&self.config, region.map(|region| Region::new(region.to_owned())));
         let answer = client.get_secret_value().secret_id(arn).send().await.map_err(meaning)?;
         answer.secret_string.ok_or_else(|| SecretError::Malformed("it has no text".to_owned()))
     }
+}
+
+/// A client for Secrets Manager in the region of a secret.
+pub(crate) fn client_in(config: &SdkConfig, region: Option<Region>) -> aws_sdk_secretsmanager::Client {
+    let mut builder = aws_sdk_secretsmanager::config::Builder::from(config);
+    if region.is_some() {
+        builder.set_region(region);
+    }
+    aws_sdk_secretsmanager::Client::from_conf(builder.build())
 }
 
 /// The meaning of an error. Throttling, faults, missing answers and unknown errors may be temporary, so they can be

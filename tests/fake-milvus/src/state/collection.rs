@@ -1,7 +1,7 @@
 //! A collection and its rows.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Instant,
 };
 
@@ -10,8 +10,11 @@ use milvus::proto::{
     schema::{CollectionSchema, FieldSchema},
 };
 
-use super::{Event, Segment, keys_of};
-use crate::pace::Timers;
+use super::{
+    event::{Event, is_in, latest},
+    segment::{Segment, keys_of},
+    timers::Timers,
+};
 
 /// The first id of a field.
 pub(crate) const FIRST_FIELD: i64 = 100;
@@ -158,23 +161,4 @@ impl Collection {
     pub(crate) fn keys(&self) -> BTreeSet<String> {
         self.segments.iter().flat_map(|segment| keys_of(self.id, segment)).collect()
     }
-}
-
-/// The last delete of each key.
-pub(crate) fn latest<'a>(deletes: impl IntoIterator<Item = &'a Event>) -> HashMap<i64, u64> {
-    let mut latest: HashMap<i64, u64> = HashMap::new();
-    for delete in deletes {
-        let at = latest.entry(delete.key).or_default();
-        *at = delete.timestamp.max(*at);
-    }
-    latest
-}
-
-fn is_in(deleted: &HashMap<i64, u64>, row: &Event) -> bool {
-    deleted.get(&row.key).is_some_and(|at| *at >= row.timestamp)
-}
-
-/// Whether one of these deletes removes this row.
-pub(crate) fn is_deleted(row: &Event, deletes: &[Event]) -> bool {
-    deletes.iter().any(|delete| delete.key == row.key && delete.timestamp >= row.timestamp)
 }

@@ -2,7 +2,12 @@
 
 mod changes;
 mod collection;
+mod event;
+pub(crate) mod job;
+mod log;
+mod segment;
 mod segments;
+mod timers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,11 +18,13 @@ use std::{
 use milvault_ports::{Bucket, Objects};
 use milvus::proto::common::KeyValuePair;
 
-use crate::{Faults, Line, import::Import, users::Users};
+use crate::{Faults, Line, users::Users};
 
-pub(crate) use collection::{Collection, FIRST_FIELD, Index, is_deleted, latest};
-use segments::keys_of;
-pub(crate) use segments::{Event, Log, Place, Segment};
+pub(crate) use collection::{Collection, FIRST_FIELD, Index};
+pub(crate) use event::{Event, is_deleted, latest};
+use job::Import;
+pub(crate) use log::Log;
+pub(crate) use segment::{Place, Segment};
 
 /// Where the fake keeps its logs.
 #[derive(Clone)]

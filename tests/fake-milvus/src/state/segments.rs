@@ -1,97 +1,19 @@
-//! Segments and their logs in object storage.
+//! The segments of a collection: how they are written, sealed and compacted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Instant,
 };
 
-use milvault_harness::binlog::{self, Column, Nullability, Of};
 use milvault_ports::PutMode;
 use milvus::proto::common::{SegmentLevel, SegmentState};
-use serde::{Deserialize, Serialize};
 
-use super::{DataBucket, FIRST_FIELD, State, is_deleted};
-
-#[derive(Clone)]
-pub(crate) struct Segment {
-    pub(crate) id: i64,
-    pub(crate) partition: i64,
-    pub(crate) rows: Vec<Event>,
-    pub(crate) level: SegmentLevel,
-    pub(crate) state: SegmentState,
-    /// Folder and log.
-    pub(crate) insert: Vec<(i64, i64)>,
-    pub(crate) delta: Vec<i64>,
-    /// The deletes in its delta logs.
-    pub(crate) deltas: Vec<Event>,
-    /// Whether a compaction made it and sorted its rows.
-    pub(crate) is_sorted: bool,
-    /// When it was sealed.
-    pub(crate) sealed: u64,
-    /// When it will be stored and listed; `None` once it is.
-    pub(crate) stored_at: Option<Instant>,
-    /// When it will be replaced by a sorted one.
-    pub(crate) sort_at: Option<Instant>,
-}
-
-/// Where a segment belongs, and the fields that it has logs of.
-pub(crate) struct Place<'a> {
-    pub(crate) collection: i64,
-    pub(crate) fields: &'a [i64],
-    pub(crate) partition: i64,
-}
-
-impl Segment {
-    pub(crate) fn is_data(&self) -> bool {
-        self.level != SegmentLevel::L0
-    }
-}
-
-pub(super) fn keys_of(collection: i64, segment: &Segment) -> Vec<String> {
-    let place = format!("{collection}/{}/{}", segment.partition, segment.id);
-    let insert = segment.insert.iter().map(|(folder, log)| format!("insert_log/{place}/{folder}/{log}"));
-    insert.chain(segment.delta.iter().map(|log| format!("delta_log/{place}/{log}"))).collect()
-}
-
-/// A row or a delete: a primary key and when it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Event {
-    pub(crate) key: i64,
-    pub(crate) timestamp: u64,
-}
-
-/// The content of a log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Log {
-    pub(crate) storage_version: i64,
-    /// Rows or deletes.
-    pub(crate) events: Vec<Event>,
-}
-
-impl Log {
-    /// A log as the server writes it, with a note for tests that begins with the log's key, to identify copies.
-    fn write(&self, key: &str, nullability: Nullability) -> Vec<u8> {
-        let ids: Vec<i64> = key.split('/').filter_map(|part| part.parse().ok()).collect();
-        let id = |at: usize| ids.get(at).copied().unwrap_or_default();
-        let of = Of { collection: id(0), partition: id(1), segment: id(2), field: id(3) };
-        let times: Vec<u64> = self.events.iter().map(|event| event.timestamp).collect();
-        let events: Vec<(i64, u64)> = self.events.iter().map(|event| (event.key, event.timestamp)).collect();
-        let columns = match (key.starts_with("delta_log/"), self.storage_version, of.field) {
-            (true, ..) => vec![(None, Column::of_deletes(&events))],
-            (false, 2, 0) => [0, 1, FIRST_FIELD].map(|id| (Some(id), Column::of_field(id, &events))).to_vec(),
-            (false, ..) => vec![(None, Column::of_field(of.field, &events))],
-        };
-        let log = serde_json::to_string(self).expect("numbers can be written");
-        binlog::encode(of, nullability, &times, &columns, format!("the content of {key}\n{log}").as_bytes())
-    }
-
-    pub(crate) fn read(body: &[u8]) -> Self {
-        let note = binlog::note(body).expect("logs have a note");
-        let text = std::str::from_utf8(note).expect("logs are text");
-        let (_, log) = text.split_once('\n').expect("a log has two lines");
-        serde_json::from_str(log).expect("the second has its rows or deletes")
-    }
-}
+use super::{
+    DataBucket, State,
+    event::{Event, is_deleted},
+    log::Log,
+    segment::{Place, Segment, keys_of},
+};
 
 impl State {
     pub(super) async fn store(&self, key: &str, events: &[Event]) {

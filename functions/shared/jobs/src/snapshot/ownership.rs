@@ -59,7 +59,7 @@ pub(crate) fn opened(backup: &Backup, snapshot: &Snapshot, owned: u64, now: Time
 /// The account of a finished backup that stored so many bytes in this hour.
 fn account(backup: &Backup, snapshot: &Snapshot, stored: (Hour, u64)) -> Account {
     let (region, logical) = (backup.region.clone(), snapshot.totals.size_bytes);
-    Account::open(region, backup.instance_id.clone(), backup.id.clone(), backup.kind, logical, stored)
+    Account::open(region, (backup.instance_id.clone(), backup.id.clone()), backup.kind, logical, stored)
 }
 
 /// What becomes of objects of a backup that is being deleted.

@@ -23,6 +23,7 @@ use super::{
     slow::{Asked, Slow},
     *,
 };
+use crate::secrets::client_in;
 
 /// How much longer than its limit an operation may take, on a machine that does other work too.
 const GRACE: Duration = Duration::from_secs(8);
@@ -69,7 +70,7 @@ fn every_client_has_all_of_its_time_limits() {
         ("DynamoDB", aws_sdk_dynamodb::Client::new(&config).config().timeout_config(), &small),
         ("Scheduler", aws_sdk_scheduler::Client::new(&config).config().timeout_config(), &small),
         ("EventBridge", aws_sdk_eventbridge::Client::new(&config).config().timeout_config(), &small),
-        ("Secrets Manager", secrets_client(&config, None).config().timeout_config(), &small),
+        ("Secrets Manager", client_in(&config, None).config().timeout_config(), &small),
         ("S3", s3_client(&config, &region).config().timeout_config(), &seconds(10, 20)),
         ("Lambda", lambda_client(&config).config().timeout_config(), &seconds(10, 10)),
         ("Lambda, waiting", waiting_client(&config).config().timeout_config(), &seconds(180, 180)),

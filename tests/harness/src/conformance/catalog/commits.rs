@@ -4,7 +4,7 @@ use futures::future::join_all;
 use milvault_model::{Backup, BackupId, InstanceId};
 use milvault_ports::{CatalogError, Expect, Lease, LeasePurpose, Write};
 
-use super::{CatalogFixture, NOON, idempotency, name, page};
+use super::fixture::{CatalogFixture, NOON, idempotency, name, page};
 use crate::conformance::{Case, case::cases, samples};
 
 /// The cases.

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use milvault_model::{Backup, BackupState, DueKind, Previous, RestoreState, Snapshot, Time};
 use milvault_ports::{DueItem, Expect, LeasePurpose, Write};
 
-use super::{CatalogFixture, MINUTE, NOON, release_claimed_job};
+use super::fixture::{CatalogFixture, MINUTE, NOON, release_claimed_job};
 use crate::conformance::{Case, case::cases, samples};
 
 /// The cases.

@@ -5,7 +5,7 @@ use futures::future::join_all;
 use milvault_model::JobRef;
 use milvault_ports::{Expect, Lease, LeasePurpose, Write};
 
-use super::{CatalogFixture, MINUTE, NOON, page, release_claimed_job};
+use super::fixture::{CatalogFixture, MINUTE, NOON, page, release_claimed_job};
 use crate::conformance::{Case, case::cases, samples};
 
 /// The cases.

@@ -3,7 +3,7 @@
 use milvault_model::{BackupId, DueKind, InstanceId, Notice, RestoreId};
 use milvault_ports::{Expect, IdSource, Write};
 
-use super::{CatalogFixture, MINUTE, NOON, all_pages, name, page, release_claimed_job};
+use super::fixture::{CatalogFixture, MINUTE, NOON, all_pages, name, page, release_claimed_job};
 use crate::conformance::{Case, case::cases, samples};
 
 /// The cases.

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use milvault_model::{Backup, DueKind, RestoreState};
 use milvault_ports::{DueItem, Expect, Idempotency, Lease, Write};
 
-use super::{CatalogFixture, NOON, all_pages, idempotency, name, page};
+use super::fixture::{CatalogFixture, NOON, all_pages, idempotency, name, page};
 use crate::conformance::{Case, case::cases, samples};
 
 /// The cases.

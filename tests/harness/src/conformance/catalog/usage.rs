@@ -3,7 +3,7 @@
 use milvault_model::{Account, Hour, UsageExport, UsageRecord};
 use milvault_ports::{Expect, Versioned, Write};
 
-use super::{CatalogFixture, NOON, all_pages, page};
+use super::fixture::{CatalogFixture, NOON, all_pages, page};
 use crate::conformance::{Case, case::cases, samples};
 
 /// The cases.

@@ -1,26 +1,9 @@
-//! The backup object, what describing it adds, and the request for one.
+//! The backup object, as lists show it.
 
-use milvault_model::{
-    Backup, BackupKind, BackupName, BackupPhase, BackupState, BackupStatus, CaptureMethod, CollectionCapture,
-    CollectionPattern, CountKind, LeftOut, LeftOutCause, Principal, Snapshot, Time, Visibility,
-};
+use milvault_model::{Backup, BackupKind, BackupPhase, BackupState, BackupStatus, CaptureMethod, CountKind, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::{Checked, FailureView, Open, ProgressView, Texts, Timestamp};
-
-/// The body of a request for a backup.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, bound = "")]
-pub struct BackupRequest<T: Texts = Checked> {
-    /// The backup's name.
-    pub name: T::Of<BackupName>,
-    /// Only these collections; all where it is left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub collections: Option<Vec<T::Of<CollectionPattern>>>,
-    /// After how many days it is deleted; never where it is left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_in_days: Option<u32>,
-}
+use crate::{CompletenessView, FailureView, Open, PrincipalView, ProgressView, Timestamp};
 
 /// A backup. What isn't known yet, or never will be, is null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,240 +134,13 @@ impl BackupView {
     }
 }
 
-/// Whether a backup or a restore has everything that was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CompletenessView {
-    /// Null until that is known, and in backups of before this was recorded.
-    pub complete: Option<bool>,
-    /// The first reasons, for people; left out unless `complete` is false.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub incomplete_reasons: Option<Vec<String>>,
-}
-
-impl CompletenessView {
-    /// The fields of a backup's snapshot, once there is one.
-    pub fn of(snapshot: Option<&Snapshot>) -> Self {
-        snapshot.map_or_else(Self::default, |snapshot| Self {
-            complete: snapshot.is_complete(),
-            incomplete_reasons: snapshot.completeness.reasons().map(<[String]>::to_vec),
-        })
-    }
-}
-
-/// The user that Milvus was asked as.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PrincipalView {
-    /// Null where Milvus asks for no credentials, or they are a token without a name.
-    pub user: Option<String>,
-    /// Whether it is sure that the user sees every database and collection.
-    pub sees_everything: bool,
-}
-
-impl PrincipalView {
-    /// The object of a snapshot's principal.
-    fn of(principal: &Principal) -> Self {
-        Self { user: principal.user.clone(), sees_everything: principal.visibility == Visibility::Everything }
-    }
-}
-
-/// A backup with its last verification.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VerifiedBackupView {
-    /// The backup.
-    #[serde(flatten)]
-    pub backup: BackupView,
-    /// Its last verification; null before the first.
-    pub verification: Option<VerificationView>,
-}
-
-impl VerifiedBackupView {
-    /// The object of a record, as of now.
-    pub fn of(backup: &Backup, now: Time) -> Self {
-        Self { backup: BackupView::of(backup, now), verification: VerificationView::of(backup) }
-    }
-}
-
-/// A comparison of a backup with what is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VerificationView {
-    /// Whether it is over.
-    pub status: Open<VerificationStatus>,
-    /// When it began.
-    #[serde(default)]
-    pub started_at: Timestamp,
-    /// When it was over; null before.
-    pub completed_at: Option<Timestamp>,
-    /// How many objects were compared.
-    #[serde(default)]
-    pub objects_checked: u64,
-    /// The keys of objects that aren't there, the first hundred.
-    #[serde(default)]
-    pub missing: Vec<String>,
-    /// The keys of objects that aren't what was stored, the first hundred.
-    #[serde(default)]
-    pub changed: Vec<String>,
-}
-
-/// Whether a verification is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum VerificationStatus {
-    /// It is under way.
-    Running,
-    /// It is over.
-    Completed,
-}
-
-impl VerificationView {
-    /// The object of a record's last verification, if there was one.
-    pub fn of(backup: &Backup) -> Option<Self> {
-        let last = backup.verification.as_ref()?;
-        let status = match last.completed_at {
-            Some(_) => VerificationStatus::Completed,
-            None => VerificationStatus::Running,
-        };
-        Some(Self {
-            status: status.into(),
-            started_at: last.started_at.into(),
-            completed_at: last.completed_at.map(Timestamp::from),
-            objects_checked: last.objects_checked,
-            missing: last.missing.clone(),
-            changed: last.changed.clone(),
-        })
-    }
-}
-
-/// A backup with the meaning of its deletion.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeletedBackupView {
-    /// The backup.
-    #[serde(flatten)]
-    pub backup: BackupView,
-    /// What the deletion means, for people.
-    #[serde(default)]
-    pub warning: String,
-}
-
-/// A backup with a page of its collections.
-///
-/// Its lists may be left out, so that a reader gets the other objects of one backup as descriptions too.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BackupDescription {
-    /// What lists show.
-    #[serde(flatten)]
-    pub backup: BackupView,
-    /// Its last verification; null before the first.
-    pub verification: Option<VerificationView>,
-    /// Its databases, with those of their collections that are on this page.
-    #[serde(default)]
-    pub databases: Vec<DatabaseView>,
-    /// The collections that were there and aren't in it.
-    #[serde(default)]
-    pub left_out: Vec<LeftOutView>,
-    /// Where the collections go on; null at their end.
-    pub next_cursor: Option<String>,
-}
-
-/// A database of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatabaseView {
-    /// Its name.
-    pub name: String,
-    /// Its collections on this page.
-    #[serde(default)]
-    pub collections: Vec<CollectionView>,
-}
-
-/// A collection of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CollectionView {
-    /// Its name, without the database.
-    pub name: String,
-    /// How many rows it has.
-    #[serde(default)]
-    pub entity_count: u64,
-    /// What kind of count that is.
-    #[serde(default)]
-    pub entity_count_is: Open<CountKind>,
-    /// The bytes of its objects.
-    #[serde(default)]
-    pub size_bytes: u64,
-    /// How many partitions it has.
-    #[serde(default)]
-    pub partitions: usize,
-    /// The time whose data it has.
-    #[serde(default)]
-    pub point_in_time: Timestamp,
-}
-
-/// A collection that was there and isn't in the backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOutView {
-    /// Its name.
-    pub collection: String,
-    /// The cause, for programs.
-    #[serde(default)]
-    pub cause: Open<LeftOutCauseView>,
-    /// The cause, for people.
-    #[serde(default)]
-    pub reason: String,
-}
-
-/// Why a collection isn't in a backup. Manifests spell these causes otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum LeftOutCauseView {
-    /// A restore made it, or keeps it for a rollback.
-    Restores,
-    /// It was dropped before its point in time: nothing of it is missing.
-    Dropped,
-    /// It was there and couldn't be captured: the backup is incomplete.
-    Trouble,
-}
-
-impl LeftOutView {
-    /// The object of a manifest's entry.
-    pub fn of(left_out: &LeftOut) -> Self {
-        let cause = match left_out.cause {
-            LeftOutCause::Restores => LeftOutCauseView::Restores,
-            LeftOutCause::Dropped => LeftOutCauseView::Dropped,
-            LeftOutCause::Trouble => LeftOutCauseView::Trouble,
-        };
-        Self { collection: left_out.collection.to_string(), cause: cause.into(), reason: left_out.reason.clone() }
-    }
-}
-
-/// Collections by database: those of `names` in their order, whether or not they have any, then any others.
-pub fn databases(names: impl IntoIterator<Item = String>, captures: &[CollectionCapture]) -> Vec<DatabaseView> {
-    let mut databases: Vec<DatabaseView> =
-        names.into_iter().map(|name| DatabaseView { name, collections: Vec::new() }).collect();
-    for capture in captures {
-        let collection = CollectionView {
-            name: capture.name.collection.clone(),
-            entity_count: capture.rows.rows(),
-            entity_count_is: capture.rows.kind().into(),
-            size_bytes: capture.size_bytes,
-            partitions: capture.partitions.len(),
-            point_in_time: capture.point_in_time.into(),
-        };
-        match databases.iter_mut().find(|database| database.name == capture.name.database) {
-            Some(database) => database.collections.push(collection),
-            None => databases.push(DatabaseView { name: capture.name.database.clone(), collections: vec![collection] }),
-        }
-    }
-    databases
-}
-
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta};
-    use milvault_model::{BackupRun, Completeness, Copied, Copying, Failure, FailureCode, Progress, Totals};
+    use milvault_model::{
+        BackupRun, Completeness, Copied, Copying, Failure, FailureCode, Principal, Progress, Snapshot, Totals,
+        Visibility,
+    };
     use serde_json::{Value, json};
 
     use super::*;
@@ -418,6 +174,26 @@ mod tests {
         written(&BackupView::of(&backup, at(20)))
     }
 
+    fn snapshot() -> Snapshot {
+        let totals = Totals {
+            size_bytes: 123,
+            added_bytes: 45,
+            found_bytes: 0,
+            objects: 6,
+            collections: 3,
+            entities: 60_000,
+            counted_exactly: 3,
+        };
+        Snapshot {
+            started_at: at(1),
+            completed_at: at(9),
+            point_in_time: at(5),
+            totals,
+            completeness: Completeness::Complete,
+            captured_as: Some(Principal { user: Some("backup".into()), visibility: Visibility::Everything }),
+        }
+    }
+
     #[test]
     fn a_running_backup_shows_phase_and_progress_and_nulls_for_what_is_not_known_yet() {
         let run = BackupRun {
@@ -448,26 +224,6 @@ mod tests {
                 "completedAt": null, "pointInTime": null, "expiresAt": null, "failure": null
             })
         );
-    }
-
-    fn snapshot() -> Snapshot {
-        let totals = Totals {
-            size_bytes: 123,
-            added_bytes: 45,
-            found_bytes: 0,
-            objects: 6,
-            collections: 3,
-            entities: 60_000,
-            counted_exactly: 3,
-        };
-        Snapshot {
-            started_at: at(1),
-            completed_at: at(9),
-            point_in_time: at(5),
-            totals,
-            completeness: Completeness::Complete,
-            captured_as: Some(Principal { user: Some("backup".into()), visibility: Visibility::Everything }),
-        }
     }
 
     #[test]
@@ -512,26 +268,6 @@ mod tests {
         let old = view(BackupState::Available(old));
         assert_eq!((&old["complete"], &old["capturedAs"]), (&Value::Null, &Value::Null));
         assert_eq!((&old["entityCount"], &old["entityCountIs"]), (&json!(60_000), &json!("AT_MOST")));
-    }
-
-    #[test]
-    fn what_was_left_out_is_named_with_a_cause_for_programs_and_a_reason_for_people() {
-        let of = |cause| {
-            let left_out = LeftOut {
-                collection: "default.items".parse().unwrap(),
-                id: None,
-                reason: "why".into(),
-                cause,
-                code: None,
-            };
-            written(&LeftOutView::of(&left_out))
-        };
-        assert_eq!(
-            of(LeftOutCause::Trouble),
-            json!({ "collection": "default.items", "cause": "TROUBLE", "reason": "why" })
-        );
-        assert_eq!(of(LeftOutCause::Restores)["cause"], "RESTORES");
-        assert_eq!(of(LeftOutCause::Dropped)["cause"], "DROPPED");
     }
 
     #[test]

@@ -1,0 +1,27 @@
+//! The form in which answers are printed.
+
+use serde_json::Value;
+
+use crate::{Error, api::Answer, output};
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Tables,
+    Json,
+}
+
+impl Form {
+    /// Prints an answer: as it is, or by `tables`.
+    pub(crate) fn print<T>(self, answer: &Answer<T>, tables: impl FnOnce(&T) -> String) -> Result<(), Error> {
+        self.print_document(&answer.document, || tables(&answer.object))
+    }
+
+    /// Prints a document, or the tables in its place.
+    pub(crate) fn print_document(self, document: &Value, tables: impl FnOnce() -> String) -> Result<(), Error> {
+        match self {
+            Self::Tables => output::answer(&tables()),
+            Self::Json => output::answer(&format!("{document:#}\n")),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! A backup and its states.
+
+mod pages;
+mod phases;
+mod record;
+mod run;
+
+pub use pages::PageSet;
+pub use phases::{Again, Copied, Copying, Flushing, Planning, Publishing, Troubled, Unexplained, Unsettled, Verifying};
+pub use record::{Backup, BackupKind, BackupState, BackupStatus, Verification};
+pub use run::{BackupPhase, BackupRun, Reuse};

@@ -1,0 +1,20 @@
+//! The request for a backup.
+
+use milvault_model::{BackupName, CollectionPattern};
+use serde::{Deserialize, Serialize};
+
+use crate::{Checked, Texts};
+
+/// The body of a request for a backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, bound = "")]
+pub struct BackupRequest<T: Texts = Checked> {
+    /// The backup's name.
+    pub name: T::Of<BackupName>,
+    /// Only these collections; all where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collections: Option<Vec<T::Of<CollectionPattern>>>,
+    /// After how many days it is deleted; never where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in_days: Option<u32>,
+}

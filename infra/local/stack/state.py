@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,7 +102,18 @@ def exports(description: dict[str, Any]) -> str:
         "MILVUS_BUCKET": description["milvusBucket"],
     }
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-    return exports + f'export PATH={shlex.quote(str(Path(description["client"]).parent))}:"$PATH"\n'
+    return exports + f'export PATH={shlex.quote(str(_folder_with(Path(description["client"]))))}:"$PATH"\n'
+
+
+def _folder_with(client: Path) -> Path:
+    """A folder with a link to the client and nothing else: the functions beside it are called `list` and `delete`."""
+    folder = client.parent / "client"
+    folder.mkdir(exist_ok=True)
+    link = folder / f".{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(client)
+    link.replace(folder / client.name)
+    return folder
 
 
 def _record() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 //! Imports of logs, as each line does them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
 
+use futures::TryStreamExt;
 use milvault_ports::ObjectMeta;
 use milvus::proto::{
     common::{KeyValuePair, SegmentLevel},
@@ -129,18 +130,12 @@ impl State {
     async fn by_segment(&self, prefix: &str) -> BTreeMap<String, Vec<ObjectMeta>> {
         let DataBucket { objects, bucket, .. } = &self.data;
         let mut found: BTreeMap<String, Vec<ObjectMeta>> = BTreeMap::new();
-        let mut after: Option<String> = None;
-        loop {
-            let listing = objects.list(bucket, prefix, after.as_deref()).await.expect("the fake's bucket is readable");
-            after = listing.next.clone();
-            for object in listing.items {
-                let segment = object.key[prefix.len()..].split('/').next().unwrap_or_default().to_owned();
-                found.entry(segment).or_default().push(object);
-            }
-            if listing.next.is_none() {
-                return found;
-            }
+        let mut listed = pin!(milvault_ports::objects(objects.as_ref(), bucket, prefix));
+        while let Some(object) = listed.try_next().await.expect("the fake's bucket is readable") {
+            let segment = object.key[prefix.len()..].split('/').next().unwrap_or_default().to_owned();
+            found.entry(segment).or_default().push(object);
         }
+        found
     }
 
     async fn log(&self, key: &str) -> Log {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
 use milvault_model::{Region, Time};
 use milvault_ports::{
     Bucket, Clock, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, Page, PutMode,
@@ -111,15 +112,7 @@ fn etag_of(body: &[u8]) -> String {
 
 /// Every object whose key begins with a prefix.
 pub async fn list_all(objects: &dyn Objects, bucket: &Bucket, prefix: &str) -> Vec<ObjectMeta> {
-    let (mut found, mut after): (Vec<ObjectMeta>, Option<String>) = (Vec::new(), None);
-    loop {
-        let listing = objects.list(bucket, prefix, after.as_deref()).await.unwrap();
-        found.extend(listing.items);
-        if listing.next.is_none() {
-            return found;
-        }
-        after = found.last().map(|object| object.key.clone());
-    }
+    milvault_ports::objects(objects, bucket, prefix).try_collect().await.unwrap()
 }
 
 #[async_trait]

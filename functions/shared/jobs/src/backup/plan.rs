@@ -233,7 +233,9 @@ impl<'w, 'a> Planner<'w, 'a> {
         if source == explain::Source::Listing && segment.storage == StorageVersion::V1 {
             let row_ids = (judgement == Judgement::Explained).then(|| explain::row_ids(&folders));
             let lacking = explain::lacking(&listing.collection.fields, &folders);
-            listing.unconfirmed.push(Unconfirmed { segment, row_ids, lacking });
+            if row_ids.is_some() || lacking.is_some() {
+                listing.unconfirmed.push(Unconfirmed { segment, row_ids, lacking });
+            }
         }
         match judgement {
             Judgement::Explained => {}

@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::future::{Either, select};
 use milvault_model::{InstanceId, Time};
-use milvault_ports::{Deadline, Lease, LeasePurpose};
+use milvault_ports::{Deadline, HeldError, Lease, LeasePurpose, Tenure, Write, commit_held};
 
 use super::{
     halt::{Step, require_time},
@@ -33,6 +33,15 @@ impl Held {
         let lease = jobs.ports.catalog.acquire(instance, purpose, now, jobs.settings.lease).await?;
         let (jobs, objects) = Watched::over(jobs);
         Ok(lease.map(|lease| Self { jobs, lease, objects, taken_at: now }))
+    }
+
+    /// Commits all of the writes, or none: none without the lease.
+    pub(crate) async fn commit(
+        &self,
+        tenure: Tenure,
+        writes: impl IntoIterator<Item = Write>,
+    ) -> Result<(), HeldError> {
+        commit_held(self.jobs.ports.catalog.as_ref(), &self.lease, tenure, writes).await
     }
 
     /// When every request has arrived, or never will: as for a worker that is gone, see [`keep`].

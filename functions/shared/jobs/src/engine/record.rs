@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use milvault_model::{
     Backup, BackupId, BackupRun, Failure, FailureCode, InstanceId, Notice, Restore, RestoreId, RestoreRun, Time,
 };
-use milvault_ports::{Expect, HeldError, Tenure, Versioned, Write, commit_held};
+use milvault_ports::{Expect, HeldError, Tenure, Versioned, Write};
 
 use super::lease::Held;
 use crate::{Error, Jobs};
@@ -35,10 +35,7 @@ pub(crate) trait Record: Clone {
     fn put(self, expect: Expect) -> Write;
 
     /// When a caller asked the job to stop.
-    fn cancel_requested_at(&self) -> Option<Time>;
-
-    /// Takes over that a caller asked the job to stop.
-    fn request_cancel(&mut self, at: Option<Time>);
+    fn cancel_requested_at(&mut self) -> &mut Option<Time>;
 
     /// The event that tells users how the job ended.
     fn end_notice(&self, now: Time) -> Option<Notice>;
@@ -59,12 +56,8 @@ impl Record for Backup {
         Write::Backup(Box::new(self), expect)
     }
 
-    fn cancel_requested_at(&self) -> Option<Time> {
-        self.cancel_requested_at
-    }
-
-    fn request_cancel(&mut self, at: Option<Time>) {
-        self.cancel_requested_at = at;
+    fn cancel_requested_at(&mut self) -> &mut Option<Time> {
+        &mut self.cancel_requested_at
     }
 
     fn end_notice(&self, now: Time) -> Option<Notice> {
@@ -87,12 +80,8 @@ impl Record for Restore {
         Write::Restore(Box::new(self), expect)
     }
 
-    fn cancel_requested_at(&self) -> Option<Time> {
-        self.cancel_requested_at
-    }
-
-    fn request_cancel(&mut self, at: Option<Time>) {
-        self.cancel_requested_at = at;
+    fn cancel_requested_at(&mut self) -> &mut Option<Time> {
+        &mut self.cancel_requested_at
     }
 
     fn end_notice(&self, now: Time) -> Option<Notice> {
@@ -139,9 +128,9 @@ impl<'a, R: Record> JobRecord<'a, R> {
 
     /// Takes over whether a caller has asked the job to stop.
     pub(crate) async fn reload(&mut self) -> Result<(), Error> {
-        let stored = R::find(&self.held.jobs, &self.held.lease.instance_id, self.value.id()).await?;
+        let mut stored = R::find(&self.held.jobs, &self.held.lease.instance_id, self.value.id()).await?;
         self.version = stored.version;
-        self.value.request_cancel(stored.value.cancel_requested_at());
+        *self.value.cancel_requested_at() = *stored.value.cancel_requested_at();
         Ok(())
     }
 
@@ -168,9 +157,8 @@ impl<'a, R: Record> JobRecord<'a, R> {
     }
 
     async fn commit(&self, tenure: Tenure, value: R, more: Vec<Write>) -> Result<Written, Error> {
-        let Held { jobs, lease, .. } = self.held;
         let writes = std::iter::once(value.put(Expect::Version(self.version))).chain(more);
-        match commit_held(jobs.ports.catalog.as_ref(), lease, tenure, writes).await {
+        match self.held.commit(tenure, writes).await {
             Ok(()) => Ok(Written::Yes),
             Err(HeldError::Conflict(_)) => Ok(Written::Changed),
             Err(error) => Err(error.into()),

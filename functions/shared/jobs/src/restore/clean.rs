@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Grant, Previous, Restore, RestoreState, Time,
 };
-use milvault_ports::{Bucket, Expect, HeldError, Milvus, MilvusError, Tenure, Versioned, Write, commit_held, pages};
+use milvault_ports::{Bucket, Expect, HeldError, Milvus, MilvusError, Tenure, Versioned, Write, pages};
 
 use super::{grants, ledger::AtOnce, names::is_there, reasons::named, shared::Shared, work::Work};
 use crate::{
@@ -155,7 +155,7 @@ pub(crate) async fn leftovers(jobs: &Jobs, restore: Restore) -> Result<SliceEnd,
 }
 
 async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(), Error> {
-    let Held { jobs, lease, .. } = held;
+    let jobs = &held.jobs;
     // As it is under the lease, not as it was before.
     let Versioned { value: mut record, version } = jobs.restore(&restore.instance_id, &restore.id).await?;
     if record.due().is_none_or(|due| due.at > now) {
@@ -190,7 +190,7 @@ async fn remove_leftovers(held: &Held, restore: &Restore, now: Time) -> Result<(
         RestoreState::Pending | RestoreState::Running(_) | RestoreState::RolledBack { .. } => return Ok(()),
     }
     let put = Write::Restore(Box::new(record), Expect::Version(version));
-    match commit_held(jobs.ports.catalog.as_ref(), lease, Tenure::Keep, [put]).await {
+    match held.commit(Tenure::Keep, [put]).await {
         Err(HeldError::Conflict(_)) => Err(Error::LeaseLost),
         committed => Ok(committed?),
     }

@@ -132,9 +132,9 @@ pub(super) async fn keep_for_swap_back(shared: &Shared<'_>, line: &mut Collectio
 pub(super) async fn give_after_swap_back(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
     let (target, rebuilt) = (&line.target, shared.rebuilt(line));
     let known = known(shared, &target.database).await?;
-    let late: Vec<Grant> = renamed(&known, &rebuilt, target).collect();
-    let wanted = swap.live_grants.iter().chain(late.iter().filter(|grant| !swap.live_grants.contains(grant)));
-    give(shared, &known, wanted, &target.database).await?;
+    let mut wanted = swap.live_grants.clone();
+    merge(&mut wanted, renamed(&known, &rebuilt, target));
+    give(shared, &known, wanted.iter(), &target.database).await?;
     Ok(())
 }
 

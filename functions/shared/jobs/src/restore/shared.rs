@@ -7,7 +7,7 @@ use milvault_model::{
     CollectionCapture, CollectionName, CollectionRestore, CollectionStage, DatabaseCapture, ImportProgress, Manifest,
     Restore, Time, previous_name, rebuilt_name,
 };
-use milvault_ports::{Deadline, Lease, Milvus, MilvusError, Tenure, Write, commit_held};
+use milvault_ports::{Deadline, Milvus, MilvusError, Tenure, Write};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::work::{Work, add_warnings, manifest_of, snapshot_of};
@@ -27,7 +27,6 @@ const LOGS_READ: usize = 3;
 pub(crate) struct Shared<'a> {
     pub(crate) held: &'a Held,
     pub(crate) jobs: &'a Jobs,
-    pub(crate) lease: &'a Lease,
     pub(crate) deadline: Deadline,
     /// How long the slice may take from its beginning to its deadline.
     pub(super) slice: TimeDelta,
@@ -50,7 +49,6 @@ impl<'a> Work<'a> {
         Ok(Shared {
             held: self.held,
             jobs: self.jobs,
-            lease: self.lease,
             deadline: self.deadline,
             slice: self.deadline.time() - self.began_at,
             restore: Restore::clone(&self.restore),
@@ -83,7 +81,7 @@ impl Shared<'_> {
         let mut line = line.clone();
         add_warnings(&mut line.warnings, self.warnings().iter().cloned());
         let put = Write::LedgerLine(self.restore.id.clone(), Box::new(line));
-        commit_held(self.jobs.ports.catalog.as_ref(), self.lease, Tenure::Keep, [put]).await?;
+        self.held.commit(Tenure::Keep, [put]).await?;
         self.advanced();
         Ok(())
     }

@@ -11,7 +11,7 @@ use milvault_model::{
     Capabilities, CollectionCapture, CollectionRestore, CollectionStage, Failure, FailureCode, Manifest, ObjectEntry,
     OnError, PageRef, Progress, RestoreId, RestorePhase,
 };
-use milvault_ports::{Bucket, CopyOutcome, CopyRequest, Deadline, MilvusError, Tenure, Write, commit_held};
+use milvault_ports::{Bucket, CopyOutcome, CopyRequest, Deadline, MilvusError, Tenure, Write};
 
 use super::{
     accept::targets,
@@ -77,7 +77,7 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
         for batch in lines.chunks(LINES_PER_COMMIT) {
             let line = |line: &CollectionRestore| Write::LedgerLine(work.restore.id.clone(), Box::new(line.clone()));
             let writes = batch.iter().map(line);
-            commit_held(work.jobs.ports.catalog.as_ref(), work.lease, Tenure::Keep, writes).await?;
+            work.held.commit(Tenure::Keep, writes).await?;
         }
     }
     work.restore.collections = number;

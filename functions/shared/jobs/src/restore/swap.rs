@@ -105,16 +105,16 @@ fn not_verified(line: &CollectionRestore) -> Halt {
 }
 
 async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRestore) -> Step {
-    let prepared = match &line.stage {
-        CollectionStage::Verified { id } => Err(*id),
-        CollectionStage::Swapping(swap) if is_overtaken(shared, &line, swap).await? => Err(swap.new_id),
-        CollectionStage::Swapping(swap) => Ok(swap.clone()),
+    let (prepared, new_id) = match &line.stage {
+        CollectionStage::Verified { id } => (None, *id),
+        CollectionStage::Swapping(swap) if is_overtaken(shared, &line, swap).await? => (None, swap.new_id),
+        CollectionStage::Swapping(swap) => (Some(swap.clone()), swap.new_id),
         CollectionStage::Swapped(_) => return Ok(()),
         _ => return Err(not_verified(&line)),
     };
     let mut swap = match prepared {
-        Ok(swap) => swap,
-        Err(new_id) => {
+        Some(swap) => swap,
+        None => {
             let swap = prepare(shared, backup, &line, new_id).await?;
             shared.enter(&mut line, CollectionStage::Swapping(swap.clone())).await?;
             swap
@@ -139,6 +139,9 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
 /// Whether a collection that was there all along has the name under which none was found, while nothing is moved yet: after
 /// a server's start it may not have been found, and not been listed for a user who doesn't see all.
 async fn is_overtaken(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step<bool> {
+    if swap.live_id.is_some() {
+        return Ok(false);
+    }
     let found = id_of(shared, &line.target).await?;
     let is_older = found.is_some_and(|found| is_overlooked(shared, swap, found));
     Ok(is_older && shared.milvus.collection_id(&shared.rebuilt(line)).await? == Some(swap.new_id))

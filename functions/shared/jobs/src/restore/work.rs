@@ -7,7 +7,7 @@ use milvault_model::{
     Ending, Failure, FailureCode, Instance, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun,
     RestoreState, Time,
 };
-use milvault_ports::{Bucket, Deadline, Expect, Lease, Milvus, Versioned, Write};
+use milvault_ports::{Bucket, Deadline, Expect, Milvus, Versioned, Write};
 
 use crate::{
     Error, Jobs,
@@ -25,7 +25,6 @@ const WARNINGS: usize = 100;
 pub(crate) struct Work<'a> {
     pub(crate) held: &'a Held,
     pub(crate) jobs: &'a Jobs,
-    pub(crate) lease: &'a Lease,
     pub(crate) deadline: Deadline,
     pub(crate) instance: Instance,
     pub(crate) restore: JobRecord<'a, Restore>,
@@ -55,7 +54,7 @@ impl<'a> Work<'a> {
         if !is_ending && let Some(failure) = run.exhausted(now, jobs.settings.stall) {
             run.phase = RestorePhase::Undo(Ending::Failed(failure));
         }
-        let mut work = Self { held, jobs, lease, deadline, instance, restore, run, stuck: Vec::new(), began_at: now };
+        let mut work = Self { held, jobs, deadline, instance, restore, run, stuck: Vec::new(), began_at: now };
         work.save().await?;
         Ok(work)
     }

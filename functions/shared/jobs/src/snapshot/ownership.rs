@@ -6,7 +6,7 @@ use milvault_model::{
     Account, AccountError, Backup, BackupId, BackupState, Hour, InstanceId, Manifest, ObjectEntry, ObjectKey, Origin,
     Publishing, Snapshot, Time,
 };
-use milvault_ports::{Deadline, Expect, HeldError, Tenure, Versioned, Write, commit_held};
+use milvault_ports::{Deadline, Expect, HeldError, Tenure, Versioned, Write};
 
 use super::claims::Claims;
 use crate::{
@@ -109,7 +109,7 @@ pub(crate) async fn commit(
     state: BackupState,
     share: &Share<'_>,
 ) -> Result<(), Error> {
-    let Held { jobs, lease, .. } = held;
+    let jobs = &held.jobs;
     let changed = Backup { state, ..record.value.clone() };
     loop {
         let now = Hour::of(jobs.now());
@@ -130,7 +130,7 @@ pub(crate) async fn commit(
             account.inherit(hour, bytes).map_err(imbalance)?;
             writes.push(Write::Account(Box::new(account), expect));
         }
-        match commit_held(jobs.ports.catalog.as_ref(), lease, Tenure::Keep, writes).await {
+        match held.commit(Tenure::Keep, writes).await {
             Ok(()) => {
                 *record = Versioned { value: changed, version: record.version + 1 };
                 return Ok(());

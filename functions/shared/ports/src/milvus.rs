@@ -201,7 +201,7 @@ pub enum MilvusError {
     /// The server limits the rate of such calls. A retry may succeed after a while. Nothing was done.
     #[error("Milvus limits the rate of such calls: {0}")]
     RateLimited(String),
-    /// The collection doesn't exist.
+    /// The collection doesn't exist, and isn't listed.
     #[error("Milvus has no collection {0}")]
     NoCollection(CollectionName),
     /// The credentials are missing or wrong.
@@ -279,6 +279,10 @@ pub trait Milvus: Send + Sync {
     async fn collections(&self, database: &str) -> Result<Vec<(String, i64)>, MilvusError>;
 
     /// The id of the collection with exactly this name, ignoring aliases; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`MilvusError::NotReady`] while the server lists the name and doesn't find the collection: 2.3.5 answers so after a
+    /// start. This holds for each call that takes a name and may answer with [`MilvusError::NoCollection`].
     async fn collection_id(&self, name: &CollectionName) -> Result<Option<i64>, MilvusError>;
 
     /// Describes the collection that has this name now. The whole description is of one collection.

@@ -289,8 +289,12 @@ impl Server {
         }
         let (now, hidden) = (self.now, &self.hidden);
         let is_hidden = |collection: &Collection| hidden.get(&collection.id).is_some_and(|until| *until > now);
-        let found = self.collections.get_mut(name).filter(|collection| !is_hidden(collection));
-        found.ok_or_else(|| MilvusError::NoCollection(name.clone()))
+        match self.collections.get_mut(name) {
+            Some(collection) if is_hidden(collection) => {
+                Err(MilvusError::NotReady(format!("{name} is listed, but isn't found")))
+            }
+            found => found.ok_or_else(|| MilvusError::NoCollection(name.clone())),
+        }
     }
 
     /// Whether the server answers at all.

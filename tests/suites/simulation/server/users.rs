@@ -66,11 +66,13 @@ impl Server {
         self.move_rights(from, to);
     }
 
-    /// Restarts the server: for a while it doesn't answer, then finds one collection after the other.
+    /// Restarts the server: for a while it doesn't answer. One whose lists name every collection, as 2.3.5 does, then finds
+    /// one collection after the other.
     pub(crate) fn restart(&mut self, random: &mut Random, now: Time) {
         let mut later = |from: Time, most: u64| from + TimeDelta::milliseconds(random.below(most).cast_signed());
         self.down_until = later(now, 4_000);
-        self.hidden = self.collections.values().map(|of| (of.id, later(self.down_until, 6_000))).collect();
+        let ids = self.collections.values().filter(|_| self.habits.shows_all).map(|of| of.id);
+        self.hidden = ids.map(|id| (id, later(self.down_until, 6_000))).collect();
     }
 
     /// Adds a collection that can't be described.

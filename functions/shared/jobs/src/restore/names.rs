@@ -23,25 +23,7 @@ pub(super) async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Op
     Ok(found)
 }
 
-/// Whether this very collection has this name.
-///
-/// # Errors
-/// As [`require_unlisted`]: whoever took it for gone would leave it behind for ever.
+/// Whether the collection with this id has this name.
 pub(super) async fn is_there(milvus: &dyn Milvus, name: &CollectionName, id: i64) -> Result<bool, MilvusError> {
-    let found = milvus.collection_id(name).await?;
-    if found.is_none() {
-        require_unlisted(milvus, name).await?;
-    }
-    Ok(found == Some(id))
-}
-
-/// Sees that a name under which nothing is found is nobody's.
-///
-/// # Errors
-/// [`MilvusError::NotReady`] if it is listed, as it may be right after a server's start.
-pub(super) async fn require_unlisted(milvus: &dyn Milvus, name: &CollectionName) -> Result<(), MilvusError> {
-    match milvus.collections(&name.database).await?.iter().any(|(listed, _)| *listed == name.collection) {
-        true => Err(MilvusError::NotReady(format!("{name} is listed, but isn't found under its name"))),
-        false => Ok(()),
-    }
+    Ok(milvus.collection_id(name).await? == Some(id))
 }

@@ -15,7 +15,7 @@ use milvault_ports::{CollectionDescription, MilvusError};
 use super::{
     grants,
     ledger::{AtOnce, lines, read_lines},
-    names::{id_of, is_there, require_unlisted},
+    names::{id_of, is_there},
     reasons::named,
     shared::Shared,
     work::Work,
@@ -107,7 +107,6 @@ fn not_verified(line: &CollectionRestore) -> Halt {
 async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRestore) -> Step {
     let (prepared, new_id) = match &line.stage {
         CollectionStage::Verified { id } => (None, *id),
-        CollectionStage::Swapping(swap) if is_overtaken(shared, &line, swap).await? => (None, swap.new_id),
         CollectionStage::Swapping(swap) => (Some(swap.clone()), swap.new_id),
         CollectionStage::Swapped(_) => return Ok(()),
         _ => return Err(not_verified(&line)),
@@ -134,23 +133,6 @@ async fn swap_line(shared: &Shared<'_>, backup: &Backup, mut line: CollectionRes
     grants::give_after_swap(shared, &line, &mut swap).await?;
     line.unavailable_ms = unavailable.or(line.unavailable_ms);
     Ok(shared.enter(&mut line, CollectionStage::Swapped(swap)).await?)
-}
-
-/// Whether a collection that was there all along has the name under which none was found, while nothing is moved yet: after
-/// a server's start it may not have been found, and not been listed for a user who doesn't see all.
-async fn is_overtaken(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step<bool> {
-    if swap.live_id.is_some() {
-        return Ok(false);
-    }
-    let found = id_of(shared, &line.target).await?;
-    let is_older = found.is_some_and(|found| is_overlooked(shared, swap, found));
-    Ok(is_older && shared.milvus.collection_id(&shared.rebuilt(line)).await? == Some(swap.new_id))
-}
-
-/// Whether a collection was overlooked when none was found under the name. Ids are given in ascending order: one with a
-/// smaller id than the rebuilt collection's was made before that, and isn't another client's doing meanwhile.
-fn is_overlooked(shared: &Shared<'_>, swap: &Swap, found: i64) -> bool {
-    swap.live_id.is_none() && shared.restore.mode == RestoreMode::Replace && found < swap.new_id
 }
 
 /// Makes an alias stand for the collection of this name, whose id is known, and looks whether it does.
@@ -184,10 +166,7 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
             return Err(fatal(FailureCode::CollectionExists, format!("collection {} exists", line.target)));
         }
         Some(_) => Some(shared.milvus.describe(&line.target).await?),
-        None => {
-            require_unlisted(shared.milvus.as_ref(), &line.target).await?;
-            None
-        }
+        None => None,
     };
     let mut swap = Swap {
         new_id,
@@ -237,10 +216,8 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
     if at_target == Some(swap.new_id) {
         return Ok(None);
     }
-    if let Some(found) = at_target
-        && at_target != swap.live_id
-    {
-        return Err(taken(shared, target, swap, found));
+    if at_target.is_some() && at_target != swap.live_id {
+        return Err(taken(target));
     }
     let clock = &shared.jobs.ports.clock;
     let began = clock.now();
@@ -248,11 +225,9 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
         again_if_unknown(shared, milvus.rename(target, &previous.collection).await)?;
     }
     let renamed = milvus.rename(&shared.rebuilt(line), &target.collection).await;
-    if matches!(renamed, Err(MilvusError::Refused(_)))
-        && at_target.is_none()
-        && let Some(found) = id_of(shared, target).await?
+    if matches!(renamed, Err(MilvusError::Refused(_))) && at_target.is_none() && id_of(shared, target).await?.is_some()
     {
-        return Err(taken(shared, target, swap, found));
+        return Err(taken(target));
     }
     again_if_unknown(shared, renamed)?;
     require_named(shared, target, swap.new_id).await?;
@@ -261,11 +236,8 @@ async fn rename(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> S
 }
 
 /// Another collection has the name than the one that the swap is to replace.
-fn taken(shared: &Shared<'_>, target: &CollectionName, swap: &Swap, found: i64) -> Halt {
-    match is_overlooked(shared, swap, found) {
-        true => MilvusError::NotReady(format!("{target} is found only now")).into(),
-        false => fatal(FailureCode::CollectionExists, format!("another collection was made as {target} meanwhile")),
-    }
+fn taken(target: &CollectionName) -> Halt {
+    fatal(FailureCode::CollectionExists, format!("another collection was made as {target} meanwhile"))
 }
 
 /// Whether a collection is found under the name that it was given.
@@ -288,10 +260,8 @@ fn again_if_unknown(shared: &Shared<'_>, result: Result<(), MilvusError>) -> Ste
 pub(crate) async fn require_previous(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
     let Some(live_id) = swap.live_id else { return Ok(()) };
     let previous = shared.previous(line);
-    // After a restart, what is back in its place may not be found yet: it isn't gone.
     if id_of(shared, &line.target).await? == Some(live_id)
         || is_there(shared.milvus.as_ref(), &previous, live_id).await?
-        || is_there(shared.milvus.as_ref(), &line.target, live_id).await?
     {
         return Ok(());
     }

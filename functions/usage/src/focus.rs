@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, SecondsFormat};
 use milvault_billing::lines::Line;
-use milvault_model::{BackupKind, Charge, Decimal, Hour, Month, Time};
+use milvault_model::{Charge, Decimal, Hour, Month, Time};
 
 /// A column's name and the function that makes its value in a line.
 type Column = (&'static str, fn(&Charged<'_>) -> String);
@@ -65,7 +65,7 @@ const COLUMNS: [Column; 53] = [
     ("SubAccountId", |of| of.line.instance_id.to_string()),
     ("SubAccountName", nothing),
     ("Tags", nothing),
-    ("x_BackupType", |of| kind(of.line.kind).to_owned()),
+    ("x_BackupType", |of| of.line.kind.to_string()),
     ("x_ByteHours", |of| of.line.byte_hours.to_string()),
     ("x_CorrectionId", |of| of.line.correction.as_ref().map(|made| made.id.as_str().to_owned()).unwrap_or_default()),
     ("x_InstanceId", |of| of.line.instance_id.to_string()),
@@ -109,17 +109,10 @@ fn time(time: Time) -> String {
     DateTime::to_rfc3339_opts(&time, SecondsFormat::Secs, true)
 }
 
-fn kind(kind: BackupKind) -> &'static str {
-    match kind {
-        BackupKind::Manual => "MANUAL",
-        BackupKind::Auto => "AUTO",
-    }
-}
-
 fn description(of: &Charged<'_>) -> String {
     match &of.line.correction {
         Some(correction) => correction.reason.clone(),
-        None => format!("Snapshot storage of {} backup {}", kind(of.line.kind).to_lowercase(), of.line.backup_id),
+        None => format!("Snapshot storage of {} backup {}", of.line.kind.to_string().to_lowercase(), of.line.backup_id),
     }
 }
 
@@ -143,6 +136,7 @@ pub(crate) fn text(lines: &[Line], account: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use milvault_model::BackupKind;
     use serde_json::json;
 
     use super::*;

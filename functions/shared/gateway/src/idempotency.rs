@@ -24,7 +24,7 @@ pub(crate) fn key(header: Option<&str>, request: &impl Serialize) -> Result<Opti
         // A release that knows one more field must take yesterday's request for the same.
         fields.retain(|_, field| !field.is_null());
     }
-    let request_hash = Sha256::digest(request.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let request_hash = hex::encode(Sha256::digest(request.to_string()));
     Ok(Some(IdempotencyKey { key: key.to_owned(), request_hash }))
 }
 

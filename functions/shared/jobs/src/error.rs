@@ -57,7 +57,7 @@ pub enum Error {
     #[error("restore {0} is in progress")]
     RestoreInProgress(RestoreId),
     /// The backup can't be used like this in the state it is in.
-    #[error("backup {0} is {1:?}")]
+    #[error("backup {0} is {1}")]
     NotAvailable(BackupId, BackupStatus),
     /// The restore can't be rolled back or cancelled in the state it is in.
     #[error("{0}")]

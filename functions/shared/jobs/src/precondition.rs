@@ -32,8 +32,7 @@ impl Tag {
     fn of(put: &impl Serialize) -> Self {
         // Records are structs of texts, numbers and times, which always serialise.
         let digest = Sha256::digest(serde_json::to_vec(put).unwrap_or_default());
-        let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(format!("\"{hex}\""))
+        Self(format!("\"{}\"", hex::encode(&digest[..16])))
     }
 }
 

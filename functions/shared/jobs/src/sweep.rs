@@ -129,7 +129,7 @@ pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<S
             let looked_at = async {
                 if let Err(error) = sweep.look_at(kind, &entry, &mut report).await {
                     tracing::error!(%error, "the sweep goes on without");
-                    report.list(format!("{:?}: {error}", entry.item), |report| &mut report.errors);
+                    report.list(format!("{}: {error}", entry.item), |report| &mut report.errors);
                 }
             };
             looked_at.instrument(span_of(kind, &entry.item)).await;
@@ -202,7 +202,7 @@ impl Sweep<'_> {
                     SweepMode::Act => deletion::finish(jobs, instance, backup, deadline).await?,
                     SweepMode::DryRun => jobs.backup(instance, backup).await?.value,
                 };
-                let outcome = format!("{:?}", record.state.status());
+                let outcome = record.state.status().to_string();
                 tracing::info!(outcome, "swept");
                 let deleted = swept(instance, backup, outcome);
                 report.list(deleted, |report| &mut report.deletions);
@@ -248,7 +248,7 @@ async fn carry_out(
                 Reason::Asked(_) => deletion::Cause::Request,
             };
             let deleted = deletion::delete_because(jobs, &backup.instance_id, &backup.id, cause, deadline).await?;
-            Ok(format!("{:?}", deleted.state.status()))
+            Ok(deleted.state.status().to_string())
         }
         Decision::KeptAtLeast { .. } => {
             // Or every sweep would read it, as long as it is kept.

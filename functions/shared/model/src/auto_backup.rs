@@ -6,9 +6,7 @@ use chrono::{DateTime, MappedLocalTime, NaiveTime, TimeDelta, TimeZone, Timelike
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    BackupId, BackupName, Due, DueKind, Failure, FailureCode, InstanceId, Invalid, Time, names::serde_as_text,
-};
+use crate::{BackupId, BackupName, Due, DueKind, Failure, FailureCode, InstanceId, Invalid, Time, text::serde_as_text};
 
 /// How long after its scheduled time the sweep starts a run that wasn't delivered. The scheduler delivers a run within
 /// its minute, and retries while the function is throttled.

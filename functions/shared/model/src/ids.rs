@@ -1,59 +1,22 @@
 //! Ids: newtypes that hold only text that is safe in a URL, a DynamoDB key and an S3 key.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::{Invalid, Time};
+use crate::{Invalid, Time, text::text_type};
 
-macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// The id as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = Invalid;
-
-            fn try_from(text: String) -> Result<Self, Invalid> {
-                text.parse()
-            }
-        }
-    };
-}
-
-text_id! {
+text_type! {
     /// An instance's id, chosen by the caller: 1 to 63 letters, digits, `-` and `_`, starting with a letter or digit.
     InstanceId
 }
 
-text_id! {
+text_type! {
     /// A backup's id: `bk-` and a ULID, so that ids sort by creation time.
     BackupId
 }
 
-text_id! {
+text_type! {
     /// A restore's id: `rs-` and a ULID, so that ids sort by creation time.
     RestoreId
 }

@@ -1,27 +1,14 @@
 //! A registered Milvus.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InstanceId, Invalid, RootPath, Time};
+use crate::{InstanceId, Invalid, RootPath, Time, text::text_type};
 
-/// An AWS region such as `eu-west-1`, in which an instance's bytes are stored.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Region(String);
-
-impl Region {
-    /// The region as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+text_type! {
+    /// An AWS region such as `eu-west-1`, in which an instance's bytes are stored.
+    Region
 }
 
 impl FromStr for Region {
@@ -38,20 +25,6 @@ impl FromStr for Region {
         } else {
             Err(Invalid::new("a region is written as AWS does, such as 'eu-west-1'"))
         }
-    }
-}
-
-impl From<Region> for String {
-    fn from(region: Region) -> String {
-        region.0
-    }
-}
-
-impl TryFrom<String> for Region {
-    type Error = Invalid;
-
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        text.parse()
     }
 }
 

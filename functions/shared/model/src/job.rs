@@ -53,8 +53,9 @@ impl Failure {
 }
 
 /// The named causes of a failed job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum FailureCode {
     /// Milvus didn't answer for longer than the stall limit.
     MilvusUnreachable,
@@ -162,7 +163,8 @@ pub struct Due {
 }
 
 /// The kinds of work that the sweep looks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum DueKind {
     /// A job whose worker's lease ran out.
     Job,
@@ -196,15 +198,7 @@ impl DueKind {
 
     /// The kind as spelled in the catalog's index.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Job => "JOB",
-            Self::Expiry => "EXPIRY",
-            Self::Verification => "VERIFICATION",
-            Self::Deletion => "DELETION",
-            Self::RestoreLeftovers => "RESTORE_LEFTOVERS",
-            Self::AutoBackup => "AUTO_BACKUP",
-            Self::Notice => "NOTICE",
-        }
+        self.into()
     }
 }
 

@@ -21,6 +21,7 @@ mod restore;
 pub mod retention;
 mod root_path;
 mod snapshot;
+mod text;
 mod usage;
 
 pub use auto_backup::{
@@ -40,7 +41,7 @@ pub use hybrid::{milliseconds_of, time_of};
 pub use ids::{BackupId, InstanceId, RestoreId};
 pub use instance::{Auth, Instance, Region, Storage};
 pub use job::{Due, DueKind, Ending, Failure, FailureCode, ImportProgress, JobRef, Progress};
-pub use names::{BackupName, CollectionName, CollectionPattern, Invalid};
+pub use names::{BackupName, CollectionName, CollectionPattern};
 pub use notice::{Notice, NoticeKind};
 pub use restore::{
     CollectionRestore, CollectionStage, CollectionState, ImportJob, ImportState, Imports, OnError, Previous, Reload,
@@ -54,6 +55,7 @@ pub use snapshot::{
     PrimaryKey, Principal, RowCount, SHARDS, SegmentCapture, SegmentLevel, Snapshot, SourceStorage, StorageVersion,
     TIME_TO_LIVE, Totals, Visibility, Written,
 };
+pub use text::Invalid;
 pub use usage::{
     Account, AccountError, Charge, Correction, CorrectionId, Currency, Hour, Metered, Month, Price, Prices,
     UsageExport, UsageRecord,

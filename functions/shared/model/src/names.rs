@@ -4,55 +4,15 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The reason why a text isn't a valid id, name or pattern: a sentence for the caller.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Invalid(String);
+use crate::{
+    Invalid,
+    text::{serde_as_text, text_type},
+};
 
-impl Invalid {
-    /// Makes an error from a reason, a sentence that the caller reads.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
-    }
-}
-
-macro_rules! serde_as_text {
-    ($name:ident) => {
-        impl From<$name> for String {
-            fn from(value: $name) -> String {
-                value.to_string()
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = Invalid;
-
-            fn try_from(text: String) -> Result<Self, Invalid> {
-                text.parse()
-            }
-        }
-    };
-}
-
-pub(crate) use serde_as_text;
-
-/// A backup's name, unique among the living backups of an instance: 1 to 128 characters of any script, with no control
-/// characters, and no blanks at either end.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BackupName(String);
-
-impl BackupName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for BackupName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+text_type! {
+    /// A backup's name, unique among the living backups of an instance: 1 to 128 characters of any script, with no control
+    /// characters, and no blanks at either end.
+    BackupName
 }
 
 impl FromStr for BackupName {
@@ -69,8 +29,6 @@ impl FromStr for BackupName {
         Ok(Self(text.to_owned()))
     }
 }
-
-serde_as_text!(BackupName);
 
 /// Milvus's own rule for the names of databases and collections.
 fn is_milvus_name(text: &str) -> bool {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The kind of event. Its `detail-type` is listed in `docs/events.md`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
 pub enum NoticeKind {
     /// A backup became AVAILABLE with everything that was asked for.
     BackupCompleted,
@@ -80,7 +80,7 @@ pub struct Notice {
 
 impl Notice {
     fn new(instance_id: &InstanceId, subject: &str, kind: NoticeKind, at: Time, detail: Value) -> Self {
-        let id = format!("{subject}.{kind:?}");
+        let id = format!("{subject}.{kind}");
         let mut fields = Map::from_iter([("id".to_owned(), json!(id)), ("instanceId".to_owned(), json!(instance_id))]);
         if let Value::Object(detail) = detail {
             fields.extend(detail);

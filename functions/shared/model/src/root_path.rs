@@ -1,21 +1,20 @@
 //! Milvus's root path: the prefix of its bucket below which it keeps its data.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use crate::{Invalid, text::text_type};
 
-use crate::{Invalid, names::serde_as_text};
-
-/// Milvus's `minio.rootPath` in canonical form: without slashes at either end, and empty if the data is at the top of
-/// the bucket.
-///
-/// Milvus removes the slashes in front (`NewRemoteChunkManager` in `internal/storage/remote_chunk_manager.go`) and
-/// joins the rest with the names of its folders (`path.Join` in `pkg/util/metautil/binlog.go`), which removes the
-/// slashes at the end. So `a/b`, `/a/b` and `a/b/` are the same place, and no key begins with a slash. Milvus has no
-/// default of its own (`MinioConfig` in `pkg/util/paramtable/service_param.go`): a root path that isn't given is empty.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RootPath(String);
+text_type! {
+    /// Milvus's `minio.rootPath` in canonical form: without slashes at either end, and empty if the data is at the top of
+    /// the bucket.
+    ///
+    /// Milvus removes the slashes in front (`NewRemoteChunkManager` in `internal/storage/remote_chunk_manager.go`) and
+    /// joins the rest with the names of its folders (`path.Join` in `pkg/util/metautil/binlog.go`), which removes the
+    /// slashes at the end. So `a/b`, `/a/b` and `a/b/` are the same place, and no key begins with a slash. Milvus has no
+    /// default of its own (`MinioConfig` in `pkg/util/paramtable/service_param.go`): a root path that isn't given is empty.
+    #[derive(Default)]
+    RootPath
+}
 
 /// The maximum length of a root path in bytes. An object's key has at most 1,024.
 const LONGEST: usize = 512;
@@ -27,17 +26,6 @@ impl RootPath {
             "" => String::new(),
             path => format!("{path}/"),
         }
-    }
-
-    /// The root path as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RootPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -60,8 +48,6 @@ impl FromStr for RootPath {
         }
     }
 }
-
-serde_as_text!(RootPath);
 
 #[cfg(test)]
 mod tests {

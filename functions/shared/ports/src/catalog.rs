@@ -105,17 +105,22 @@ pub struct Idempotency {
 }
 
 /// A reference to a record that is due, as the catalog's index has it, without the record itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, strum::Display)]
 pub enum DueItem {
     /// A job whose worker's lease ran out.
+    #[strum(to_string = "the job of {0}")]
     Job(InstanceId),
     /// A backup.
+    #[strum(to_string = "backup {1} of {0}")]
     Backup(InstanceId, BackupId),
     /// A restore.
+    #[strum(to_string = "restore {1} of {0}")]
     Restore(InstanceId, RestoreId),
     /// An instance's automatic backups.
+    #[strum(to_string = "the automatic backups of {0}")]
     AutoBackup(InstanceId),
     /// A notice for the users of this instance.
+    #[strum(to_string = "notice {1} of {0}")]
     Notice(InstanceId, String),
 }
 

@@ -23,6 +23,7 @@ use milvault_model::{Region, Time};
 use milvault_ports::{
     Bucket, CopyOutcome, CopyRequest, LockMode, Locking, ObjectMeta, Objects, ObjectsError, Page, PutMode, PutOutcome,
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use errors::{Answer, answer, is_gone, is_without_lock, plain, plain_copy, refuses_bucket};
 
@@ -167,16 +168,13 @@ fn seconds(time: Time) -> DateTime {
     DateTime::from_secs(time.timestamp() + i64::from(time.timestamp_subsec_nanos() > 0))
 }
 
+/// The characters that S3 requires to be encoded in the source of a copy: all but the unreserved ones of RFC 3986 and the
+/// slash.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+
 /// The source of a copy, with the URL-encoded key that S3 requires.
 fn copy_source(bucket: &Bucket, key: &str) -> String {
-    let key: String = key
-        .bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => char::from(byte).to_string(),
-            byte => format!("%{byte:02X}"),
-        })
-        .collect();
-    format!("{}/{key}", bucket.name)
+    format!("{}/{}", bucket.name, utf8_percent_encode(key, ENCODED))
 }
 
 #[async_trait]

@@ -17,7 +17,8 @@ pub(crate) const HAND_OVER: TimeDelta = TimeDelta::seconds(30);
 pub(crate) const SHOW_PROGRESS: TimeDelta = TimeDelta::seconds(1);
 
 /// How a slice of a job's work ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum SliceEnd {
     /// The job is over, or there was nothing to do.
     Ended,
@@ -32,12 +33,7 @@ pub enum SliceEnd {
 impl SliceEnd {
     /// Its name in answers and in the log.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Ended => "ENDED",
-            Self::Continued => "CONTINUED",
-            Self::Waiting => "WAITING",
-            Self::Busy => "BUSY",
-        }
+        self.into()
     }
 }
 

@@ -132,7 +132,7 @@ impl Job for Work<'_> {
 /// import may quote rows.
 fn why(ending: &Ending) -> String {
     match ending {
-        Ending::Cancelled => "Cancelled".to_owned(),
-        Ending::Failed(failure) => format!("{:?}", failure.code),
+        Ending::Cancelled => "CANCELLED".to_owned(),
+        Ending::Failed(failure) => failure.code.to_string(),
     }
 }

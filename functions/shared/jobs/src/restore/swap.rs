@@ -100,7 +100,7 @@ pub(super) async fn swappable(shared: &Shared<'_>, line: &CollectionRestore) -> 
 
 /// A line that the phases before have passed over: a restore isn't complete without it.
 fn not_verified(line: &CollectionRestore) -> Halt {
-    let message = format!("{} isn't verified; it is {:?}", line.target, line.state());
+    let message = format!("{} isn't verified; it is {}", line.target, line.state());
     fatal(FailureCode::VerificationFailed, message)
 }
 

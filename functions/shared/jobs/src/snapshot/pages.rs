@@ -83,7 +83,7 @@ impl Folder<'_> {
     /// [`Error::Document`] if it isn't the page that the manifest was written for.
     pub(crate) async fn read_checked<T: Entry>(&self, page: &PageRef) -> Result<Option<Vec<T>>, Error> {
         let Some(body) = self.bytes(&page.key).await? else { return Ok(None) };
-        if hex(&Sha256::digest(&body)) != page.sha256 {
+        if hex::encode(Sha256::digest(&body)) != page.sha256 {
             return Err(self.bad(&page.key, "its SHA-256 is not the one that the manifest names"));
         }
         decode(&body).map(Some).map_err(|reason| self.bad(&page.key, reason))
@@ -145,15 +145,11 @@ impl Folder<'_> {
 fn page_ref<T: Entry>(key: String, body: &[u8], entries: &[T]) -> PageRef {
     PageRef {
         key,
-        sha256: hex(&Sha256::digest(body)),
+        sha256: hex::encode(Sha256::digest(body)),
         entries: u32::try_from(entries.len()).unwrap_or(u32::MAX),
         first: entries.first().map(Entry::sort_key).unwrap_or_default(),
         last: entries.last().map(Entry::sort_key).unwrap_or_default(),
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn encode<T: Serialize>(entries: &[T]) -> Result<Vec<u8>, String> {

@@ -11,8 +11,9 @@ use crate::{
 };
 
 /// Who asked for a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum BackupKind {
     /// A caller, who gave it a name.
     Manual,
@@ -154,8 +155,9 @@ pub enum BackupState {
 }
 
 /// The status without its data, as callers see it and filter by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum BackupStatus {
     /// See [`BackupState::Pending`].
     Pending,

@@ -38,8 +38,9 @@ pub struct BackupRun {
 }
 
 /// The steps of a backup. What a step needs from earlier steps is in its variant or in the backup's working pages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "phase", rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum BackupPhase {
     /// Flush every collection and write down its description.
     Flush(Flushing),
@@ -70,14 +71,7 @@ pub enum Reuse {
 impl BackupPhase {
     /// The phase's name in the API.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Flush(_) => "FLUSH",
-            Self::Plan(_) => "PLAN",
-            Self::Copy(_) => "COPY",
-            Self::Verify(_) => "VERIFY",
-            Self::Publish(_) => "PUBLISH",
-            Self::Clean(_) => "CLEAN",
-        }
+        self.into()
     }
 }
 

@@ -103,8 +103,9 @@ impl CollectionRestore {
 }
 
 /// What a restore is doing for a collection, or has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum CollectionState {
     /// Nothing yet.
     Waiting,

@@ -30,7 +30,7 @@ fn with_suffix(name: &CollectionName, suffix: &str) -> CollectionName {
     } else {
         let hash = Sha256::digest(name.collection.as_bytes());
         // Milvus names are ASCII, so every byte is a character boundary.
-        format!("{}_{:02x}{:02x}{:02x}{:02x}", &name.collection[..room - 9], hash[0], hash[1], hash[2], hash[3])
+        format!("{}_{}", &name.collection[..room - 9], hex::encode(&hash[..4]))
     };
     CollectionName::new(&name.database, format!("{stem}{suffix}"))
 }

@@ -156,8 +156,9 @@ pub enum Previous {
 }
 
 /// The status without its data, as callers see it and filter by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum RestoreStatus {
     /// See [`RestoreState::Pending`].
     Pending,

@@ -24,8 +24,9 @@ pub struct RestoreRun {
 }
 
 /// The steps of a restore. Each step processes the whole ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "phase", rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum RestorePhase {
     /// Write the ledger, then copy the snapshot's objects into the instance's own bucket, page by page.
     Stage {
@@ -43,9 +44,11 @@ pub enum RestorePhase {
     /// Remove the staged objects and, if the previous collections aren't to be kept, drop them.
     Clean,
     /// Undo: put the swapped collections back, remove what was built and staged, then end.
+    #[strum(serialize = "CLEAN")]
     Undo(Ending),
     /// Put the previous collections back, because the caller asked to roll the completed restore back.
     #[serde(rename_all = "camelCase")]
+    #[strum(serialize = "SWAP")]
     Rollback {
         /// When the restore was completed.
         completed_at: Time,
@@ -69,14 +72,7 @@ pub enum RollbackStep {
 impl RestorePhase {
     /// The phase's name in the API. An undo is reported as CLEAN, a rollback as SWAP.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Stage { .. } => "STAGE",
-            Self::Build => "BUILD",
-            Self::Import => "IMPORT",
-            Self::Verify => "VERIFY",
-            Self::Swap | Self::Rollback { .. } => "SWAP",
-            Self::Clean | Self::Undo(_) => "CLEAN",
-        }
+        self.into()
     }
 }
 

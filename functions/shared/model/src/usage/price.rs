@@ -1,11 +1,11 @@
 //! The deployment's prices, and what an hour costs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
-use crate::{Decimal, Metered, Region};
+use crate::{Decimal, Invalid, Metered, Region, text::text_type};
 
 /// The price of a gibibyte for an hour, in a region, from a day on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,33 +30,20 @@ impl Price {
     }
 }
 
-/// A currency code of ISO 4217: three capital letters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Currency(String);
-
-impl Currency {
-    /// The code.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+text_type! {
+    /// A currency code of ISO 4217: three capital letters.
+    Currency
 }
 
-impl TryFrom<String> for Currency {
-    type Error = crate::Invalid;
+impl FromStr for Currency {
+    type Err = Invalid;
 
-    fn try_from(code: String) -> Result<Self, crate::Invalid> {
+    fn from_str(code: &str) -> Result<Self, Invalid> {
         if code.len() == 3 && code.chars().all(|c| c.is_ascii_uppercase()) {
-            Ok(Self(code))
+            Ok(Self(code.to_owned()))
         } else {
-            Err(crate::Invalid::new("a currency is three capital letters, such as EUR"))
+            Err(Invalid::new("a currency is three capital letters, such as EUR"))
         }
-    }
-}
-
-impl From<Currency> for String {
-    fn from(currency: Currency) -> String {
-        currency.0
     }
 }
 
@@ -66,19 +53,19 @@ impl From<Currency> for String {
 pub struct Prices(BTreeMap<(Region, NaiveDate), Price>);
 
 impl TryFrom<Vec<Price>> for Prices {
-    type Error = crate::Invalid;
+    type Error = Invalid;
 
-    fn try_from(list: Vec<Price>) -> Result<Self, crate::Invalid> {
+    fn try_from(list: Vec<Price>) -> Result<Self, Invalid> {
         let count = list.len();
         if list.iter().any(Price::is_negative) {
-            return Err(crate::Invalid::new("a price isn't below zero"));
+            return Err(Invalid::new("a price isn't below zero"));
         }
         let prices: BTreeMap<_, _> =
             list.into_iter().map(|price| ((price.region.clone(), price.from), price)).collect();
         if prices.len() == count {
             Ok(Self(prices))
         } else {
-            Err(crate::Invalid::new("a region has two prices from the same day on"))
+            Err(Invalid::new("a region has two prices from the same day on"))
         }
     }
 }

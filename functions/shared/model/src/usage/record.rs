@@ -1,9 +1,13 @@
 //! Usage as it is billed: records, corrections, and the progress of the export.
 
+use std::str::FromStr;
+
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, BackupId, BackupKind, Charge, Hour, InstanceId, Metered, Prices, Region, Time};
+use crate::{
+    Account, BackupId, BackupKind, Charge, Hour, InstanceId, Invalid, Metered, Prices, Region, Time, text::text_type,
+};
 
 /// A backup's bytes in one hour, as billed. A record is written once and never changed: a mistake is corrected by
 /// another record of the same hour and backup, and the billed amount is the sum of both.
@@ -43,34 +47,21 @@ pub struct Correction {
     pub made_at: Time,
 }
 
-/// The id of a correction, unique within its hour and backup: 1 to 64 letters, digits, `.`, `_` and `-`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct CorrectionId(String);
-
-impl CorrectionId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+text_type! {
+    /// The id of a correction, unique within its hour and backup: 1 to 64 letters, digits, `.`, `_` and `-`.
+    CorrectionId
 }
 
-impl TryFrom<String> for CorrectionId {
-    type Error = crate::Invalid;
+impl FromStr for CorrectionId {
+    type Err = Invalid;
 
-    fn try_from(text: String) -> Result<Self, crate::Invalid> {
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
         if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
-            Ok(Self(text))
+            Ok(Self(text.to_owned()))
         } else {
-            Err(crate::Invalid::new("a correction's id is 1 to 64 letters, digits, '.', '_' and '-'"))
+            Err(Invalid::new("a correction's id is 1 to 64 letters, digits, '.', '_' and '-'"))
         }
-    }
-}
-
-impl From<CorrectionId> for String {
-    fn from(id: CorrectionId) -> String {
-        id.0
     }
 }
 

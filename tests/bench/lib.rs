@@ -1,6 +1,6 @@
 //! The benchmark's parts: a source of synthetic data, a model of S3, and the engine between them. `make bench` runs it.
 #![forbid(unsafe_code)]
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that surprises has failed")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that surprises has failed")]
 
 pub mod engine;
 pub mod measure;

@@ -2,7 +2,7 @@
 //!
 //! Each measured thing is a process of its own, this executable again: `model`, `engine PORT`, `planning OBJECTS COLLECTIONS`.
 #![forbid(unsafe_code)]
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that surprises has failed")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that surprises has failed")]
 
 use std::{
     env,

@@ -3,6 +3,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: milvault_runtime::Allocator = milvault_runtime::Allocator;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     milvault_runtime::run(retention_sweep::handle).await

@@ -3,7 +3,7 @@
 //! The server is the fake, at the pace of real ones: 2.5.27 takes 15 s for a job whatever its size, and does 16 of them side
 //! by side; 2.3.5 takes 2 s, and does one after the other.
 #![forbid(unsafe_code)]
-#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark that surprises has failed")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that surprises has failed")]
 
 use std::time::{Duration, Instant};
 

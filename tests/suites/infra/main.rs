@@ -181,3 +181,12 @@ fn cargo_builds_only_the_functions_by_itself_so_cargo_lambda_takes_nothing_else_
     let deployed = functions.map(|function| function["Metadata"]["BuildProperties"]["Binary"].as_str().unwrap());
     assert_eq!(binaries, deployed.collect());
 }
+
+#[test]
+fn the_lock_file_has_our_crc_fast_and_not_the_registrys() {
+    // Cargo passes over a patch whose version no dependency asks for, with a warning only.
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock")).unwrap();
+    let packages = lock.split("[[package]]").filter(|package| package.contains("\nname = \"crc-fast\"\n"));
+    let sources: Vec<_> = packages.map(|package| package.lines().find(|line| line.starts_with("source"))).collect();
+    assert_eq!(sources, [None]);
+}

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no randomness. Code that depends on the time takes it as an argument, so every rule in this
 //! crate can be tested by its inputs and outputs alone.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod auto_backup;
 mod backup;

@@ -1,5 +1,6 @@
 //! The services that the jobs need, as traits: adapters implement them, and tests replace them.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod background;
 mod catalog;

@@ -12,6 +12,7 @@
 //!
 //! Requests are read strictly, see [`Texts`].
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod auto_backup;
 mod backup;

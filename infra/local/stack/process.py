@@ -29,7 +29,10 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process for good: the pid and when it started, in the kernel's clock ticks."""
+    """A process for good: the pid and when it started, in the kernel's clock ticks.
+
+    psutil gives the start in seconds since the epoch, which change with the machine's clock.
+    """
 
     pid: int
     started: int

@@ -168,6 +168,11 @@ fn seconds(time: Time) -> DateTime {
     DateTime::from_secs(time.timestamp() + i64::from(time.timestamp_subsec_nanos() > 0))
 }
 
+async fn bytes_of(body: ByteStream, key: &str) -> Result<Vec<u8>, ObjectsError> {
+    let collected = body.collect().await;
+    Ok(collected.map_err(|error| ObjectsError::Unavailable(format!("reading {key}: {error}")))?.to_vec())
+}
+
 /// The characters that S3 requires to be encoded in the source of a copy: all but the unreserved ones of RFC 3986 and the
 /// slash.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -255,11 +260,7 @@ impl Objects for S3Objects {
 
     async fn get(&self, bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
         match self.client(bucket).get_object().bucket(&bucket.name).key(key).send().await {
-            Ok(object) => {
-                let body = object.body.collect().await;
-                let body = body.map_err(|error| ObjectsError::Unavailable(format!("reading {key}: {error}")))?;
-                Ok(Some(body.to_vec()))
-            }
+            Ok(object) => Ok(Some(bytes_of(object.body, key).await?)),
             Err(error) => match answer(&error) {
                 Answer::NotFound => Ok(None),
                 other => Err(plain(other, bucket, &error)),
@@ -274,11 +275,7 @@ impl Objects for S3Objects {
         }
         let bytes = format!("bytes={}-{}", range.start, range.end - 1);
         match self.client(bucket).get_object().bucket(&bucket.name).key(key).range(bytes).send().await {
-            Ok(object) => {
-                let body = object.body.collect().await;
-                let body = body.map_err(|error| ObjectsError::Unavailable(format!("reading {key}: {error}")))?;
-                Ok(Some(body.to_vec()))
-            }
+            Ok(object) => Ok(Some(bytes_of(object.body, key).await?)),
             Err(error) => match answer(&error) {
                 Answer::NotFound => Ok(None),
                 Answer::BeyondEnd => Ok(Some(Vec::new())),

@@ -2,7 +2,7 @@
 //! kept.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Direct, Event, Findings, Route, show};
+use milvault_gateway::{Answer, Call, Event, Findings, Route, show};
 use milvault_jobs::{
     Error, FieldError, Jobs, Precondition, Tag,
     schedule::{self, Told},
@@ -18,16 +18,8 @@ enum Action {
 }
 
 const ROUTES: [Route<Action>; 2] = [
-    Route {
-        http: "GET /instances/{instanceId}/auto-backup",
-        direct: Direct::Tagged("action", "get"),
-        action: Action::Get,
-    },
-    Route {
-        http: "PUT /instances/{instanceId}/auto-backup",
-        direct: Direct::Tagged("action", "put"),
-        action: Action::Put,
-    },
+    Route { http: Some("GET /instances/{instanceId}/auto-backup"), name: "get", action: Action::Get },
+    Route { http: Some("PUT /instances/{instanceId}/auto-backup"), name: "put", action: Action::Put },
 ];
 
 /// The service-level promise of PRODUCT ends here, so the caller is told.

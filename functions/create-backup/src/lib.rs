@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use chrono::TimeDelta;
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, Status, invalid, patterns};
+use milvault_gateway::{Answer, Call, Caller, Event, Findings, Route, Status, invalid, patterns};
 use milvault_jobs::{
     Error, FieldError, Jobs,
     backup::{self, CreateBackup},
@@ -22,14 +22,10 @@ enum Action {
 }
 
 const ROUTES: [Route<Action>; 2] = [
+    Route { http: Some("POST /instances/{instanceId}/backups"), name: "create", action: Action::Create },
     Route {
-        http: "POST /instances/{instanceId}/backups",
-        direct: Direct::Tagged("action", "create"),
-        action: Action::Create,
-    },
-    Route {
-        http: "POST /instances/{instanceId}/backups/{backupId}/verify",
-        direct: Direct::Tagged("action", "verify"),
+        http: Some("POST /instances/{instanceId}/backups/{backupId}/verify"),
+        name: "verify",
         action: Action::Verify,
     },
 ];

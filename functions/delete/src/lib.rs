@@ -1,7 +1,7 @@
 //! The delete function: deletes backups, and cancels backups and restores that are running.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Direct, Event, Route, Status, show};
+use milvault_gateway::{Answer, Call, Event, Route, Status, show};
 use milvault_jobs::{Error, Jobs, deletion, restore};
 use milvault_model::BackupStatus;
 use milvault_runtime::Invocation;
@@ -14,14 +14,10 @@ enum Action {
 }
 
 const ROUTES: [Route<Action>; 2] = [
+    Route { http: Some("DELETE /instances/{instanceId}/backups/{backupId}"), name: "backup", action: Action::Backup },
     Route {
-        http: "DELETE /instances/{instanceId}/backups/{backupId}",
-        direct: Direct::Having("backupId"),
-        action: Action::Backup,
-    },
-    Route {
-        http: "DELETE /instances/{instanceId}/restores/{restoreId}",
-        direct: Direct::Having("restoreId"),
+        http: Some("DELETE /instances/{instanceId}/restores/{restoreId}"),
+        name: "restore",
         action: Action::Restore,
     },
 ];

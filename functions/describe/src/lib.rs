@@ -1,7 +1,7 @@
 //! The describe function: describes one backup or one restore with its collections.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{Answer, Call, Direct, Event, PageSize, Route, show};
+use milvault_gateway::{Answer, Call, Event, PageSize, Route, show};
 use milvault_jobs::{Error, Jobs};
 use milvault_runtime::Invocation;
 
@@ -12,16 +12,8 @@ enum Action {
 }
 
 const ROUTES: [Route<Action>; 2] = [
-    Route {
-        http: "GET /instances/{instanceId}/backups/{backupId}",
-        direct: Direct::Having("backupId"),
-        action: Action::Backup,
-    },
-    Route {
-        http: "GET /instances/{instanceId}/restores/{restoreId}",
-        direct: Direct::Having("restoreId"),
-        action: Action::Restore,
-    },
+    Route { http: Some("GET /instances/{instanceId}/backups/{backupId}"), name: "backup", action: Action::Backup },
+    Route { http: Some("GET /instances/{instanceId}/restores/{restoreId}"), name: "restore", action: Action::Restore },
 ];
 
 /// Answers one event.

@@ -7,7 +7,7 @@ mod preflight;
 mod registration;
 mod removal;
 
-use milvault_gateway::{Answer, Call, Direct, Event, PageSize, Route, show};
+use milvault_gateway::{Answer, Call, Event, PageSize, Route, show};
 use milvault_jobs::{Error, Jobs, Tag};
 use milvault_model::InstanceId;
 use milvault_runtime::Invocation;
@@ -25,19 +25,11 @@ enum Action {
 }
 
 const ROUTES: [Route<Action>; 5] = [
-    Route { http: "GET /instances/{instanceId}", direct: Direct::Tagged("action", "get"), action: Action::Get },
-    Route { http: "PUT /instances/{instanceId}", direct: Direct::Tagged("action", "put"), action: Action::Put },
-    Route { http: "GET /instances", direct: Direct::Tagged("action", "list"), action: Action::List },
-    Route {
-        http: "DELETE /instances/{instanceId}",
-        direct: Direct::Tagged("action", "delete"),
-        action: Action::Delete,
-    },
-    Route {
-        http: "POST /instances/{instanceId}/preflight",
-        direct: Direct::Tagged("action", "preflight"),
-        action: Action::Preflight,
-    },
+    Route { http: Some("GET /instances/{instanceId}"), name: "get", action: Action::Get },
+    Route { http: Some("PUT /instances/{instanceId}"), name: "put", action: Action::Put },
+    Route { http: Some("GET /instances"), name: "list", action: Action::List },
+    Route { http: Some("DELETE /instances/{instanceId}"), name: "delete", action: Action::Delete },
+    Route { http: Some("POST /instances/{instanceId}/preflight"), name: "preflight", action: Action::Preflight },
 ];
 
 /// Answers one event.

@@ -4,7 +4,7 @@
 mod filter;
 
 use filter::{BackupFilter, RestoreFilter, Sifted, sift};
-use milvault_gateway::{Answer, Call, Direct, Event, PageSize, Paging, Route};
+use milvault_gateway::{Answer, Call, Event, PageSize, Paging, Route};
 use milvault_jobs::{Error, Jobs};
 use milvault_model::{Backup, BackupId, Restore, RestoreId};
 use milvault_ports::PageRequest;
@@ -18,16 +18,8 @@ enum Action {
 }
 
 const ROUTES: [Route<Action>; 2] = [
-    Route {
-        http: "GET /instances/{instanceId}/backups",
-        direct: Direct::Tagged("resource", "backups"),
-        action: Action::Backups,
-    },
-    Route {
-        http: "GET /instances/{instanceId}/restores",
-        direct: Direct::Tagged("resource", "restores"),
-        action: Action::Restores,
-    },
+    Route { http: Some("GET /instances/{instanceId}/backups"), name: "backups", action: Action::Backups },
+    Route { http: Some("GET /instances/{instanceId}/restores"), name: "restores", action: Action::Restores },
 ];
 
 /// The number of records read at once, because a filter may skip most of them.

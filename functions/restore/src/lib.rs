@@ -1,9 +1,7 @@
 //! The restore function: accepts restores, works on them, and rolls completed ones back.
 #![forbid(unsafe_code)]
 
-use milvault_gateway::{
-    Answer, Call, Caller, Direct, Event, Findings, Route, Status, invalid, patterns, renames, show,
-};
+use milvault_gateway::{Answer, Call, Caller, Event, Findings, Route, Status, invalid, patterns, renames, show};
 use milvault_jobs::{
     Error, FieldError, Jobs,
     restore::{self, BackupSelector, CreateRestore, DamagedBackup},
@@ -20,14 +18,10 @@ enum Action {
 }
 
 const ROUTES: [Route<Action>; 2] = [
+    Route { http: Some("POST /instances/{instanceId}/restores"), name: "create", action: Action::Create },
     Route {
-        http: "POST /instances/{instanceId}/restores",
-        direct: Direct::Tagged("action", "create"),
-        action: Action::Create,
-    },
-    Route {
-        http: "POST /instances/{instanceId}/restores/{restoreId}/rollback",
-        direct: Direct::Tagged("action", "rollback"),
+        http: Some("POST /instances/{instanceId}/restores/{restoreId}/rollback"),
+        name: "rollback",
         action: Action::Rollback,
     },
 ];

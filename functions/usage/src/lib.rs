@@ -13,7 +13,7 @@ use milvault_billing::{
     lines::{Line, lines},
     meter::{MeterReport, meter},
 };
-use milvault_gateway::{Answer, Call, Caller, Direct, Event, Findings, Route, invalid, object};
+use milvault_gateway::{Answer, Call, Caller, Event, Findings, Route};
 use milvault_jobs::{Error, FieldError, Jobs};
 use milvault_model::{BackupId, CorrectionId, Currency, Decimal, Hour, InstanceId, Region, Time};
 use milvault_runtime::{
@@ -23,15 +23,19 @@ use milvault_runtime::{
 use milvault_wire::{CorrectionView, UsageFile, UsageLineView, UsageView};
 use query::{Format, UsageQuery};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
     List,
+    Meter,
+    Correct,
 }
 
-const ROUTES: [Route<Action>; 1] =
-    [Route { http: "GET /usage", direct: Direct::Tagged("action", "list"), action: Action::List }];
+const ROUTES: [Route<Action>; 3] = [
+    Route { http: Some("GET /usage"), name: "list", action: Action::List },
+    Route { http: None, name: "meter", action: Action::Meter },
+    Route { http: None, name: "correct", action: Action::Correct },
+];
 
 /// The answer of a metering run.
 #[derive(Debug, Serialize)]
@@ -48,30 +52,19 @@ struct Metered {
 /// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
     let caller = Caller::of(&event);
-    match event {
-        Event::Rule => meter_all(jobs, invocation).await,
-        Event::Direct(Value::Object(mut fields)) if fields.get("action").is_some_and(|action| action != "list") => {
-            match fields.remove("action") {
-                Some(Value::String(action)) if action == "meter" => {
-                    object::<Nothing>(fields)?;
-                    meter_all(jobs, invocation).await
-                }
-                Some(Value::String(action)) if action == "correct" => correct_one(jobs, fields, invocation).await,
-                _ => Err(invalid("action", "is one of 'list', 'meter', 'correct'")),
-            }
+    if matches!(event, Event::Rule) {
+        return meter_all(jobs, invocation).await;
+    }
+    let call = Call::read(event, &ROUTES)?;
+    match call.action {
+        Action::List => list(jobs, call, caller, invocation).await,
+        Action::Meter => {
+            call.nothing_more()?;
+            meter_all(jobs, invocation).await
         }
-        event => {
-            let call = Call::read(event, &ROUTES)?;
-            match call.action {
-                Action::List => list(jobs, call, caller, invocation).await,
-            }
-        }
+        Action::Correct => correct_one(jobs, call.body()?, invocation).await,
     }
 }
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 /// Meters every region, and exports the days that are complete.
 async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error> {
@@ -195,8 +188,7 @@ struct CorrectPrice {
     gib_hour: Decimal,
 }
 
-async fn correct_one(jobs: &Jobs, fields: Map<String, Value>, invocation: &Invocation) -> Result<Answer, Error> {
-    let asked: Correct = object(fields)?;
+async fn correct_one(jobs: &Jobs, asked: Correct, invocation: &Invocation) -> Result<Answer, Error> {
     let mut findings = Findings::default();
     let hour = findings.keep(query::whole_hour("/hour", asked.hour));
     let is_reason = (1..=500).contains(&asked.reason.chars().count()) && !asked.reason.chars().any(char::is_control);
@@ -233,7 +225,7 @@ mod tests {
     use milvault_harness::MemoryWorld;
     use milvault_model::{BackupKind, Charge, UsageRecord};
     use milvault_ports::{Bucket, Catalog, Write};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

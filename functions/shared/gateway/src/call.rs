@@ -9,25 +9,20 @@ use serde_json::{Map, Value};
 
 use crate::{Caller, Event, Filters, Headers, HttpRequest, filters::place, idempotency, invalid, parse, precondition};
 
-/// An operation of a function: how it is called over HTTP, and how by hand.
+/// The field of a direct event that names the operation.
+const ACTION: &str = "action";
+
+/// An operation of a function: how it is called over HTTP, and how by a direct event.
 #[derive(Debug, Clone, Copy)]
 pub struct Route<A: 'static> {
     /// API Gateway's route key, such as `GET /instances/{instanceId}`. Its placeholders name the fields of a direct event
-    /// that aren't the body's.
-    pub http: &'static str,
-    /// What in a direct event means this operation.
-    pub direct: Direct,
+    /// that aren't the body's. `None` for an operation that only a direct event calls.
+    pub http: Option<&'static str>,
+    /// The value of `action` in a direct event. An event without `action` calls the first operation whose placeholders it
+    /// fills.
+    pub name: &'static str,
     /// The operation.
     pub action: A,
-}
-
-/// What in a direct event means an operation.
-#[derive(Debug, Clone, Copy)]
-pub enum Direct {
-    /// This field has this value. The first route of a function is also meant where the field is absent.
-    Tagged(&'static str, &'static str),
-    /// This field is there.
-    Having(&'static str),
 }
 
 /// A call of the operation `action`.
@@ -37,7 +32,7 @@ pub struct Call<A> {
     pub action: A,
     /// Who calls.
     pub caller: Caller,
-    route: &'static str,
+    route: Option<&'static str>,
     path: BTreeMap<String, String>,
     headers: Headers,
     input: Input,
@@ -83,9 +78,7 @@ impl<A: Copy> Call<A> {
 
     fn read_direct(mut fields: Map<String, Value>, routes: &[Route<A>]) -> Result<Self, Error> {
         let route = Route::called_by(&fields, routes)?;
-        if let Direct::Tagged(field, _) = route.direct {
-            fields.remove(field);
-        }
+        fields.remove(ACTION);
         let mut path = BTreeMap::new();
         for name in route.placeholders() {
             match fields.remove(name) {
@@ -173,7 +166,7 @@ impl<A> Call<A> {
             Input::Direct(fields) => scalars(fields)?,
         };
         let path = self.path.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        Filters::new(place(self.route, path), values, known)
+        Filters::new(place(self.route.unwrap_or_default(), path), values, known)
     }
 
     /// That there is neither a query nor a body.
@@ -224,16 +217,16 @@ impl Key {
 impl<A> Route<A> {
     /// The names of the path's placeholders.
     fn placeholders(&self) -> impl Iterator<Item = &'static str> {
-        self.http.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        self.http.unwrap_or_default().split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
     }
 
     /// The path's parameters, if the request is one of this route.
     fn path_of(&self, request: &HttpRequest) -> Option<BTreeMap<String, String>> {
         if let Some(route) = &request.route {
-            return (route == self.http).then(|| request.path_parameters.clone());
+            return (self.http == Some(route.as_str())).then(|| request.path_parameters.clone());
         }
         // Without an API in front (a function URL, the local watcher), the path itself has to tell.
-        let (method, template) = self.http.split_once(' ')?;
+        let (method, template) = self.http?.split_once(' ')?;
         let (template, path) = (template.split('/'), request.path.split('/'));
         if request.method != method || template.clone().count() != path.clone().count() {
             return None;
@@ -249,31 +242,19 @@ impl<A> Route<A> {
         Some(parameters)
     }
 
-    /// The operation that a direct event's fields mean.
+    /// The operation that a direct event with these fields calls.
     fn called_by<'a>(fields: &Map<String, Value>, routes: &'a [Self]) -> Result<&'a Self, Error> {
-        let meant = |route: &&Self| match route.direct {
-            Direct::Tagged(field, value) => fields.get(field).is_some_and(|found| found == value),
-            Direct::Having(field) => fields.contains_key(field),
-        };
-        if let Some(route) = routes.iter().find(meant) {
-            return Ok(route);
-        }
-        match routes.first().map(|route| (route, route.direct)) {
-            Some((first, Direct::Tagged(field, _))) if !fields.contains_key(field) => Ok(first),
-            Some((_, Direct::Tagged(field, _))) => {
-                let values: Vec<String> = routes.iter().filter_map(Self::tag).collect();
-                Err(invalid(field, format!("is one of {}", values.join(", "))))
+        let found = match fields.get(ACTION) {
+            Some(action) => routes.iter().find(|route| action == route.name),
+            None => {
+                let is_filled = |route: &&Self| route.placeholders().all(|name| fields.contains_key(name));
+                routes.iter().find(is_filled).or(routes.first())
             }
-            Some((_, Direct::Having(field))) => Err(invalid(field, "is missing")),
-            None => Err(invalid("", "this function takes no direct events")),
-        }
-    }
-
-    fn tag(&self) -> Option<String> {
-        match self.direct {
-            Direct::Tagged(_, value) => Some(format!("'{value}'")),
-            Direct::Having(_) => None,
-        }
+        };
+        found.ok_or_else(|| {
+            let names: Vec<String> = routes.iter().map(|route| format!("'{}'", route.name)).collect();
+            invalid(ACTION, format!("is one of {}", names.join(", ")))
+        })
     }
 }
 
@@ -313,18 +294,14 @@ mod tests {
     }
 
     const INSTANCES: [Route<Action>; 2] = [
-        Route { http: "GET /instances/{instanceId}", direct: Direct::Tagged("action", "get"), action: Action::Get },
-        Route { http: "PUT /instances/{instanceId}", direct: Direct::Tagged("action", "put"), action: Action::Put },
+        Route { http: Some("GET /instances/{instanceId}"), name: "get", action: Action::Get },
+        Route { http: Some("PUT /instances/{instanceId}"), name: "put", action: Action::Put },
     ];
     const DESCRIBE: [Route<Action>; 2] = [
+        Route { http: Some("GET /instances/{instanceId}/backups/{backupId}"), name: "backup", action: Action::Backup },
         Route {
-            http: "GET /instances/{instanceId}/backups/{backupId}",
-            direct: Direct::Having("backupId"),
-            action: Action::Backup,
-        },
-        Route {
-            http: "GET /instances/{instanceId}/restores/{restoreId}",
-            direct: Direct::Having("restoreId"),
+            http: Some("GET /instances/{instanceId}/restores/{restoreId}"),
+            name: "restore",
             action: Action::Restore,
         },
     ];
@@ -368,12 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_operation_is_meant_where_no_other_is_named() {
+    fn an_event_without_an_action_calls_the_first_operation_whose_path_it_fills() {
         assert_eq!(direct(json!({ "instanceId": "orders" }), &INSTANCES).unwrap().action, Action::Get);
         assert_eq!(pointer(direct(json!({ "action": "fly", "instanceId": "orders" }), &INSTANCES)), "action");
         let restore = json!({ "instanceId": "orders", "restoreId": "rs-1" });
         assert_eq!(direct(restore, &DESCRIBE).unwrap().action, Action::Restore);
         assert_eq!(pointer(direct(json!({ "instanceId": "orders" }), &DESCRIBE)), "backupId");
+        let named = json!({ "instanceId": "orders", "action": "restore" });
+        assert_eq!(pointer(direct(named, &DESCRIBE)), "restoreId");
     }
 
     #[test]

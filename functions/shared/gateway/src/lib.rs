@@ -18,7 +18,7 @@ mod selection;
 pub mod show;
 
 pub use answer::{Answer, Status, reply};
-pub use call::{Call, Direct, Route};
+pub use call::{Call, Route};
 pub use event::{BODY_LIMIT, Body, Caller, Event, Headers, HttpRequest, Subject};
 pub use filters::{Filters, PageSize, Paging};
 pub use findings::Findings;

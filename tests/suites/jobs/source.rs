@@ -43,10 +43,10 @@ async fn a_server_without_flushed_rows_does_not_show_whether_the_storage_is_righ
         let world = World::of(line).await;
         let jobs = world.jobs().await;
         let wrong = registered(&world, "milvus-data", "elsewhere");
-        assert_eq!(find_data(&jobs, &wrong).await.unwrap(), SourceData::Untold, "{line:?}");
+        assert_eq!(find_data(&jobs, &wrong).await.unwrap(), SourceData::Unknown, "{line:?}");
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 10).await;
-        assert_eq!(find_data(&jobs, &wrong).await.unwrap(), SourceData::Untold, "{line:?}");
+        assert_eq!(find_data(&jobs, &wrong).await.unwrap(), SourceData::Unknown, "{line:?}");
         ask(&jobs, &world).await.unwrap();
     }
 }

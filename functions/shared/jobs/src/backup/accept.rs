@@ -33,14 +33,14 @@ pub struct CreateBackup {
 /// # Errors
 /// The reason why the backup isn't accepted; then nothing is written.
 pub async fn create(jobs: &Jobs, request: CreateBackup) -> Result<Backup, Error> {
-    create_with(jobs, request, &|_| Vec::new()).await
+    create_with_writes(jobs, request, &|_| Vec::new()).await
 }
 
 /// Accepts a backup as [`create`] does, with extra writes in the same commit.
 ///
 /// # Errors
 /// As for [`create`], and the conflict of an extra write.
-pub(crate) async fn create_with(
+pub(crate) async fn create_with_writes(
     jobs: &Jobs,
     request: CreateBackup,
     extra_writes: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
@@ -76,7 +76,7 @@ async fn attempt(
     let engine_version = match checked {
         Some(checked) if checked.instance.is_same_server(&instance.value) => checked.engine_version.clone(),
         _ => {
-            let engine_version = gate(jobs, &instance.value).await?;
+            let engine_version = supported_version(jobs, &instance.value).await?;
             check_source(jobs, &instance.value).await?;
             check_data(jobs, &instance.value).await?;
             *checked = Some(Checked { instance: instance.value.clone(), engine_version: engine_version.clone() });
@@ -146,7 +146,7 @@ async fn refuse_if_taken(jobs: &Jobs, request: &CreateBackup) -> Result<(), Erro
 }
 
 /// Returns the version that the server reports, if backup and restore support it.
-pub(crate) async fn gate(jobs: &Jobs, instance: &Instance) -> Result<String, Error> {
+pub(crate) async fn supported_version(jobs: &Jobs, instance: &Instance) -> Result<String, Error> {
     let reported = jobs.ports.milvus.connect(instance).await?.version().await?;
     match EngineVersion::gate(&reported) {
         Support::Supported => Ok(reported),

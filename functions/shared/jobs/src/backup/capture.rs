@@ -41,8 +41,8 @@ const PATIENCE_RESET: TimeDelta = TimeDelta::seconds(20);
 /// How long a collection is flushed again because compactions may have removed rows during its flush.
 const COMPACTION_PATIENCE: TimeDelta = TimeDelta::seconds(180);
 
-/// Files that are listed this soon after their segments are complete: no server removes the files of a dropped segment
-/// sooner (`dataCoord.gc.dropTolerance`, three hours by default).
+/// A listing of files this soon after the listing of their segments is complete: no server removes the files of a
+/// dropped segment sooner (`dataCoord.gc.dropTolerance`, three hours by default).
 const PROMPT_LISTING: TimeDelta = TimeDelta::seconds(5);
 
 /// The first pause between two checks of a flush; it doubles up to [`LONGEST_FLUSH_PAUSE`].
@@ -72,7 +72,7 @@ pub(super) struct Capturer<'a> {
     /// Collections that can't be captured for now, by id.
     troubled: Mutex<BTreeMap<i64, Troubled>>,
     /// When a pending flush last made progress.
-    moved_at: Mutex<Option<Time>>,
+    progressed_at: Mutex<Option<Time>>,
 }
 
 impl<'a> Capturer<'a> {
@@ -84,13 +84,13 @@ impl<'a> Capturer<'a> {
             bucket,
             root: source.root_path.prefix(),
             troubled: Mutex::new(troubled.iter().map(|of| (of.collection, of.clone())).collect()),
-            moved_at: Mutex::default(),
+            progressed_at: Mutex::default(),
         })
     }
 
     /// When a pending flush last made progress; `None` if none did.
-    pub(super) fn moved_at(&self) -> Option<Time> {
-        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn progressed_at(&self) -> Option<Time> {
+        *self.progressed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The collections that can't be captured for now: the next slice continues their [`PATIENCE`].
@@ -176,7 +176,7 @@ impl<'a> Capturer<'a> {
     }
 
     /// Returns whether a collection has this name.
-    pub(super) async fn is_taken(&self, name: &CollectionName) -> Result<bool, MilvusError> {
+    pub(super) async fn is_name_taken(&self, name: &CollectionName) -> Result<bool, MilvusError> {
         Ok(self.milvus.collection_id(name).await?.is_some())
     }
 
@@ -294,7 +294,7 @@ impl<'a> Capturer<'a> {
         Ok(Some(assemble(description, moment.flush.timestamp, segments.collect(), counted)))
     }
 
-    /// Lists the delta logs of the moment's segments. Nothing else tells their number, and garbage collection removes
+    /// Lists the delta logs of the moment's segments. Nothing else records their number, and garbage collection removes
     /// those of a dropped segment one by one.
     async fn delta_logs(
         &self,
@@ -347,7 +347,7 @@ impl<'a> Capturer<'a> {
         let mut trace = Trace::begin(&self.segments(id, name).await?);
         let flush = self.milvus.flush(name, on_limit).await?;
         trace.needed.extend(&flush.sealed);
-        let (mut moved_at, mut unseen) = (clock.now(), trace.unseen());
+        let (mut progressed_at, mut unseen) = (clock.now(), trace.unseen());
         let (mut pause, mut is_over) = (FLUSH_PAUSE, false);
         loop {
             let is_flushed = is_over || self.milvus.is_flushed(name, &flush).await?;
@@ -365,11 +365,11 @@ impl<'a> Capturer<'a> {
                 return Ok(Moment { flush, listed_at, listed, trace });
             }
             if trace.unseen() != unseen {
-                (moved_at, unseen) = (clock.now(), trace.unseen());
-                *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(moved_at);
+                (progressed_at, unseen) = (clock.now(), trace.unseen());
+                *self.progressed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(progressed_at);
             }
             let limit = self.jobs.settings.stall;
-            if clock.now() - moved_at > limit {
+            if clock.now() - progressed_at > limit {
                 let reason = format!("its flush made no progress for {} seconds", limit.num_seconds());
                 return Err(CaptureError::Trouble(Failure::new(FailureCode::MilvusRefused, reason)));
             }

@@ -39,7 +39,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) fn is_none(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.again.is_empty() && self.nameless.is_empty() && self.superseded.is_empty() && self.left_out.is_empty()
     }
 

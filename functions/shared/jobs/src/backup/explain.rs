@@ -1,8 +1,8 @@
 //! Checks that a segment's insert logs explain its rows. An import loads all files in the segment's folders: rows of
 //! missing files are lost, and rows that a retried write left behind are loaded twice.
 //!
-//! [`judge`] checks which logs there are. If a folder has several logs and the server can't tell which of them count,
-//! [`Resolver::resolve`] reads the logs to find copies.
+//! [`judge`] checks which logs there are. If a folder has several logs and the server doesn't report which of them
+//! count, [`Resolver::resolve`] reads the logs to find copies.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -15,7 +15,7 @@ use milvault_ports::{Milvus, MilvusError};
 use super::{
     capture::{Captured, Capturer, FLUSHES_IN_FLIGHT},
     changes::Changes,
-    lines::{CaptureLine, CollectionLine, dropped, left_out, troubled},
+    lines::{self, CaptureLine, dropped, left_out, troubled},
     recapture::{Range, recapture},
     survey::{self, CaptureTarget, Selected, Survey},
     work::Work,
@@ -77,7 +77,7 @@ async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
                 // Completed captures are kept, and the flush of a large collection that made progress counts as
                 // progress.
                 page.write(work, &mut flushing).await?;
-                if capturer.moved_at().is_some_and(|moved_at| moved_at > work.run.advanced_at) {
+                if capturer.progressed_at().is_some_and(|progressed_at| progressed_at > work.run.advanced_at) {
                     work.enter(BackupPhase::Flush(flushing)).await?;
                 }
                 return Err(error.into());
@@ -101,9 +101,7 @@ async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
 /// Turns the outcome of a capture into a line, or an error that ends the backup.
 async fn line_of(milvus: &dyn Milvus, target: &CaptureTarget, captured: Captured) -> Step<CaptureLine> {
     match (captured, &target.selected) {
-        (Captured::Whole(capture), selected) => {
-            Ok(CaptureLine::Collection(Box::new(CollectionLine { capture: *capture, selected: selected.clone() })))
-        }
+        (Captured::Whole(capture), selected) => Ok(lines::captured(*capture, selected.clone())),
         (Captured::Dropped, Selected::ByPattern) => Ok(dropped(target, "dropped before its flush")),
         // Another collection has the selected name now: it is added once all are captured.
         (Captured::Dropped, Selected::ByName(_)) if milvus.collection_id(&target.name).await?.is_some() => {
@@ -155,11 +153,11 @@ impl Page {
 /// Captures everything except collections: databases, access control and the user. Leaves out collections of restores.
 async fn instance_lines(work: &Work<'_>, milvus: &dyn Milvus, survey: &Survey) -> Step<Vec<CaptureLine>> {
     let mut principal = milvus.principal().await?;
-    let made_by_restore = "created by a restore: being rebuilt, or kept for a rollback";
+    let reason = "created by a restore: being rebuilt, or kept for a rollback";
     let mut lines: Vec<CaptureLine> = survey
         .restores
         .iter()
-        .map(|(name, id)| left_out(name.clone(), *id, made_by_restore.to_owned(), LeftOutCause::Restores))
+        .map(|(name, id)| left_out(name.clone(), *id, reason.to_owned(), LeftOutCause::Restores))
         .collect();
     for database in &survey.databases {
         let properties = match milvus.database_properties(database).await {
@@ -199,7 +197,7 @@ fn refusal(error: MilvusError) -> Step<String> {
 async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing, earlier: Option<Again>) -> Step {
     let changes = Changes::find(work, milvus, &flushing).await?;
     flushing.reconciled += 1;
-    if !changes.is_none() {
+    if !changes.is_empty() {
         let earlier = earlier.unwrap_or_default();
         let again = Again {
             capture: flushing.capture,

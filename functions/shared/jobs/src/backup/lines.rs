@@ -25,6 +25,10 @@ pub(crate) struct CollectionLine {
     pub(super) selected: Selected,
 }
 
+pub(super) fn captured(capture: CollectionCapture, selected: Selected) -> CaptureLine {
+    CaptureLine::Collection(Box::new(CollectionLine { capture, selected }))
+}
+
 pub(super) fn dropped(target: &CaptureTarget, reason: &str) -> CaptureLine {
     left_out(target.name.clone(), target.id, reason.to_owned(), LeftOutCause::Dropped)
 }

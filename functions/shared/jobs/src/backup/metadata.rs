@@ -1,8 +1,8 @@
 //! The server's metadata about the files of a collection's segments.
 //!
 //! A listing may show logs of retried writes, which belong to no segment: an import would load their rows twice. It may
-//! also lack logs that were just collected as garbage. Where the server tells which files a segment has (from 2.5.8
-//! on), a plan has exactly those; elsewhere it is made from the listing alone.
+//! also lack logs that were just collected as garbage. If the server reports which files a segment has (from 2.5.8 on),
+//! a plan has exactly those; otherwise it is made from the listing alone.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,12 +38,12 @@ struct Files {
 
 /// Whether a listed file belongs to a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum FileStatus {
     /// The file belongs to the segment.
-    Listed,
+    Referenced,
     /// The file belongs to no segment.
     Orphan,
-    /// The server doesn't tell.
+    /// The server doesn't report it.
     Unknown,
 }
 
@@ -66,12 +66,12 @@ impl Metadata {
     }
 
     /// Returns whether a delta log belongs to this segment.
-    pub(super) async fn delta_log(&mut self, segment: i64, log: i64) -> Result<Known, Error> {
-        let Some(files) = self.files(segment).await? else { return Ok(Known::Unknown) };
-        Ok(if files.delta_logs.contains(&log) { Known::Listed } else { Known::Orphan })
+    pub(super) async fn delta_log(&mut self, segment: i64, log: i64) -> Result<FileStatus, Error> {
+        let Some(files) = self.files(segment).await? else { return Ok(FileStatus::Unknown) };
+        Ok(if files.delta_logs.contains(&log) { FileStatus::Referenced } else { FileStatus::Orphan })
     }
 
-    /// The segment's insert logs; `None` if the server doesn't tell.
+    /// The segment's insert logs; `None` if the server doesn't report them.
     pub(super) async fn insert_logs(&mut self, segment: i64) -> Result<Option<&HashSet<InsertLog>>, Error> {
         Ok(self.files(segment).await?.map(|files| &files.insert_logs))
     }

@@ -29,7 +29,7 @@ mod verify;
 mod work;
 
 pub use accept::{CreateBackup, create};
-pub(crate) use accept::{create_with, gate};
+pub(crate) use accept::{create_with_writes, supported_version};
 pub use job::run;
 pub use page_copy::copy_page;
 pub(crate) use source::check_source;

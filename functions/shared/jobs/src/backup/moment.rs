@@ -19,8 +19,8 @@ impl Moment {
     ///
     /// The segments that the flush names aren't enough: newer servers leave out segments that they sealed by
     /// themselves, and compact the named ones at once. A compaction writes a new segment without the rows that were
-    /// deleted before it, perhaps after the moment. So the listed segments have every row if, whenever segments went,
-    /// new ones came with as many rows.
+    /// deleted before it, perhaps after the moment. So the listed segments have every row if, whenever segments
+    /// disappeared, new ones appeared with as many rows.
     pub(super) fn segments(&self) -> Option<&[Segment]> {
         let Trace { needed, seen, is_whole, .. } = &self.trace;
         (*is_whole && needed.is_subset(seen)).then_some(&self.listed)
@@ -36,7 +36,7 @@ pub(super) struct Trace {
     /// Every segment that was listed with all of its rows.
     pub(super) seen: HashSet<i64>,
     last: HashMap<i64, Segment>,
-    /// Whether new segments came with as many rows whenever segments went.
+    /// Whether new segments appeared with as many rows whenever segments disappeared.
     is_whole: bool,
 }
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_listed_segments_have_all_rows_if_none_went_or_as_many_rows_came() {
+    fn the_listed_segments_have_all_rows_if_none_disappeared_or_as_many_rows_appeared() {
         let listed = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings).unwrap();
         assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)]]), [1, 2]);
         // A segment that the flush didn't name, or a later one.

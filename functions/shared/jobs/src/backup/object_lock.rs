@@ -15,7 +15,7 @@ use super::work::Work;
 use crate::{Error, Jobs};
 
 /// How far ahead a backup without an expiry, or one kept past its expiry, is locked: its weekly verification renews the
-/// locks. A backup that is to expire is locked only until then, because nothing can be removed before its lock ends.
+/// locks. A backup that is to expire isn't locked ahead, because nothing can be removed before its lock ends.
 const AHEAD: TimeDelta = TimeDelta::days(8);
 
 /// Returns whether a finished backup is locked, and some of its locks may end before its next verification.

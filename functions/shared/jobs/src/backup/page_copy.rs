@@ -123,6 +123,8 @@ pub(super) struct PageCopy<'a> {
 }
 
 impl<'a> PageCopy<'a> {
+    /// Creates the copy of the task's page.
+    ///
     /// # Errors
     /// If the instance is registered without its object storage.
     pub(super) fn new(jobs: &'a Jobs, instance: &Instance, task: CopyTask) -> Result<Self, Error> {

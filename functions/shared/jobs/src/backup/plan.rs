@@ -17,7 +17,7 @@ use super::{
     lines::{CaptureLine, CollectionLine},
     listing::Logs,
     logs::{Log, log_of},
-    metadata::{Known, Metadata},
+    metadata::{FileStatus, Metadata},
     segments::{Segments, Unconfirmed},
     survey::Selected,
     work::Work,
@@ -201,7 +201,7 @@ impl<'w, 'a> Planner<'w, 'a> {
             self.note_lost_deletes(listing, key.as_str()).await?;
             match log {
                 Log::Delta(log) => {
-                    if listing.metadata.delta_log(segment, log).await? != Known::Orphan {
+                    if listing.metadata.delta_log(segment, log).await? != FileStatus::Orphan {
                         self.add(listing, key, object).await?;
                     }
                 }

@@ -7,7 +7,7 @@ use milvault_model::{Again, CollectionCapture, Failure, FailureCode};
 
 use super::{
     capture::{Captured, Capturer, FLUSHES_IN_FLIGHT},
-    lines::{CaptureLine, CollectionLine, dropped, troubled},
+    lines::{self, CaptureLine, dropped, troubled},
     survey::{CaptureTarget, Selected},
     work::Work,
 };
@@ -58,10 +58,8 @@ pub(super) async fn recapture(
             let failure = Failure::new(unexplained.code, unexplained.reason.clone());
             kept.push(troubled(*id, name, &line.selected, &failure)?);
         } else if again.collections.contains(id) {
-            targets.push((
-                CaptureTarget { id: *id, name: name.clone(), selected: line.selected.clone() },
-                Before::Captured,
-            ));
+            let target = CaptureTarget { id: *id, name: name.clone(), selected: line.selected.clone() };
+            targets.push((target, Before::Captured));
         } else {
             kept.push(CaptureLine::Collection(line));
         }
@@ -82,17 +80,14 @@ pub(super) async fn recapture(
     for (target, before, captured) in captures.try_collect::<Vec<_>>().await? {
         match (captured, before) {
             (Captured::Whole(capture), _) => {
-                kept.push(CaptureLine::Collection(Box::new(CollectionLine {
-                    capture: *capture,
-                    selected: target.selected,
-                })));
+                kept.push(lines::captured(*capture, target.selected));
             }
             (Captured::Trouble(failure), _) => {
-                kept.push(troubled(target.id, &target.name, &target.selected, &failure)?)
+                kept.push(troubled(target.id, &target.name, &target.selected, &failure)?);
             }
             (Captured::Dropped, Before::Unknown) => {}
             // Another collection has its name, and is added if it isn't in the backup.
-            (Captured::Dropped, Before::Captured) if capturer.is_taken(&target.name).await? => {
+            (Captured::Dropped, Before::Captured) if capturer.is_name_taken(&target.name).await? => {
                 kept.push(dropped(
                     &target,
                     "dropped while others were captured, and its name given to another collection",

@@ -56,8 +56,8 @@ impl Work<'_> {
         Patience { rounds: FEWEST_ROUNDS, lasts: self.jobs.settings.stall * 2 }
     }
 
-    /// Waits before collections are captured again, so that the source can settle: not in the first round, then longer
-    /// each time.
+    /// Waits before collections are captured again, so that the source can settle: not at all the first time, then
+    /// longer each time.
     ///
     /// # Errors
     /// [`Halt::OutOfTime`] at the deadline.

@@ -10,7 +10,8 @@ use milvault_ports::{Bucket, Milvus, MilvusError, ObjectsError, Segment};
 use super::logs::INSERT;
 use crate::{Error, FieldError, Jobs};
 
-/// How long a caller who requests a backup waits for the check. If it takes longer, the backup finds the problem.
+/// How long a caller who requests a backup waits for the check. If it takes longer, the backup itself finds the
+/// problem.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many collections are searched for a segment: each takes a call or two.
@@ -78,7 +79,7 @@ pub async fn find_data(jobs: &Jobs, instance: &Instance) -> Result<SourceData, E
     let search = Search { jobs, milvus: milvus.as_ref(), bucket, root: storage.root_path.prefix() };
     let (mut searched, mut missing) = (0, Vec::new());
     for database in milvus.databases().await? {
-        // A database that is gone, or hidden from the user, shows nothing.
+        // A database that is gone, or hidden from the user, is skipped.
         let collections = if_visible(milvus.collections(&database).await)?.unwrap_or_default();
         for (name, id) in collections {
             match search.collection(CollectionName::new(&database, name), id).await? {
@@ -149,10 +150,10 @@ impl Search<'_> {
             if !listing.items.is_empty() {
                 return Ok(SourceData::Found(segment));
             }
-            // A segment has its files while the server has it. If the server no longer has it, nothing is shown.
+            // The files are removed only after the server has dropped the segment: then their absence proves nothing.
             let still = if_visible(self.milvus.segments(&collection).await)?.unwrap_or_default();
             if still.iter().any(|still| still.id == segment.id) {
-                // Nor is anything if another collection has the name now.
+                // Nor does it if another collection has the name now.
                 let is_same = if_visible(self.milvus.collection_id(&collection).await)?.flatten() == Some(id);
                 return Ok(if is_same { SourceData::Missing(segment) } else { SourceData::Unknown });
             }

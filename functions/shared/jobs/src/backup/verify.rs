@@ -138,7 +138,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
     if let (0, Some(first)) = (manifest.totals.collections, troubles.next()) {
         let more = match troubles.count() {
             0 => String::new(),
-            more => format!(", and {more} more"),
+            more => format!(" (and {more} more)"),
         };
         let message = format!("no collection could be backed up: {}: {}{more}", first.collection, first.reason);
         return Err(fatal(first.code.unwrap_or(FailureCode::SourceInconsistent), message));

@@ -117,7 +117,7 @@ impl<'a> Work<'a> {
 
     /// Makes the server keep the files of dropped segments until everything is copied, if it supports that.
     ///
-    /// Otherwise it keeps them for hours by default, and a missing file is noticed.
+    /// Otherwise it keeps them for hours by default, and a missing file is detected.
     pub(crate) async fn hold_garbage(&mut self) {
         let needs_source =
             matches!(self.run.phase, BackupPhase::Flush(_) | BackupPhase::Plan(_) | BackupPhase::Copy(_));
@@ -135,8 +135,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Holds garbage collection for this slice, and until the next one holds it again, even if a sweep has to start
-    /// that.
+    /// Holds garbage collection for this slice, and until the next one renews the hold, even if a sweep has to start
+    /// it.
     async fn hold(&self) -> Result<Option<GarbageHold>, Error> {
         let duration = self.deadline.left(self.jobs.now()) + NEXT_SLICE;
         Ok(Some(self.milvus().await?.hold_garbage(duration).await?))

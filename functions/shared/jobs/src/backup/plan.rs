@@ -195,7 +195,7 @@ impl<'w, 'a> Planner<'w, 'a> {
             if !listing.segments.contains_key(&segment) {
                 continue;
             }
-            if let Some(passed) = listing.see(&key) {
+            if let Some(passed) = listing.note_listed(&key) {
                 self.note_unseen(listing, passed).await?;
             }
             self.note_lost_deletes(listing, key.as_str()).await?;
@@ -320,7 +320,7 @@ impl<'w, 'a> Planner<'w, 'a> {
     /// Notes that captured delta logs aren't listed. If the server still has the segment, the log was left behind by a
     /// retried write: no other file of such a segment is collected.
     async fn note_lost_deletes(&mut self, listing: &mut Segments<'_>, key: &str) -> Step {
-        let lost = listing.see_deletes(key);
+        let lost = listing.pass_deletes(key);
         if lost.is_empty() || self.is_lost(listing) {
             return Ok(());
         }

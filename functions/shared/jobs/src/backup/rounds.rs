@@ -45,7 +45,7 @@ impl Work<'_> {
         let (now, patience) = (self.jobs.now(), self.patience());
         let lasted = now - *self.run.unsettled_since.get_or_insert(now);
         if self.run.replans >= patience.rounds && lasted > patience.lasts {
-            let message = format!("repeatedly for {} seconds, {reason}", lasted.num_seconds());
+            let message = format!("planned repeatedly for {} seconds: {reason}", lasted.num_seconds());
             return Err(fatal(FailureCode::SourceChanged, message));
         }
         self.enter_round(BackupPhase::Plan(planning), reason).await

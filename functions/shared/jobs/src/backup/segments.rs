@@ -66,7 +66,7 @@ impl<'c> Segments<'c> {
     }
 
     /// Returns the segments that have a delta log before this key which the listing didn't show.
-    pub(super) fn see_deletes(&mut self, key: &str) -> Vec<&'c SegmentCapture> {
+    pub(super) fn pass_deletes(&mut self, key: &str) -> Vec<&'c SegmentCapture> {
         let mut lost = Vec::new();
         while let Some((passed, segment)) = self.deletes_ahead.pop_if(|(passed, _)| passed.as_str() <= key) {
             if passed != key {
@@ -77,7 +77,7 @@ impl<'c> Segments<'c> {
     }
 
     /// Notes a listed log. Returns a segment before it of which the listing showed no log.
-    pub(super) fn see(&mut self, key: &ObjectKey) -> Option<&'c SegmentCapture> {
+    pub(super) fn note_listed(&mut self, key: &ObjectKey) -> Option<&'c SegmentCapture> {
         self.is_any_seen = true;
         let mut unseen = None;
         while let Some((path, passed)) = self.ahead.pop_if(|(path, _)| path.as_str() <= key.as_str()) {

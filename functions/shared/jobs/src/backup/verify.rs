@@ -143,7 +143,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
         let message = format!("no collection could be backed up: {}: {}{more}", first.collection, first.reason);
         return Err(fatal(first.code.unwrap_or(FailureCode::SourceInconsistent), message));
     }
-    if sizes.is_more(&mut manifest).await? {
+    if sizes.has_more(&mut manifest).await? {
         return Err(folder.bad(PageKind::Objects.prefix(), "an object belongs to no collection").into());
     }
     manifest.point_in_time = earliest.unwrap_or(work.run.started_at);
@@ -153,7 +153,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
     let put = folder.objects.put(folder.bucket, &key, body, PutMode::IfAbsent).await?;
     // An interrupted worker may have written the manifest already.
     if put == PutOutcome::Occupied && snapshot::manifest_if_there(&folder).await?.as_ref() != Some(&manifest) {
-        return Err(folder.bad(layout::MANIFEST, "another one is there").into());
+        return Err(folder.bad(layout::MANIFEST, "another manifest is stored").into());
     }
     Ok(())
 }
@@ -188,7 +188,7 @@ impl<'a> Sizes<'a> {
             .filter(|segment| segment.rows > 0)
             .map(|segment| (segment.id, segment))
             .collect();
-        while self.is_more(manifest).await?
+        while self.has_more(manifest).await?
             && let Some(entry) = self.entries.next_if(|entry| entry.key.collection() == id)
         {
             if let Some(segment) = entry.key.below(INSERT).and_then(|rest| rest.split('/').nth(1)?.parse().ok()) {
@@ -214,7 +214,7 @@ impl<'a> Sizes<'a> {
     }
 
     /// Returns whether there is another entry. Adds each page that it reads to the manifest.
-    async fn is_more(&mut self, manifest: &mut Manifest) -> Result<bool, Error> {
+    async fn has_more(&mut self, manifest: &mut Manifest) -> Result<bool, Error> {
         while self.entries.peek().is_none() {
             let Some((entries, page)) = self.pages.try_next().await? else { return Ok(false) };
             manifest.object_pages.push(page);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use milvault_jobs::{
     Error, Jobs, STAGING_PREFIX,
-    backup::{SourceData, find_data, missing},
+    backup::{SourceData, data_missing, find_data},
     probe_key,
 };
 use milvault_model::{CollectionName, EngineVersion, Instance, InstanceId, Principal, Support, Time, Visibility};
@@ -231,9 +231,9 @@ async fn data(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::DataFound;
     let Some(storage) = &instance.storage else { return name.skipped(UNREGISTERED) };
     match tokio::time::timeout(PATIENCE, find_data(jobs, instance)).await {
-        Ok(Ok(SourceData::Found(found))) => name.passed(format!("segment {} of {}", found.segment, found.collection)),
-        Ok(Ok(SourceData::Untold)) => name.skipped("the server has no rows in its object storage yet to look for"),
-        Ok(Ok(SourceData::Missing(specimen))) => name.failed(missing(storage, &specimen).to_string()),
+        Ok(Ok(SourceData::Found(found))) => name.passed(format!("segment {} of {}", found.id, found.collection)),
+        Ok(Ok(SourceData::Unknown)) => name.skipped("the server has no rows in its object storage yet to look for"),
+        Ok(Ok(SourceData::Missing(segment))) => name.failed(data_missing(storage, &segment).to_string()),
         Ok(Err(Error::Objects(error))) => name.failed(error.to_string()),
         Ok(Err(_)) => name.skipped("the server gave no answer"),
         Err(_) => name.skipped(no_answer()),

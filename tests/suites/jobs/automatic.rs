@@ -1,4 +1,4 @@
-//! Automatic backups: runs that can't begin, and changes that don't reach the scheduler.
+//! Tests of automatic backups: runs that can't begin, and changes that don't reach the scheduler.
 
 use chrono::{TimeDelta, Timelike, Utc};
 use milvault_fake_milvus::Line;
@@ -24,7 +24,7 @@ fn plan_at(run: Time) -> Plan {
     Plan { time: run.format("%H:%M").to_string().parse().unwrap(), ..Plan::default() }
 }
 
-/// Switches automatic backups on since yesterday; returns the time of a run that has just become due.
+/// Switches automatic backups on, as of 20 hours ago. Returns the time of a run that has just become due.
 async fn due_now(jobs: &Jobs, world: &World) -> Time {
     let run = this_minute();
     let switch = Switch::On { since: run - TimeDelta::hours(20) };
@@ -37,7 +37,7 @@ async fn last_run(jobs: &Jobs, instance: &InstanceId) -> AutoRunState {
     schedule::find(jobs, instance).await.unwrap().last_run.unwrap().state
 }
 
-fn told(world: &World) -> Vec<NoticeKind> {
+fn notices(world: &World) -> Vec<NoticeKind> {
     world.events.published().into_iter().map(|notice| notice.kind).collect()
 }
 
@@ -52,7 +52,9 @@ async fn a_run_makes_one_backup_with_the_expiry_of_the_retention_in_force() {
     let jobs = world.jobs().await;
     let run = due_now(&jobs, &world).await;
     let instance = &world.instance.id;
-    let RunEnd::Begun(backup) = schedule::run(&jobs, instance, Some(run)).await.unwrap() else { panic!("it begins") };
+    let RunEnd::Begun(backup) = schedule::run(&jobs, instance, Some(run)).await.unwrap() else {
+        panic!("the run didn't begin")
+    };
     assert_eq!(backup.kind, BackupKind::Auto);
     assert_eq!(backup.name.as_str(), run.format("auto-%Y-%m-%dT%H-%M").to_string());
     assert_eq!(backup.expires_at, Some(backup.created_at + TimeDelta::days(3)));
@@ -62,7 +64,7 @@ async fn a_run_makes_one_backup_with_the_expiry_of_the_retention_in_force() {
     let job = jobs.ports.catalog.job(instance).await.unwrap().unwrap();
     run_to_its_end(&jobs, &job).await;
     assert!(matches!(schedule::run(&jobs, instance, Some(run)).await.unwrap(), RunEnd::Nothing(_)));
-    assert_eq!(told(&world), [NoticeKind::BackupCompleted]);
+    assert_eq!(notices(&world), [NoticeKind::BackupCompleted]);
 }
 
 #[tokio::test]
@@ -73,9 +75,11 @@ async fn a_run_on_a_build_that_is_too_old_fails_with_a_notice() {
     let run = due_now(&jobs, &world).await;
     let end = schedule::run(&jobs, &world.instance.id, Some(run)).await.unwrap();
     assert!(matches!(&end, RunEnd::Failed(failure) if failure.code == FailureCode::EngineVersionUnsupported));
-    let AutoRunState::Failed { failure, .. } = last_run(&jobs, &world.instance.id).await else { panic!("it failed") };
+    let AutoRunState::Failed { failure, .. } = last_run(&jobs, &world.instance.id).await else {
+        panic!("the run didn't fail")
+    };
     assert!(failure.message.contains("2.4.22-0.1.0_3.2"), "{failure:?}");
-    assert_eq!(told(&world), [NoticeKind::AutomaticBackupFailed]);
+    assert_eq!(notices(&world), [NoticeKind::AutomaticBackupFailed]);
     assert!(matches!(schedule::run(&jobs, &world.instance.id, Some(run)).await.unwrap(), RunEnd::Nothing(_)));
 }
 
@@ -127,7 +131,7 @@ async fn the_sweep_repeats_a_change_that_did_not_reach_the_scheduler() {
         schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (Told::BySweep, None));
 
-    // Now no earlier request can be under way any more.
+    // The change is old enough that no earlier request can still be in progress.
     let found = jobs.ports.catalog.auto_backup(instance).await.unwrap().unwrap();
     assert_eq!(found.value, changed);
     let schedule = ScheduleState::Unconfirmed { since: Utc::now() - TimeDelta::minutes(3) };
@@ -136,7 +140,7 @@ async fn the_sweep_repeats_a_change_that_did_not_reach_the_scheduler() {
     jobs.ports.catalog.commit(vec![put]).await.unwrap();
     let deadline = minutes_left(&jobs, 5);
     let report = sweep(&jobs, SweepMode::Act, deadline).await.unwrap();
-    assert_eq!(report.automatic.iter().map(|seen_to| seen_to.outcome.as_str()).collect::<Vec<_>>(), ["Reconcile"]);
+    assert_eq!(report.automatic.iter().map(|action| action.outcome.as_str()).collect::<Vec<_>>(), ["Reconcile"]);
     assert_eq!(world.schedules.plan(instance), Some(plan.clone()));
     assert!(sweep(&jobs, SweepMode::Act, deadline).await.unwrap().automatic.is_empty());
 
@@ -146,7 +150,7 @@ async fn the_sweep_repeats_a_change_that_did_not_reach_the_scheduler() {
 }
 
 #[tokio::test]
-async fn of_two_changes_with_the_same_precondition_one_is_made() {
+async fn only_one_of_two_changes_with_the_same_precondition_is_accepted() {
     let world = World::of(Line::V2_4).await;
     let jobs = world.jobs().await;
     let instance = &world.instance.id;

@@ -1,4 +1,4 @@
-//! Backups of every line, from the request to AVAILABLE, through the real adapter.
+//! Tests of backups of every line of Milvus, from the request to AVAILABLE, through the real adapter.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,7 +20,7 @@ async fn copied(world: &World) -> BTreeSet<String> {
     for key in keys(world.objects.as_ref(), &world.snapshots).await {
         let body = world.objects.get(&world.snapshots, &key).await.unwrap().unwrap();
         if let Some((source, _)) = copy_of(&body) {
-            assert!(found.insert(source.to_owned()), "{key} is there twice");
+            assert!(found.insert(source.to_owned()), "the log copied to {key} is stored twice");
         }
     }
     found
@@ -63,7 +63,7 @@ async fn a_backup_of_every_line_has_exactly_its_insert_and_delta_logs() {
 
 #[tokio::test]
 async fn a_backup_from_a_server_that_limits_flushes_has_no_exact_count() {
-    // The lines run in parallel, because each waits for its server.
+    // In parallel, because each line waits for its server.
     let lines = Line::ALL.map(async |line| {
         let world = World::of(line).await;
         world.fake.add_collection("items", &[], Loading::Loaded).await;
@@ -74,7 +74,7 @@ async fn a_backup_from_a_server_that_limits_flushes_has_no_exact_count() {
         world.milvus().await.flush(&name("items"), OnRateLimit::Wait).await.unwrap();
         let backup = back_up(&jobs, &world).await;
         available(&backup);
-        assert_eq!(world.fake.flushes().await, 2, "{line:?}: theirs and one of ours");
+        assert_eq!(world.fake.flushes().await, 2, "{line:?}: the other client's and the backup's");
         assert_eq!(captured(&world, &backup).await[0].rows, RowCount::AtMost { rows: 100 });
         assert_eq!(copied(&world).await, world.fake.logs("items").await);
     });
@@ -102,7 +102,9 @@ async fn rows_that_a_compaction_removed_before_the_segments_were_listed_lead_to_
 
 /// Checks that a backup of the collection has exactly its rows at the point in time.
 async fn has_the_rows_of_its_moment(world: &World, backup: &Backup) {
-    let [capture] = &captured(world, backup).await[..] else { panic!("one collection") };
+    let [capture] = &captured(world, backup).await[..] else {
+        panic!("the backup doesn't have exactly one collection")
+    };
     let expected = world.fake.rows_at("items", capture.flush_timestamp).await;
     assert_eq!(content(world, capture).await, expected, "{}", backup.id);
 }
@@ -152,7 +154,7 @@ async fn deletes_that_were_collected_before_the_rows_that_they_delete_lead_to_an
 }
 
 #[tokio::test]
-async fn logs_that_keep_vanishing_fail_the_backup_naming_the_collection() {
+async fn logs_that_keep_vanishing_fail_the_backup_with_the_name_of_the_collection() {
     let world = World::of(Line::V2_6).await;
     world.fake.add_collection("items", &[], Loading::Released).await;
     world.fake.insert("items", "_default", 60).await;
@@ -189,7 +191,7 @@ async fn segments_of_a_clustering_compaction_are_captured_whether_a_flush_names_
 }
 
 #[tokio::test]
-async fn a_storage_version_that_cannot_be_imported_fails_the_backup_naming_the_collection() {
+async fn a_storage_version_that_cannot_be_imported_fails_the_backup_with_that_version() {
     let world = World::of(Line::V2_6).await;
     world.fake.add_collection("items", &[], Loading::Released).await;
     world.fake.insert("items", "_default", 60).await;
@@ -207,7 +209,8 @@ async fn a_collection_whose_load_failed_or_whose_replicas_cannot_be_reached_is_i
         world.fake.add_collection("cold", &[], Loading::Released).await;
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 100).await;
-        // A load failed for want of memory, or because a node didn't answer; no shard of the other has a leader.
+        // One collection's load failed for lack of memory, or because a node didn't answer; the other's shards have no
+        // leader.
         for code in [3, 65535] {
             world.fake.set(|faults| (faults.load_failed, faults.replicas_fail) = (Some(code), Some(503))).await;
             let jobs = world.jobs().await;
@@ -245,7 +248,7 @@ async fn a_second_backup_reuses_the_objects_of_the_first() {
         world.fake.delete("items", DeleteFrom::All, 1).await;
         let found = back_up_as(&jobs, &world, "later").await;
         let (before, after) = (available(&first).totals, available(&found).totals);
-        // Only the one log of the deletes is new.
+        // Only the log of the deletes is new.
         assert_eq!(after.objects, before.objects + 1, "{line:?}");
         assert_eq!(after.size_bytes - before.size_bytes, after.added_bytes, "{line:?}");
         let source = keys(world.objects.as_ref(), &world.data).await;

@@ -1,4 +1,4 @@
-//! Collections that are dropped, recreated, renamed or hidden while a backup runs.
+//! Tests of collections that are dropped, recreated, renamed or hidden while a backup runs.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -29,7 +29,7 @@ async fn ids(fake: &FakeMilvus) -> BTreeMap<String, i64> {
 }
 
 /// Checks that the backup is complete and has each of the server's collections, with its name, its id and exactly its rows.
-async fn is_what_the_server_has(world: &World, backup: &Backup, what: &Change) -> Vec<CollectionCapture> {
+async fn assert_same_as_server(world: &World, backup: &Backup, what: &Change) -> Vec<CollectionCapture> {
     let snapshot = available(backup);
     assert_eq!(snapshot.completeness, Completeness::Complete, "{what:?}");
     let captures = captured(world, backup).await;
@@ -61,7 +61,7 @@ async fn collections_that_are_dropped_recreated_or_renamed_between_survey_and_fl
             let world = with_collections(line).await;
             world.fake.set(|faults| faults.before_flush = vec![change.clone()]).await;
             let backup = back_up(&world.jobs().await, &world).await;
-            is_what_the_server_has(&world, &backup, &change).await;
+            assert_same_as_server(&world, &backup, &change).await;
         }
     }
 }
@@ -74,12 +74,12 @@ async fn a_database_that_is_dropped_during_a_backup_leaves_it_complete() {
         let change = Change::DropDatabase("other".to_owned());
         world.fake.set(|faults| faults.before_flush = vec![change.clone()]).await;
         let backup = back_up(&world.jobs().await, &world).await;
-        is_what_the_server_has(&world, &backup, &change).await;
+        assert_same_as_server(&world, &backup, &change).await;
     }
 }
 
 #[tokio::test]
-async fn a_collection_that_is_dropped_after_its_flush_is_finished_from_its_files() {
+async fn a_collection_that_is_dropped_after_its_flush_is_backed_up_from_its_files() {
     let world = with_collections(Line::V2_5_27).await;
     let (id, expected) = (world.fake.id_of("b").await, world.fake.rows_at("b", u64::MAX).await);
     world.fake.set(|faults| faults.before_files = vec![Change::Drop("b".to_owned())]).await;
@@ -108,7 +108,7 @@ async fn a_collection_that_is_dropped_as_its_flush_ends_does_not_affect_the_othe
     }
 }
 
-/// A collection that is listed but that its name doesn't find.
+/// A world with a collection that the server lists, but doesn't find under its name.
 async fn with_a_hidden_collection() -> World {
     let world = with_collections(Line::V2_3).await;
     world.fake.add_collection("old", &[], Loading::Released).await;
@@ -139,7 +139,7 @@ async fn a_backup_that_selects_a_collection_that_cannot_be_described_fails_at_on
 }
 
 #[tokio::test]
-async fn a_collection_whose_flush_does_not_end_is_left_out_alone() {
+async fn only_the_collection_whose_flush_does_not_end_is_left_out() {
     let world = with_collections(Line::V2_5_27).await;
     world.fake.set(|faults| faults.never_flushed = Some("b".to_owned())).await;
     let mut jobs = world.jobs().await;

@@ -1,6 +1,6 @@
-//! Jobs on the fake Milvus, through the adapter that the functions use.
+//! Tests of jobs on the fake Milvus, through the adapter that the functions use.
 #![forbid(unsafe_code)]
-#![allow(clippy::unwrap_used, reason = "a test that is surprised has failed")]
+#![allow(clippy::unwrap_used, reason = "an unexpected result fails the test")]
 
 mod automatic;
 mod backup;

@@ -1,4 +1,4 @@
-//! Backups into a bucket with Object Lock: their objects can't be deleted before the backups may.
+//! Tests of backups into a bucket with Object Lock: no object can be deleted before its backups may be.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use milvault_tests::world::{World, back_up_as, back_up_automatically, back_up_fo
 
 const PERIOD: TimeDelta = TimeDelta::days(30);
 
-/// The real time plus some days, for the jobs and for the bucket.
+/// A clock ahead of the real time by some days, for the jobs and the bucket.
 struct ClockAhead {
     ahead: Mutex<TimeDelta>,
     buckets: Arc<TestClock>,
@@ -45,7 +45,7 @@ impl Clock for ClockAhead {
     }
 }
 
-/// Resumes nothing, and records the backups whose verification was requested.
+/// A continuation that resumes nothing, and records the backups whose verification was requested.
 #[derive(Default)]
 struct Verifications(Mutex<Vec<BackupId>>);
 
@@ -80,19 +80,19 @@ async fn locking_world() -> (World, Jobs, Arc<ClockAhead>) {
 }
 
 /// The ends of the locks of the instance's shared objects and of this backup's documents, by key.
-fn locks(world: &World, of: &Backup) -> BTreeMap<String, Time> {
+fn locks(world: &World, backup: &Backup) -> BTreeMap<String, Time> {
     let (data, documents) =
-        (format!("{}/objects/", world.instance.id), format!("{}/snapshots/{}/", world.instance.id, of.id));
+        (format!("{}/objects/", world.instance.id), format!("{}/snapshots/{}/", world.instance.id, backup.id));
     let locks = world.objects.locks(&world.snapshots).into_iter();
     let locks = locks.filter(|(key, _)| key.starts_with(&data) || key.starts_with(&documents));
     locks.map(|(key, until)| (key, until.unwrap())).collect()
 }
 
-/// Checks that everything of a backup is locked until this time, as its record says.
+/// Checks that all of a backup's objects are locked at least until this time, as its record says.
 fn assert_locked(world: &World, backup: &Backup, until: Time) {
-    let least = locks(world, backup).into_values().min().unwrap();
-    let promised = backup.all_locked_until.unwrap();
-    assert!(until <= promised && promised <= least, "{until} {promised} {least}");
+    let earliest = locks(world, backup).into_values().min().unwrap();
+    let recorded = backup.all_locked_until.unwrap();
+    assert!(until <= recorded && recorded <= earliest, "{until} {recorded} {earliest}");
 }
 
 #[tokio::test]
@@ -143,8 +143,8 @@ async fn a_backup_that_expires_is_locked_until_its_expiry_and_verifications_do_n
 #[tokio::test]
 async fn an_automatic_backup_that_is_kept_past_its_expiry_is_locked_again() {
     let (world, mut jobs, clock) = locking_world().await;
-    let asked = Arc::new(Verifications::default());
-    jobs.ports.continuation = asked.clone();
+    let requested = Arc::new(Verifications::default());
+    jobs.ports.continuation = requested.clone();
     let instance = &world.instance.id;
     let plan = Plan { keep_at_least: 1.try_into().unwrap(), ..Plan::default() };
     schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
@@ -154,19 +154,19 @@ async fn an_automatic_backup_that_is_kept_past_its_expiry_is_locked_again() {
         scrub::verify(&jobs, instance, &made.id, deadline).await.unwrap()
     };
     clock.advance(TimeDelta::days(28));
-    assert_eq!(verify().await.all_locked_until, made.all_locked_until, "it is to expire");
+    assert_eq!(verify().await.all_locked_until, made.all_locked_until, "the backup is to expire");
 
     clock.advance(TimeDelta::days(2) + TimeDelta::hours(1));
     let sweeps = async || sweep(&jobs, SweepMode::Act, minutes_left(&jobs, 5)).await.unwrap();
     sweeps().await;
-    assert_eq!(std::mem::take(&mut *locked(&asked.0)), std::slice::from_ref(&made.id));
+    assert_eq!(std::mem::take(&mut *locked(&requested.0)), std::slice::from_ref(&made.id));
     let verified = verify().await;
     assert_eq!(verified.state.status(), BackupStatus::Available);
     assert_locked(&world, &verified, clock.now() + TimeDelta::days(8));
     // The lock lasts for weeks.
     clock.advance(TimeDelta::hours(2));
     sweeps().await;
-    assert!(locked(&asked.0).is_empty());
+    assert!(locked(&requested.0).is_empty());
 }
 
 #[tokio::test]
@@ -190,11 +190,11 @@ async fn expired_and_deleted_backups_go_when_their_locks_end() {
     let expired = back_up_for(&jobs, &world, "expired", TimeDelta::days(3)).await;
     let unwanted = back_up_as(&jobs, &world, "unwanted").await;
     let deadline = || minutes_left(&jobs, 5);
-    let status = async |of: &Backup| {
-        jobs.ports.catalog.backup(&of.instance_id, &of.id).await.unwrap().unwrap().value.state.status()
+    let status = async |backup: &Backup| {
+        jobs.ports.catalog.backup(&backup.instance_id, &backup.id).await.unwrap().unwrap().value.state.status()
     };
-    let asked = deletion::delete(&jobs, &unwanted.instance_id, &unwanted.id, deadline()).await.unwrap();
-    assert_eq!((asked.state.status(), asked.locked_until), (BackupStatus::Available, unwanted.locked_until));
+    let found = deletion::delete(&jobs, &unwanted.instance_id, &unwanted.id, deadline()).await.unwrap();
+    assert_eq!((found.state.status(), found.locked_until), (BackupStatus::Available, unwanted.locked_until));
 
     let mut before = world.objects.locks(&world.snapshots);
     for day in 0..32 {
@@ -204,11 +204,11 @@ async fn expired_and_deleted_backups_go_when_their_locks_end() {
             assert!(until.unwrap() <= clock.now(), "day {day}: {key} is locked until {until:?}");
         }
         before = now;
-        // A verification doesn't renew the locks of a backup that is to go, which would otherwise stay for ever.
+        // A verification doesn't renew the locks of a backup that is to be deleted: otherwise it would stay forever.
         if day % 7 == 6 && day < 28 {
-            for of in [&expired, &unwanted] {
-                let verified = scrub::verify(&jobs, &of.instance_id, &of.id, deadline()).await;
-                assert_eq!(verified.unwrap().locked_until, of.locked_until, "day {day}");
+            for backup in [&expired, &unwanted] {
+                let verified = scrub::verify(&jobs, &backup.instance_id, &backup.id, deadline()).await;
+                assert_eq!(verified.unwrap().locked_until, backup.locked_until, "day {day}");
             }
         }
         if clock.now() < expired.locked_until.unwrap().min(unwanted.locked_until.unwrap()) {

@@ -1,4 +1,4 @@
-//! Checks of the registered storage, and servers with any root path.
+//! Tests of the registered storage's checks, and of servers with any root path.
 
 use milvault_fake_milvus::{Line, Loading};
 use milvault_harness::{backup_request, drive};
@@ -11,7 +11,7 @@ use milvault_model::{Backup, BackupState, Instance, RestoreState, Storage};
 use milvault_ports::{Objects, ObjectsError};
 use milvault_tests::world::{ROOT, World, back_up, flush, name, request};
 
-/// The instance registered with this storage.
+/// Returns the instance, registered with this storage.
 fn registered(world: &World, bucket: &str, root: &str) -> Instance {
     let storage = Storage { bucket: bucket.to_owned(), root_path: root.parse().unwrap() };
     Instance { storage: Some(storage), ..world.instance.clone() }
@@ -21,7 +21,7 @@ async fn fill(world: &World, collection: &str) {
     world.fake.add_collection(collection, &[], Loading::Loaded).await;
     world.fake.insert(collection, "_default", 10).await;
     world.fake.seal(collection).await;
-    // A segment is flushed once it has been listed.
+    // The fake server reports a segment as flushed from its second listing on.
     world.milvus().await.segments(&name(collection)).await.unwrap();
 }
 
@@ -29,7 +29,7 @@ async fn ask(jobs: &Jobs, world: &World) -> Result<Backup, Error> {
     backup::create(jobs, backup_request(&world.instance.id, "now")).await
 }
 
-/// Removes what is below a prefix of the data bucket.
+/// Removes all objects below a prefix of the data bucket.
 async fn lose(world: &World, prefix: &str) {
     let listing = world.objects.list(&world.data, prefix, None).await.unwrap();
     let keys: Vec<String> = listing.items.into_iter().map(|object| object.key).collect();
@@ -43,10 +43,10 @@ async fn a_server_without_flushed_rows_does_not_show_whether_the_storage_is_righ
         let world = World::of(line).await;
         let jobs = world.jobs().await;
         let wrong = registered(&world, "milvus-data", "elsewhere");
-        assert_eq!(find_data(&jobs, &wrong).await.unwrap(), SourceData::Untold, "{line:?}");
+        assert_eq!(find_data(&jobs, &wrong).await.unwrap(), SourceData::Unknown, "{line:?}");
         world.fake.add_collection("items", &[], Loading::Loaded).await;
         world.fake.insert("items", "_default", 10).await;
-        assert_eq!(find_data(&jobs, &wrong).await.unwrap(), SourceData::Untold, "{line:?}");
+        assert_eq!(find_data(&jobs, &wrong).await.unwrap(), SourceData::Unknown, "{line:?}");
         ask(&jobs, &world).await.unwrap();
     }
 }

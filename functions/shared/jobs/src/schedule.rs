@@ -260,7 +260,7 @@ impl Run<'_> {
             expires_in: Some(plan.retention_days.duration()),
             idempotency: None,
         };
-        backup::create_with(self.jobs, request, &|backup| self.begun(backup)).await
+        backup::create_with_writes(self.jobs, request, &|backup| self.begun(backup)).await
     }
 
     /// What goes with the backup's acceptance.

@@ -40,7 +40,7 @@ pub async fn verify(
     let is_whole =
         verification.completed_at.is_some() && verification.missing.is_empty() && verification.changed.is_empty();
     let renewed = renewing.filter(|renewing| is_whole && renewing.since_the_first);
-    let all_locked_until = renewed.map(|renewing| renewing.lock.renewed(None));
+    let all_locked_until = renewed.map(|renewing| renewing.lock.end(None));
     let backup = save(jobs, found, verification, all_locked_until).await?;
     if backup.is_living() && backup.verification.as_ref().is_some_and(|last| last.completed_at.is_none()) {
         // A lost invocation only costs time: the sweep goes on with what stands still.
@@ -88,9 +88,9 @@ async fn begin(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<
             changed: Vec::new(),
         });
         let bucket = jobs.settings.snapshots.in_region(&found.value.region)?;
-        let lock = ObjectLock::of(jobs, bucket, &found.value, verification.started_at).await?;
+        let lock = ObjectLock::for_backup(jobs, bucket, &found.value, verification.started_at).await?;
         // Only what would run out is renewed, and nothing of what is to go.
-        let lock = lock.filter(|lock| lock.is_short(found.value.all_locked_until));
+        let lock = lock.filter(|lock| lock.needs_renewal(found.value.all_locked_until));
         let lock = match lock {
             Some(lock) if !expiry::decide(jobs, &found.value).await?.is_going() => lock,
             _ => return Ok(Begun { found, verification, renewing: None }),

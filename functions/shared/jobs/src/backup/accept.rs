@@ -1,4 +1,4 @@
-//! Accepting a backup.
+//! Validation and acceptance of backup requests.
 
 use chrono::TimeDelta;
 use milvault_model::{
@@ -10,63 +10,63 @@ use milvault_ports::{CatalogError, Expect, Write};
 use super::source::{check_data, check_source};
 use crate::{Error, IdempotencyKey, Jobs, conflict::create_once, engine::slice};
 
-/// A backup that a caller asks for.
+/// A request for a backup.
 #[derive(Debug, Clone)]
 pub struct CreateBackup {
-    /// Of which instance.
+    /// The instance to back up.
     pub instance_id: InstanceId,
-    /// Under which name.
+    /// The backup's name.
     pub name: BackupName,
-    /// Who asks.
+    /// Who asks for the backup.
     pub kind: BackupKind,
-    /// Which collections; empty for all.
+    /// The collections to back up; empty selects all.
     pub selection: Vec<CollectionPattern>,
-    /// For how many days it is kept; `None` for ever.
+    /// How long the backup is kept; `None` keeps it forever.
     pub expires_in: Option<TimeDelta>,
     /// The caller's key for this request.
     pub idempotency: Option<IdempotencyKey>,
 }
 
-/// Accepts a backup: checks that the server is there, supported, and its bucket readable and its own, then writes the
-/// record and makes it the instance's job. Does not start it.
+/// Accepts a backup: checks that the server answers and is supported, and that the registered bucket is readable and
+/// holds the server's data. Then writes the record and makes the backup the instance's job. Doesn't start the backup.
 ///
 /// # Errors
-/// Whatever stands in its way; then nothing is written.
+/// The reason why the backup isn't accepted; then nothing is written.
 pub async fn create(jobs: &Jobs, request: CreateBackup) -> Result<Backup, Error> {
-    create_with(jobs, request, &|_| Vec::new()).await
+    create_with_writes(jobs, request, &|_| Vec::new()).await
 }
 
-/// Likewise, with writes that belong to the backup in the same commit.
+/// Accepts a backup as [`create`] does, with extra writes in the same commit.
 ///
 /// # Errors
-/// Likewise, and the conflict of a write that came along.
-pub(crate) async fn create_with(
+/// As for [`create`], and the conflict of an extra write.
+pub(crate) async fn create_with_writes(
     jobs: &Jobs,
     request: CreateBackup,
-    along: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
+    extra_writes: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
 ) -> Result<Backup, Error> {
     let scope = format!("create-backup#{}", request.instance_id);
     let mut checked = None;
     create_once(
         async || earlier(jobs, &request, &scope).await,
-        async || attempt(jobs, &request, &scope, along, &mut checked).await,
+        async || attempt(jobs, &request, &scope, extra_writes, &mut checked).await,
     )
     .await
 }
 
-/// A server that was found fit to be backed up, and the version that it reported.
+/// An instance that passed the checks, and the version that its server reported.
 struct Checked {
     instance: Instance,
     engine_version: String,
 }
 
-/// One attempt; `None` if a record that it read was changed by someone else meanwhile, and nothing is in the way. What
-/// it found out about the server is kept for the next one.
+/// Tries once to create the backup. Returns `None` if another request changed a record that this attempt read.
+/// `checked` keeps the result of the checks for the next attempt.
 async fn attempt(
     jobs: &Jobs,
     request: &CreateBackup,
     scope: &str,
-    along: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
+    extra_writes: &(dyn Fn(&Backup) -> Vec<Write> + Send + Sync),
     checked: &mut Option<Checked>,
 ) -> Result<Option<Backup>, Error> {
     let catalog = jobs.ports.catalog.as_ref();
@@ -76,7 +76,7 @@ async fn attempt(
     let engine_version = match checked {
         Some(checked) if checked.instance.is_same_server(&instance.value) => checked.engine_version.clone(),
         _ => {
-            let engine_version = gate(jobs, &instance.value).await?;
+            let engine_version = supported_version(jobs, &instance.value).await?;
             check_source(jobs, &instance.value).await?;
             check_data(jobs, &instance.value).await?;
             *checked = Some(Checked { instance: instance.value.clone(), engine_version: engine_version.clone() });
@@ -111,23 +111,24 @@ async fn attempt(
         Write::ClaimJob(job, now + slice::HAND_OVER),
         Write::ClaimName(instance_id.clone(), request.name.clone(), backup.id.clone()),
         Write::Backup(Box::new(backup.clone()), Expect::Absent),
-        // Also refuses a backup of an instance that is being removed or moved at this moment.
+        // Also conflicts with a concurrent removal or move of the instance.
         Write::Instance(Box::new(seen), Expect::Version(instance.version)),
     ];
     if let Some(key) = &request.idempotency {
         writes.push(Write::Idempotency(key.record(scope.to_owned(), backup.id.to_string(), now)));
     }
-    let own = writes.len();
-    writes.extend(along(&backup));
+    let first_extra = writes.len();
+    writes.extend(extra_writes(&backup));
     match catalog.commit(writes).await {
         Ok(()) => Ok(Some(backup)),
-        Err(CatalogError::Conflict(place)) if place >= own => Err(CatalogError::Conflict(place).into()),
-        // Someone else was faster: the next attempt says who, or what has changed.
+        Err(CatalogError::Conflict(place)) if place >= first_extra => Err(CatalogError::Conflict(place).into()),
+        // Another request was faster: the next attempt returns the error that names the reason.
         Err(CatalogError::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
+/// Returns the backup that an earlier request with the same idempotency key created.
 async fn earlier(jobs: &Jobs, request: &CreateBackup, scope: &str) -> Result<Option<Backup>, Error> {
     let Some(key) = &request.idempotency else { return Ok(None) };
     let Some(id) = key.earlier(jobs.ports.catalog.as_ref(), scope).await? else { return Ok(None) };
@@ -144,8 +145,8 @@ async fn refuse_if_taken(jobs: &Jobs, request: &CreateBackup) -> Result<(), Erro
     jobs.require_idle(&request.instance_id).await
 }
 
-/// Asks the server for its version and lets it through the engine gate.
-pub(crate) async fn gate(jobs: &Jobs, instance: &Instance) -> Result<String, Error> {
+/// Returns the version that the server reports, if backup and restore support it.
+pub(crate) async fn supported_version(jobs: &Jobs, instance: &Instance) -> Result<String, Error> {
     let reported = jobs.ports.milvus.connect(instance).await?.version().await?;
     match EngineVersion::gate(&reported) {
         Support::Supported => Ok(reported),
@@ -154,7 +155,7 @@ pub(crate) async fn gate(jobs: &Jobs, instance: &Instance) -> Result<String, Err
              instance to {version} first"
         ))),
         Support::Unknown => Err(Error::EngineUnsupported(format!(
-            "the server reports '{reported}', which is not a version of Milvus that backup and restore know"
+            "the server reports '{reported}', which is not a Milvus version known to backup and restore"
         ))),
     }
 }

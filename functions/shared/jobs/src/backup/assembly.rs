@@ -1,16 +1,16 @@
-//! A capture put together from a collection's description, its segments, and what was counted.
+//! Assembly of a capture from a collection's description, its segments and its row count.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use milvault_model::{CollectionCapture, PrimaryKey, RowCount, SegmentCapture, time_of};
 use milvault_ports::CollectionDescription;
 
-/// What is known of the rows at the point in time.
+/// The number of rows at the point in time, and some of their primary keys.
 pub(super) struct Counted {
     pub(super) rows: u64,
     pub(super) sample: Vec<PrimaryKey>,
 }
 
-/// Puts a capture together.
+/// Assembles a capture. Without a count, the segments' rows are the upper bound.
 pub(super) fn assemble(
     description: CollectionDescription,
     timestamp: u64,

@@ -1,7 +1,7 @@
-//! A collection at its point in time, with everything needed to rebuild it.
+//! Captures a collection at its point in time, with everything needed to rebuild it.
 //!
-//! Milvus is asked by names, and a name may stand for another collection a moment later. So each answer is checked against
-//! the id that the survey found, and a collection is looked up by its id when its name doesn't lead to it any more.
+//! Milvus takes names, and a name may lead to another collection a moment later. So every answer is checked against the
+//! id from the survey, and a collection is looked up by its id when its name no longer leads to it.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,59 +22,60 @@ use super::{
     assembly::{Counted, assemble},
     logs::{DELTA, Log, log_of},
     moment::{Moment, Trace, with_rows},
-    survey::Wanted,
+    survey::CaptureTarget,
     work::Work,
 };
 use crate::{Error, Jobs, engine::halt::backoff, sample};
 
-/// Collections flushed at once: each flush waits seconds for the server, which works on them side by side.
+/// The number of collections flushed at once: each flush waits seconds for the server, which handles flushes in
+/// parallel.
 pub(super) const FLUSHES_IN_FLIGHT: usize = 8;
 
-/// How long a collection is tried that can't be captured though the server answers: one that is starting says of
-/// collections that it has that it doesn't, for some seconds.
+/// How long a collection that can't be captured is retried while the server answers: for some seconds, a server that is
+/// starting doesn't find collections that it has.
 const PATIENCE: TimeDelta = TimeDelta::seconds(30);
 
-/// After so long without a try, [`PATIENCE`] begins anew: the slice ended meanwhile, or the network failed.
-const FORGIVEN: TimeDelta = TimeDelta::seconds(20);
+/// After a pause of this length between two tries, [`PATIENCE`] starts over: the slice ended, or the network failed.
+const PATIENCE_RESET: TimeDelta = TimeDelta::seconds(20);
 
-/// How long a collection is flushed again because compactions may have removed rows while it was.
-const UNSETTLED: TimeDelta = TimeDelta::seconds(180);
+/// How long a collection is flushed again because compactions may have removed rows during its flush.
+const COMPACTION_PATIENCE: TimeDelta = TimeDelta::seconds(180);
 
-/// Files that are listed so soon after their segments are all there: no server removes those of a dropped segment within
-/// so long (`dataCoord.gc.dropTolerance`, three hours by default).
-const PROMPT: TimeDelta = TimeDelta::seconds(5);
+/// A listing of files this soon after the listing of their segments is complete: no server removes the files of a
+/// dropped segment sooner (`dataCoord.gc.dropTolerance`, three hours by default).
+const PROMPT_LISTING: TimeDelta = TimeDelta::seconds(5);
 
-/// The first pause between two looks at a flush; it doubles up to the longest.
+/// The first pause between two checks of a flush; it doubles up to [`LONGEST_FLUSH_PAUSE`].
 const FLUSH_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_FLUSH_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many times in a row a collection is followed to another name.
+/// How many times in a row a collection is captured again under a new name.
 const RENAMES: u32 = 5;
 
-/// What became of a collection.
+/// The outcome of a capture.
 pub(super) enum Captured {
-    /// It was captured, under the name that it had at its point in time.
+    /// The collection was captured, under the name that it had at its point in time.
     Whole(Box<CollectionCapture>),
-    /// It was dropped before its flush.
+    /// The collection was dropped before its flush.
     Dropped,
-    /// It is there, and can't be captured, for this reason.
+    /// The collection exists but can't be captured, for this reason.
     Trouble(Failure),
 }
 
 /// Captures collections of one server, for one slice.
-pub(super) struct Capturing<'a> {
+pub(super) struct Capturer<'a> {
     jobs: &'a Jobs,
     milvus: &'a dyn Milvus,
-    /// Where the server keeps its files.
+    /// The bucket in which the server keeps its files.
     bucket: Bucket,
     root: String,
     /// Collections that can't be captured for now, by id.
     troubled: Mutex<BTreeMap<i64, Troubled>>,
-    /// When a flush that is waited for got further, if one did.
-    moved_at: Mutex<Option<Time>>,
+    /// When a pending flush last made progress.
+    progressed_at: Mutex<Option<Time>>,
 }
 
-impl<'a> Capturing<'a> {
+impl<'a> Capturer<'a> {
     pub(super) fn new(work: &Work<'a>, milvus: &'a dyn Milvus, troubled: &[Troubled]) -> Result<Self, Error> {
         let (bucket, source) = work.source()?;
         Ok(Self {
@@ -83,16 +84,16 @@ impl<'a> Capturing<'a> {
             bucket,
             root: source.root_path.prefix(),
             troubled: Mutex::new(troubled.iter().map(|of| (of.collection, of.clone())).collect()),
-            moved_at: Mutex::default(),
+            progressed_at: Mutex::default(),
         })
     }
 
-    /// When a flush that is waited for last got further, if one did.
-    pub(super) fn moved_at(&self) -> Option<Time> {
-        *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
+    /// When a pending flush last made progress; `None` if none did.
+    pub(super) fn progressed_at(&self) -> Option<Time> {
+        *self.progressed_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The collections that can't be captured for now: the next slice goes on waiting from there.
+    /// The collections that can't be captured for now: the next slice continues their [`PATIENCE`].
     pub(super) fn troubled(&self) -> Vec<Troubled> {
         self.troubles().values().cloned().collect()
     }
@@ -101,69 +102,69 @@ impl<'a> Capturing<'a> {
         self.troubled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Since when a collection that can't be captured now couldn't be.
-    fn troubled_since(&self, id: i64, now: Time) -> Time {
+    /// Notes a failed capture; returns when the collection's captures began to fail.
+    fn note_trouble(&self, id: i64, now: Time) -> Time {
         let mut troubles = self.troubles();
         let trouble = troubles.entry(id).or_insert(Troubled { collection: id, since: now, tried: now });
-        if now - trouble.tried > FORGIVEN {
+        if now - trouble.tried > PATIENCE_RESET {
             trouble.since = now;
         }
         trouble.tried = now;
         trouble.since
     }
 
-    /// Captures the collection with this id.
+    /// Captures a collection.
     ///
     /// # Errors
-    /// When the server or its object storage doesn't answer at all.
-    pub(super) async fn capture(&self, wanted: &Wanted) -> Result<Captured, Error> {
+    /// If the server or its object storage doesn't answer at all.
+    pub(super) async fn capture(&self, target: &CaptureTarget) -> Result<Captured, Error> {
         let mut attempt = 0;
         loop {
-            let error = match self.capture_now(wanted).await {
+            let error = match self.capture_now(target).await {
                 Ok(captured) => {
-                    self.troubles().remove(&wanted.id);
+                    self.troubles().remove(&target.id);
                     return Ok(captured);
                 }
                 Err(Error::Milvus(error)) => error,
                 Err(error) => return Err(error),
             };
-            let passes = match &error {
-                // No answer says nothing about the collection.
+            let may_pass = match &error {
+                // Without an answer, nothing is known about the collection.
                 MilvusError::Unreachable(_) => return Err(error.into()),
                 MilvusError::NotReady(_) | MilvusError::RateLimited(_) => true,
                 _ => false,
             };
-            // Nor does what a server says that is of no use to anybody.
+            // A server that answers no request at all says nothing about the collection either.
             if let Err(error) = self.milvus.databases().await {
                 self.troubles().clear();
                 return Err(error.into());
             }
             let now = self.jobs.now();
-            if !passes || now - self.troubled_since(wanted.id, now) > PATIENCE {
-                self.troubles().remove(&wanted.id);
+            if !may_pass || now - self.note_trouble(target.id, now) > PATIENCE {
+                self.troubles().remove(&target.id);
                 let reason = match error {
                     MilvusError::NotReady(reason) => reason,
                     error => error.to_string(),
                 };
                 return Ok(Captured::Trouble(Failure::new(FailureCode::MilvusRefused, reason)));
             }
-            tracing::warn!(%error, collection = %wanted.name, id = wanted.id, "a collection can't be captured for now");
+            tracing::warn!(%error, collection = %target.name, id = target.id, "a collection cannot be captured now");
             self.jobs.ports.clock.sleep(backoff(attempt)).await;
             attempt += 1;
         }
     }
 
-    /// Captures the collection under the name that it has.
-    async fn capture_now(&self, wanted: &Wanted) -> Result<Captured, Error> {
-        let mut name = wanted.name.clone();
+    /// Captures a collection once, under its present name.
+    async fn capture_now(&self, target: &CaptureTarget) -> Result<Captured, Error> {
+        let mut name = target.name.clone();
         for _ in 0..RENAMES {
-            match self.capture_as(wanted.id, &name).await {
+            match self.capture_as(target.id, &name).await {
                 Ok(capture) => return Ok(Captured::Whole(Box::new(capture))),
-                Err(Short::Trouble(failure)) => return Ok(Captured::Trouble(failure)),
-                Err(Short::Error(error)) => return Err(error),
-                Err(Short::Elsewhere) => match self.name_of(wanted.id, &name.database).await? {
+                Err(CaptureError::Trouble(failure)) => return Ok(Captured::Trouble(failure)),
+                Err(CaptureError::Error(error)) => return Err(error),
+                Err(CaptureError::NotFound) => match self.name_of(target.id, &name.database).await? {
                     Some(now) if now == name => {
-                        let reason = format!("{name} is listed, but isn't found under its name");
+                        let reason = format!("{name} is listed, but is not found under its name");
                         return Err(MilvusError::NotReady(reason).into());
                     }
                     Some(now) => name = now,
@@ -171,15 +172,15 @@ impl<'a> Capturing<'a> {
                 },
             }
         }
-        Err(MilvusError::NotReady(format!("{} is renamed again and again", wanted.name)).into())
+        Err(MilvusError::NotReady(format!("{} is renamed repeatedly", target.name)).into())
     }
 
-    /// Whether a collection has this name.
-    pub(super) async fn is_taken(&self, name: &CollectionName) -> Result<bool, MilvusError> {
+    /// Returns whether a collection has this name.
+    pub(super) async fn is_name_taken(&self, name: &CollectionName) -> Result<bool, MilvusError> {
         Ok(self.milvus.collection_id(name).await?.is_some())
     }
 
-    /// The name that a collection has, most likely in this database.
+    /// Returns a collection's present name. Looks in this database first.
     pub(super) async fn name_of(&self, id: i64, database: &str) -> Result<Option<CollectionName>, MilvusError> {
         let mut databases = self.milvus.databases().await?;
         databases.sort_by_key(|name| name != database);
@@ -192,17 +193,20 @@ impl<'a> Capturing<'a> {
         Ok(None)
     }
 
-    async fn capture_as(&self, id: i64, name: &CollectionName) -> Result<CollectionCapture, Short> {
+    async fn capture_as(&self, id: i64, name: &CollectionName) -> Result<CollectionCapture, CaptureError> {
         let began = self.jobs.now();
         let mut attempt = 0;
         loop {
             if let Some(capture) = self.describe_and_flush(id, name).await? {
                 return Ok(capture);
             }
-            if self.jobs.now() - began > UNSETTLED {
-                return Err(Short::Trouble(Failure::new(
+            if self.jobs.now() - began > COMPACTION_PATIENCE {
+                return Err(CaptureError::Trouble(Failure::new(
                     FailureCode::SourceChanged,
-                    format!("its segments were compacted during each flush for {} seconds", UNSETTLED.num_seconds()),
+                    format!(
+                        "its segments were compacted during each flush for {} seconds",
+                        COMPACTION_PATIENCE.num_seconds()
+                    ),
                 )));
             }
             self.jobs.ports.clock.sleep(backoff(attempt)).await;
@@ -210,24 +214,29 @@ impl<'a> Capturing<'a> {
         }
     }
 
-    /// Captures the collection; `None` if its segments may lack rows of its point in time: then it has to be flushed
-    /// again.
-    async fn describe_and_flush(&self, id: i64, name: &CollectionName) -> Result<Option<CollectionCapture>, Short> {
+    /// Captures the collection. Returns `None` if its segments may lack rows of its point in time: then it has to be
+    /// flushed again.
+    async fn describe_and_flush(
+        &self,
+        id: i64,
+        name: &CollectionName,
+    ) -> Result<Option<CollectionCapture>, CaptureError> {
         let mut description = self.describe(id, name).await?;
         let first = self.flush(id, name, OnRateLimit::Wait).await?;
-        // Rows that end by themselves leave no trace when they do.
-        let ends = description.properties.iter().any(|(key, _)| key == TIME_TO_LIVE);
-        let countable = !ends && matches!(description.loaded, Loaded::Whole { .. });
-        let (mut moment, before) = match countable {
+        // Rows that expire leave no trace.
+        let expires = description.properties.iter().any(|(key, _)| key == TIME_TO_LIVE);
+        let is_countable = !expires && matches!(description.loaded, Loaded::Whole { .. });
+        let (mut moment, before) = match is_countable {
             true => self.count_and_flush_again(id, name, first).await,
             false => (first, None),
         };
         let mut deletes = self.delta_logs(id, name, &mut moment).await?;
         let Some(segments) = moment.segments().map(<[Segment]>::to_vec) else { return Ok(None) };
-        // Once more, for every field and partition that the flush found. One that lost its name since is what it was.
+        // Described again, for fields and partitions added before the flush. If the collection has lost its name since,
+        // the first description stands.
         match self.describe(id, name).await {
             Ok(later) => description = later,
-            Err(Short::Elsewhere) => {}
+            Err(CaptureError::NotFound) => {}
             Err(error) => return Err(error),
         }
         if !are_described(&segments, &description) {
@@ -236,15 +245,15 @@ impl<'a> Capturing<'a> {
         let mut counted = match before {
             Some(before) => match self.count(name, &before, &moment.flush, &segments).await {
                 Ok(counted) => counted,
-                // Whatever it is, the rows are captured without it.
+                // Whatever the error is, the rows are captured without a count.
                 Err(error) => {
-                    tracing::info!(%error, collection = %name, "rows can't be counted");
+                    tracing::info!(%error, collection = %name, "the rows cannot be counted");
                     None
                 }
             },
             None => None,
         };
-        // The segments say whose they are; a count is this collection's if it still has the name.
+        // Segments name their collection; a count is this collection's only if it still has the name.
         if counted.is_some() && self.milvus.collection_id(name).await? != Some(id) {
             counted = None;
         }
@@ -252,17 +261,17 @@ impl<'a> Capturing<'a> {
             .into_iter()
             .filter(|segment| match segment.level {
                 SegmentLevel::Data => segment.is_flushed && segment.rows > 0,
-                // Deletes after the point in time are cut off when they are imported, and deletes that are in the rows'
-                // own delta logs by now may well be applied twice.
+                // The import cuts off deletes after the point in time. Deletes that a compaction has also moved to the
+                // rows' own delta logs may be applied twice.
                 SegmentLevel::L0 => segment.is_flushed,
             })
             .collect();
         for segment in &segments {
             if let (SegmentLevel::Data, StorageVersion::Other(version)) = (segment.level, segment.storage) {
-                return Err(Short::Trouble(Failure::new(
+                return Err(CaptureError::Trouble(Failure::new(
                     FailureCode::EngineVersionUnsupported,
                     format!(
-                        "segment {} is in Milvus's storage version {version}, whose logs can't be imported: only \
+                        "segment {} uses Milvus storage version {version}, whose logs cannot be imported: only \
                          versions 1 and 2 can be backed up",
                         segment.id
                     ),
@@ -285,19 +294,19 @@ impl<'a> Capturing<'a> {
         Ok(Some(assemble(description, moment.flush.timestamp, segments.collect(), counted)))
     }
 
-    /// The delta logs of the moment's segments: of one that is dropped later, some may be gone before the others, and
-    /// nothing else says how many there were.
+    /// Lists the delta logs of the moment's segments. Nothing else records their number, and garbage collection removes
+    /// those of a dropped segment one by one.
     async fn delta_logs(
         &self,
         id: i64,
         name: &CollectionName,
         moment: &mut Moment,
-    ) -> Result<HashMap<i64, Vec<i64>>, Short> {
+    ) -> Result<HashMap<i64, Vec<i64>>, CaptureError> {
         let clock = &self.jobs.ports.clock;
         let began = clock.now();
         loop {
             let found = self.list_delta_logs(id).await?;
-            if clock.now() - moment.listed_at <= PROMPT {
+            if clock.now() - moment.listed_at <= PROMPT_LISTING {
                 return Ok(found);
             }
             let (listed_at, listed) = (clock.now(), self.segments(id, name).await?);
@@ -305,12 +314,12 @@ impl<'a> Capturing<'a> {
             if moment.listed.iter().all(|segment| there.contains(&segment.id)) {
                 return Ok(found);
             }
-            if clock.now() - began > UNSETTLED {
-                return Err(Short::Trouble(Failure::new(
+            if clock.now() - began > COMPACTION_PATIENCE {
+                return Err(CaptureError::Trouble(Failure::new(
                     FailureCode::SourceChanged,
                     format!(
-                        "segments were compacted whenever its deletes were listed, for {} s",
-                        UNSETTLED.num_seconds()
+                        "its segments were compacted during each listing of its delta logs for {} seconds",
+                        COMPACTION_PATIENCE.num_seconds()
                     ),
                 )));
             }
@@ -332,13 +341,13 @@ impl<'a> Capturing<'a> {
         Ok(found)
     }
 
-    /// Flushes, waits until that is over, and follows what becomes of the segments meanwhile.
-    async fn flush(&self, id: i64, name: &CollectionName, on_limit: OnRateLimit) -> Result<Moment, Short> {
+    /// Flushes the collection, waits until the flush is complete, and tracks the segments during the flush.
+    async fn flush(&self, id: i64, name: &CollectionName, on_limit: OnRateLimit) -> Result<Moment, CaptureError> {
         let clock = &self.jobs.ports.clock;
         let mut trace = Trace::begin(&self.segments(id, name).await?);
         let flush = self.milvus.flush(name, on_limit).await?;
         trace.needed.extend(&flush.sealed);
-        let (mut moved_at, mut unseen) = (clock.now(), trace.unseen());
+        let (mut progressed_at, mut unseen) = (clock.now(), trace.unseen());
         let (mut pause, mut is_over) = (FLUSH_PAUSE, false);
         loop {
             let is_flushed = is_over || self.milvus.is_flushed(name, &flush).await?;
@@ -347,8 +356,8 @@ impl<'a> Capturing<'a> {
             trace.follow(&listed);
             let unflushed = || listed.iter().filter(|segment| !segment.is_flushed).map(|segment| segment.id);
             if is_flushed && !is_over {
-                // A write that was under way has its timestamp from before the flush, and may have come into a segment
-                // that was made after it: 2.3.5 gives a write its timestamp first (`internal/proxy/task_insert.go`).
+                // A write in progress may have a timestamp from before the flush and be in a segment created after it:
+                // 2.3.5 gives a write its timestamp first (`internal/proxy/task_insert.go`).
                 trace.needed.extend(unflushed());
                 is_over = true;
             }
@@ -356,13 +365,13 @@ impl<'a> Capturing<'a> {
                 return Ok(Moment { flush, listed_at, listed, trace });
             }
             if trace.unseen() != unseen {
-                (moved_at, unseen) = (clock.now(), trace.unseen());
-                *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(moved_at);
+                (progressed_at, unseen) = (clock.now(), trace.unseen());
+                *self.progressed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(progressed_at);
             }
             let limit = self.jobs.settings.stall;
-            if clock.now() - moved_at > limit {
-                let reason = format!("its flush got no further for {} s", limit.num_seconds());
-                return Err(Short::Trouble(Failure::new(FailureCode::MilvusRefused, reason)));
+            if clock.now() - progressed_at > limit {
+                let reason = format!("its flush made no progress for {} seconds", limit.num_seconds());
+                return Err(CaptureError::Trouble(Failure::new(FailureCode::MilvusRefused, reason)));
             }
             clock.sleep(pause).await;
             pause = (pause * 2).min(LONGEST_FLUSH_PAUSE);
@@ -371,33 +380,34 @@ impl<'a> Capturing<'a> {
 
     /// Counts the rows after a flush, and flushes once more.
     ///
-    /// From 2.3.9 on, a server takes one flush in ten seconds of each collection by default. Nobody has to wait for an
-    /// exact count: if the server won't have the second flush yet, the first one is the point in time, and an upper bound
-    /// is known.
+    /// From 2.3.9 on, a server accepts by default one flush in ten seconds for each collection. The backup doesn't wait
+    /// for an exact count: if the server refuses the second flush, the first one is the point in time, and only an
+    /// upper bound is known.
     async fn count_and_flush_again(
         &self,
         id: i64,
         name: &CollectionName,
         first: Moment,
     ) -> (Moment, Option<Observation>) {
-        // One that is loading, or whose query node is gone, can't be counted, and can be backed up.
+        // A collection that is loading, or whose query node is gone, can't be counted but can be backed up.
         let Ok(rows) = self.milvus.count(name).await else { return (first, None) };
         match self.flush(id, name, OnRateLimit::GiveUp).await {
             Ok(second) if second.segments().is_some() || first.segments().is_none() => {
                 let segments = first.trace.before.iter().copied().chain(first.flush.named()).collect();
                 (second, Some(Observation { rows, segments }))
             }
-            // Nobody has to go without a backup for a count.
+            // No backup fails because of a count.
             Ok(_) | Err(_) => (first, None),
         }
     }
 
-    /// The rows at the point in time, if that can be known: Milvus counts only the present.
+    /// Counts the rows at the point in time. Returns `None` if the count may be wrong: Milvus counts only the present
+    /// rows.
     ///
-    /// Of three flushes around the two counts, the later ones name no segment that the first didn't, or that wasn't there
-    /// before: so nothing was inserted from the first to the last, and equal counts mean that nothing was deleted between
-    /// them, with the point in time in their middle. What is found by then was there at the point in time too. A flush that
-    /// seals nothing costs a tenth of a second.
+    /// There are three flushes around two counts, and the point in time is between the counts. If the later flushes
+    /// name only segments that the first one named or that existed before, nothing was inserted from the first flush to
+    /// the last. Equal counts then mean that nothing was deleted between them, so the rows found now were there at the
+    /// point in time too. A flush that seals nothing takes a tenth of a second.
     async fn count(
         &self,
         name: &CollectionName,
@@ -411,7 +421,7 @@ impl<'a> Capturing<'a> {
             return Ok(None);
         }
         let sample = self.milvus.some_keys(name, sample::SAMPLE).await?;
-        // What it names is all that matters: nobody has to wait until it is over.
+        // Only the segments that this flush names matter: it needn't be complete.
         match self.milvus.flush(name, OnRateLimit::GiveUp).await {
             Ok(after) => {
                 let counted = Counted { rows: before.rows, sample: sample::first(sample) };
@@ -422,53 +432,53 @@ impl<'a> Capturing<'a> {
         }
     }
 
-    async fn describe(&self, id: i64, name: &CollectionName) -> Result<CollectionDescription, Short> {
+    async fn describe(&self, id: i64, name: &CollectionName) -> Result<CollectionDescription, CaptureError> {
         let description = self.milvus.describe(name).await?;
-        if description.id == id { Ok(description) } else { Err(Short::Elsewhere) }
+        if description.id == id { Ok(description) } else { Err(CaptureError::NotFound) }
     }
 
-    /// The collection's segments; of none, the name says whose they aren't.
-    async fn segments(&self, id: i64, name: &CollectionName) -> Result<Vec<Segment>, Short> {
+    /// Lists the collection's segments. If there are none, the collection's id is checked by its name instead.
+    async fn segments(&self, id: i64, name: &CollectionName) -> Result<Vec<Segment>, CaptureError> {
         let segments = self.milvus.segments(name).await?;
         let is_ours = match segments.is_empty() {
             true => self.milvus.collection_id(name).await? == Some(id),
             false => segments.iter().all(|segment| segment.collection_id == id),
         };
-        if is_ours { Ok(segments) } else { Err(Short::Elsewhere) }
+        if is_ours { Ok(segments) } else { Err(CaptureError::NotFound) }
     }
 }
 
 /// Why a collection isn't captured under a name.
-enum Short {
-    /// The name doesn't stand for it, or doesn't any more.
-    Elsewhere,
-    /// It can't be captured at all.
+enum CaptureError {
+    /// The name doesn't lead to the collection, or no longer does.
+    NotFound,
+    /// The collection can't be captured at all.
     Trouble(Failure),
     Error(Error),
 }
 
-impl From<MilvusError> for Short {
+impl From<MilvusError> for CaptureError {
     fn from(error: MilvusError) -> Self {
         match error {
-            MilvusError::NoCollection(_) => Self::Elsewhere,
+            MilvusError::NoCollection(_) => Self::NotFound,
             error => Self::Error(error.into()),
         }
     }
 }
 
-impl From<Error> for Short {
+impl From<Error> for CaptureError {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
 }
 
-/// Whether no partition was made since the description, with rows in it that couldn't be brought back.
+/// Returns whether the description has the partitions of all rows: rows of a later partition couldn't be restored.
 fn are_described(segments: &[Segment], description: &CollectionDescription) -> bool {
     let data = segments.iter().filter(|segment| segment.level == SegmentLevel::Data && segment.rows > 0);
     data.map(|s| s.partition_id).all(|id| description.partitions.iter().any(|partition| partition.id == id))
 }
 
-/// Rows that queries saw after a flush, and the segments that there were by then.
+/// The number of rows that a query counted after a flush, and the segments that existed at that time.
 struct Observation {
     rows: u64,
     segments: HashSet<i64>,

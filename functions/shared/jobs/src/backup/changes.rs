@@ -1,4 +1,4 @@
-//! What happened to names while collections were captured.
+//! Changes of collections' names during FLUSH.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -9,49 +9,53 @@ use milvault_model::{
 use milvault_ports::Milvus;
 
 use super::{
-    found::Found,
+    lines::CaptureLine,
     patience::{Patience, Verdict},
-    survey::{self, Asked},
+    survey::{self, Selected},
     work::Work,
 };
 use crate::{engine::halt::Step, snapshot::layout::PageKind};
 
-/// How often collections that were made while the backup ran are added to it.
+/// How often collections that are created while the backup runs are added to it.
 pub(super) const ADDITIONS: u32 = 1;
 
-/// For how long a name is followed that goes from one collection to another. Then the collections that had it are left out.
-const NAMES: Patience = Patience { rounds: 5, lasts: TimeDelta::seconds(300) };
+/// How long a name that moves from one collection to another is followed. Then the collections that had it are left
+/// out.
+const NAME_PATIENCE: Patience = Patience { rounds: 5, lasts: TimeDelta::seconds(300) };
 
-/// What happened to names while collections were captured.
+/// Changes of names since the survey.
 #[derive(Default)]
 pub(super) struct Changes {
     /// Collections to capture, or to capture again.
     pub(super) again: BTreeSet<i64>,
-    /// Collections whose names others have, again and again.
-    pub(super) homeless: Vec<Unexplained>,
+    /// Collections whose names repeatedly moved to other collections.
+    pub(super) nameless: Vec<Unexplained>,
     /// See [`Again::superseded`].
     pub(super) superseded: BTreeSet<i64>,
-    /// What was made again and again.
+    /// Collections that were repeatedly dropped and created again.
     pub(super) left_out: Vec<LeftOut>,
     /// See [`Flushing::restless`].
     pub(super) restless: Vec<Unsettled<CollectionName>>,
 }
 
 impl Changes {
-    pub(super) fn is_none(&self) -> bool {
-        self.again.is_empty() && self.homeless.is_empty() && self.superseded.is_empty() && self.left_out.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.again.is_empty() && self.nameless.is_empty() && self.superseded.is_empty() && self.left_out.is_empty()
     }
 
-    pub(super) async fn since(work: &Work<'_>, milvus: &dyn Milvus, flushing: &Flushing) -> Step<Self> {
+    /// Compares the captures with the names that the server lists now.
+    pub(super) async fn find(work: &Work<'_>, milvus: &dyn Milvus, flushing: &Flushing) -> Step<Self> {
         let folder = work.folder();
         let surveyed: BTreeMap<i64, CollectionName> = match &work.run.survey {
-            Some(pages) => survey::read(&folder, pages).await?.into_iter().map(|w| (w.id, w.name)).collect(),
+            Some(pages) => {
+                survey::read(&folder, pages).await?.into_iter().map(|target| (target.id, target.name)).collect()
+            }
             None => BTreeMap::new(),
         };
         let survey = survey::take(work, milvus).await?;
         let now = survey.names();
         if flushing.renamed == 0 && flushing.reconciled == 0 && now.keys().all(|id| surveyed.contains_key(id)) {
-            // Each has the name that it was surveyed with, and nothing is new.
+            // Every collection has its name from the survey, and none is new.
             return Ok(Self::default());
         }
         let mut captured: BTreeMap<CollectionName, Vec<i64>> = BTreeMap::new();
@@ -61,17 +65,19 @@ impl Changes {
         for number in 0..flushing.capture.count {
             for line in folder.read(&PageKind::Capture.key(&flushing.capture, number)).await? {
                 match line {
-                    Found::Collection(taken) => {
-                        done.insert(taken.capture.id);
-                        if let Asked::ByName(name) = taken.asked
-                            && !CollectionPattern::selects(&work.backup.selection, &taken.capture.name)
+                    CaptureLine::Collection(line) => {
+                        done.insert(line.capture.id);
+                        if let Selected::ByName(name) = line.selected
+                            && !CollectionPattern::selects(&work.backup.selection, &line.capture.name)
                         {
-                            renamed.push((taken.capture.id, name));
+                            renamed.push((line.capture.id, name));
                         }
-                        captured.entry(taken.capture.name).or_default().push(taken.capture.id);
+                        captured.entry(line.capture.name).or_default().push(line.capture.id);
                     }
-                    Found::LeftOut(out) if out.cause == LeftOutCause::Dropped => drop(dropped.insert(out.collection)),
-                    Found::LeftOut(out) => drop(given_up.insert(out.collection)),
+                    CaptureLine::LeftOut(out) if out.cause == LeftOutCause::Dropped => {
+                        dropped.insert(out.collection);
+                    }
+                    CaptureLine::LeftOut(out) => drop(given_up.insert(out.collection)),
                     _ => {}
                 }
             }
@@ -81,51 +87,52 @@ impl Changes {
         let mut moved = HashSet::new();
         let mut judge = |name: &CollectionName| {
             moved.insert(name.clone());
-            NAMES.judge(&mut restless, name.clone(), at)
+            NAME_PATIENCE.judge(&mut restless, name.clone(), at)
         };
-        let made = now.iter().filter(|(id, name)| !done.contains(id) && !given_up.contains(**name));
-        for (id, name) in made {
+        let uncaptured = now.iter().filter(|(id, name)| !done.contains(id) && !given_up.contains(**name));
+        for (id, name) in uncaptured {
             let is_missed = dropped.contains(*name)
                 || surveyed.values().any(|surveyed| surveyed == *name)
-                || renamed.iter().any(|(_, asked)| asked == *name);
-            let is_remade = is_missed && !captured.contains_key(*name);
+                || renamed.iter().any(|(_, selected)| selected == *name);
+            let is_recreated = is_missed && !captured.contains_key(*name);
             let is_new = flushing.reconciled < ADDITIONS && !surveyed.contains_key(id);
-            if !is_remade && !is_new {
+            if !is_recreated && !is_new {
                 continue;
             }
             match judge(name) {
                 Verdict::Again => drop(changes.again.insert(*id)),
-                Verdict::GiveUp(_) if is_remade => changes.left_out.push(remade(*id, (*name).clone())),
+                Verdict::GiveUp(_) if is_recreated => changes.left_out.push(recreated(*id, (*name).clone())),
                 Verdict::GiveUp(_) => {}
             }
         }
-        // Another collection has the name that was asked for, and is in the backup.
+        // Another collection now has the selected name, and is in the backup.
         let is_superseded = |name: &CollectionName| captured.contains_key(name);
         changes.superseded.extend(renamed.iter().filter(|(_, name)| is_superseded(name)).map(|(id, _)| *id));
         for (name, ids) in captured.into_iter().filter(|(_, ids)| ids.len() > 1) {
-            // The one that has the name keeps it; the others had it before.
+            // Only the collection that has the name now keeps it.
             let others = ids.into_iter().filter(|id| now.get(id) != Some(&&name));
             match judge(&name) {
                 Verdict::Again => changes.again.extend(others),
-                Verdict::GiveUp(_) => changes.homeless.extend(others.map(|collection| Unexplained {
+                Verdict::GiveUp(_) => changes.nameless.extend(others.map(|collection| Unexplained {
                     collection,
                     code: FailureCode::SourceChanged,
-                    reason: "its name went to other collections all the while it was captured".to_owned(),
+                    reason: "its name repeatedly moved to other collections while it was captured".to_owned(),
                 })),
             }
         }
-        // A name that was found in its place this time is counted from the beginning if it moves later.
+        // A name that didn't move this time is counted from the beginning if it moves later.
         restless.retain(|restless| moved.contains(&restless.what));
         changes.restless = restless;
         Ok(changes)
     }
 }
 
-fn remade(id: i64, collection: CollectionName) -> LeftOut {
+/// Leaves out a collection that was repeatedly dropped and created again.
+fn recreated(id: i64, collection: CollectionName) -> LeftOut {
     LeftOut {
         collection,
         id: Some(id),
-        reason: "it was dropped and made again all the while it was captured".to_owned(),
+        reason: "it was repeatedly dropped and created again while it was captured".to_owned(),
         cause: LeftOutCause::Trouble,
         code: Some(FailureCode::SourceChanged),
     }

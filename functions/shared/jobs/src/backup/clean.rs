@@ -1,4 +1,4 @@
-//! CLEAN: a backup that won't be finished leaves nothing behind.
+//! CLEAN: removes everything that a failed or cancelled backup has stored.
 
 use std::pin::pin;
 
@@ -15,7 +15,7 @@ use crate::{
 pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
     work.held.settle(work.deadline).await?;
     let claims = Claims::read(work.jobs, &work.backup).await?;
-    // The plan's pages are gone already if it was about to be published; then the manifest's pages say it.
+    // PUBLISH may have removed the plan's pages already; then the manifest's pages name the objects.
     for kind in [PageKind::Plan, PageKind::Objects] {
         remove_own(work, &claims, kind).await?;
     }
@@ -31,8 +31,8 @@ pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
     work.end(state, vec![release]).await
 }
 
-/// Removes the objects that pages of this kind say this backup has stored, or meant to, and that nothing protects; each
-/// page's before the page: as long as an object of it may be stored, it says so.
+/// Removes the objects on pages of this kind that this backup stored, or planned to store, and that no other backup
+/// claims. A page is removed after its objects, so that every object that may be stored is named by a page.
 pub(crate) async fn remove_own(work: &Work<'_>, claims: &Claims<'_>, kind: PageKind) -> Step {
     let folder = work.folder();
     let mut pages = pin!(folder.keys(kind.prefix()));
@@ -40,7 +40,7 @@ pub(crate) async fn remove_own(work: &Work<'_>, claims: &Claims<'_>, kind: PageK
         for key in &keys {
             require_time(work.deadline, work.jobs.now())?;
             let planned: Vec<ObjectEntry> = folder.read(key).await?;
-            // What was stored when it was planned, by an earlier backup, is not ours to remove.
+            // Objects that were already stored when they were planned belong to an earlier backup.
             let own = |entry: &ObjectEntry| entry.etag.is_none() || entry.origin == Origin::Own;
             let own: Vec<ObjectEntry> = planned.into_iter().filter(own).collect();
             claims.remove_unclaimed(&own).await?;

@@ -1,4 +1,4 @@
-//! COPY: the plan's pages, by server-side copies; several pages at once, some of them by other invocations.
+//! COPY: copies the plan's pages by server-side copies. Several pages are copied at once, some by other invocations.
 
 use std::{collections::VecDeque, pin::pin};
 
@@ -23,28 +23,28 @@ use crate::{
     },
 };
 
-/// Pages that this invocation copies at once: while the last objects of one are on their way, the next begins.
+/// The number of pages that this invocation copies at once: while the last objects of one are copied, the next begins.
 const PAGES_IN_FLIGHT: usize = 2;
 
-/// The longest that another invocation is given for its page. Lambda keeps a caller waiting on a silent connection,
-/// which networks cut after minutes.
+/// The most time that another invocation gets for its page. Lambda keeps a caller waiting on a silent connection, which
+/// networks cut after minutes.
 const TASK: TimeDelta = TimeDelta::seconds(120);
 
-/// Who copies a page.
+/// The invocation that copies a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lane {
     /// This invocation.
     Here,
-    /// Another one.
+    /// Another invocation.
     Elsewhere,
 }
 
-/// Copies until all pages are done or the time is over.
+/// Copies pages until all are done or the time is over.
 pub(crate) async fn copy(work: &mut Work<'_>, mut copying: Copying) -> Step {
     let shared = Shared::new(work.jobs, work.deadline);
     copy_pages(work, &mut copying, &shared).await?;
     if copying.next < copying.plan.count {
-        // What was copied of the pages in flight is marked in them; the rest is for the next slice.
+        // The pages in flight record their copied objects; the next slice copies the rest.
         return Err(Halt::OutOfTime);
     }
     let Copying { capture, plan, gone, unexplained, .. } = copying;
@@ -57,7 +57,7 @@ pub(crate) async fn copy(work: &mut Work<'_>, mut copying: Copying) -> Step {
 async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared) -> Step {
     let mut pages: VecDeque<u32> =
         (copying.next..copying.plan.count).filter(|page| !copying.ahead.contains(page)).collect();
-    // Those at the end are taken first: here, until it is busy.
+    // Lanes are taken from the end: this invocation's first.
     let others = work.instance.copy_workers.saturating_sub(1) as usize;
     let mut idle = [vec![Lane::Elsewhere; others], vec![Lane::Here; PAGES_IN_FLIGHT]].concat();
     let mut flying = FuturesUnordered::new();
@@ -85,11 +85,11 @@ async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared)
                     CopyEnd::Failed(cause) => failure = Some(Halt::Fatal(cause)),
                 }
             }
-            // The invocation is done without, and its page is copied by another.
+            // This lane isn't used again; the page goes to another one.
             Either::Left((Some((Lane::Elsewhere, page, Err(error))), _)) => {
-                // It may be at work all the same, until its time is over.
+                // The other invocation may still be copying, until its time is over.
                 work.held.objects.note(task_end(work));
-                tracing::warn!(%error, page, backup = %work.backup.id, "another invocation couldn't copy a page");
+                tracing::warn!(%error, page, backup = %work.backup.id, "another invocation failed to copy a page");
                 pages.push_front(page);
             }
             Either::Left((Some((Lane::Here, _, Err(error))), _)) => failure = failure.or(Some(error.into())),
@@ -116,12 +116,12 @@ async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared)
     failure.map_or(Ok(()), Err)
 }
 
-/// When a task that is given now has to be over.
+/// The deadline of a task that starts now.
 fn task_end(work: &Work<'_>) -> Time {
     (work.jobs.now() + TASK).min(work.deadline.time())
 }
 
-/// The copying of one page.
+/// Returns the future that copies one page.
 fn copy_one<'a>(
     work: &Work<'a>,
     plan: &PageSet,

@@ -1,8 +1,8 @@
-//! Whether a segment's insert logs explain its rows: an import loads all that lies in the segment's folders, so what is
-//! missing is lost, and what is left from a write that was tried again comes twice.
+//! Checks that a segment's insert logs explain its rows. An import loads all files in the segment's folders: rows of
+//! missing files are lost, and rows that a retried write left behind are loaded twice.
 //!
-//! [`judge`] looks at which logs there are. Where there are more than one in a folder and the server can't say which of
-//! them count, [`resolve`] reads as much of them as tells copies from the rest.
+//! [`judge`] checks which logs there are. If a folder has several logs and the server doesn't report which of them
+//! count, [`Resolver::resolve`] reads the logs to find copies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +15,9 @@ use crate::{
     binlog::{BEGINNING, Beginning, LARGEST, TIMESTAMP},
 };
 
-/// The row ids.
+/// The id of the field of row ids.
 const ROW_ID: i64 = 0;
-/// The first id that a field of a schema can have; in storage version 2, lower numbers are groups of columns.
+/// The lowest id of a schema's fields; in storage version 2, lower numbers are groups of columns.
 const FIRST_FIELD: i64 = 100;
 
 /// An insert log that was listed.
@@ -28,7 +28,7 @@ pub(super) struct Listed {
     pub(super) object: ObjectMeta,
 }
 
-/// A segment's insert logs, each folder's in the order of their ids, which is that of the writes.
+/// A segment's insert logs by folder, sorted by their ids, which is the order of the writes.
 pub(super) type Folders = BTreeMap<i64, Vec<Listed>>;
 
 pub(super) fn folders(logs: Vec<Listed>) -> Folders {
@@ -40,28 +40,28 @@ pub(super) fn folders(logs: Vec<Listed>) -> Folders {
     folders
 }
 
-/// Those of the row ids.
+/// Returns only the logs of row ids.
 pub(super) fn row_ids(folders: &Folders) -> Folders {
     folders.get(&ROW_ID).map(|logs| (ROW_ID, logs.clone())).into_iter().collect()
 }
 
-/// A field that may have been added after a segment was written, and that has no logs in it.
-pub(super) fn lacking<'f>(fields: &'f [FieldCapture], folders: &Folders) -> Option<&'f FieldCapture> {
+/// Returns a field without logs in the segment, which may have been added after the segment was written.
+pub(super) fn field_without_logs<'f>(fields: &'f [FieldCapture], folders: &Folders) -> Option<&'f FieldCapture> {
     fields.iter().find(|field| !folders.contains_key(&field.id))
 }
 
-/// What the logs that there are say of a segment.
+/// Whether logs explain a segment's rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// One write, or several that the server's metadata has all.
+    /// The logs are of one write, or of several that are all in the server's metadata.
     Explained,
-    /// Several logs in a folder, some of which may be copies.
+    /// A folder has several logs, some of which may be copies.
     Doubtful,
-    /// This is wrong.
-    Odd(String),
+    /// The logs don't explain the rows, for this reason.
+    Inconsistent(String),
 }
 
-/// Who says which logs there are.
+/// The source of a list of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// The server's metadata.
@@ -70,6 +70,7 @@ pub(super) enum Source {
     Listing,
 }
 
+/// Judges a segment by the folders and numbers of its logs.
 pub(super) fn judge(segment: &SegmentCapture, fields: &[FieldCapture], folders: &Folders, source: Source) -> Judgement {
     let most = folders.values().map(Vec::len).max().unwrap_or_default();
     let unequal = folders.iter().find(|(_, logs)| logs.len() != most);
@@ -79,24 +80,24 @@ pub(super) fn judge(segment: &SegmentCapture, fields: &[FieldCapture], folders: 
         is_system || fields.is_empty() || fields.iter().any(|field| field.id == folder)
     };
     if let Some(unknown) = folders.keys().find(|folder| !is_known(**folder)) {
-        return Judgement::Odd(format!("it has logs of a field {unknown}, which the schema doesn't have"));
+        return Judgement::Inconsistent(format!("it has logs of field {unknown}, which the schema does not have"));
     }
     if !is_grouped {
         for system in [ROW_ID, TIMESTAMP] {
             if !folders.contains_key(&system) {
-                return Judgement::Odd(format!("it has no logs of field {system}"));
+                return Judgement::Inconsistent(format!("it has no logs of field {system}"));
             }
         }
         let is_missing =
             |field: &&FieldCapture| field.presence == FieldPresence::Always && !folders.contains_key(&field.id);
         if let Some(field) = fields.iter().find(is_missing) {
-            return Judgement::Odd(format!("it has no logs of field {} ({})", field.id, field.name));
+            return Judgement::Inconsistent(format!("it has no logs of field {} ({})", field.id, field.name));
         }
     }
     match (unequal, source) {
-        (Some((folder, logs)), Source::Metadata) => Judgement::Odd(unequal_logs(*folder, logs.len(), most)),
+        (Some((folder, logs)), Source::Metadata) => Judgement::Inconsistent(unequal_logs(*folder, logs.len(), most)),
         (Some((folder, logs)), Source::Listing) if is_grouped => {
-            Judgement::Odd(unequal_logs(*folder, logs.len(), most))
+            Judgement::Inconsistent(unequal_logs(*folder, logs.len(), most))
         }
         (None, Source::Listing) if most > 1 && !is_grouped => Judgement::Doubtful,
         (Some(_), Source::Listing) => Judgement::Doubtful,
@@ -108,41 +109,41 @@ fn unequal_logs(folder: i64, logs: usize, most: usize) -> String {
     format!("it has {logs} logs of field {folder} and {most} of another")
 }
 
-/// Which of a segment's logs count, where that can be proven.
+/// Determines which of a segment's logs count, if that can be proven.
 pub(super) struct Resolver<'a> {
     pub(super) objects: &'a dyn Objects,
     pub(super) bucket: &'a Bucket,
 }
 
-/// The logs that don't count, or what can't be explained.
+/// The logs that don't count, or the reason why the logs don't explain the rows.
 pub(super) type Resolved = Result<BTreeSet<InsertLog>, String>;
 
 impl Resolver<'_> {
-    /// Of two logs of one field with the same number of rows and the very same row ids, one is what a write left behind
-    /// that was tried again: the row ids are unique. What is left must have as many rows as the segment, and every other
-    /// field as many logs.
+    /// Finds the copies among a segment's logs. Row ids are unique: if two logs have the same number of rows and the
+    /// same row ids, a retried write left one of them behind. The remaining logs must have as many rows as the segment,
+    /// and every other field must have as many logs.
     pub(super) async fn resolve(&self, segment: &SegmentCapture, folders: &Folders) -> Result<Resolved, Error> {
         let ids = folders.get(&ROW_ID).map(Vec::as_slice).unwrap_or_default();
         let mut rows = Vec::new();
         for log in ids {
             match self.beginning(segment, log).await? {
                 Ok(beginning) => rows.push(beginning.rows_of_64_bits()),
-                Err(odd) => return Ok(Err(odd)),
+                Err(reason) => return Ok(Err(reason)),
             }
         }
         let mut copies: BTreeSet<usize> = BTreeSet::new();
         if rows.iter().sum::<u64>() > segment.rows {
             let mut seen = BTreeSet::new();
-            // The last write is the one that succeeded.
+            // The last of several attempts is the write that succeeded.
             for place in (0..ids.len()).rev() {
-                let is_alone = rows.iter().filter(|other| **other == rows[place]).count() == 1;
-                if is_alone {
+                let is_unique = rows.iter().filter(|other| **other == rows[place]).count() == 1;
+                if is_unique {
                     continue;
                 }
                 match self.payload(segment, &ids[place]).await? {
                     Ok(payload) if !seen.insert((rows[place], payload)) => drop(copies.insert(place)),
                     Ok(_) => {}
-                    Err(odd) => return Ok(Err(odd)),
+                    Err(reason) => return Ok(Err(reason)),
                 }
             }
         }
@@ -150,32 +151,32 @@ impl Resolver<'_> {
         let explained: u64 = (0..ids.len()).filter(kept).map(|place| rows[place]).sum();
         if explained != segment.rows {
             let (all, logs) = (rows.iter().sum::<u64>(), ids.len());
-            return Ok(Err(format!("its {logs} logs of row ids have {all} rows, and it should have {}", segment.rows)));
+            return Ok(Err(format!("its {logs} logs of row ids have {all} rows, but it should have {}", segment.rows)));
         }
         let writes = ids.len() - copies.len();
-        let mut left = BTreeSet::new();
+        let mut left_behind = BTreeSet::new();
         for (folder, logs) in folders {
             if logs.len() == ids.len() {
-                left.extend(copies.iter().map(|place| logs[*place].place));
+                left_behind.extend(copies.iter().map(|place| logs[*place].place));
             } else if logs.len() > writes {
                 match self.surplus(segment, logs, logs.len() - writes).await? {
-                    Ok(surplus) => left.extend(surplus),
-                    Err(odd) => return Ok(Err(odd)),
+                    Ok(surplus) => left_behind.extend(surplus),
+                    Err(reason) => return Ok(Err(reason)),
                 }
             } else if logs.len() < writes {
                 return Ok(Err(unequal_logs(*folder, logs.len(), ids.len())));
             }
         }
-        Ok(Ok(left))
+        Ok(Ok(left_behind))
     }
 
-    /// So many of a field's logs that are the same as a later one, if there is only one way to choose them.
+    /// Chooses this number of a field's logs that are copies of a later one, if there is only one way to choose them.
     async fn surplus(&self, segment: &SegmentCapture, logs: &[Listed], surplus: usize) -> Result<Resolved, Error> {
         let mut same: BTreeMap<[u8; 32], Vec<&Listed>> = BTreeMap::new();
         for log in logs {
             match self.payload(segment, log).await? {
                 Ok(payload) => same.entry(payload).or_default().push(log),
-                Err(odd) => return Ok(Err(odd)),
+                Err(reason) => return Ok(Err(reason)),
             }
         }
         let repeated: Vec<&Vec<&Listed>> = same.values().filter(|logs| logs.len() > 1).collect();
@@ -199,10 +200,10 @@ impl Resolver<'_> {
         Ok(beginning(segment, log, &bytes))
     }
 
-    /// A hash of the rows in a log, which differs from copy to copy only in its header.
+    /// Returns a hash of a log's rows: copies differ only in their headers.
     async fn payload(&self, segment: &SegmentCapture, log: &Listed) -> Result<Result<[u8; 32], String>, Error> {
         if log.object.size > LARGEST {
-            return Ok(Err(format!("its log {} is too large to be compared with others", log.object.key)));
+            return Ok(Err(format!("its log {} is too large to compare with others", log.object.key)));
         }
         let Some(bytes) = self.objects.get_range(self.bucket, &log.object.key, 0..log.object.size).await? else {
             return Ok(Err(format!("its log {} is gone", log.object.key)));
@@ -214,20 +215,20 @@ impl Resolver<'_> {
 
 fn beginning(segment: &SegmentCapture, log: &Listed, bytes: &[u8]) -> Result<Beginning, String> {
     let key = &log.object.key;
-    let beginning = Beginning::read(bytes).ok_or_else(|| format!("its log {key} can't be read"))?;
+    let beginning = Beginning::read(bytes).ok_or_else(|| format!("its log {key} cannot be read"))?;
     match (beginning.segment, beginning.field) == (segment.id, log.place.folder) {
         true => Ok(beginning),
         false => Err(format!("its log {key} is of segment {} and field {}", beginning.segment, beginning.field)),
     }
 }
 
-/// What to say of a segment that can't be explained.
-pub(super) fn told(collection: &CollectionCapture, segment: &SegmentCapture, odd: &str) -> String {
+/// The message about a segment whose files don't explain its rows.
+pub(super) fn unexplained(collection: &CollectionCapture, segment: &SegmentCapture, reason: &str) -> String {
     let partition = collection.partitions.iter().find(|partition| partition.id == segment.partition_id);
     let partition = partition.map_or_else(|| segment.partition_id.to_string(), |partition| partition.name.clone());
     let SegmentCapture { id, rows, .. } = segment;
     let name = &collection.name;
-    format!("the files of segment {id} in partition {partition} of {name} don't explain its {rows} rows: {odd}")
+    format!("the files of segment {id} in partition {partition} of {name} do not explain its {rows} rows: {reason}")
 }
 
 #[cfg(test)]
@@ -260,18 +261,18 @@ mod tests {
         Listed { key, place: InsertLog { folder, log: number }, object }
     }
 
-    /// One log each in these folders, so many times.
-    fn of(counts: &[(i64, i64)]) -> Folders {
+    /// Folders with these numbers of logs.
+    fn with_counts(counts: &[(i64, i64)]) -> Folders {
         folders(counts.iter().flat_map(|(folder, count)| (0..*count).map(|log| listed(*folder, log, 1))).collect())
     }
 
     fn judged(counts: &[(i64, i64)], storage: StorageVersion, source: Source) -> Judgement {
-        judge(&segment(10, storage), &fields(), &of(counts), source)
+        judge(&segment(10, storage), &fields(), &with_counts(counts), source)
     }
 
-    fn odd(judgement: Judgement) -> String {
+    fn inconsistency(judgement: Judgement) -> String {
         match judgement {
-            Judgement::Odd(odd) => odd,
+            Judgement::Inconsistent(reason) => reason,
             other => panic!("{other:?}"),
         }
     }
@@ -291,15 +292,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_unknown_or_unequal_is_odd_and_named() {
+    fn missing_unknown_or_unequal_logs_are_inconsistent_and_named() {
         use Source::{Listing, Metadata};
         let (v1, v2) = (StorageVersion::V1, StorageVersion::V2);
-        assert!(odd(judged(&[(0, 1), (1, 1)], v1, Listing)).contains("no logs of field 100 (f100)"));
-        assert!(odd(judged(&[(0, 1), (100, 1)], v1, Listing)).contains("no logs of field 1"));
-        assert!(odd(judged(&[(0, 1), (1, 1), (100, 1), (105, 1)], v1, Listing)).contains("field 105"));
-        assert!(odd(judged(&[(0, 1), (105, 1)], v2, Listing)).contains("field 105"));
-        assert!(odd(judged(&[(0, 1), (1, 1), (100, 2)], v1, Metadata)).contains("1 logs of field 0 and 2"));
-        assert!(odd(judged(&[(0, 1), (101, 2)], v2, Listing)).contains("1 logs of field 0 and 2"));
+        assert!(inconsistency(judged(&[(0, 1), (1, 1)], v1, Listing)).contains("no logs of field 100 (f100)"));
+        assert!(inconsistency(judged(&[(0, 1), (100, 1)], v1, Listing)).contains("no logs of field 1"));
+        assert!(inconsistency(judged(&[(0, 1), (1, 1), (100, 1), (105, 1)], v1, Listing)).contains("field 105"));
+        assert!(inconsistency(judged(&[(0, 1), (105, 1)], v2, Listing)).contains("field 105"));
+        assert!(inconsistency(judged(&[(0, 1), (1, 1), (100, 2)], v1, Metadata)).contains("1 logs of field 0 and 2"));
+        assert!(inconsistency(judged(&[(0, 1), (101, 2)], v2, Listing)).contains("1 logs of field 0 and 2"));
     }
 
     /// A bucket with logs in it.
@@ -307,7 +308,7 @@ mod tests {
     struct Logs(BTreeMap<String, Vec<u8>>);
 
     impl Logs {
-        /// Row ids are 64 bits each; of other fields, so are the values here.
+        /// Writes a log. Row ids have 64 bits; here, so do the values of other fields.
         fn write(&mut self, folder: i64, number: i64, written_at: u64, values: &[u64]) -> &mut Self {
             let payload: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             let bytes = log(SEGMENT, folder, payload.len() as u64, written_at, &payload);
@@ -315,7 +316,7 @@ mod tests {
             self
         }
 
-        /// A write of these row ids, whose values of field 100 are all the same.
+        /// Writes logs with these row ids, in which all values of field 100 are the same.
         fn attempt(&mut self, number: i64, row_ids: &[u64]) -> &mut Self {
             let timestamps: Vec<u64> = row_ids.iter().map(|id| id + 1000).collect();
             let same = vec![1; row_ids.len()];
@@ -334,46 +335,46 @@ mod tests {
         }
     }
 
-    fn left(logs: &[(i64, i64)]) -> Resolved {
+    fn left_behind(logs: &[(i64, i64)]) -> Resolved {
         Ok(logs.iter().map(|(folder, log)| InsertLog { folder: *folder, log: *log }).collect())
     }
 
     #[tokio::test]
     async fn writes_that_add_up_to_the_segments_rows_all_count() {
-        assert_eq!(Logs::default().attempt(1, &[1, 2]).attempt(2, &[3, 4]).resolve(4).await, left(&[]));
+        assert_eq!(Logs::default().attempt(1, &[1, 2]).attempt(2, &[3, 4]).resolve(4).await, left_behind(&[]));
     }
 
     #[tokio::test]
-    async fn of_a_write_that_was_tried_again_the_last_attempt_counts() {
+    async fn only_the_last_attempt_of_a_retried_write_counts() {
         let twice = Logs::default().attempt(1, &[1, 2]).attempt(2, &[1, 2]).attempt(3, &[3, 4]).resolve(4).await;
-        assert_eq!(twice, left(&[(0, 1), (1, 1), (100, 1)]));
+        assert_eq!(twice, left_behind(&[(0, 1), (1, 1), (100, 1)]));
     }
 
     #[tokio::test]
-    async fn an_attempt_that_wrote_some_of_the_fields_only_leaves_copies_in_those() {
+    async fn an_attempt_that_wrote_only_some_of_the_fields_leaves_copies_in_those() {
         let mut logs = Logs::default();
         logs.attempt(1, &[1, 2]).attempt(2, &[3, 4]);
         logs.0.remove("insert_log/1/2/7/0/1");
         logs.attempt(3, &[1, 2]).0.remove("insert_log/1/2/7/1/1");
-        assert_eq!(logs.resolve(4).await, left(&[(100, 1)]));
+        assert_eq!(logs.resolve(4).await, left_behind(&[(100, 1)]));
     }
 
     #[tokio::test]
     async fn rows_that_do_not_add_up_are_not_explained() {
         let fewer = Logs::default().attempt(1, &[1, 2]).attempt(2, &[3, 4]).resolve(5).await;
-        assert!(fewer.unwrap_err().contains("2 logs of row ids have 4 rows, and it should have 5"));
-        // As many rows in two logs, but others: which of them count can't be told.
+        assert!(fewer.unwrap_err().contains("2 logs of row ids have 4 rows, but it should have 5"));
+        // Two logs with the same number of rows but other row ids: it isn't known which of them counts.
         let others = Logs::default().attempt(1, &[1, 2]).attempt(2, &[2, 3]).resolve(2).await;
         assert!(others.unwrap_err().contains("have 4 rows"));
     }
 
     #[tokio::test]
-    async fn a_log_too_many_that_is_no_copy_is_not_explained() {
+    async fn a_surplus_log_that_is_no_copy_is_not_explained() {
         let mut logs = Logs::default();
         logs.attempt(1, &[1, 2]).write(100, 2, 9, &[5, 6]);
         assert!(logs.resolve(2).await.unwrap_err().contains("1 more logs of field 100"));
         logs.write(100, 2, 9, &[1, 1]);
-        assert_eq!(logs.resolve(2).await, left(&[(100, 1)]));
+        assert_eq!(logs.resolve(2).await, left_behind(&[(100, 1)]));
     }
 
     #[tokio::test]
@@ -394,31 +395,31 @@ mod tests {
         }
 
         async fn list(&self, _: &Bucket, _: &str, _: Option<&str>) -> Result<Page<ObjectMeta>, ObjectsError> {
-            unreachable!("ranges are all that is read")
+            unreachable!("only ranges are read")
         }
 
         async fn copy(&self, _: CopyRequest<'_>) -> Result<CopyOutcome, ObjectsError> {
-            unreachable!("ranges are all that is read")
+            unreachable!("only ranges are read")
         }
 
         async fn put(&self, _: &Bucket, _: &str, _: Vec<u8>, _: PutMode) -> Result<PutOutcome, ObjectsError> {
-            unreachable!("ranges are all that is read")
+            unreachable!("only ranges are read")
         }
 
         async fn get(&self, _: &Bucket, _: &str) -> Result<Option<Vec<u8>>, ObjectsError> {
-            unreachable!("ranges are all that is read")
+            unreachable!("only ranges are read")
         }
 
         async fn delete(&self, _: &Bucket, _: &[String]) -> Result<(), ObjectsError> {
-            unreachable!("ranges are all that is read")
+            unreachable!("only ranges are read")
         }
 
         async fn locking(&self, _: &Bucket) -> Result<Option<Locking>, ObjectsError> {
-            unreachable!("ranges are all that is read")
+            unreachable!("only ranges are read")
         }
 
         async fn lock(&self, _: &Bucket, _: &str, _: LockMode, _: Time) -> Result<(), ObjectsError> {
-            unreachable!("ranges are all that is read")
+            unreachable!("only ranges are read")
         }
     }
 }

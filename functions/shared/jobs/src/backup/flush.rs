@@ -1,8 +1,8 @@
-//! FLUSH: every collection at a stated point in time, a page of them after the other.
+//! FLUSH: captures every collection at a stated point in time, page by page.
 //!
-//! The survey says which collections, by id; it is durable, so that each slice goes on with the same list. Once all are
-//! captured, their names are compared with the server's: what was made anew meanwhile is added, and no two captures keep
-//! one name.
+//! The survey lists the collections by id. It is durable, so that every slice continues with the same list. Once all
+//! are captured, their names are compared with the server's: collections created during the captures are added, and no
+//! two captures keep one name.
 
 use std::pin::pin;
 
@@ -13,11 +13,11 @@ use milvault_model::{
 use milvault_ports::{Milvus, MilvusError};
 
 use super::{
-    capture::{Captured, Capturing, FLUSHES_IN_FLIGHT},
+    capture::{Captured, Capturer, FLUSHES_IN_FLIGHT},
     changes::Changes,
-    found::{Found, Taken, dropped, left_out, troubled},
+    lines::{self, CaptureLine, dropped, left_out, troubled},
     recapture::{Range, recapture},
-    survey::{self, Asked, Survey, Wanted},
+    survey::{self, CaptureTarget, Selected, Survey},
     work::Work,
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Captures collections until all are or the time is over.
+/// Captures collections until all are captured or the time is over.
 pub(crate) async fn flush(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     match flushing.again.take() {
         None => flush_next(work, flushing).await,
@@ -43,53 +43,54 @@ pub(crate) async fn flush(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
 async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     let milvus = work.milvus().await?;
     let mut page = Page::default();
-    let mut wanted = match &work.run.survey {
+    let mut targets = match &work.run.survey {
         Some(pages) => survey::read(&work.folder(), pages).await?,
         None => {
             let survey = survey::take(work, milvus.as_ref()).await?;
             survey::require_matches(work, &survey)?;
-            page.lines = beside(work, milvus.as_ref(), &survey).await?;
-            page.survey = Some(survey::write(&work.folder(), work.lease.fence, &survey.wanted).await?);
-            survey.wanted
+            page.lines = instance_lines(work, milvus.as_ref(), &survey).await?;
+            page.survey = Some(survey::write(&work.folder(), work.lease.fence, &survey.targets).await?);
+            survey.targets
         }
     };
     if let Some(after) = &flushing.after {
-        wanted.retain(|wanted| wanted.id.to_string() > *after);
+        targets.retain(|target| target.id.to_string() > *after);
     }
     let (jobs, deadline) = (work.jobs, work.deadline);
-    let capturing = Capturing::new(work, milvus.as_ref(), &flushing.troubled)?;
-    let captures = stream::iter(wanted).map(|wanted| async {
-        let captured = capturing.capture(&wanted).await;
-        (wanted, captured)
+    let capturer = Capturer::new(work, milvus.as_ref(), &flushing.troubled)?;
+    let captures = stream::iter(targets).map(|target| async {
+        let captured = capturer.capture(&target).await;
+        (target, captured)
     });
     let mut captures = pin!(captures.buffered(FLUSHES_IN_FLIGHT));
     loop {
         let Some(next) = before(jobs, deadline, captures.next()).await else {
-            flushing.troubled = capturing.troubled();
+            flushing.troubled = capturer.troubled();
             page.write(work, &mut flushing).await?;
             work.note(BackupPhase::Flush(flushing)).await?;
             return Err(Halt::OutOfTime);
         };
-        let Some((wanted, captured)) = next else { break };
+        let Some((target, captured)) = next else { break };
         let captured = match captured {
             Ok(captured) => captured,
             Err(error) => {
-                // What was captured needn't be captured again, and the flush of a large collection gets on beside it.
+                // Completed captures are kept, and the flush of a large collection that made progress counts as
+                // progress.
                 page.write(work, &mut flushing).await?;
-                if capturing.moved_at().is_some_and(|moved_at| moved_at > work.run.advanced_at) {
+                if capturer.progressed_at().is_some_and(|progressed_at| progressed_at > work.run.advanced_at) {
                     work.enter(BackupPhase::Flush(flushing)).await?;
                 }
                 return Err(error.into());
             }
         };
-        let found = found(milvus.as_ref(), &wanted, captured).await?;
-        if matches!(&found, Found::Collection(taken) if taken.capture.name != wanted.name) {
+        let line = line_of(milvus.as_ref(), &target, captured).await?;
+        if matches!(&line, CaptureLine::Collection(captured) if captured.capture.name != target.name) {
             flushing.renamed += 1;
         }
-        page.add(found);
-        flushing.after = Some(wanted.id.to_string());
+        page.add(line);
+        flushing.after = Some(target.id.to_string());
         if page.is_full() {
-            flushing.troubled = capturing.troubled();
+            flushing.troubled = capturer.troubled();
             page.write(work, &mut flushing).await?;
         }
     }
@@ -97,40 +98,39 @@ async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     finish(work, milvus.as_ref(), flushing, None).await
 }
 
-/// What a capture means for the backup.
-async fn found(milvus: &dyn Milvus, wanted: &Wanted, captured: Captured) -> Step<Found> {
-    match (captured, &wanted.asked) {
-        (Captured::Whole(capture), asked) => {
-            Ok(Found::Collection(Box::new(Taken { capture: *capture, asked: asked.clone() })))
+/// Turns the outcome of a capture into a line, or an error that ends the backup.
+async fn line_of(milvus: &dyn Milvus, target: &CaptureTarget, captured: Captured) -> Step<CaptureLine> {
+    match (captured, &target.selected) {
+        (Captured::Whole(capture), selected) => Ok(lines::captured(*capture, selected.clone())),
+        (Captured::Dropped, Selected::ByPattern) => Ok(dropped(target, "dropped before its flush")),
+        // Another collection has the selected name now: it is added once all are captured.
+        (Captured::Dropped, Selected::ByName(_)) if milvus.collection_id(&target.name).await?.is_some() => {
+            Ok(dropped(target, "dropped before its flush, and its name given to another collection"))
         }
-        (Captured::Dropped, Asked::ByPattern) => Ok(dropped(wanted, "dropped before its flush")),
-        // Another collection has the name that was asked for: it is added once all are captured.
-        (Captured::Dropped, Asked::ByName(_)) if milvus.collection_id(&wanted.name).await?.is_some() => {
-            Ok(dropped(wanted, "dropped before its flush, and its name given to another collection"))
-        }
-        (Captured::Dropped, Asked::ByName(_)) => {
-            let message = format!("{} was dropped before its flush", wanted.name);
+        (Captured::Dropped, Selected::ByName(_)) => {
+            let message = format!("{} was dropped before its flush", target.name);
             Err(fatal(FailureCode::CollectionDropped, message))
         }
-        (Captured::Trouble(failure), asked) => troubled(wanted.id, &wanted.name, asked, &failure),
+        (Captured::Trouble(failure), selected) => troubled(target.id, &target.name, selected, &failure),
     }
 }
 
-/// A page of what was found.
+/// A page of the capture that isn't written yet.
 #[derive(Default)]
 struct Page {
-    lines: Vec<Found>,
+    lines: Vec<CaptureLine>,
     segments: usize,
-    /// The survey, on the first page: it counts once what is on that page is durable.
+    /// The survey, with the first page: it is recorded once the lines of that page are durable.
     survey: Option<PageSet>,
 }
 
 impl Page {
-    fn add(&mut self, found: Found) {
-        if let Found::Collection(taken) = &found {
-            self.segments += taken.capture.segments.iter().map(|segment| 1 + segment.delta_logs.len()).sum::<usize>();
+    fn add(&mut self, line: CaptureLine) {
+        if let CaptureLine::Collection(collection) = &line {
+            self.segments +=
+                collection.capture.segments.iter().map(|segment| 1 + segment.delta_logs.len()).sum::<usize>();
         }
-        self.lines.push(found);
+        self.lines.push(line);
     }
 
     fn is_full(&self) -> bool {
@@ -150,42 +150,42 @@ impl Page {
     }
 }
 
-/// What is captured beside collections, once.
-async fn beside(work: &Work<'_>, milvus: &dyn Milvus, survey: &Survey) -> Step<Vec<Found>> {
+/// Captures everything except collections: databases, access control and the user. Leaves out collections of restores.
+async fn instance_lines(work: &Work<'_>, milvus: &dyn Milvus, survey: &Survey) -> Step<Vec<CaptureLine>> {
     let mut principal = milvus.principal().await?;
-    let made_by_restore = "made by a restore: being rebuilt, or kept for a rollback";
-    let mut beside: Vec<Found> = survey
+    let reason = "created by a restore: being rebuilt, or kept for a rollback";
+    let mut lines: Vec<CaptureLine> = survey
         .restores
         .iter()
-        .map(|(name, id)| left_out(name.clone(), *id, made_by_restore.to_owned(), LeftOutCause::Restores))
+        .map(|(name, id)| left_out(name.clone(), *id, reason.to_owned(), LeftOutCause::Restores))
         .collect();
     for database in &survey.databases {
         let properties = match milvus.database_properties(database).await {
             Ok(properties) => properties,
             Err(error) => {
-                let reason = format!("the properties of database '{database}' can't be read: {}", refusal(error)?);
-                // What the user may not see weighs more than what it may not read.
+                let reason = format!("the properties of database '{database}' cannot be read: {}", refusal(error)?);
+                // Collections that are hidden from the user matter more than properties that it may not read.
                 if principal.visibility == Visibility::Everything {
                     principal.visibility = Visibility::Unsure { reason };
                 }
                 Vec::new()
             }
         };
-        beside.push(Found::Database(DatabaseCapture { name: database.clone(), properties }));
+        lines.push(CaptureLine::Database(DatabaseCapture { name: database.clone(), properties }));
     }
     match milvus.access_control().await {
-        Ok(found) => beside.extend(found.map(Found::AccessControl)),
-        // The user that we are registered as may not ask for it, and need not for the collections.
+        Ok(found) => lines.extend(found.map(CaptureLine::AccessControl)),
+        // The registered user may lack this privilege, which the collections don't need.
         Err(error) => {
             let reason = refusal(error)?;
-            tracing::warn!(reason, backup = %work.backup.id, "users, roles and grants aren't captured");
+            tracing::warn!(reason, backup = %work.backup.id, "users, roles and grants are not captured");
         }
     }
-    beside.push(Found::Principal(principal));
-    Ok(beside)
+    lines.push(CaptureLine::Principal(principal));
+    Ok(lines)
 }
 
-/// What a server says that doesn't do something for us, and never will.
+/// Returns the reason of a permanent refusal; errors that may pass are returned as errors.
 fn refusal(error: MilvusError) -> Step<String> {
     match error {
         MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_) => Err(error.into()),
@@ -193,34 +193,33 @@ fn refusal(error: MilvusError) -> Step<String> {
     }
 }
 
-/// All are captured: goes on to PLAN, unless names went from one collection to another, or to a new one, meanwhile.
+/// Continues with PLAN, unless names moved to other or new collections during the captures.
 async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing, earlier: Option<Again>) -> Step {
-    let changes = Changes::since(work, milvus, &flushing).await?;
+    let changes = Changes::find(work, milvus, &flushing).await?;
     flushing.reconciled += 1;
-    if !changes.is_none() {
+    if !changes.is_empty() {
         let earlier = earlier.unwrap_or_default();
         let again = Again {
             capture: flushing.capture,
             plan: earlier.plan,
             collections: earlier.collections.into_iter().chain(changes.again).collect(),
-            unexplained: changes.homeless,
+            unexplained: changes.nameless,
             superseded: changes.superseded,
             left_out: changes.left_out,
         };
         let Flushing { reconciled, renamed, .. } = flushing;
         let (again, restless) = (Some(again), changes.restless);
         let flushing = Flushing { reconciled, restless, renamed, again, ..Flushing::default() };
-        let reason = "collections were made or renamed while others were captured".to_owned();
+        let reason = "collections were created or renamed while others were captured".to_owned();
         return work.enter_round(BackupPhase::Flush(flushing), reason).await;
     }
-    // Without an earlier plan all of it is planned.
+    // Without an earlier plan, all collections are planned.
     let again = earlier.filter(|again| again.plan.count > 0);
     let planning = Planning { capture: flushing.capture, again, ..Planning::default() };
     Ok(work.enter(BackupPhase::Plan(planning)).await?)
 }
 
-/// Copies the next page of the earlier capture, with the collections captured anew whose source changed, and those added
-/// that are new.
+/// Copies the next page of the earlier capture, captures the collections whose source changed, and adds new ones.
 async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) -> Step {
     let milvus = work.milvus().await?;
     let number = flushing.capture.count;
@@ -230,21 +229,21 @@ async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) 
     if number == again.capture.count {
         return finish(work, milvus.as_ref(), flushing, Some(again)).await;
     }
-    let mut lines: Vec<Found> = work.folder().read(&PageKind::Capture.key(&again.capture, number)).await?;
-    let capturing = Capturing::new(work, milvus.as_ref(), &flushing.troubled)?;
+    let mut lines: Vec<CaptureLine> = work.folder().read(&PageKind::Capture.key(&again.capture, number)).await?;
+    let capturer = Capturer::new(work, milvus.as_ref(), &flushing.troubled)?;
     let range = Range {
         after: flushing.after.clone(),
-        // What sorts behind the last page is added to it; to one without collections, nothing.
+        // Collections that sort behind the last page are added to it. A page without collections gets none.
         until: match number + 1 == again.capture.count {
             true => None,
             false => Some(last_of(&lines).or_else(|| flushing.after.clone()).unwrap_or_default()),
         },
     };
-    let recaptured = recapture(work, &capturing, &mut lines, &again, &range);
+    let recaptured = recapture(work, &capturer, &mut lines, &again, &range);
     match before(work.jobs, work.deadline, recaptured).await {
         Some(done) => done?,
         None => {
-            flushing.troubled = capturing.troubled();
+            flushing.troubled = capturer.troubled();
             flushing.again = Some(again);
             work.note(BackupPhase::Flush(flushing)).await?;
             return Err(Halt::OutOfTime);
@@ -257,10 +256,10 @@ async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) 
     Ok(work.enter(BackupPhase::Flush(flushing)).await?)
 }
 
-/// The last collection of a page, by id.
-fn last_of(lines: &[Found]) -> Option<String> {
+/// The id of the last collection of a page.
+fn last_of(lines: &[CaptureLine]) -> Option<String> {
     lines.iter().rev().find_map(|line| match line {
-        Found::Collection(taken) => Some(taken.capture.id.to_string()),
+        CaptureLine::Collection(line) => Some(line.capture.id.to_string()),
         _ => None,
     })
 }

@@ -1,4 +1,4 @@
-//! Finding stored objects by listing: a thousand with each request, and all shards side by side.
+//! Checks of stored objects by listing: a thousand objects per request, and all shards side by side.
 
 use std::collections::VecDeque;
 
@@ -8,17 +8,17 @@ use milvault_ports::{Bucket, ObjectMeta, ObjectsError};
 
 use crate::{Error, Jobs};
 
-/// A shard with fewer objects left than this is listed further when another one has to be.
+/// A shard with fewer listed objects left is listed further whenever another shard has to be.
 const FEW: usize = 250;
 
-/// What is wrong with an object.
+/// The fault of a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finding {
     Missing,
     Changed,
 }
 
-/// A listing of an instance's stored objects, walked along with sorted entries.
+/// A listing of an instance's stored objects, compared with sorted entries.
 pub(crate) struct Inspection<'a> {
     jobs: &'a Jobs,
     bucket: &'a Bucket,
@@ -33,14 +33,14 @@ struct Shard {
 }
 
 impl<'a> Inspection<'a> {
-    /// Of the objects below an instance's data prefix.
+    /// Creates an inspection of the objects below an instance's data prefix.
     pub(crate) fn new(jobs: &'a Jobs, bucket: &'a Bucket, data: String) -> Self {
         let shard =
             |number| Shard { prefix: format!("{data}{number:x}/"), listed: VecDeque::new(), after: None, more: true };
         Self { jobs, bucket, shards: (0..SHARDS).map(shard).collect() }
     }
 
-    /// What is wrong with this entry, which must sort after the one before it.
+    /// Checks the object of this entry, which must sort after the previous entry.
     pub(crate) async fn check(&mut self, entry: &ObjectEntry) -> Result<Option<Finding>, Error> {
         let place = entry.key.shard();
         loop {
@@ -51,8 +51,8 @@ impl<'a> Inspection<'a> {
             }
             match shard.listed.front() {
                 Some(object) if object.key == key => {
-                    let right = object.size == entry.size && Some(&object.etag) == entry.etag.as_ref();
-                    return Ok((!right).then_some(Finding::Changed));
+                    let is_intact = object.size == entry.size && Some(&object.etag) == entry.etag.as_ref();
+                    return Ok((!is_intact).then_some(Finding::Changed));
                 }
                 None if shard.more => self.list_further(&entry.key).await?,
                 _ => return Ok(Some(Finding::Missing)),
@@ -60,12 +60,12 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    /// Lists the next page of every shard that has little left, from the present collection on at least.
+    /// Lists the next page of every shard with few objects left, from the collection of `at` on.
     async fn list_further(&mut self, at: &ObjectKey) -> Result<(), ObjectsError> {
         let (jobs, bucket) = (self.jobs, self.bucket);
         let few = self.shards.iter_mut().filter(|shard| shard.more && shard.listed.len() < FEW);
         try_join_all(few.map(async |shard| {
-            // Without the slash after it, the collection's id sorts before all of its keys.
+            // Without a slash, the collection's id sorts before all of its keys.
             let collection = format!("{}{}", shard.prefix, at.collection());
             let after = shard.after.take().map_or(collection.clone(), |after| after.max(collection));
             let listing = jobs.ports.objects.list(bucket, &shard.prefix, Some(&after)).await?;

@@ -1,4 +1,4 @@
-//! The backup job: its phases, one after the other.
+//! Runs a backup's phases one after the other.
 
 use milvault_model::{BackupId, BackupPhase, BackupState, Ending, InstanceId, JobRef, Time};
 use milvault_ports::Deadline;
@@ -15,10 +15,10 @@ use crate::{
     turns,
 };
 
-/// Works on a backup until it is over or the time is.
+/// Works on a backup until it has ended or the time is over.
 ///
 /// # Errors
-/// [`Error::BackupNotFound`]; what isn't the job's fault, such as a catalog that fails. The job goes on later.
+/// [`Error::BackupNotFound`]; errors that aren't the job's fault, such as a failing catalog. The job continues later.
 pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline: Deadline) -> Result<SliceEnd, Error> {
     let record = jobs.backup(instance, backup).await?.value;
     if !matches!(record.state, BackupState::Pending | BackupState::Running(_)) {
@@ -29,7 +29,7 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline
         let mut work = Work::begin(held, backup, deadline).await?;
         slice::drive(held, deadline, &mut work).await
     };
-    // What is logged from here on has it all, errors too.
+    // At error level, so that the span's fields are in every log line.
     let span = tracing::error_span!("backup", %instance, %backup, phase = tracing::field::Empty);
     let end = slice::run(jobs, &job, work).instrument(span).await?;
     turns::after(jobs, instance, end).await;
@@ -45,7 +45,7 @@ impl Job for Work<'_> {
         tracing::Span::current().record("phase", self.run.phase.name());
         self.hold_garbage().await;
         match self.run.phase.clone() {
-            // On the heap: these two nest deeper than the compiler lays futures out.
+            // Boxed: these two futures nest deeper than the compiler can lay out.
             BackupPhase::Flush(flushing) => Box::pin(flush::flush(self, flushing)).await?,
             BackupPhase::Plan(planning) => Box::pin(plan::plan(self, planning)).await?,
             BackupPhase::Copy(copying) => copy::copy(self, copying).await?,
@@ -68,7 +68,7 @@ impl Job for Work<'_> {
 
     async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
         let phase = self.run.phase.name();
-        // There is no other way out of CLEAN than through: what can't be removed now is removed later.
+        // CLEAN always has to complete: objects that can't be removed now are removed later.
         if matches!(self.run.phase, BackupPhase::Clean(_)) {
             tracing::error!(?ending, backup = %self.backup.id, "the clean-up waits for the next sweep");
             return Ok(Some(WorkEnd::LeaveToSweep));

@@ -1,4 +1,4 @@
-//! Listings of a collection's logs in the source, in parts that are listed side by side.
+//! Lists a collection's logs in the source, in parts that are listed in parallel.
 
 use milvault_model::{CollectionCapture, ObjectKey};
 use milvault_ports::{Bucket, ObjectMeta, Page};
@@ -6,8 +6,8 @@ use milvault_ports::{Bucket, ObjectMeta, Page};
 use super::logs::KINDS;
 use crate::{Error, Jobs};
 
-/// So many logs are meant to be in a part of a listing: one page of it, with some room.
-const PART: usize = 900;
+/// The number of logs that a part of a listing should have: one page, with some room.
+const LOGS_PER_PART: usize = 900;
 
 /// A listing of one kind of a collection's logs.
 pub(super) struct Logs {
@@ -17,7 +17,7 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    /// The beginnings of both listings, from the segment of the last planned object on.
+    /// Lists the first page of both kinds, from the segment of the last planned object on.
     pub(super) async fn begin(
         jobs: &Jobs,
         bucket: &Bucket,
@@ -30,7 +30,7 @@ impl Logs {
             let prefix = format!("{root}{kind}/{}/", collection.id);
             let after = after.and_then(|key| key.below(kind)).and_then(|rest| {
                 let mut parts = rest.split('/');
-                // With a slash more it would be where the segment's keys begin; without, it sorts before them.
+                // Without a trailing slash, this sorts before the segment's keys.
                 Some(format!("{prefix}{}/{}", parts.next()?, parts.next()?))
             });
             let listing = jobs.ports.objects.list(bucket, &prefix, after.as_deref()).await?;
@@ -40,8 +40,8 @@ impl Logs {
         Ok([delta, insert])
     }
 
-    /// What is left to list after the beginning, in parts that can be listed side by side: the segments are known, and
-    /// the beginning tells how many of them have so many logs as a page of a listing.
+    /// Divides the rest of the listing, after the first page, into parts that can be listed in parallel. The segments
+    /// are known, and the first page shows how many segments fill a page.
     pub(super) fn rest(&self, collection: &CollectionCapture) -> Vec<Part> {
         let Some(last) = self.listing.items.last().filter(|_| self.listing.next.is_some()) else { return Vec::new() };
         let listed = &last.key[self.prefix.len()..];
@@ -52,21 +52,21 @@ impl Logs {
         let mut seen: Vec<&str> =
             self.listing.items.iter().filter_map(|object| path_of(&object.key[self.prefix.len()..])).collect();
         seen.dedup();
-        let per_page = seen.len() * PART / self.listing.items.len().max(1);
+        let per_page = seen.len() * LOGS_PER_PART / self.listing.items.len().max(1);
         let mut parts = vec![Part { after: last.key.clone(), end: None }];
         for segment in segments[begun..].iter().step_by(per_page.max(1)) {
             let begin = format!("{}{segment}", self.prefix);
             if let Some(before) = parts.last_mut() {
                 before.end = Some(format!("{begin}/"));
             }
-            // With a slash more it would be where the segment's keys begin; without, it sorts before them.
+            // Without a trailing slash, this sorts before the segment's keys.
             parts.push(Part { after: begin, end: None });
         }
         parts
     }
 }
 
-/// `{partition}/{segment}` of what follows.
+/// Returns the leading `{partition}/{segment}` of a key below the collection's prefix.
 fn path_of(below: &str) -> Option<&str> {
     let partition = below.find('/')?;
     let segment = below[partition + 1..].find('/')?;
@@ -75,9 +75,9 @@ fn path_of(below: &str) -> Option<&str> {
 
 /// Part of a listing.
 pub(super) struct Part {
-    /// Begin after this key.
+    /// The part begins after this key.
     after: String,
-    /// And end before this one.
+    /// The part ends before this key.
     end: Option<String>,
 }
 
@@ -89,7 +89,7 @@ impl Part {
             let mut listing = jobs.ports.objects.list(bucket, prefix, Some(&after)).await?;
             let listed = listing.items.len();
             listing.items.retain(|object| self.end.as_ref().is_none_or(|end| object.key < *end));
-            // What is beyond the end is another part's.
+            // Objects beyond the end belong to another part.
             let is_past_end = listing.items.len() < listed;
             objects.append(&mut listing.items);
             match listing.next {

@@ -1,22 +1,23 @@
-//! The logs that hold a collection's data in the source, by the keys of their objects.
+//! Keys of the logs that hold a collection's data in the source.
 
 use milvault_model::ObjectKey;
 use milvault_ports::InsertLog;
 
-/// The kinds of logs that hold a collection's data, in the order of their names.
+/// The kinds of logs that hold a collection's data, sorted by name.
 pub(super) const KINDS: [&str; 2] = [DELTA, INSERT];
 /// Logs of deletes.
 pub(crate) const DELTA: &str = "delta_log";
 /// Logs of rows.
 pub(crate) const INSERT: &str = "insert_log";
 
-/// A log, as its key tells.
+/// A log, read from its key.
 pub(crate) enum Log {
     Delta(i64),
     Insert(InsertLog),
 }
 
-/// The segment and the log: `{partition}/{segment}/{log}` of deletes, `{partition}/{segment}/{folder}/{log}` of rows.
+/// Returns the segment and the log of a key: `{partition}/{segment}/{log}` for deletes,
+/// `{partition}/{segment}/{folder}/{log}` for rows.
 pub(crate) fn log_of(key: &ObjectKey, kind: &str) -> Option<(i64, Log)> {
     let mut numbers = key.below(kind)?.split('/').map(|part| part.parse::<i64>().ok());
     let mut next = || numbers.next().flatten();

@@ -1,8 +1,8 @@
-//! What the server's metadata says of the files that a listing shows.
+//! The server's metadata about the files of a collection's segments.
 //!
-//! A listing may show logs of writes that were tried again, which no segment has: an import would load their rows twice.
-//! And it may lack logs that were collected as garbage a moment ago. Where the server tells which files a segment has
-//! (from 2.5.8 on), a plan has exactly those; elsewhere the listing is all there is.
+//! A listing may show logs of retried writes, which belong to no segment: an import would load their rows twice. It may
+//! also lack logs that were just collected as garbage. If the server reports which files a segment has (from 2.5.8 on),
+//! a plan has exactly those; otherwise it is made from the listing alone.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,19 +14,20 @@ use milvault_ports::{InsertLog, Milvus, MilvusError, SegmentFiles};
 
 use crate::Error;
 
-/// Segments asked for at once.
+/// The number of segments in one request.
 const BATCH: usize = 100;
 
-/// The files of a collection's segments, a batch of them in memory at a time.
+/// The files of a collection's segments, with one batch of segments in memory at a time.
 pub(super) struct Metadata {
     milvus: Arc<dyn Milvus>,
     collection: CollectionName,
     id: i64,
-    /// In the order in which a listing shows them.
+    /// The segments' ids, in the order of a listing.
     segments: Vec<i64>,
     places: HashMap<i64, usize>,
-    /// The batch, by its first place.
+    /// The place of the batch's first segment, and the files by segment.
     batch: Option<(usize, HashMap<i64, Files>)>,
+    /// Whether the server offers this metadata.
     is_offered: bool,
 }
 
@@ -35,14 +36,14 @@ struct Files {
     delta_logs: HashSet<i64>,
 }
 
-/// What the metadata says of a listed file.
+/// Whether a listed file belongs to a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
-    /// It is the segment's.
-    Listed,
-    /// No segment has it.
+pub(super) enum FileStatus {
+    /// The file belongs to the segment.
+    Referenced,
+    /// The file belongs to no segment.
     Orphan,
-    /// The server can't say.
+    /// The server doesn't report it.
     Unknown,
 }
 
@@ -64,18 +65,18 @@ impl Metadata {
         }
     }
 
-    /// What it says of one of the collection's delta logs.
-    pub(super) async fn knows_delta(&mut self, segment: i64, log: i64) -> Result<Known, Error> {
-        let Some(files) = self.files(segment).await? else { return Ok(Known::Unknown) };
-        Ok(if files.delta_logs.contains(&log) { Known::Listed } else { Known::Orphan })
+    /// Returns whether a delta log belongs to this segment.
+    pub(super) async fn delta_log(&mut self, segment: i64, log: i64) -> Result<FileStatus, Error> {
+        let Some(files) = self.files(segment).await? else { return Ok(FileStatus::Unknown) };
+        Ok(if files.delta_logs.contains(&log) { FileStatus::Referenced } else { FileStatus::Orphan })
     }
 
-    /// The segment's insert logs, if they are known.
+    /// The segment's insert logs; `None` if the server doesn't report them.
     pub(super) async fn insert_logs(&mut self, segment: i64) -> Result<Option<&HashSet<InsertLog>>, Error> {
         Ok(self.files(segment).await?.map(|files| &files.insert_logs))
     }
 
-    /// The segments that the server has now; none if the collection has another name by now, or is gone.
+    /// The segments that the server has now; empty if the collection was renamed or is gone.
     pub(super) async fn segments(&self) -> Result<HashSet<i64>, Error> {
         match self.milvus.segments(&self.collection).await {
             Ok(segments) => {
@@ -87,15 +88,15 @@ impl Metadata {
         }
     }
 
-    /// The files of those of the segments that the server still has: one that was compacted fails the answer for all. What
-    /// it hasn't any more is as it was.
-    async fn files_of_those_there(&self, segments: &[i64]) -> Result<Option<Vec<SegmentFiles>>, Error> {
+    /// The files of the segments that the server still has: the server refuses a whole request if one of its segments
+    /// was compacted. The files of the other segments stay unknown.
+    async fn files_of_existing(&self, segments: &[i64]) -> Result<Option<Vec<SegmentFiles>>, Error> {
         let there = self.segments().await?;
-        let those: Vec<i64> = segments.iter().copied().filter(|segment| there.contains(segment)).collect();
-        if those.is_empty() {
+        let existing: Vec<i64> = segments.iter().copied().filter(|segment| there.contains(segment)).collect();
+        if existing.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        match self.milvus.segment_files(&self.collection.database, self.id, &those).await {
+        match self.milvus.segment_files(&self.collection.database, self.id, &existing).await {
             Err(MilvusError::NoCollection(_) | MilvusError::Refused(_)) => Ok(None),
             answer => Ok(answer?),
         }
@@ -107,7 +108,7 @@ impl Metadata {
         if self.is_offered && self.batch.as_ref().is_none_or(|(loaded, _)| *loaded != first) {
             let batch = &self.segments[first..(first + BATCH).min(self.segments.len())];
             let files = match self.milvus.segment_files(&self.collection.database, self.id, batch).await {
-                Err(MilvusError::NoCollection(_) | MilvusError::Refused(_)) => self.files_of_those_there(batch).await?,
+                Err(MilvusError::NoCollection(_) | MilvusError::Refused(_)) => self.files_of_existing(batch).await?,
                 answer => answer?,
             };
             match files {

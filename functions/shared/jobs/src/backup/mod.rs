@@ -1,4 +1,4 @@
-//! The backup job: FLUSH, PLAN, COPY, VERIFY, PUBLISH and CLEAN, each in a module of its own.
+//! The backup job: its phases FLUSH, PLAN, COPY, VERIFY, PUBLISH and CLEAN.
 
 mod accept;
 mod assembly;
@@ -8,9 +8,9 @@ mod clean;
 mod copy;
 mod explain;
 mod flush;
-mod found;
 pub(crate) mod inspection;
 mod job;
+mod lines;
 mod listing;
 pub(crate) mod logs;
 mod metadata;
@@ -29,8 +29,8 @@ mod verify;
 mod work;
 
 pub use accept::{CreateBackup, create};
-pub(crate) use accept::{create_with, gate};
+pub(crate) use accept::{create_with_writes, supported_version};
 pub use job::run;
 pub use page_copy::copy_page;
 pub(crate) use source::check_source;
-pub use source::{SourceData, Specimen, find_data, missing};
+pub use source::{FlushedSegment, SourceData, data_missing, find_data};

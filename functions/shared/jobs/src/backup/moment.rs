@@ -1,41 +1,42 @@
-//! A point in time, and the segments that have every row of it.
+//! A point in time, and the segments that have all of its rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use milvault_model::{SegmentLevel, Time};
 use milvault_ports::{FlushResult, Segment};
 
-/// A point in time, with what was listed once its flush was over.
+/// A point in time, with the segments that were listed once its flush was complete.
 pub(super) struct Moment {
     pub(super) flush: FlushResult,
-    /// When the listing was asked for.
+    /// When the listing was requested.
     pub(super) listed_at: Time,
     pub(super) listed: Vec<Segment>,
     pub(super) trace: Trace,
 }
 
 impl Moment {
-    /// Segments that have every row of the moment; `None` if that can't be told.
+    /// The segments that have every row of the moment; `None` if rows may be missing.
     ///
-    /// What the flush named isn't all that belongs to it: newer servers leave out what they sealed by themselves, and
-    /// compact what they named at once. A compaction writes a new segment without the rows that are deleted by then, and
-    /// that may be by deletes after the moment. So what is listed has every row if as many came as went whenever some went.
+    /// The segments that the flush names aren't enough: newer servers leave out segments that they sealed by
+    /// themselves, and compact the named ones at once. A compaction writes a new segment without the rows that were
+    /// deleted before it, perhaps after the moment. So the listed segments have every row if, whenever segments
+    /// disappeared, new ones appeared with as many rows.
     pub(super) fn segments(&self) -> Option<&[Segment]> {
         let Trace { needed, seen, is_whole, .. } = &self.trace;
         (*is_whole && needed.is_subset(seen)).then_some(&self.listed)
     }
 }
 
-/// What becomes of a collection's segments while a flush is waited for, told from one listing after the other.
+/// The changes of a collection's segments during a flush, from successive listings.
 pub(super) struct Trace {
-    /// Segments with rows that were there before.
+    /// Segments with rows that existed before the flush.
     pub(super) before: HashSet<i64>,
-    /// Those, and what else has rows of the moment.
+    /// All segments with rows of the moment, including `before`.
     pub(super) needed: HashSet<i64>,
     /// Every segment that was listed with all of its rows.
     pub(super) seen: HashSet<i64>,
     last: HashMap<i64, Segment>,
-    /// Whether as many rows have come as have gone, whenever some went.
+    /// Whether new segments appeared with as many rows whenever segments disappeared.
     is_whole: bool,
 }
 
@@ -48,21 +49,23 @@ impl Trace {
         trace
     }
 
-    /// How many segments that are needed haven't been listed with all of their rows yet.
+    /// The number of needed segments that haven't been listed with all of their rows yet.
     pub(super) fn unseen(&self) -> usize {
         self.needed.difference(&self.seen).count()
     }
 
+    /// Adds the next listing.
     pub(super) fn follow(&mut self, listed: &[Segment]) {
         let now: HashMap<i64, Segment> = with_rows(listed).map(|segment| (segment.id, segment.clone())).collect();
-        // What is needed and new was stored by the flush, and isn't a compaction's.
+        // The flush stored the new segments that are needed; the other new ones may be a compaction's.
         let is_new = |segment: &&Segment| !self.last.contains_key(&segment.id) && !self.needed.contains(&segment.id);
         let new: Vec<&Segment> = now.values().filter(is_new).collect();
         let mut lost: BTreeMap<i64, u64> = BTreeMap::new();
         for gone in self.last.values().filter(|segment| !now.contains_key(&segment.id)) {
             *lost.entry(gone.partition_id).or_default() += gone.rows;
         }
-        // A compaction is of one partition. Beside what it made there may be what was stored since.
+        // A compaction affects one partition. Segments stored since may be listed beside its results; then only sorted
+        // segments are results.
         self.is_whole &= lost.into_iter().all(|(partition, lost)| {
             let new = || new.iter().filter(|segment| segment.partition_id == partition);
             let gained: u64 = new().map(|segment| segment.rows).sum();
@@ -75,7 +78,7 @@ impl Trace {
     }
 }
 
-/// The segments with rows that are in object storage.
+/// The segments whose rows are in object storage.
 pub(super) fn with_rows(segments: &[Segment]) -> impl Iterator<Item = &Segment> {
     let data = segments.iter().filter(|segment| segment.is_flushed && segment.level == SegmentLevel::Data);
     data.filter(|segment| segment.rows > 0)
@@ -101,7 +104,7 @@ mod tests {
         rows.iter().map(segment).collect()
     }
 
-    /// The segments that are captured after these listings, the first of before a flush that named these.
+    /// The segments that are captured after these listings, the first one from before a flush that named `sealed`.
     fn captured(sealed: &[i64], listings: &[&[(i64, u64)]]) -> Option<Vec<i64>> {
         let mut trace = Trace::begin(&segments(listings[0]));
         trace.needed.extend(sealed);
@@ -115,28 +118,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_has_all_rows_if_nothing_went_or_as_many_came() {
+    fn the_listed_segments_have_all_rows_if_none_disappeared_or_as_many_rows_appeared() {
         let listed = |sealed: &[i64], listings: &[&[(i64, u64)]]| captured(sealed, listings).unwrap();
         assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)]]), [1, 2]);
-        // One that the flush didn't name, or that is of later.
+        // A segment that the flush didn't name, or a later one.
         assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5), (3, 7)]]), [1, 2, 3]);
-        // Sorted, or merged with another.
+        // A segment is sorted, or merged with another one.
         assert_eq!(listed(&[2], &[&[(1, 10)], &[(1, 10), (2, 5)], &[(2, 5), (3, 10)]]), [2, 3]);
         assert_eq!(listed(&[2], &[&[(1, 10), (4, 6)], &[(2, 5), (3, 16)], &[(5, 21)]]), [5]);
-        // Sorted after another one was stored.
+        // A segment is sorted after another one was stored.
         let stored = [(1, 10), (2, 5), (6, 8)];
         assert_eq!(listed(&[2], &[&[(1, 10)], &stored, &[(2, 5), (3, 10), (6, 8)]]), [2, 3, 6]);
-        // Sorted beside one that was stored since.
+        // A segment is sorted while another one is stored.
         assert_eq!(listed(&[2], &[&[(1, 10)], &[(2, 5), (1001, 10), (6, 8)]]), [2, 1001, 6]);
         assert!(listed(&[], &[&[], &[]]).is_empty());
     }
 
     #[test]
-    fn rows_that_a_compaction_removed_may_be_of_the_moment() {
+    fn rows_that_a_compaction_removed_may_belong_to_the_moment() {
         assert_eq!(captured(&[2], &[&[(1, 10)], &[(2, 5), (3, 9)]]), None);
         assert_eq!(captured(&[], &[&[(1, 10)], &[]]), None);
         assert_eq!(captured(&[], &[&[(1, 10)], &[(3, 9)], &[(4, 9)]]), None);
-        // How many rows it had isn't known.
+        // The number of its rows was never listed.
         assert_eq!(captured(&[2], &[&[(1, 10)], &[(1, 10), (3, 5)]]), None);
     }
 }

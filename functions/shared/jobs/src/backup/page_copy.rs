@@ -1,4 +1,4 @@
-//! One page of a plan, copied: by the invocation that works on the backup, or by another one on its behalf.
+//! Copies one page of a plan, in the invocation that works on the backup or in another one on its behalf.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use futures::{
 use milvault_model::{BackupId, Copied, Failure, FailureCode, Instance, ObjectEntry, Origin};
 use milvault_ports::{Bucket, CopyEnd, CopyOutcome, CopyReport, CopyRequest, CopyTask, Deadline, Lease, ObjectsError};
 
-use super::source::source;
+use super::source::registered_source;
 use crate::{
     Error, Jobs,
     engine::{lease::before, throttle::Throttle, watched::Watched},
@@ -28,10 +28,10 @@ use crate::{
     },
 };
 
-/// Copies a page for another invocation, for as long as that one has the instance's lease and nobody cancels.
+/// Copies a page for another invocation, while that invocation has the instance's lease and the backup isn't cancelled.
 ///
 /// # Errors
-/// [`Error::LeaseLost`] when the lease is over; what keeps it from copying. The page is then as it was, or further.
+/// [`Error::LeaseLost`] if the lease is over; any error that prevents the copy. Some of the page may be copied.
 pub async fn copy_page(jobs: &Jobs, task: CopyTask, deadline: Deadline) -> Result<CopyReport, Error> {
     let instance = jobs.instance(&task.instance_id).await?.value;
     let deadline = Deadline::at(task.until.min(deadline.time()));
@@ -50,16 +50,16 @@ pub async fn copy_page(jobs: &Jobs, task: CopyTask, deadline: Deadline) -> Resul
     }
 }
 
-/// Returns when the lease is over, or soon will be; sees to it that no copy begins once the backup is cancelled.
+/// Returns when the lease is over or about to end. Stops the copy when the backup is cancelled.
 async fn watch(jobs: &Jobs, lease: &Lease, backup: &BackupId, shared: &Shared) {
     let catalog = jobs.ports.catalog.as_ref();
-    // As for its holder: see `slice::keep`.
+    // The same margin as for the lease's holder: see `lease::keep`.
     let margin = jobs.settings.lease / 3;
     let mut safe_until = jobs.now() + margin;
     loop {
         match before(jobs, Deadline::at(safe_until), catalog.held_until(lease)).await {
             Some(Ok(Some(held))) => safe_until = held - margin,
-            Some(Err(error)) => tracing::warn!(%error, %backup, "the lease can't be watched"),
+            Some(Err(error)) => tracing::warn!(%error, %backup, "the lease cannot be checked"),
             Some(Ok(None)) | None => return,
         }
         if jobs.now() >= safe_until {
@@ -74,12 +74,12 @@ async fn watch(jobs: &Jobs, lease: &Lease, backup: &BackupId, shared: &Shared) {
     }
 }
 
-/// What the pages in flight share.
+/// The state that pages in flight share.
 pub(super) struct Shared {
     pub(super) throttle: Throttle,
     deadline: Deadline,
     is_stopped: AtomicBool,
-    /// How far the pages in flight are.
+    /// The progress of the pages in flight.
     pages: Mutex<BTreeMap<u32, Copied>>,
 }
 
@@ -93,7 +93,7 @@ impl Shared {
         }
     }
 
-    /// No copy begins from here on.
+    /// Prevents further copies from beginning.
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
     }
@@ -102,7 +102,7 @@ impl Shared {
         self.is_stopped.load(Ordering::Relaxed) || self.deadline.is_over(jobs.now())
     }
 
-    /// Counts what is stored of a page.
+    /// Counts stored objects of a page.
     pub(super) fn count(&self, page: u32, copied: Copied) {
         self.pages().entry(page).or_default().add(copied);
     }
@@ -112,7 +112,7 @@ impl Shared {
     }
 }
 
-/// The copying of one page.
+/// Copies one page.
 pub(super) struct PageCopy<'a> {
     jobs: &'a Jobs,
     task: CopyTask,
@@ -123,15 +123,17 @@ pub(super) struct PageCopy<'a> {
 }
 
 impl<'a> PageCopy<'a> {
+    /// Creates the copy of the task's page.
+    ///
     /// # Errors
-    /// When the instance is registered without its object storage.
+    /// If the instance is registered without its object storage.
     pub(super) fn new(jobs: &'a Jobs, instance: &Instance, task: CopyTask) -> Result<Self, Error> {
-        let (source, storage) = source(instance)?;
+        let (source, storage) = registered_source(instance)?;
         let target = jobs.settings.snapshots.in_region(&task.region)?;
         Ok(Self { jobs, task, source, target, root: storage.root_path.prefix(), data: layout::data(&instance.id) })
     }
 
-    /// Copies what isn't stored yet, until all is or no copy may begin any more.
+    /// Copies the objects that aren't stored yet, until all are stored or no further copy may begin.
     pub(super) async fn run(&self, shared: &Shared) -> Result<CopyReport, Error> {
         let (jobs, task) = (self.jobs, &self.task);
         let folder = snapshot::folder(jobs.ports.objects.as_ref(), self.target, &task.instance_id, &task.backup_id);
@@ -146,7 +148,7 @@ impl<'a> PageCopy<'a> {
         let planned_entries = &entries;
         let copies =
             missing.into_iter().map(|place| async move { (place, self.copy(&planned_entries[place], shared).await) });
-        // As many as could ever be in flight wait for their turn; the throttle decides.
+        // The upper bound of copies in flight; the throttle decides how many of them run.
         let mut copies = stream::iter(copies).buffer_unordered(jobs.settings.copies_in_flight);
         let mut outcomes = Vec::new();
         let mut failure = None;
@@ -159,7 +161,7 @@ impl<'a> PageCopy<'a> {
                     outcomes.push((place, etag, if is_own { Origin::Own } else { Origin::Found }));
                 }
                 Ok(Some(CopyOutcome::SourceGone)) => {
-                    tracing::info!(key = %entry.key, backup = %task.backup_id, "gone from the source");
+                    tracing::info!(key = %entry.key, backup = %task.backup_id, "an object is gone from the source");
                     report.gone.extend(entry.key.collection().parse::<i64>());
                     continue;
                 }
@@ -187,7 +189,7 @@ impl<'a> PageCopy<'a> {
             (entry.etag, entry.origin) = (Some(etag), origin);
             report.copied.add(stored(entry));
         }
-        // Whole without anything gone: what the manifest will name. Otherwise the plan remembers what is stored.
+        // The manifest names complete pages. An incomplete page stays in the plan, with its stored objects marked.
         let key = match report.end == CopyEnd::Whole && failure.is_none() && report.gone.is_empty() {
             true => PageKind::Objects.key_of(task.plan, task.page),
             false => planned,
@@ -196,7 +198,7 @@ impl<'a> PageCopy<'a> {
         failure.map_or(Ok(report), |error| Err(error.into()))
     }
 
-    /// Copies one object; `None` if there is no time for it any more.
+    /// Copies one object; `None` if it may not begin any more.
     async fn copy(&self, entry: &ObjectEntry, shared: &Shared) -> Result<Option<CopyOutcome>, ObjectsError> {
         let jobs = self.jobs;
         let from_key = self.root.clone() + &entry.key.source();
@@ -214,7 +216,7 @@ impl<'a> PageCopy<'a> {
     }
 }
 
-/// What of an entry is stored.
+/// The stored objects and bytes of an entry.
 fn stored(entry: &ObjectEntry) -> Copied {
     match (&entry.etag, entry.origin) {
         (None, _) => Copied::default(),

@@ -1,7 +1,7 @@
-//! PLAN: which objects the backup consists of, and which of them are stored already.
+//! PLAN: lists the objects that the backup consists of, and marks those that are stored already.
 //!
-//! Collections come in the order of their ids, and the listings of their logs in the order of keys: so the plan is
-//! sorted as it is made, is compared with an earlier backup's objects side by side, and never is in memory whole.
+//! Collections are sorted by id, and the listings of their logs by key. So the plan is created in order, is compared
+//! with an earlier backup's objects along the way, and is never in memory as a whole.
 
 use std::{collections::BTreeSet, pin::pin};
 
@@ -14,12 +14,12 @@ use milvault_ports::{Bucket, ObjectMeta, items};
 
 use super::{
     explain::{self, Judgement, Listed, Resolver},
-    found::{Found, Taken},
+    lines::{CaptureLine, CollectionLine},
     listing::Logs,
     logs::{Log, log_of},
-    metadata::{Known, Metadata},
+    metadata::{FileStatus, Metadata},
     segments::{Segments, Unconfirmed},
-    survey::Asked,
+    survey::Selected,
     work::Work,
 };
 use crate::{
@@ -28,29 +28,30 @@ use crate::{
     snapshot::{self, ObjectReader, layout::PageKind},
 };
 
-/// Collections whose listings are begun before it is their turn: most have less than one page of it.
+/// The number of collections whose listings are requested in advance: most listings have less than one page.
 const LISTINGS_IN_FLIGHT: usize = 32;
 
-/// So many collections with files that can't be explained are left out, each by name; more are no accident.
+/// The most collections that are left out because their files don't explain their rows; if there are more, the backup
+/// fails.
 const MOST_UNEXPLAINED: usize = 200;
 
-/// Plans until all is planned or the time is over.
+/// Plans collections until all are planned or the time is over.
 pub(crate) async fn plan(work: &mut Work<'_>, planning: Planning) -> Step {
     if work.run.reuse == Reuse::Newest {
         work.run.reuse = match newest_available(work.jobs, &work.backup).await? {
             Some(base) => Reuse::From(base),
             None => Reuse::Nothing,
         };
-        // Durable before it is used: another worker has to go on with the same one.
+        // Durable before it is used: another worker has to continue with the same base.
         work.checkpoint().await?;
     }
     let capture = planning.capture.clone();
     match Planner::plan(work, planning).await {
-        // Of the earlier backup something can't be read: do without it.
+        // A document of the earlier backup can't be read: plan without that backup.
         Err(Halt::Error(Error::Document { key, reason })) if matches!(work.run.reuse, Reuse::From(_)) => {
             tracing::warn!(key, reason, backup = %work.backup.id, "planning again, without the earlier backup");
             work.run.reuse = Reuse::Nothing;
-            let reason = format!("the earlier backup's {key} can't be read");
+            let reason = format!("the earlier backup's {key} cannot be read");
             work.plan_again(Planning { capture, ..Planning::default() }, reason).await
         }
         result => result,
@@ -60,11 +61,11 @@ pub(crate) async fn plan(work: &mut Work<'_>, planning: Planning) -> Step {
 struct Planner<'w, 'a> {
     work: &'w mut Work<'a>,
     planning: Planning,
-    /// The present page's objects.
+    /// The objects of the present page.
     entries: Vec<ObjectEntry>,
-    /// What the earlier backup has.
+    /// The objects of the earlier backup.
     base: Option<ObjectReader<'a>>,
-    /// What this backup's earlier plan has, if it plans again.
+    /// The objects of this backup's earlier plan, if it plans again.
     earlier: Option<ObjectReader<'a>>,
     bucket: Bucket,
     root: String,
@@ -94,37 +95,40 @@ impl<'w, 'a> Planner<'w, 'a> {
         let after = self.planning.after.as_ref().map(|key| key.collection().to_owned());
         while self.planning.page < self.planning.capture.count {
             let key = PageKind::Capture.key(&self.planning.capture, self.planning.page);
-            let lines: Vec<Found> = self.work.folder().read(&key).await?;
-            let collections: Vec<Box<Taken>> = lines
+            let lines: Vec<CaptureLine> = self.work.folder().read(&key).await?;
+            let collections: Vec<Box<CollectionLine>> = lines
                 .into_iter()
                 .filter_map(|line| match line {
-                    Found::Collection(taken) => Some(taken),
-                    Found::Principal(_) | Found::Database(_) | Found::AccessControl(_) | Found::LeftOut(_) => None,
+                    CaptureLine::Collection(line) => Some(line),
+                    CaptureLine::Principal(_)
+                    | CaptureLine::Database(_)
+                    | CaptureLine::AccessControl(_)
+                    | CaptureLine::LeftOut(_) => None,
                 })
                 .collect();
-            // What is behind `after` was planned before only if the order is right: else a collection would be skipped.
-            let ids = || collections.iter().map(|taken| taken.capture.id.to_string());
+            // In another order, a collection that isn't planned yet could be skipped.
+            let ids = || collections.iter().map(|line| line.capture.id.to_string());
             if !ids().is_sorted_by(|a, b| a < b) {
-                return Err(self.work.folder().bad(&key, "its collections aren't sorted").into());
+                return Err(self.work.folder().bad(&key, "its collections are not sorted").into());
             }
             let is_ahead = |id: String| after.as_ref().is_none_or(|after| id >= *after);
-            let collections = collections.into_iter().filter(|taken| is_ahead(taken.capture.id.to_string()));
+            let collections = collections.into_iter().filter(|line| is_ahead(line.capture.id.to_string()));
             let (jobs, bucket, root) = (self.work.jobs, self.bucket.clone(), self.root.clone());
             let (last, again) = (self.planning.after.clone(), self.planning.again.clone());
             let mut begun = stream::iter(collections)
-                .map(async |taken| {
-                    let is_kept = again.as_ref().is_some_and(|again| !again.collections.contains(&taken.capture.id));
+                .map(async |line| {
+                    let is_kept = again.as_ref().is_some_and(|again| !again.collections.contains(&line.capture.id));
                     let logs = match is_kept {
                         true => None,
-                        false => Some(Logs::begin(jobs, &bucket, &root, &taken.capture, last.as_ref()).await?),
+                        false => Some(Logs::begin(jobs, &bucket, &root, &line.capture, last.as_ref()).await?),
                     };
-                    Ok::<_, Error>((taken, logs))
+                    Ok::<_, Error>((line, logs))
                 })
                 .buffered(LISTINGS_IN_FLIGHT);
             while let Some(begun) = begun.next().await {
                 match begun? {
-                    (taken, Some(logs)) => self.list(&taken, logs).await?,
-                    (taken, None) => self.keep(&taken.capture).await?,
+                    (line, Some(logs)) => self.list(&line, logs).await?,
+                    (line, None) => self.keep(&line.capture).await?,
                 }
             }
             drop(begun);
@@ -133,7 +137,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         Ok(())
     }
 
-    /// Takes a collection over from the earlier plan.
+    /// Plans a collection as in the earlier plan.
     async fn keep(&mut self, collection: &CollectionCapture) -> Step {
         let Some(mut earlier) = self.earlier.take() else { return Ok(()) };
         let id = collection.id.to_string();
@@ -150,18 +154,18 @@ impl<'w, 'a> Planner<'w, 'a> {
     }
 
     /// Adds the insert and delete logs of a collection's captured segments, if they explain its rows.
-    async fn list(&mut self, taken: &Taken, logs: [Logs; 2]) -> Step {
-        let collection = &taken.capture;
+    async fn list(&mut self, line: &CollectionLine, logs: [Logs; 2]) -> Step {
+        let collection = &line.capture;
         let metadata = Metadata::new(self.work.milvus().await?, collection);
-        let mut listing = Segments::of(collection, metadata, self.planning.after.as_ref());
+        let mut listing = Segments::new(collection, metadata, self.planning.after.as_ref());
         let (jobs, bucket) = (self.work.jobs, self.bucket.clone());
         for logs in logs {
             let rest = logs.rest(collection);
-            self.take(&mut listing, logs.kind, logs.listing.items).await?;
+            self.add_listed(&mut listing, logs.kind, logs.listing.items).await?;
             let mut parts =
                 stream::iter(rest).map(|part| part.list(jobs, &bucket, &logs.prefix)).buffered(LISTINGS_IN_FLIGHT);
             while let Some(objects) = parts.next().await {
-                self.take(&mut listing, logs.kind, objects?).await?;
+                self.add_listed(&mut listing, logs.kind, objects?).await?;
             }
         }
         self.explain(&mut listing).await?;
@@ -171,9 +175,11 @@ impl<'w, 'a> Planner<'w, 'a> {
             self.note_unseen(&listing, segment).await?;
         }
         self.confirm(&mut listing).await?;
-        // A backup without a collection that was asked for by name isn't what was asked for.
+        // A collection that was selected by name can't be left out.
         match self.planning.unexplained.last() {
-            Some(unexplained) if unexplained.collection == collection.id && matches!(taken.asked, Asked::ByName(_)) => {
+            Some(unexplained)
+                if unexplained.collection == collection.id && matches!(line.selected, Selected::ByName(_)) =>
+            {
                 let message = format!("{}: {}", collection.name, unexplained.reason);
                 Err(fatal(FailureCode::SourceInconsistent, message))
             }
@@ -181,21 +187,21 @@ impl<'w, 'a> Planner<'w, 'a> {
         }
     }
 
-    /// Adds those of the listed logs that belong to the backup.
-    async fn take(&mut self, listing: &mut Segments<'_>, kind: &str, objects: Vec<ObjectMeta>) -> Step {
+    /// Adds the listed logs that belong to the backup.
+    async fn add_listed(&mut self, listing: &mut Segments<'_>, kind: &str, objects: Vec<ObjectMeta>) -> Step {
         for object in objects {
             let Some(key) = ObjectKey::from_source(&object.key[self.root.len()..]) else { continue };
             let Some((segment, log)) = log_of(&key, kind) else { continue };
             if !listing.segments.contains_key(&segment) {
                 continue;
             }
-            if let Some(passed) = listing.see(&key) {
+            if let Some(passed) = listing.note_listed(&key) {
                 self.note_unseen(listing, passed).await?;
             }
             self.note_lost_deletes(listing, key.as_str()).await?;
             match log {
                 Log::Delta(log) => {
-                    if listing.metadata.knows_delta(segment, log).await? != Known::Orphan {
+                    if listing.metadata.delta_log(segment, log).await? != FileStatus::Orphan {
                         self.add(listing, key, object).await?;
                     }
                 }
@@ -211,7 +217,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         Ok(())
     }
 
-    /// The insert logs of a segment are listed: adds them, if they explain its rows.
+    /// Adds the insert logs of the current segment, if they explain its rows.
     async fn explain(&mut self, listing: &mut Segments<'_>) -> Step {
         let Some((id, mut logs)) = listing.current.take() else { return Ok(()) };
         let Some(segment) = listing.segments.get(&id).copied() else { return Ok(()) };
@@ -220,8 +226,8 @@ impl<'w, 'a> Planner<'w, 'a> {
             Some(known) => {
                 logs.retain(|log| known.contains(&log.place));
                 if logs.len() < known.len() {
-                    let odd = format!("{} of its {} logs aren't there", known.len() - logs.len(), known.len());
-                    return self.note(listing, segment, odd).await;
+                    let reason = format!("{} of its {} logs are missing", known.len() - logs.len(), known.len());
+                    return self.note(listing, segment, reason).await;
                 }
                 explain::Source::Metadata
             }
@@ -232,19 +238,19 @@ impl<'w, 'a> Planner<'w, 'a> {
         let judgement = explain::judge(segment, &listing.collection.fields, &folders, source);
         if source == explain::Source::Listing && segment.storage == StorageVersion::V1 {
             let row_ids = (judgement == Judgement::Explained).then(|| explain::row_ids(&folders));
-            let lacking = explain::lacking(&listing.collection.fields, &folders);
-            if row_ids.is_some() || lacking.is_some() {
-                listing.unconfirmed.push(Unconfirmed { segment, row_ids, lacking });
+            let without_logs = explain::field_without_logs(&listing.collection.fields, &folders);
+            if row_ids.is_some() || without_logs.is_some() {
+                listing.unconfirmed.push(Unconfirmed { segment, row_ids, without_logs });
             }
         }
         match judgement {
             Judgement::Explained => {}
-            Judgement::Odd(odd) => return self.note(listing, segment, odd).await,
+            Judgement::Inconsistent(reason) => return self.note(listing, segment, reason).await,
             Judgement::Doubtful => {
                 let resolver = Resolver { objects: self.work.jobs.ports.objects.as_ref(), bucket: &self.bucket };
                 match resolver.resolve(segment, &folders).await? {
                     Ok(left) => copies = left,
-                    Err(odd) => return self.note(listing, segment, odd).await,
+                    Err(reason) => return self.note(listing, segment, reason).await,
                 }
             }
         }
@@ -259,7 +265,7 @@ impl<'w, 'a> Planner<'w, 'a> {
 
     /// Adds a log to the plan.
     async fn add(&mut self, listing: &mut Segments<'_>, key: ObjectKey, object: ObjectMeta) -> Step {
-        // Listed again, because the page that it is in was begun again.
+        // Logs up to `after` are in the plan already.
         if self.planning.after.as_ref().is_some_and(|after| key <= *after) || self.is_lost(listing) {
             return Ok(());
         }
@@ -268,16 +274,16 @@ impl<'w, 'a> Planner<'w, 'a> {
         self.reuse(&mut entry).await?;
         self.entries.push(entry);
         if self.is_full() {
-            // Before the page is written: the next slice begins after it.
+            // Confirmed before the page is written: the next slice begins after it.
             self.confirm(listing).await?;
             self.end_page().await?;
         }
         Ok(())
     }
 
-    /// Sees whether the listing can be believed so far: garbage collection removes the files of a segment one by one, but
-    /// only of one that the server no longer has. Of such a one, the logs of row ids must have all of its rows, and no field
-    /// may lack logs, though it may have been added after the segment was written.
+    /// Checks that the listing is complete so far. Garbage collection removes the files of a segment one by one, but
+    /// only if the server no longer has the segment. The logs of row ids of such a segment must have all of its rows,
+    /// and every field must have logs, even one that may have been added after the segment was written.
     async fn confirm(&mut self, listing: &mut Segments<'_>) -> Step {
         let unconfirmed = std::mem::take(&mut listing.unconfirmed);
         if unconfirmed.is_empty() || self.is_lost(listing) {
@@ -285,81 +291,81 @@ impl<'w, 'a> Planner<'w, 'a> {
         }
         let there = listing.metadata.segments().await?;
         let resolver = Resolver { objects: self.work.jobs.ports.objects.as_ref(), bucket: &self.bucket };
-        for Unconfirmed { segment, row_ids, lacking } in unconfirmed {
+        for Unconfirmed { segment, row_ids, without_logs } in unconfirmed {
             if there.contains(&segment.id) {
                 continue;
             }
-            let odd = match (lacking, row_ids) {
+            let reason = match (without_logs, row_ids) {
                 (Some(field), _) => Some(format!("it has no logs of field {} ({})", field.id, field.name)),
                 (None, Some(row_ids)) => resolver.resolve(segment, &row_ids).await?.err(),
                 (None, None) => None,
             };
-            if let Some(odd) = odd {
-                return self.note(listing, segment, odd).await;
+            if let Some(reason) = reason {
+                return self.note(listing, segment, reason).await;
             }
         }
         Ok(())
     }
 
-    /// Notes that a segment has no files where the listing should have shown them.
+    /// Notes that the listing shows no files of a segment.
     async fn note_unseen(&mut self, listing: &Segments<'_>, segment: &SegmentCapture) -> Step {
         let what = match segment.level {
             SegmentLevel::Data => "insert logs",
             SegmentLevel::L0 => "delta logs",
         };
-        let odd = self.not_found(listing, what);
-        self.note(listing, segment, odd).await
+        let reason = self.not_found(listing, what);
+        self.note(listing, segment, reason).await
     }
 
-    /// Notes that delta logs were captured, and aren't listed. One that the server still has the segment of was left from a
-    /// write that was tried again: of a segment that is there, nothing else is collected.
+    /// Notes that captured delta logs aren't listed. If the server still has the segment, the log was left behind by a
+    /// retried write: no other file of such a segment is collected.
     async fn note_lost_deletes(&mut self, listing: &mut Segments<'_>, key: &str) -> Step {
-        let lost = listing.see_deletes(key);
+        let lost = listing.pass_deletes(key);
         if lost.is_empty() || self.is_lost(listing) {
             return Ok(());
         }
         let there = listing.metadata.segments().await?;
         match lost.into_iter().find(|segment| !there.contains(&segment.id)) {
-            Some(segment) => self.note(listing, segment, "one of its delta logs isn't there any more".to_owned()).await,
+            Some(segment) => self.note(listing, segment, "one of its delta logs is gone".to_owned()).await,
             None => Ok(()),
         }
     }
 
-    /// Whether this collection isn't going to be in the backup with what is listed of it now.
+    /// Returns whether this collection is already left out, or to be captured again.
     fn is_lost(&self, listing: &Segments<'_>) -> bool {
         let id = listing.collection.id;
         self.planning.gone.contains(&id) || self.planning.unexplained.iter().any(|lost| lost.collection == id)
     }
 
-    /// Notes that a segment isn't explained by its files. One that the server has no more was compacted or dropped since
-    /// it was captured, and its files are being removed: the collection is captured again.
-    async fn note(&mut self, listing: &Segments<'_>, segment: &SegmentCapture, odd: String) -> Step {
+    /// Notes that a segment's files don't explain its rows. If the server no longer has the segment, it was compacted
+    /// or dropped after the capture, and its files are being removed: the collection is captured again.
+    async fn note(&mut self, listing: &Segments<'_>, segment: &SegmentCapture, reason: String) -> Step {
         if self.is_lost(listing) {
             return Ok(());
         }
         let collection = listing.collection;
         let is_there = listing.metadata.segments().await?.contains(&segment.id);
         tracing::info!(
-            segment = segment.id, is_there, odd, collection = %collection.name, backup = %self.work.backup.id,
-            "a segment's files don't explain its rows"
+            segment = segment.id, is_there, odd = reason, collection = %collection.name, backup = %self.work.backup.id,
+            "a segment's files do not explain its rows"
         );
         if !is_there {
             self.planning.gone.insert(collection.id);
             return Ok(());
         }
         if self.planning.unexplained.len() >= MOST_UNEXPLAINED {
-            let message = format!("{}: {}", collection.name, explain::told(collection, segment, &odd));
+            let message = format!("{}: {}", collection.name, explain::unexplained(collection, segment, &reason));
             let message =
-                format!("more than {MOST_UNEXPLAINED} collections can't be backed up, the last of them {message}");
+                format!("more than {MOST_UNEXPLAINED} collections cannot be backed up, the last of them {message}");
             return Err(fatal(FailureCode::SourceInconsistent, message));
         }
-        let reason = explain::told(collection, segment, &odd);
+        let reason = explain::unexplained(collection, segment, &reason);
         let code = FailureCode::SourceInconsistent;
         self.planning.unexplained.push(Unexplained { collection: collection.id, code, reason });
         Ok(())
     }
 
-    /// What to say of a segment without any files.
+    /// The reason for a segment without any files.
     fn not_found(&self, listing: &Segments<'_>, what: &str) -> String {
         let root = match self.root.as_str() {
             "" => "(empty)",
@@ -367,12 +373,12 @@ impl<'w, 'a> Planner<'w, 'a> {
         };
         let others = match listing.is_any_seen {
             true => "",
-            false => ", nor of any other of the collection's segments: is this where the server keeps its data?",
+            false => ", nor has any other segment of the collection: is this where the server keeps its data?",
         };
-        format!("there are no {what} of it in bucket {} below the root path {root}{others}", self.bucket.name)
+        format!("it has no {what} in bucket {} below the root path {root}{others}", self.bucket.name)
     }
 
-    /// Marks what is stored already.
+    /// Marks an entry if its object is stored already.
     async fn reuse(&mut self, entry: &mut ObjectEntry) -> Result<(), Error> {
         for (reader, is_own) in [(&mut self.earlier, true), (&mut self.base, false)] {
             let Some(reader) = reader else { continue };
@@ -424,6 +430,7 @@ impl<'w, 'a> Planner<'w, 'a> {
     }
 }
 
+/// Returns the instance's newest available backup in the same region.
 async fn newest_available(jobs: &Jobs, backup: &Backup) -> Result<Option<BackupId>, Error> {
     let is_near = |found: &Backup| matches!(found.state, BackupState::Available(_)) && found.region == backup.region;
     let mut backups = pin!(items(100, |page| jobs.ports.catalog.backups(&backup.instance_id, page)));

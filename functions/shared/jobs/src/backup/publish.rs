@@ -1,4 +1,4 @@
-//! PUBLISH: the backup becomes AVAILABLE, unless what is stored isn't what its manifest says.
+//! PUBLISH: removes the working pages, and makes the backup AVAILABLE.
 
 use std::{collections::BTreeSet, pin::pin};
 
@@ -13,12 +13,12 @@ use crate::{
     snapshot::{self, claims::Claims, layout::PageKind, ownership},
 };
 
-/// The manifest is written: tidy up and become AVAILABLE.
+/// Publishes a backup whose manifest is written.
 pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> Step {
     work.held.settle(work.deadline).await?;
     let objects = work.jobs.ports.objects.as_ref();
     let manifest = snapshot::manifest(objects, work.bucket, &work.instance.id, &work.backup.id).await?;
-    // An earlier plan may have copied objects that the last one doesn't have.
+    // An earlier plan may have copied objects that the last plan doesn't have.
     if work.run.replans > 0 {
         let claims = Claims::read(work.jobs, &work.backup).await?;
         let claims = claims.and(work.backup.id.clone(), manifest.clone());
@@ -32,8 +32,8 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
     for kind in [PageKind::Plan, PageKind::Survey, PageKind::Capture] {
         work.folder().remove_all(kind.prefix()).await?;
     }
-    // Nothing is stored after this.
-    let lock = ObjectLock::of(work.jobs, work.bucket, &work.backup, work.run.started_at).await?;
+    // No object is stored after this, so no lock ends later.
+    let lock = ObjectLock::for_backup(work.jobs, work.bucket, &work.backup, work.run.started_at).await?;
     work.backup.locked_until = lock.map(|lock| lock.locked_until(work.jobs.now()));
     let snapshot = Snapshot {
         started_at: work.run.started_at,
@@ -43,12 +43,12 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
         completeness: Completeness::of(&manifest.left_out, manifest.captured_as.as_ref()),
         captured_as: manifest.captured_as.clone(),
     };
-    let owned = match doubts(work, &manifest).await? {
-        Stored::ByTheBook => manifest.totals.added_bytes,
-        Stored::Doubtful => {
-            // Until the job is over, no other one of the instance changes what other backups claim.
+    let owned = match ownership_of(work, &manifest).await? {
+        Ownership::Certain => manifest.totals.added_bytes,
+        Ownership::Uncertain => {
+            // Until the job is over, no other job of the instance changes the claims of other backups.
             let counted = ownership::count(work.jobs, &work.backup, &manifest, &mut publishing, work.deadline).await;
-            // Whatever ended it, the next try goes on from here.
+            // The next try continues from here, whatever the error is.
             if counted.is_err() && work.run.phase != BackupPhase::Publish(publishing) {
                 work.enter(BackupPhase::Publish(publishing)).await?;
             }
@@ -60,25 +60,25 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
     work.end(BackupState::Available(snapshot), opened.into_iter().collect()).await
 }
 
-/// What is known of a backup that is about to be published.
-enum Stored {
-    /// It has everything that it didn't store from its base, and nothing else interferes: it owns what it stored.
-    ByTheBook,
-    /// Object by object it has to be seen who owns it.
-    Doubtful,
+/// Whether it is certain that a backup owns the objects that it stored.
+enum Ownership {
+    /// All other objects are its base's, and no other backup interferes: it owns the objects that it stored.
+    Certain,
+    /// The owner has to be determined for each object.
+    Uncertain,
 }
 
-/// Whether what this backup stored may be counted as another one's: of a damaged one that lacks it, or of one that is
-/// being deleted; and whether it has what it neither stored nor took over.
-async fn doubts(work: &Work<'_>, manifest: &Manifest) -> Result<Stored, Error> {
+/// Returns whether ownership is certain. It isn't if the backup found objects of unknown origin, or if objects that it
+/// stored may count as a damaged backup's that lacks them, or as a backup's that is being deleted.
+async fn ownership_of(work: &Work<'_>, manifest: &Manifest) -> Result<Ownership, Error> {
     if manifest.totals.found_bytes > 0 || !matches!(work.run.reuse, Reuse::From(_)) {
-        return Ok(Stored::Doubtful);
+        return Ok(Ownership::Uncertain);
     }
     let mut backups = pin!(items(100, |page| work.jobs.ports.catalog.backups(&work.instance.id, page)));
     while let Some(found) = backups.try_next().await? {
         if matches!(found.value.state, BackupState::Damaged { .. } | BackupState::Deleting { .. }) {
-            return Ok(Stored::Doubtful);
+            return Ok(Ownership::Uncertain);
         }
     }
-    Ok(Stored::ByTheBook)
+    Ok(Ownership::Certain)
 }

@@ -1,5 +1,4 @@
-//! Further rounds of a backup whose source changes under it: what is captured, planned and copied once more, and for how
-//! long.
+//! Further rounds of a backup whose source changes while it runs, and the limits on them.
 
 use chrono::TimeDelta;
 use milvault_model::{Again, BackupPhase, FailureCode, Flushing, Planning, Unexplained};
@@ -12,15 +11,15 @@ use super::{
 };
 use crate::engine::halt::{Halt, Step, fatal, require_time};
 
-/// The fewest rounds before a backup gives up on what changes under it: each may take hours, and workers may be missing in
-/// between.
+/// The fewest rounds before a backup gives up on a changing source: each round may take hours, and there may be times
+/// without a worker in between.
 const FEWEST_ROUNDS: u32 = 8;
 
-/// How long a second round of captures waits; it doubles with each further one, up to 32 times as long.
+/// The pause before the second round of captures; it doubles with each further round, up to 32 times this length.
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(2);
 
 impl Work<'_> {
-    /// Captures, plans and copies some collections again, because their source isn't what was planned.
+    /// Captures, plans and copies some collections again, because their source differs from the plan.
     pub(crate) async fn begin_again(&mut self, mut again: Again) -> Step {
         let names = recapture::names(&self.folder(), &again).await?;
         let reason = format!("files of {} were gone before they were copied", names.join(", "));
@@ -31,33 +30,34 @@ impl Work<'_> {
                 Verdict::GiveUp(lasted) => {
                     let seconds = lasted.num_seconds();
                     let reason =
-                        format!("its files were gone before they were copied, again and again for {seconds} seconds");
+                        format!("its files were repeatedly gone before they were copied, for {seconds} seconds");
                     again.unexplained.push(Unexplained { collection, code: FailureCode::SourceChanged, reason });
                 }
             }
         }
-        // What was made since isn't added any more, unless it has the name of one that was dropped.
+        // New collections are no longer added, unless they have the name of a dropped one.
         let flushing = Flushing { again: Some(again), reconciled: changes::ADDITIONS, ..Flushing::default() };
         self.enter_round(BackupPhase::Flush(flushing), reason).await
     }
 
-    /// Plans all of what was captured again.
+    /// Plans all captured collections again.
     pub(crate) async fn plan_again(&mut self, planning: Planning, reason: String) -> Step {
         let (now, patience) = (self.jobs.now(), self.patience());
         let lasted = now - *self.run.unsettled_since.get_or_insert(now);
         if self.run.replans >= patience.rounds && lasted > patience.lasts {
-            let message = format!("again and again for {} seconds, {reason}", lasted.num_seconds());
+            let message = format!("planned repeatedly for {} seconds: {reason}", lasted.num_seconds());
             return Err(fatal(FailureCode::SourceChanged, message));
         }
         self.enter_round(BackupPhase::Plan(planning), reason).await
     }
 
-    /// For how long files are tried again that are gone when they are to be copied.
+    /// The limit on captures that are repeated because files were gone before they were copied.
     fn patience(&self) -> Patience {
         Patience { rounds: FEWEST_ROUNDS, lasts: self.jobs.settings.stall * 2 }
     }
 
-    /// Lets the source come to rest before some of it is captured once more: the first time at once, then later and later.
+    /// Waits before collections are captured again, so that the source can settle: not at all the first time, then
+    /// longer each time.
     ///
     /// # Errors
     /// [`Halt::OutOfTime`] at the deadline.
@@ -65,7 +65,7 @@ impl Work<'_> {
         let rounds = self.run.replans.saturating_sub(1).min(6);
         let until = match rounds {
             0 => return Ok(()),
-            // No pause takes so much of the patience that it alone decides how long that lasts.
+            // A pause takes at most a tenth of the patience, so that pauses alone don't exhaust it.
             rounds => self.run.advanced_at + (FIRST_PAUSE * (1 << (rounds - 1))).min(self.patience().lasts / 10),
         };
         let clock = &self.jobs.ports.clock;
@@ -74,12 +74,12 @@ impl Work<'_> {
         require_time(self.deadline, clock.now())
     }
 
-    /// Goes on with another round of this phase, in the next slice.
+    /// Continues with another round, from this phase, in the next slice.
     pub(crate) async fn enter_round(&mut self, phase: BackupPhase, reason: String) -> Step {
         tracing::info!(reason, backup = %self.backup.id, "planning again");
         self.run.replans += 1;
         self.enter(phase).await?;
-        // The pages of the new round need another fence than those of this one: the next slice goes on.
+        // The new round's pages need another fence than this round's, so the next slice continues.
         Err(Halt::OutOfTime)
     }
 }

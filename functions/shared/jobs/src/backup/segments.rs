@@ -1,4 +1,4 @@
-//! A collection's captured segments, while their logs are listed: which are explained, and which have no files.
+//! The captured segments of a collection, checked against the listing of their logs.
 
 use std::collections::HashMap;
 
@@ -10,36 +10,36 @@ use super::{
     metadata::Metadata,
 };
 
-/// A segment whose logs seem to be all there, as far as a listing tells.
+/// A segment whose logs appear complete in a listing.
 pub(super) struct Unconfirmed<'c> {
     pub(super) segment: &'c SegmentCapture,
-    /// Its logs of row ids, where their rows weren't counted yet.
+    /// The segment's logs of row ids, if their rows weren't counted yet.
     pub(super) row_ids: Option<Folders>,
-    /// A field without logs, which may have been added later.
-    pub(super) lacking: Option<&'c FieldCapture>,
+    /// A field without logs, which may have been added after the segment was written.
+    pub(super) without_logs: Option<&'c FieldCapture>,
 }
 
-/// A collection's captured segments, as their logs are listed.
+/// The captured segments of a collection, while their logs are listed.
 pub(super) struct Segments<'c> {
     pub(super) collection: &'c CollectionCapture,
     pub(super) metadata: Metadata,
     pub(super) segments: HashMap<i64, &'c SegmentCapture>,
-    /// Segments of which no log was listed yet that there must be, an insert log of those with rows and a delete of those
-    /// that hold deletes; in the order of the listing, the last first.
+    /// Segments that must have logs, but of which none was listed yet: insert logs for segments with rows, delta logs
+    /// for segments of deletes. In reverse order of the listing.
     pub(super) ahead: Vec<(String, &'c SegmentCapture)>,
-    /// Delta logs that weren't listed yet and that captured segments had, in the same order.
+    /// Delta logs of the capture that weren't listed yet, in the same order.
     deletes_ahead: Vec<(String, &'c SegmentCapture)>,
-    /// Segments whose logs were listed and seem to be all there.
+    /// Segments whose logs were listed and appear complete.
     pub(super) unconfirmed: Vec<Unconfirmed<'c>>,
     /// Whether a log of any segment was listed.
     pub(super) is_any_seen: bool,
-    /// The segment whose insert logs are being listed, and those that were.
+    /// The segment whose insert logs are being listed, and the logs listed so far.
     pub(super) current: Option<(i64, Vec<Listed>)>,
 }
 
 impl<'c> Segments<'c> {
-    /// Those that were listed before `after` was planned were there.
-    pub(super) fn of(collection: &'c CollectionCapture, metadata: Metadata, after: Option<&ObjectKey>) -> Self {
+    /// Creates the segments. Those up to `after`, the last planned object, were already listed.
+    pub(super) fn new(collection: &'c CollectionCapture, metadata: Metadata, after: Option<&ObjectKey>) -> Self {
         let path = |s: &SegmentCapture| {
             let kind = match s.level {
                 SegmentLevel::Data => INSERT,
@@ -65,8 +65,8 @@ impl<'c> Segments<'c> {
         Self { collection, metadata, segments, ahead, deletes_ahead, unconfirmed, is_any_seen, current }
     }
 
-    /// Segments of which the listing has passed a delta log, before this key, without showing it.
-    pub(super) fn see_deletes(&mut self, key: &str) -> Vec<&'c SegmentCapture> {
+    /// Returns the segments that have a delta log before this key which the listing didn't show.
+    pub(super) fn pass_deletes(&mut self, key: &str) -> Vec<&'c SegmentCapture> {
         let mut lost = Vec::new();
         while let Some((passed, segment)) = self.deletes_ahead.pop_if(|(passed, _)| passed.as_str() <= key) {
             if passed != key {
@@ -76,8 +76,8 @@ impl<'c> Segments<'c> {
         lost
     }
 
-    /// A log was listed; `Some` if the listing has passed a segment without showing any of it.
-    pub(super) fn see(&mut self, key: &ObjectKey) -> Option<&'c SegmentCapture> {
+    /// Notes a listed log. Returns a segment before it of which the listing showed no log.
+    pub(super) fn note_listed(&mut self, key: &ObjectKey) -> Option<&'c SegmentCapture> {
         self.is_any_seen = true;
         let mut unseen = None;
         while let Some((path, passed)) = self.ahead.pop_if(|(path, _)| path.as_str() <= key.as_str()) {

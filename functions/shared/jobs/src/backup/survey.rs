@@ -1,4 +1,4 @@
-//! The survey: which collections a backup is to capture, by id, as they are when it begins.
+//! The survey: the collections that a backup captures, by id, as the server lists them when the backup begins.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -27,80 +27,81 @@ const PAGE: usize = 5_000;
 
 /// A collection to capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Wanted {
-    /// What identifies it from here on.
+pub(super) struct CaptureTarget {
+    /// The id, which identifies the collection even if it is renamed.
     pub(super) id: i64,
-    /// Its name when it was surveyed.
+    /// The collection's name in the survey.
     pub(super) name: CollectionName,
-    pub(super) asked: Asked,
+    #[serde(rename = "asked")]
+    pub(super) selected: Selected,
 }
 
-/// How the caller asked for a collection.
+/// How the caller selected a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Asked {
-    /// By this name, which it had then: a backup without it isn't what was asked for.
+pub(super) enum Selected {
+    /// By the name that it had in the survey: the backup fails if it can't be captured.
     ByName(CollectionName),
-    /// By a pattern, or with everything: its trouble doesn't cost the others.
+    /// By a pattern, or because all collections are backed up: it is left out if it can't be captured.
     ByPattern,
 }
 
-impl Asked {
-    /// How a selection asks for the collection of this name.
-    pub(super) fn of(selection: &[CollectionPattern], name: &CollectionName) -> Self {
+impl Selected {
+    /// Returns how a selection selects the collection with this name.
+    pub(super) fn from_selection(selection: &[CollectionPattern], name: &CollectionName) -> Self {
         let is_named = |pattern: &CollectionPattern| matches!(pattern, CollectionPattern::One(one) if one == name);
         if selection.iter().any(is_named) { Self::ByName(name.clone()) } else { Self::ByPattern }
     }
 }
 
-/// What there is on the server.
+/// The collections and databases on the server.
 pub(super) struct Survey {
-    /// By id, in the order of its text, as [`milvault_model::ObjectKey::collection`] sorts.
-    pub(super) wanted: Vec<Wanted>,
-    /// The databases that the selection looks into.
+    /// The collections to capture, sorted by the text of their ids, as [`milvault_model::ObjectKey::collection`] sorts.
+    pub(super) targets: Vec<CaptureTarget>,
+    /// The databases that the selection refers to.
     pub(super) databases: Vec<String>,
-    /// Collections that restores made.
+    /// Collections that restores created.
     pub(super) restores: Vec<(CollectionName, i64)>,
 }
 
 impl Survey {
-    /// The names of what is wanted, by id.
+    /// The names of the collections to capture, by id.
     pub(super) fn names(&self) -> BTreeMap<i64, &CollectionName> {
-        self.wanted.iter().map(|wanted| (wanted.id, &wanted.name)).collect()
+        self.targets.iter().map(|target| (target.id, &target.name)).collect()
     }
 }
 
-/// Lists what the backup is to capture.
+/// Lists the collections that the backup is to capture.
 pub(super) async fn take(work: &Work<'_>, milvus: &dyn Milvus) -> Step<Survey> {
     let selection = &work.backup.selection;
-    let owned = restores_suffixes(work).await?;
+    let suffixes = restore_suffixes(work).await?;
     let mut databases = milvus.databases().await?;
     databases.retain(|database| CollectionPattern::looks_into(selection, database));
     let listings = databases.iter().map(|database| milvus.collections(database));
     let listings: Vec<_> = stream::iter(listings).buffered(LISTINGS_IN_FLIGHT).try_collect().await?;
-    let (mut wanted, mut restores) = (Vec::new(), Vec::new());
+    let (mut targets, mut restores) = (Vec::new(), Vec::new());
     for (database, listing) in databases.iter().zip(listings) {
         for (collection, id) in listing {
             let name = CollectionName::new(database, collection);
-            if owned.iter().any(|suffix| name.collection.ends_with(suffix)) {
+            if suffixes.iter().any(|suffix| name.collection.ends_with(suffix)) {
                 restores.push((name, id));
             } else if CollectionPattern::selects(selection, &name) {
-                let asked = Asked::of(selection, &name);
-                wanted.push(Wanted { id, name, asked });
+                let selected = Selected::from_selection(selection, &name);
+                targets.push(CaptureTarget { id, name, selected });
             }
         }
     }
-    wanted.sort_by_cached_key(|wanted| wanted.id.to_string());
-    // Renamed to another database between two listings.
-    wanted.dedup_by_key(|wanted| wanted.id);
-    Ok(Survey { wanted, databases, restores })
+    targets.sort_by_cached_key(|target| target.id.to_string());
+    // A collection is listed twice if it was moved to another database between two listings.
+    targets.dedup_by_key(|target| target.id);
+    Ok(Survey { targets, databases, restores })
 }
 
-/// Refuses a selection of what isn't there.
+/// Checks that the server has every collection and database that the selection names.
 pub(super) fn require_matches(work: &Work<'_>, survey: &Survey) -> Step {
     for pattern in &work.backup.selection {
         let is_there = match pattern {
-            CollectionPattern::One(name) => survey.wanted.iter().any(|wanted| wanted.name == *name),
+            CollectionPattern::One(name) => survey.targets.iter().any(|target| target.name == *name),
             CollectionPattern::Database(name) => survey.databases.contains(name),
         };
         if !is_there {
@@ -115,9 +116,9 @@ pub(super) fn require_matches(work: &Work<'_>, survey: &Survey) -> Step {
 }
 
 /// Writes a survey's pages.
-pub(super) async fn write(folder: &Folder<'_>, fence: u64, wanted: &[Wanted]) -> Result<PageSet, Error> {
+pub(super) async fn write(folder: &Folder<'_>, fence: u64, targets: &[CaptureTarget]) -> Result<PageSet, Error> {
     let mut pages = PageSet::default();
-    for page in wanted.chunks(PAGE) {
+    for page in targets.chunks(PAGE) {
         folder.write(&PageKind::Survey.key_of(fence, pages.count), page).await?;
         pages.push(fence);
     }
@@ -125,17 +126,17 @@ pub(super) async fn write(folder: &Folder<'_>, fence: u64, wanted: &[Wanted]) ->
 }
 
 /// Reads a survey's pages.
-pub(super) async fn read(folder: &Folder<'_>, pages: &PageSet) -> Result<Vec<Wanted>, Error> {
-    let mut wanted = Vec::new();
+pub(super) async fn read(folder: &Folder<'_>, pages: &PageSet) -> Result<Vec<CaptureTarget>, Error> {
+    let mut targets = Vec::new();
     for number in 0..pages.count {
-        wanted.extend(folder.read(&PageKind::Survey.key(pages, number)).await?);
+        targets.extend(folder.read(&PageKind::Survey.key(pages, number)).await?);
     }
-    Ok(wanted)
+    Ok(targets)
 }
 
-/// How the names end of collections that this instance's restores made, or keep for a rollback. What a restore that
-/// failed couldn't put back is the user's.
-async fn restores_suffixes(work: &Work<'_>) -> Result<HashSet<String>, Error> {
+/// Returns the suffixes of the names of collections that this instance's restores create, or keep for a rollback.
+/// Previous collections that a failed or cancelled restore couldn't put back belong to the user.
+async fn restore_suffixes(work: &Work<'_>) -> Result<HashSet<String>, Error> {
     let mut suffixes = HashSet::new();
     let mut restores = pin!(items(100, |page| work.jobs.ports.catalog.restores(&work.instance.id, page)));
     while let Some(restore) = restores.try_next().await? {

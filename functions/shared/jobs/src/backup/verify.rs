@@ -1,4 +1,4 @@
-//! VERIFY: every object is found at the destination; then the manifest is written, last.
+//! VERIFY: checks that every object is stored, then writes the manifest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,8 +19,8 @@ use milvault_ports::{PutMode, PutOutcome};
 
 use super::{
     explain,
-    found::Found,
     inspection::{Finding, Inspection},
+    lines::CaptureLine,
     logs::{DELTA, INSERT},
     object_lock::Locks,
     work::Work,
@@ -34,16 +34,16 @@ use crate::{
     },
 };
 
-/// Pages read at once, each some megabytes in memory.
+/// The number of pages read at once; each takes some megabytes of memory.
 const PAGES_IN_FLIGHT: usize = 4;
 
 /// Compares the plan's pages with a listing of the destination, then writes the manifest.
 pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Step {
     let folder = work.folder();
     let mut inspection = Inspection::new(work.jobs, work.bucket, work.data_prefix());
-    let locks = Locks::of(work).await?;
+    let locks = Locks::for_work(work).await?;
     if let Some(locks) = &locks {
-        // The least of what its invocations find, should the base's lock be renewed meanwhile.
+        // The earliest time that any invocation found: the base's locks may be renewed between invocations.
         work.backup.all_locked_until = work.backup.all_locked_until.into_iter().chain([locks.until()]).min();
     }
     let keys: Vec<String> =
@@ -55,7 +55,7 @@ pub(crate) async fn verify(work: &mut Work<'_>, mut verifying: Verifying) -> Ste
         let Some(entries) = pages.try_next().await? else { return Err(Halt::OutOfTime) };
         for entry in &entries {
             if let Some(finding) = inspection.check(entry).await? {
-                // An object taken over from an earlier backup, or lost since it was copied: copy what is missing.
+                // A reused object, or one that was lost after it was copied, has to be copied.
                 let what = match finding {
                     Finding::Missing => "is missing",
                     Finding::Changed => "is not what was copied",
@@ -109,13 +109,13 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
         let mut collections = Vec::new();
         for line in folder.read(&PageKind::Capture.key(&verified.capture, number)).await? {
             match line {
-                Found::Database(database) => manifest.databases.push(database),
-                Found::AccessControl(found) => manifest.access_control = Some(found),
-                Found::LeftOut(left_out) => manifest.left_out.push(left_out),
-                Found::Principal(principal) => manifest.captured_as = Some(principal),
-                Found::Collection(taken) => {
-                    let mut collection = taken.capture;
-                    // They were PLAN's, and the objects tell by now.
+                CaptureLine::Database(database) => manifest.databases.push(database),
+                CaptureLine::AccessControl(found) => manifest.access_control = Some(found),
+                CaptureLine::LeftOut(left_out) => manifest.left_out.push(left_out),
+                CaptureLine::Principal(principal) => manifest.captured_as = Some(principal),
+                CaptureLine::Collection(line) => {
+                    let mut collection = line.capture;
+                    // Only PLAN needs the captured delta logs.
                     collection.segments.iter_mut().for_each(|segment| segment.delta_logs.clear());
                     sizes.measure(&mut collection, &mut manifest).await?;
                     names.insert(collection.name.clone());
@@ -132,18 +132,18 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
             manifest.collection_pages.push(folder.write_with_ref(key, &collections).await?);
         }
     }
-    // One that was made again under its name isn't missed.
+    // A dropped collection isn't reported if a new one has its name.
     manifest.left_out.retain(|out| out.cause != LeftOutCause::Dropped || !names.contains(&out.collection));
     let mut troubles = manifest.left_out.iter().filter(|left_out| left_out.cause == LeftOutCause::Trouble);
     if let (0, Some(first)) = (manifest.totals.collections, troubles.next()) {
         let more = match troubles.count() {
             0 => String::new(),
-            more => format!(", and so it is with {more} more"),
+            more => format!(" (and {more} more)"),
         };
         let message = format!("no collection could be backed up: {}: {}{more}", first.collection, first.reason);
         return Err(fatal(first.code.unwrap_or(FailureCode::SourceInconsistent), message));
     }
-    if sizes.is_more(&mut manifest).await? {
+    if sizes.has_more(&mut manifest).await? {
         return Err(folder.bad(PageKind::Objects.prefix(), "an object belongs to no collection").into());
     }
     manifest.point_in_time = earliest.unwrap_or(work.run.started_at);
@@ -151,14 +151,14 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
     let body = serde_json::to_vec_pretty(&manifest).map_err(|error| folder.bad(layout::MANIFEST, error.to_string()))?;
     let key = folder.path(layout::MANIFEST);
     let put = folder.objects.put(folder.bucket, &key, body, PutMode::IfAbsent).await?;
-    // A worker that died right here has written it already.
+    // An interrupted worker may have written the manifest already.
     if put == PutOutcome::Occupied && snapshot::manifest_if_there(&folder).await?.as_ref() != Some(&manifest) {
-        return Err(folder.bad(layout::MANIFEST, "another one is there").into());
+        return Err(folder.bad(layout::MANIFEST, "another manifest is stored").into());
     }
     Ok(())
 }
 
-/// The objects' pages, read once, in the order of the collections.
+/// The objects' pages, read once in the order of the collections.
 struct Sizes<'a> {
     pages: BoxStream<'a, Result<(Vec<ObjectEntry>, PageRef), Error>>,
     entries: Peekable<IntoIter<ObjectEntry>>,
@@ -174,11 +174,11 @@ impl<'a> Sizes<'a> {
         Self { pages: pages.buffered(PAGES_IN_FLIGHT).boxed(), entries: Vec::new().into_iter().peekable() }
     }
 
-    /// Measures the objects of this collection, which must sort after the one before it; the manifest is told of what is
-    /// passed.
+    /// Adds up the objects of this collection, which must sort after the previous one, in the collection and the
+    /// manifest.
     ///
     /// # Errors
-    /// When a segment with rows has no object: whatever went wrong before, such a backup isn't published.
+    /// If a segment with rows has no object: whatever the cause is, such a backup isn't published.
     async fn measure(&mut self, collection: &mut CollectionCapture, manifest: &mut Manifest) -> Step {
         let id = collection.id.to_string();
         let (mut bytes, mut delta_logs) = (0, 0);
@@ -188,7 +188,7 @@ impl<'a> Sizes<'a> {
             .filter(|segment| segment.rows > 0)
             .map(|segment| (segment.id, segment))
             .collect();
-        while self.is_more(manifest).await?
+        while self.has_more(manifest).await?
             && let Some(entry) = self.entries.next_if(|entry| entry.key.collection() == id)
         {
             if let Some(segment) = entry.key.below(INSERT).and_then(|rest| rest.split('/').nth(1)?.parse().ok()) {
@@ -205,16 +205,16 @@ impl<'a> Sizes<'a> {
             }
         }
         if let Some(segment) = unseen.into_values().next() {
-            let odd = explain::told(collection, segment, "none of them is in the backup");
-            return Err(fatal(FailureCode::SourceInconsistent, format!("{}: {odd}", collection.name)));
+            let reason = explain::unexplained(collection, segment, "none of them is in the backup");
+            return Err(fatal(FailureCode::SourceInconsistent, format!("{}: {reason}", collection.name)));
         }
         collection.size_bytes = bytes;
         collection.delta_logs = Some(delta_logs);
         Ok(())
     }
 
-    /// Whether there is another entry; names the pages in the manifest as they come.
-    async fn is_more(&mut self, manifest: &mut Manifest) -> Result<bool, Error> {
+    /// Returns whether there is another entry. Adds each page that it reads to the manifest.
+    async fn has_more(&mut self, manifest: &mut Manifest) -> Result<bool, Error> {
         while self.entries.peek().is_none() {
             let Some((entries, page)) = self.pages.try_next().await? else { return Ok(false) };
             manifest.object_pages.push(page);

@@ -1,4 +1,4 @@
-//! A worker's view of the backup that it works on, and its checkpoints.
+//! The state of a worker on a backup, and its checkpoints.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use milvault_model::{
 };
 use milvault_ports::{Bucket, Deadline, GarbageHold, Lease, Milvus, Write};
 
-use super::source::source;
+use super::source::registered_source;
 use crate::{
     Error, Jobs,
     engine::{
@@ -18,7 +18,7 @@ use crate::{
     snapshot::{self, layout, pages::Folder},
 };
 
-/// The longest that a job waits for a worker: a sweep runs every fifteen minutes.
+/// The longest time that a job waits for a worker: a sweep runs every fifteen minutes.
 const NEXT_SLICE: Duration = Duration::from_secs(20 * 60);
 
 pub(crate) struct Work<'a> {
@@ -28,15 +28,15 @@ pub(crate) struct Work<'a> {
     pub(crate) deadline: Deadline,
     pub(crate) instance: Instance,
     pub(crate) backup: JobRecord<'a, Backup>,
-    /// Where its snapshot is kept.
+    /// The bucket that the snapshot is stored in.
     pub(crate) bucket: &'a Bucket,
     pub(crate) run: BackupRun,
-    /// How the server's garbage collection stands, once it was asked.
+    /// The hold on the server's garbage collection, once it was requested.
     garbage: Option<GarbageHold>,
 }
 
 impl<'a> Work<'a> {
-    /// Reads the records and writes down that this slice begins.
+    /// Reads the records, and records that this slice has begun.
     pub(crate) async fn begin(held: &'a Held, backup: &BackupId, deadline: Deadline) -> Result<Self, Error> {
         let Held { jobs, lease, .. } = held;
         let instance_id = &lease.instance_id;
@@ -45,7 +45,7 @@ impl<'a> Work<'a> {
         let now = jobs.now();
         let mut run = match &backup.state {
             BackupState::Running(run) => (**run).clone(),
-            // The job is the instance's, so it isn't over: it is pending.
+            // The backup is the instance's job, so it hasn't ended: it is pending.
             _ => BackupRun::begin(now),
         };
         run.slices += 1;
@@ -60,25 +60,25 @@ impl<'a> Work<'a> {
         Ok(work)
     }
 
-    /// Writes the run down as it now is.
+    /// Saves the present state of the run.
     async fn save(&mut self) -> Result<(), Error> {
         self.backup.state = BackupState::Running(Box::new(self.run.clone()));
         self.backup.write().await
     }
 
-    /// Goes on with this phase, durably.
+    /// Enters a phase, durably.
     pub(crate) async fn enter(&mut self, phase: BackupPhase) -> Result<(), Error> {
         self.advance_to(phase, Progress::default()).await
     }
 
-    /// Goes on with this phase, this far, durably.
+    /// Enters a phase with this progress, durably.
     pub(crate) async fn advance_to(&mut self, phase: BackupPhase, progress: Progress) -> Result<(), Error> {
         self.run.phase = phase;
         self.run.progress = progress;
         self.checkpoint().await
     }
 
-    /// Writes down what the next slice has to know, which isn't progress; nothing if that is known.
+    /// Saves state that the next slice needs and that doesn't count as progress. Does nothing if it is saved already.
     pub(crate) async fn note(&mut self, phase: BackupPhase) -> Result<(), Error> {
         if self.run.phase == phase {
             return Ok(());
@@ -87,7 +87,7 @@ impl<'a> Work<'a> {
         self.save().await
     }
 
-    /// Writes down that the job got further.
+    /// Saves the state and records progress.
     pub(crate) async fn checkpoint(&mut self) -> Result<(), Error> {
         self.run.advanced_at = self.jobs.now();
         self.run.advanced_in = self.run.slices;
@@ -98,26 +98,26 @@ impl<'a> Work<'a> {
         self.save().await
     }
 
-    /// Ends the job: the record in its last state, with `more` that belongs to it.
+    /// Ends the job: writes the backup's last state, with `extra_writes` in the same commit.
     ///
     /// # Errors
-    /// [`Halt::CancelRequested`] if it would become available, but the caller has just asked to stop it.
-    pub(crate) async fn end(&mut self, state: BackupState, more: Vec<Write>) -> Step {
+    /// [`Halt::CancelRequested`] if the backup would become available, but the caller has just asked to cancel it.
+    pub(crate) async fn end(&mut self, state: BackupState, extra_writes: Vec<Write>) -> Step {
         loop {
             if self.backup.cancel_requested_at.is_some() && matches!(state, BackupState::Available(_)) {
                 return Err(Halt::CancelRequested);
             }
             let ended = Backup { state: state.clone(), ..Backup::clone(&self.backup) };
-            match self.backup.end(ended, more.clone()).await? {
+            match self.backup.end(ended, extra_writes.clone()).await? {
                 Written::Yes => return Ok(()),
                 Written::Changed => self.backup.reload().await?,
             }
         }
     }
 
-    /// Sees to it that the server keeps the files of dropped segments until everything is copied, where it can.
+    /// Makes the server keep the files of dropped segments until everything is copied, if it supports that.
     ///
-    /// Without that, it keeps them for hours by default, and a file that vanishes all the same is noticed.
+    /// Otherwise it keeps them for hours by default, and a missing file is detected.
     pub(crate) async fn hold_garbage(&mut self) {
         let needs_source =
             matches!(self.run.phase, BackupPhase::Flush(_) | BackupPhase::Plan(_) | BackupPhase::Copy(_));
@@ -130,12 +130,13 @@ impl<'a> Work<'a> {
             Ok(hold) => self.garbage = hold,
             Err(error) => {
                 self.garbage = needs_source.then_some(GarbageHold::NotOffered);
-                tracing::warn!(%error, backup = %self.backup.id, "the server's garbage collection isn't held as it should be");
+                tracing::warn!(%error, backup = %self.backup.id, "holding or releasing garbage collection failed");
             }
         }
     }
 
-    /// For this slice, and until the next one begins even if a sweep has to start it: that one holds it anew.
+    /// Holds garbage collection for this slice, and until the next one renews the hold, even if a sweep has to start
+    /// it.
     async fn hold(&self) -> Result<Option<GarbageHold>, Error> {
         let duration = self.deadline.left(self.jobs.now()) + NEXT_SLICE;
         Ok(Some(self.milvus().await?.hold_garbage(duration).await?))
@@ -160,8 +161,8 @@ impl<'a> Work<'a> {
         layout::data(&self.instance.id)
     }
 
-    /// Where the data comes from.
+    /// The bucket and root path of the server's data.
     pub(crate) fn source(&self) -> Result<(Bucket, SourceStorage), Error> {
-        source(&self.instance)
+        registered_source(&self.instance)
     }
 }

@@ -187,7 +187,7 @@ async fn select(jobs: &Jobs, request: &CreateRestore) -> Result<Versioned<Backup
 
 /// Whether the server can take the backup, and its names mean something there.
 async fn check(jobs: &Jobs, request: &CreateRestore, backup: &Backup, instance: &Instance) -> Result<(), Error> {
-    let reported = backup::gate(jobs, instance).await?;
+    let reported = backup::supported_version(jobs, instance).await?;
     if let (Some(target), Some(source)) =
         (EngineVersion::parse(&reported), EngineVersion::parse(&backup.engine_version))
         && !target.can_import_from(&source)

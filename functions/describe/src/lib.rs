@@ -65,6 +65,6 @@ mod tests {
 
     #[test]
     fn what_others_answer_of_a_restore_goes_on_here() {
-        assert!(ROUTES.iter().any(|route| route.http == show::RESTORE));
+        assert!(ROUTES.iter().any(|route| route.http == Some(show::RESTORE)));
     }
 }

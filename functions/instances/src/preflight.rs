@@ -203,18 +203,18 @@ async fn within_patience<T>(asked: impl Future<Output = Result<T, MilvusError>>)
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(MilvusError::Unreachable(no_answer())))
 }
 
-const UNREGISTERED: &str = "the instance is registered without its object storage";
-
 async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<CheckView> {
     let snapshots = jobs.settings.snapshots.for_instance_in(&instance.region);
     let id = jobs.ports.ids.ulid(jobs.now());
     let kept = bounded(probe(jobs, snapshots, probe_key(&format!("{}/", instance.id), id)));
-    let Some(storage) = &instance.storage else {
-        let unregistered = |name: CheckName| name.skipped(UNREGISTERED);
-        let kept = outcome(CheckName::SnapshotBucketWritable, kept.await, snapshots);
-        return vec![unregistered(CheckName::DataBucketReadable), unregistered(CheckName::StagingWritable), kept];
+    let (data, storage) = match Bucket::of_data(instance) {
+        Ok(found) => found,
+        Err(error) => {
+            let skipped = |name: CheckName| name.skipped(error.to_string());
+            let kept = outcome(CheckName::SnapshotBucketWritable, kept.await, snapshots);
+            return vec![skipped(CheckName::DataBucketReadable), skipped(CheckName::StagingWritable), kept];
+        }
     };
-    let data = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
     let prefix = storage.root_path.prefix();
     let read = bounded(async { jobs.ports.objects.list(&data, &prefix, None).await.map(drop) });
     let staged = bounded(probe(jobs, &data, probe_key(STAGING_PREFIX, id)));
@@ -229,7 +229,10 @@ async fn buckets(jobs: &Jobs, instance: &Instance) -> Vec<CheckView> {
 /// Checks whether the storage is the one that the server keeps its data in.
 async fn data(jobs: &Jobs, instance: &Instance) -> CheckView {
     let name = CheckName::DataFound;
-    let Some(storage) = &instance.storage else { return name.skipped(UNREGISTERED) };
+    let storage = match Bucket::of_data(instance) {
+        Ok((_, storage)) => storage,
+        Err(error) => return name.skipped(error.to_string()),
+    };
     match tokio::time::timeout(PATIENCE, find_data(jobs, instance)).await {
         Ok(Ok(SourceData::Found(found))) => name.passed(format!("segment {} of {}", found.id, found.collection)),
         Ok(Ok(SourceData::Unknown)) => name.skipped("the server has no rows in its object storage yet to look for"),

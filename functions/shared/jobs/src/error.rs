@@ -153,7 +153,9 @@ impl Error {
             Self::NotAvailable(..) => Class::Request,
             Self::Milvus(MilvusError::Unreachable(_) | MilvusError::NotReady(_) | MilvusError::RateLimited(_))
             | Self::Objects(ObjectsError::Unavailable(_)) => Class::Unavailable,
-            Self::Milvus(_) | Self::Objects(ObjectsError::Bucket { .. }) | Self::NoSnapshotBucket(_) => Class::Refused,
+            Self::Milvus(_)
+            | Self::Objects(ObjectsError::Bucket { .. } | ObjectsError::NoStorage)
+            | Self::NoSnapshotBucket(_) => Class::Refused,
             Self::Document { .. } => Class::Damaged,
             Self::Catalog(_)
             | Self::Invocation(_)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use futures::Stream;
-use milvault_model::{Region, Time};
+use milvault_model::{Instance, Region, Storage, Time};
 
 use crate::page::{Page, items, pages};
 
@@ -16,6 +16,17 @@ pub struct Bucket {
     pub region: Region,
     /// The bucket's name.
     pub name: String,
+}
+
+impl Bucket {
+    /// Returns the bucket that Milvus keeps the instance's data in, with the instance's storage.
+    ///
+    /// # Errors
+    /// [`ObjectsError::NoStorage`].
+    pub fn of_data(instance: &Instance) -> Result<(Self, &Storage), ObjectsError> {
+        let storage = instance.storage.as_ref().ok_or(ObjectsError::NoStorage)?;
+        Ok((Self { region: instance.region.clone(), name: storage.bucket.clone() }, storage))
+    }
 }
 
 /// An object in a listing.
@@ -116,6 +127,9 @@ pub enum ObjectsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The instance is registered without its object storage.
+    #[error("the instance is registered without its object storage: register it with 'storage'")]
+    NoStorage,
     /// Object storage gave no usable answer after retries. The call may have taken effect.
     #[error("object storage failed: {0}")]
     Unavailable(String),

@@ -117,16 +117,9 @@ pub fn data_missing(storage: &Storage, segment: &FlushedSegment) -> ObjectsError
     }
 }
 
-/// The instance's bucket, and its registered storage.
+/// Returns the instance's bucket and storage to a caller, who can register the instance with them.
 fn storage(instance: &Instance) -> Result<(Bucket, &Storage), Error> {
-    let Some(storage) = &instance.storage else {
-        return Err(Error::Invalid(vec![FieldError::new(
-            "/storage",
-            "the instance is registered without its object storage, which a backup copies from: register it with \
-             'storage'",
-        )]));
-    };
-    Ok((Bucket { region: instance.region.clone(), name: storage.bucket.clone() }, storage))
+    Bucket::of_data(instance).map_err(|error| Error::Invalid(vec![FieldError::new("/storage", error.to_string())]))
 }
 
 struct Search<'a> {
@@ -180,11 +173,7 @@ fn if_visible<T>(answer: Result<T, MilvusError>) -> Result<Option<T>, MilvusErro
 /// # Errors
 /// If the instance is registered without its object storage.
 pub(super) fn registered_source(instance: &Instance) -> Result<(Bucket, SourceStorage), Error> {
-    let storage = instance.storage.as_ref().ok_or_else(|| ObjectsError::Bucket {
-        bucket: "(none)".to_owned(),
-        reason: "the instance is registered without its object storage".to_owned(),
-    })?;
-    let (region, bucket, root_path) = (instance.region.clone(), storage.bucket.clone(), storage.root_path.clone());
-    let source = SourceStorage { region: region.clone(), bucket: bucket.clone(), root_path };
-    Ok((Bucket { region, name: bucket }, source))
+    let (bucket, storage) = Bucket::of_data(instance)?;
+    let (region, name, root_path) = (bucket.region.clone(), bucket.name.clone(), storage.root_path.clone());
+    Ok((bucket, SourceStorage { region, bucket: name, root_path }))
 }

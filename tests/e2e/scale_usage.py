@@ -1,4 +1,4 @@
-"""One hour of 100,000 backups metered in one invocation. Part of `make scale`, because it takes too long for `make test`.
+"""One hour of 100,000 backups metered in one invocation: part of `make scale`, because it takes long for `make test`.
 
 The deployed function reaches DynamoDB through a proxy that counts requests. The proxy inspects transactions but doesn't
 forward them, because the emulator takes tens of milliseconds for each when its table is large. Other tests check that

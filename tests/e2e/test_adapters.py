@@ -1,5 +1,5 @@
-"""The conformance suite, which `cargo test` runs on the in-memory ports, run on the adapters of DynamoDB and S3 with the
-emulator."""
+"""The conformance suite, which `cargo test` runs on the in-memory ports, run on the adapters of DynamoDB and S3, with
+the emulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main promise: what was backed up comes back, row by row."""
+"""The main promise: a restore brings back every row of a backup."""
 
 from __future__ import annotations
 

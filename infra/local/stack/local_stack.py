@@ -98,7 +98,7 @@ class LocalStack:
             raise
 
     def start_milvus(self, bucket: str, root_path: str = "files", region: str = REGION) -> MilvusServer:
-        """Starts a Milvus with its data in `bucket`, which is created if it doesn't exist. The server isn't healthy yet.
+        """Starts a Milvus with its data in `bucket`, which is created if it doesn't exist. Wait for it to be healthy.
 
         Call this on the stack's thread: the server dies with the thread that started it.
         """

@@ -1,11 +1,13 @@
-"""Makes sure that this machine can run the local stack: checks what we can't install, and installs the rest.
+"""Prepares this machine for the local stack: checks the tools that it can't install, and installs the rest.
 
-Runs on whatever Python there is, also one that is too old, so that it can say so: nothing but the standard library here.
-The pinned packages go into virtual environments of their own, target/local/venv and, for what looks at the templates,
-target/local/checkov and target/local/sam; cargo-deny into target/local/cargo-deny. A second run finds them and does nothing.
+It uses only the standard library and runs on old Pythons too, to report a Python that is too old. The pinned packages
+are installed into separate virtual environments: target/local/venv and, for the template checks, target/local/checkov
+and target/local/sam. cargo-deny is installed into target/local/cargo-deny. A second run finds them and does nothing.
 
 usage: bootstrap.py [lint] [lambda] [bench]
-    lint: needs rustfmt and clippy too, installs checkov, sam and cargo-deny; lambda: installs cargo-lambda too; bench: rclone and s5cmd
+    lint: also checks for rustfmt and clippy, and installs checkov, sam and cargo-deny
+    lambda: also installs cargo-lambda
+    bench: also installs rclone and s5cmd
 """
 
 import hashlib
@@ -20,7 +22,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 VENV = os.path.join(ROOT, "target", "local", "venv")
-# These want other versions of what the stack runs on.
+# These tools need other versions of the stack's packages.
 CHECKOV = os.path.join(ROOT, "target", "local", "checkov")
 SAM = os.path.join(ROOT, "target", "local", "sam")
 CARGO_DENY = os.path.join(ROOT, "target", "local", "cargo-deny")
@@ -31,7 +33,7 @@ RUSTUP = "get it from https://rustup.rs"
 def main(wanted):
     missing = check(wanted)
     if missing:
-        print("This machine lacks what the local stack needs:", file=sys.stderr)
+        print("This machine lacks these requirements of the local stack:", file=sys.stderr)
         for problem, remedy in missing:
             print("  {}\n    -> {}".format(problem, remedy), file=sys.stderr)
         return 1
@@ -47,7 +49,7 @@ def main(wanted):
 
 
 def check(wanted):
-    """What is missing, each with the way to get it."""
+    """The missing tools, each with the way to get it."""
     missing = []
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         missing.append(
@@ -103,7 +105,7 @@ def install(requirements, environment, fresh):
 
 
 def install_cargo_deny():
-    """Builds cargo-deny, of which there is no package, unless it is there. That takes some minutes."""
+    """Builds cargo-deny, for which there is no package, unless it is installed. This takes some minutes."""
     if version([os.path.join(CARGO_DENY, "bin", "cargo-deny"), "--version"]) == numbers(CARGO_DENY_VERSION):
         return
     started = time.time()
@@ -118,7 +120,7 @@ def install_cargo_deny():
 
 
 def rust_version():
-    """What the workspace declares as its oldest Rust."""
+    """The oldest Rust that the workspace supports, from `rust-version`."""
     with open(os.path.join(ROOT, "Cargo.toml")) as file:
         return numbers(re.search(r'^rust-version = "([0-9.]+)"', file.read(), re.MULTILINE).group(1))
 

@@ -1,6 +1,6 @@
-"""`make demo`: data in a real Milvus, backed up over the HTTP API, destroyed, restored, and compared row by row.
+"""`make demo`: backs up a real Milvus over the HTTP API, destroys data, restores it, and compares every row.
 
-The exit code is 0 only if everything is as it was. Nothing is left running.
+The exit code is 0 only if everything is as before. Nothing is left running.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PHOTOS = Dataset(
     index={"index_type": "BIN_IVF_FLAT", "metric_type": "HAMMING", "params": {"nlist": 64}},
     loaded=False,
 )
-# A storage price like that of object storage on AWS, some 0.023 USD for a gibibyte and month.
+# About the storage price of S3: 0.023 USD per gibibyte and month.
 PRICES = [{"region": REGION, "from": "2026-01-01", "currency": "USD", "storageGibHour": "0.0000315"}]
 HOURS_OF_A_MONTH = 730
 PRODUCTS = Dataset("products", 5000, database="shop", dimension=64)
@@ -69,16 +69,16 @@ def main() -> int:
         heading("Restoring, over HTTP")
         restore(stack.api, backup)
 
-        heading("Comparing every row with what was there before")
+        heading("Comparing every row with the rows before")
         after = data.capture(before)
         wrong = differences(before, after)
         table(before, after)
 
-        heading("What the snapshots cost, when the hour is over")
+        heading("Cost of the snapshots, once the hour is over")
         statement(stack)
     print()
     if wrong:
-        print(red("Not as before:"))
+        print(red("Differences from before:"))
         for difference in wrong:
             print(f"  {difference}")
         return 1
@@ -109,7 +109,7 @@ def rows(counted: dict[str, Any]) -> str:
 
 
 def back_up(api: Api, name: str) -> str:
-    """Takes a backup and shows what list and describe say of it; answers its id."""
+    """Takes a backup, shows its list and describe answers, and returns its id."""
     created = api.post("/instances/demo/backups", {"name": name}).expect(202)
     path = f"/instances/demo/backups/{created['backupId']}"
     detail("POST /instances/demo/backups", created["backupId"])
@@ -131,14 +131,14 @@ def restore(api: Api, backup_id: str) -> None:
     done = follow(api, f"/instances/demo/restores/{created['restoreId']}", "COMPLETED")
     for collection in done["collections"]:
         unavailable = collection["unavailableMs"]
-        swapped = "was gone" if unavailable is None else f"unavailable for {unavailable} ms"
+        swapped = "was missing" if unavailable is None else f"unavailable for {unavailable} ms"
         detail(f"  {collection['name']}", f"{collection['rowsFound']:,} rows, {swapped}")
     for warning in done["warnings"]:
         detail("  warning", warning)
 
 
 def statement(stack: LocalStack) -> None:
-    """By a meter whose clock is ahead, so that nobody has to wait for the hour."""
+    """Meters the present hour, with the meter's clock set ahead, and shows its cost."""
     usage = stack.deployment.functions["usage"]
     now = datetime.now(timezone.utc)
     hour = now.replace(minute=0, second=0, microsecond=0)
@@ -166,7 +166,7 @@ def statement(stack: LocalStack) -> None:
 
 
 def follow(api: Api, path: str, wanted: str) -> dict[str, Any]:
-    """Shows a job's progress until it is over, in one line on a terminal, else a line per phase."""
+    """Shows a job's progress until the job is over: in one line on a terminal, otherwise in a line per phase."""
     started = time.monotonic()
     shown = ""
     while True:
@@ -212,7 +212,7 @@ def table(before: Mapping[tuple[str, str], Contents], after: Mapping[tuple[str, 
 
 
 class Steps:
-    """Says how long each step of the set-up took."""
+    """Shows how long each step of the set-up took."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -224,7 +224,7 @@ class Steps:
 
 
 def features(dataset: Dataset) -> str:
-    """What is special about a dataset."""
+    """The special features of a dataset."""
     return ", ".join(
         [
             f"{'binary ' if dataset.vector is DataType.BINARY_VECTOR else ''}vectors of {dataset.dimension}",

@@ -1,7 +1,7 @@
-"""What a test puts between the product and its servers: it passes everything on, and acts at exact moments.
+"""Proxies between the product and its servers, which forward everything and let a test act at exact moments.
 
-A backup reads from Milvus over gRPC and copies over S3's HTTP. To change a collection after the survey and before its
-flush, or after its flush and before the copy, a test needs to stand where those calls pass.
+A backup reads from Milvus over gRPC and copies over S3's HTTP. With a proxy on these calls, a test can change a
+collection between the survey and its flush, or between its flush and the copy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_leng
 
 @dataclass
 class Moment:
-    """Something to do once, when a call passes that `when` holds for."""
+    """An action that is done once, at the first call for which `when` holds."""
 
     when: Callable[..., bool]
     act: Callable[[], object]
@@ -35,14 +35,14 @@ class Moment:
     error: BaseException | None = None
 
     def verify(self) -> None:
-        """It must have come, and what was done then must have worked."""
-        assert self.reached.is_set(), "what the test waited for never passed"
+        """Requires that the moment came and that its action succeeded."""
+        assert self.reached.is_set(), "the call that the test waited for never came"
         if self.error is not None:
             raise self.error
 
 
 class Moments:
-    """The moments that a test waits for. While it acts, no call passes."""
+    """The moments that a test waits for. No call is forwarded while the test acts."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -60,19 +60,19 @@ class Moments:
                 self._moments.remove(moment)
                 try:
                     moment.act()
-                except BaseException as error:  # said by the test, in `verify`
+                except BaseException as error:  # raised in the test, by `verify`
                     moment.error = error
                 moment.reached.set()
 
 
 @dataclass
 class MilvusProxy:
-    """Milvus's gRPC, passed on. What the moments see is the method, the request and, once it is there, the answer."""
+    """A forwarded Milvus gRPC service. Its moments get the method, the request and, after the call, the answer."""
 
     before: Moments = field(default_factory=Moments)
-    """`when(method, request)`, before the call is passed on."""
+    """Moments with `when(method, request)`, before the call is forwarded."""
     after: Moments = field(default_factory=Moments)
-    """`when(method, request, answer)`, before the answer is."""
+    """Moments with `when(method, request, answer)`, before the answer is forwarded."""
     calls: list[str] = field(default_factory=list)
     """The methods called so far, in order, each with the collection that it named."""
     uri: str = ""
@@ -82,7 +82,7 @@ class MilvusProxy:
         return self.before.once(lambda called, asked: called == method and not {*names}.isdisjoint(named(asked)), act)
 
     def once_flushed(self, names: Iterable[str], act: Callable[[], object]) -> Moment:
-        """Acts when the server has said of each of these collections that a flush is done, before that is heard."""
+        """Acts when the server has reported each collection's flush as done, before the last report is forwarded."""
         pending = set(names)
 
         def flushed(method: str, asked: Any, answer: Any) -> bool:
@@ -94,7 +94,7 @@ class MilvusProxy:
         return self.after.once(flushed, act)
 
     def once_listed(self, names: Iterable[str], act: Callable[[], object]) -> Moment:
-        """Acts when the segments of each of these collections were listed after a flush of it, all of them flushed."""
+        """Acts when, after a flush of each collection, its segments were listed and all were flushed."""
         pending = set(names)
         over: set[str] = set()
 
@@ -121,7 +121,7 @@ def named(request: Any) -> tuple[str, ...]:
 
 @contextmanager
 def milvus_proxy(uri: str) -> Iterator[MilvusProxy]:
-    """A proxy of the Milvus server at `uri`, on a loopback port of its own."""
+    """A proxy of the Milvus server at `uri`, on a separate loopback port."""
     proxy = MilvusProxy()
     channel = grpc.insecure_channel(urlsplit(uri).netloc, options=OPTIONS)
 
@@ -130,7 +130,7 @@ def milvus_proxy(uri: str) -> Iterator[MilvusProxy]:
             path = details.method
             method = path.rpartition("/")[2]
             described = SERVICE.methods_by_name.get(method) if path.startswith(f"/{SERVICE.full_name}/") else None
-            # As bytes: a message passes as it is, with what this side doesn't know of it.
+            # As bytes, so that a message is forwarded unchanged, with fields that this side doesn't know.
             call = channel.unary_unary(path)
 
             def decoded(kind: str, data: bytes) -> Any:
@@ -168,8 +168,7 @@ def milvus_proxy(uri: str) -> Iterator[MilvusProxy]:
 
 @dataclass
 class StorageProxy:
-    """S3's HTTP (and that of the other services), passed on. What the moments see is the method, the path and the
-    request's headers."""
+    """The forwarded HTTP of S3 and the other services. Its moments get a request's method, path and headers."""
 
     before: Moments = field(default_factory=Moments)
     uri: str = ""
@@ -181,7 +180,7 @@ class StorageProxy:
 
 @contextmanager
 def storage_proxy(uri: str) -> Iterator[StorageProxy]:
-    """A proxy of the AWS emulator at `uri`, on a loopback port of its own."""
+    """A proxy of the AWS emulator at `uri`, on a separate loopback port."""
     proxy = StorageProxy()
     address = urlsplit(uri).netloc
 

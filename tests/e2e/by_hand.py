@@ -1,4 +1,4 @@
-"""A function started by hand, outside the emulator, which gives its own address to every function that it starts."""
+"""Functions started outside the emulator, which gives its own address to the functions that it starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS = 900
 
 
 def invoke_by_hand(product: Product, function: str, event: Any, environment: Mapping[str, str]) -> Any:
-    """One invocation of a function with its deployed settings and `environment`; answers what the function does."""
+    """Invokes a function once, with its deployed settings and `environment`, and returns its answer."""
     events: queue.Queue[bytes] = queue.Queue()
     answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
     events.put(json.dumps(event).encode())
@@ -30,7 +30,7 @@ def invoke_by_hand(product: Product, function: str, event: Any, environment: Map
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:  # noqa: N802, the name is the base class's
-            body = events.get()  # there is no second one: the function waits until it is ended
+            body = events.get()  # there is no second event: the function waits until it is stopped
             self.send_response_only(200)
             for name, value in {
                 "lambda-runtime-aws-request-id": "by-hand",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-# Before gRPC is imported: what it does when a process forks ends two of a hundred servers before they have begun (1.85).
+# Set before gRPC is imported: its fork support (1.85) makes two of a hundred servers end before they have started.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 import pytest
@@ -30,14 +30,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the long files: one that is begun last is waited for alone."""
+    """Sorts the long files first: if a long file started last, the run would wait for it alone."""
     places = {f"test_{name}": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[LocalStack]:
-    # Short, so that the tests don't wait long for a dead worker's lease, and for an import that a killed Milvus forgot.
+    # Short, so that the tests don't wait long for a dead worker's lease or an import that a killed Milvus forgot.
     parameters = {
         "JobLeaseSeconds": 10,
         "ImportStallSeconds": 15,
@@ -45,7 +45,7 @@ def stack() -> Iterator[LocalStack]:
         "SnapshotBuckets": f"{ELSEWHERE}=milvault-{ELSEWHERE}",
         "SnapshotBucketArns": f"arn:aws:s3:::milvault-{ELSEWHERE}",
     }
-    # Small pages: even a test's few objects are more than one.
+    # Small pages, so that even a test's few objects fill more than one.
     with LocalStack(parameters=parameters, environment={"OBJECTS_PER_PAGE": "40"}, report=print) as stack:
         connections.connect(uri=stack.milvus.uri)
         yield stack
@@ -54,7 +54,7 @@ def stack() -> Iterator[LocalStack]:
 
 @pytest.fixture
 def product(stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[Product]:
-    """An instance of the test's own, registered, and a database of its own in the shared Milvus."""
+    """A registered instance for one test, with a separate database in the shared Milvus."""
     revive(stack)
     name = re.sub(r"[^a-z0-9]+", "_", request.node.name.lower()).strip("_")
     name = f"{name[:32]}_{zlib.crc32(request.node.nodeid.encode()):08x}"
@@ -64,14 +64,14 @@ def product(stack: LocalStack, request: pytest.FixtureRequest) -> Iterator[Produ
     product = Product(stack, name.replace("_", "-"), name, stack.deployment)
     product.register()
     yield product
-    revive(stack)  # here too, so that the log is seen with the test that the server failed
+    revive(stack)  # here too, so that the log is shown with the test during which the server failed
     clear(name)
     db.using_database("default")
 
 
 def clear(database: str) -> None:
-    """Drops the collections of a test's databases: two hundred that are loaded take half a core, though nobody asks them
-    anything, and each that comes takes half as long again to load."""
+    """Drops the collections of a test's databases: two hundred loaded collections use half a core even without queries,
+    and each new one takes half as long again to load."""
     for found in db.list_database():
         if found.startswith(database):
             db.using_database(found)
@@ -80,13 +80,13 @@ def clear(database: str) -> None:
 
 
 def drop(collection: str) -> None:
-    # What isn't found under its name, or is being made, stays.
+    # Collections that can't be found under their names, or are being created, stay.
     with suppress(MilvusException):
         utility.drop_collection(collection, timeout=20)
 
 
 def revive(stack: LocalStack) -> None:
-    """Starts the server again, if it ended by itself."""
+    """Starts the server again if it ended by itself."""
     if said := stack.milvus.revive():
         print(f"Milvus had ended and was started again:\n{said}")
         connections.disconnect("default")

@@ -1,4 +1,4 @@
-"""The FOCUS validator, on a file of usage."""
+"""The FOCUS validator, run on a file of usage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def failures(csv_text: str) -> list[str]:
         ran = subprocess.run(
             [sys.executable, "-c", "from focus_validator.main import main; main()"]
             + ["--data-file", str(file), "--validate-version", "1.0"],
-            cwd=Path(spec.origin).parents[1],  # it looks for its list of currencies from here
+            cwd=Path(spec.origin).parents[1],  # the validator looks for its list of currencies from here
             capture_output=True,
             text=True,
             timeout=120,

@@ -1,4 +1,4 @@
-"""Small collections whose every row says whose it is, so that rows of one can't pass for those of another."""
+"""Small collections in which each row is labelled with its collection, so that the rows of two can't be mistaken."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def labelled(mark: str, ids: Iterable[int]) -> Labels:
 
 
 def columns(rows: Labels) -> list[Sequence[object]]:
-    """What an insert or upsert of these rows takes."""
+    """The columns for an insert or upsert of these rows."""
     return [list(rows), [[key % 97 / 97] * 8 for key in rows], list(rows.values())]
 
 
 def create_with(name: str, rows: Labels) -> Labels:
-    """A new collection with these rows, not flushed. Answers them."""
+    """Creates a collection with these rows, not flushed, and returns the rows."""
     create(name).insert(columns(rows))
     return rows
 
 
 def labels_of(names: Iterable[str]) -> dict[str, Labels]:
-    """Every row of each collection, as a strongly consistent query sees it; each is loaded for it if it isn't."""
+    """Every row of each collection, by a strongly consistent query. Collections that aren't loaded are loaded first."""
     collections = [Collection(name) for name in names]
     for collection in collections:
         collection.load(_async=True)

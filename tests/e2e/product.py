@@ -17,7 +17,7 @@ from stack.deploy import Deployment
 from stack.local_stack import LocalStack
 from stack.process import poll
 
-# Another region that the stack keeps snapshots in, and the only one that has a price is the stack's own.
+# Another region in which the stack keeps snapshots. Only the stack's own region has a price.
 ELSEWHERE = "eu-central-1"
 PRICES = [{"region": "eu-west-1", "from": "2026-01-01", "currency": "EUR", "storageGibHour": "0.0000315"}]
 
@@ -48,7 +48,7 @@ class Product:
         return self.call("PUT", "", body | changes).expect(200, 201)
 
     def start_backup(self, name: str, **more: Any) -> str:
-        """Of the test's own database; answers the backup's id."""
+        """Starts a backup of the test's database and returns the backup's id."""
         body = {"name": name, "collections": [f"{self.database}.*"]} | more
         answer = self.call("POST", "/backups", body)
         backup = answer.expect(202)
@@ -71,13 +71,13 @@ class Product:
         return self.ended(f"/restores/{self.start_restore(**body)}", "COMPLETED")
 
     def ended(self, below: str, *statuses: str, seconds: float = 240) -> Any:
-        """What this is once it is over; it must then be in one of `statuses`."""
+        """The job at this path once it has ended; its status must then be one of `statuses`."""
         found = self.until(below, lambda job: job["status"] in ENDED, seconds)
         assert found["status"] in statuses, found
         return found
 
     def until(self, below: str, condition: Callable[[Any], bool], seconds: float = 120) -> Any:
-        """What this is as soon as `condition` holds for it."""
+        """The object at this path as soon as `condition` holds for it."""
         found: Any = None
 
         def holds() -> bool:
@@ -89,7 +89,7 @@ class Product:
         return found
 
     def sweep(self, **event: Any) -> Any:
-        """Invokes the sweep directly and answers its report."""
+        """Invokes the sweep directly and returns its report."""
         return self.invoke("retention-sweep", event)
 
     def invoke(self, function: str, event: Any) -> Any:
@@ -126,7 +126,7 @@ class Product:
         return max(peaks)
 
     def kill(self, function: str) -> int:
-        """Kills a function's processes; answers how many."""
+        """Kills a function's processes and returns how many."""
         killed = 0
         for process in self.processes(function):
             with suppress(ProcessLookupError):  # it has ended
@@ -135,14 +135,14 @@ class Product:
         return killed
 
     def stored(self, below: str = "objects/") -> dict[str, int]:
-        """Keys and sizes of what the snapshot bucket holds for the instance."""
+        """Keys and sizes of the instance's objects in the snapshot bucket."""
         pages = self.stack.emulator.client("s3").get_paginator("list_objects_v2").paginate(
             Bucket=self.deployment.snapshot_bucket, Prefix=f"{self.instance}/{below}"
         )
         return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", [])}
 
     def staged(self) -> list[str]:
-        """Keys of what restores left in Milvus's own bucket."""
+        """Keys of the objects that restores left in Milvus's own bucket."""
         s3 = self.stack.emulator.client("s3")
         listing = s3.list_objects_v2(Bucket=self.stack.milvus_bucket, Prefix="milvault-staging/")
         return [item["Key"] for item in listing.get("Contents", [])]

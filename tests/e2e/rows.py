@@ -38,7 +38,7 @@ def fill(name: str, rows: int, *, seed: int = 1, deleted: int = 0) -> Collection
 
 
 def fill_all(names: Iterable[str], rows: int, *, deleted: int = 0) -> list[str]:
-    """Several collections at once, each with rows of its own; answers the names. Milvus needs seconds to load each."""
+    """Fills several collections at once, because Milvus needs seconds to load each, and returns their names."""
     names = list(names)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda seed, name: fill(name, rows, seed=seed, deleted=deleted), range(len(names)), names))

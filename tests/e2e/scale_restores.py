@@ -1,6 +1,6 @@
-"""Many collections in one restore: `make scale`, apart from `make test` because of the time.
+"""Many collections in one restore. Part of `make scale`, because it takes too long for `make test`.
 
-Most of its time is Milvus's own: a 2.3.5 with one data node ends one import every two seconds, whatever its size.
+Milvus takes most of the time: a 2.3.5 with one data node finishes one import every two seconds, whatever its size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ ROWS = 100
 SECONDS = 1_800
 MEGABYTE = 1 << 20
 GROWTH = 16 * MEGABYTE
-"""Allowed between a few collections and all; a page of the ledger, or the captures of all, kept for each is more."""
+"""The memory that all collections may take beyond the first few. A ledger page, or all captures, kept for each
+collection would take more."""
 
 
 def make(number: int) -> str:
@@ -37,7 +38,7 @@ def make(number: int) -> str:
 
 
 def timed(seen: dict[str, float], holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """`holds`, noting when each phase was first seen."""
+    """`holds`, which also records in `seen` when each phase was first seen."""
 
     def look(found: Any) -> bool:
         seen.setdefault(found.get("phase") or found["status"], time.monotonic())

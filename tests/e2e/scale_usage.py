@@ -1,8 +1,8 @@
-"""One hour of 100,000 backups metered in one invocation: `make scale`, apart from `make test` because of the time.
+"""One hour of 100,000 backups metered in one invocation: part of `make scale`, because it takes long for `make test`.
 
-The deployed function reaches its DynamoDB through a proxy that counts. Transactions end there: the emulator takes some
-tens of milliseconds for each when its table is large. What is in them is looked at; that they have their effect, and have
-it once, is for the other tests.
+The deployed function reaches DynamoDB through a proxy that counts requests. The proxy inspects transactions but doesn't
+forward them, because the emulator takes tens of milliseconds for each when its table is large. Other tests check that
+transactions take effect, and only once.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MEMORY = 256 * MEGABYTE
 
 @contextmanager
 def counting(endpoint_url: str) -> Iterator[tuple[str, Counter[str], set[str], threading.Event]]:
-    """A proxy before the emulator: its address, how many requests of each operation there were, and the keys of the
-    records that transactions put from when on the event is set: then they aren't passed on."""
+    """A proxy in front of the emulator: its address, the number of requests per operation, the keys of the records in
+    transactions that it kept, and an event that makes it keep transactions instead of forwarding them."""
     counts: Counter[str] = Counter()
     records: set[str] = set()
     is_cut = threading.Event()
@@ -67,7 +67,7 @@ def counting(endpoint_url: str) -> Iterator[tuple[str, Counter[str], set[str], t
 
         def keep(self, request: Any) -> None:
             account, *of_account = (item["Put"] for item in request["TransactItems"])
-            for record in of_account:  # there is none with the note from when on usage is written out
+            for record in of_account:  # a transaction that records the first day to write to a file has no records
                 assert account["Item"]["PK"]["S"].startswith("ACCOUNT#") and account["ConditionExpression"]
                 assert record["ConditionExpression"] == "attribute_not_exists(PK)"
                 assert record["Item"]["SK"]["S"].endswith(account["Item"]["SK"]["S"])
@@ -85,7 +85,7 @@ def counting(endpoint_url: str) -> Iterator[tuple[str, Counter[str], set[str], t
         daemon_threads = True
 
         def handle_error(self, *_: Any) -> None:
-            if not isinstance(sys.exc_info()[1], ConnectionError):  # the function has given a request up, and repeats it
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # the function gave up a request, and repeats it
                 super().handle_error(*_)
 
     server = Server(("127.0.0.1", 0), Proxy)
@@ -98,7 +98,7 @@ def counting(endpoint_url: str) -> Iterator[tuple[str, Counter[str], set[str], t
 
 
 def fill_accounts(product: Product, like: dict[str, Any]) -> None:
-    """So many accounts of backups as this one's, with ids that sort after it."""
+    """Writes `BACKUPS` - 1 copies of an account, for backups whose ids sort after its own."""
     dynamodb, table = product.stack.emulator.client("dynamodb"), product.deployment.catalog_table
     instance, _, backup = like["SK"]["S"].partition("#")
     batch = []
@@ -126,7 +126,7 @@ def test_an_hour_of_many_backups_is_metered_in_flat_memory_at_a_request_each(pro
         many.register()
         fill("items", 1_000)
         many.backup("one")
-        many.invoke("usage", {"action": "meter"})  # the first run of all looks for the day on which usage begins
+        many.invoke("usage", {"action": "meter"})  # the very first run looks for the day on which usage begins
         dynamodb = stack.emulator.client("dynamodb")
         [account] = dynamodb.query(
             TableName=deployment.catalog_table,
@@ -135,7 +135,7 @@ def test_an_hour_of_many_backups_is_metered_in_flat_memory_at_a_request_each(pro
         )["Items"]
         fill_accounts(many, account)
 
-        # So that just one hour is over, and has settled.
+        # Just one hour is over, and all of its commits have arrived.
         now = datetime.now(timezone.utc)
         over = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1, minutes=6)
         stack.set_clock_ahead(deployment.functions["usage"], over - now)

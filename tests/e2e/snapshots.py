@@ -1,4 +1,4 @@
-"""What a backup wrote into the snapshot bucket, read as a support engineer would."""
+"""A backup's documents in the snapshot bucket, read as a support engineer would read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from product import Product
 
 
 def collections(product: Product, backup: str) -> list[Any]:
-    """What a backup's pages say of each collection."""
+    """The description of each collection in a backup's pages."""
     s3 = product.stack.emulator.client("s3")
     found = []
     for key in sorted(product.stored(f"snapshots/{backup}/collections/")):
@@ -22,6 +22,6 @@ def collections(product: Product, backup: str) -> list[Any]:
 
 
 def flush_timestamp(product: Product, backup: str, name: str) -> int:
-    """A collection's point in time, in Milvus's own measure."""
+    """A collection's point in time, as Milvus's hybrid timestamp."""
     [found] = [page for page in collections(product, backup) if page["name"] == f"{product.database}.{name}"]
     return int(found["flushTimestamp"])

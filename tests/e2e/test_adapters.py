@@ -1,5 +1,5 @@
-"""The adapters of DynamoDB and S3 keep the promises that the in-memory ones keep in `cargo test`: the same suite, run
-against the emulator."""
+"""The conformance suite, which `cargo test` runs on the in-memory ports, run on the adapters of DynamoDB and S3, with
+the emulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stack.local_stack import LocalStack
 
 
 def test_the_adapters_keep_every_promise(stack: LocalStack) -> None:
-    # A table and buckets of its own: what it leaves behind must not become due for the sweeps of other tests.
+    # A separate table and buckets: the suite's leftovers must not become due for the sweeps of other tests.
     table = load_template()["Resources"]["CatalogTable"]["Properties"]
     keys = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
     stack.emulator.client("dynamodb").create_table(TableName="conformance", **{key: table[key] for key in keys})

@@ -20,7 +20,7 @@ DEFAULTS = {"enabled": False, "time": "03:00:00", "timezone": "UTC", "retentionD
 
 
 def minute(offset: int) -> datetime:
-    """The minute that begins so many from the present one."""
+    """The minute that begins this number of minutes after the present one."""
     return datetime.now(timezone.utc).replace(second=0, microsecond=0) + timedelta(minutes=offset)
 
 
@@ -41,7 +41,7 @@ def automatic(product: Product) -> list[Any]:
 
 
 def schedules(product: Product) -> dict[str, Any]:
-    """The instance's schedule as the scheduler has it, if it has one."""
+    """The instance's schedule in the scheduler, if there is one."""
     scheduler = product.stack.emulator.client("scheduler")
     group = product.deployment.name
     listed = scheduler.list_schedules(GroupName=group)["Schedules"]
@@ -50,7 +50,7 @@ def schedules(product: Product) -> dict[str, Any]:
 
 
 def change_record(product: Product, path: str, value: Any) -> None:
-    """Changes the catalog's record of the automatic backups behind the product's back."""
+    """Changes the record of the automatic backups directly in the catalog."""
     names = {f"#n{number}": name for number, name in enumerate(path.split("."))}
     product.stack.emulator.client("dynamodb").update_item(
         TableName=product.deployment.catalog_table,
@@ -62,7 +62,7 @@ def change_record(product: Product, path: str, value: Any) -> None:
 
 
 def due_since_a_minute(product: Product, **more: Any) -> datetime:
-    """Switches automatic backups on as if that had been done a while ago; answers the run that is due."""
+    """Switches automatic backups on as if this had happened a while ago, and returns the run that is due."""
     run = minute(-1)
     put(product, enabled=True, time=run.strftime("%H:%M"), **more)
     change_record(product, "record.switch.since", {"S": text(run - timedelta(hours=1))})
@@ -70,7 +70,7 @@ def due_since_a_minute(product: Product, **more: Any) -> datetime:
 
 
 def deliver(product: Product, run: datetime) -> Any:
-    """What the scheduler sends."""
+    """Sends a run to the function as the scheduler does."""
     return product.invoke("create-backup", {"scheduled": {"instanceId": product.instance, "time": text(run)}})
 
 
@@ -97,7 +97,7 @@ def test_what_is_not_asked_for_is_off_and_shows_the_defaults(product: Product) -
 
 def test_a_schedule_of_the_next_minute_makes_a_backup_by_itself(product: Product) -> None:
     fill("items", 1_000)
-    # The one after it if that is about to begin.
+    # The minute after the next if the next is about to begin.
     run = minute(1 if datetime.now(timezone.utc).second < 45 else 2)
     answer = put(product, enabled=True, time=run.strftime("%H:%M"), retentionDays=2)
     assert answer["time"] == run.strftime("%H:%M:00") and "warnings" not in answer
@@ -113,9 +113,9 @@ def test_a_schedule_of_the_next_minute_makes_a_backup_by_itself(product: Product
     kept = datetime.fromisoformat(backup["expiresAt"]) - datetime.fromisoformat(backup["createdAt"])
     assert kept == timedelta(days=2)
 
-    # The scheduler may deliver it again whenever it likes.
+    # The scheduler may deliver a run again at any time.
     assert deliver(product, run)["run"] == "NONE"
-    # Another retention is for backups to come.
+    # A changed retention applies only to future backups.
     put(product, enabled=True, time=run.strftime("%H:%M"), retentionDays=300)
     assert automatic(product) == [backup]
 
@@ -145,7 +145,7 @@ def test_a_run_waits_for_another_job_and_is_begun_when_that_is_over(product: Pro
     assert answer["run"] == "WAITING" and answer["failure"]["code"] == "INSTANCE_BUSY", answer
     assert found(product)["lastRun"]["status"] in ("WAITING", "RUNNING", "COMPLETED")
     product.ended(f"/backups/{manual}", "AVAILABLE")
-    # Nothing but the end of the other job begins it.
+    # Only the end of the other job begins the waiting run.
     product.until("/auto-backup", lambda auto: auto["lastRun"]["status"] == "COMPLETED")
     [backup] = automatic(product)
     assert backup["name"] == run.strftime("auto-%Y-%m-%dT%H-%M")
@@ -177,7 +177,7 @@ def test_the_schedule_is_the_stacks_own_and_says_what_is_asked_for(product: Prod
     put(product, enabled=True, time="04:15")
     schedule = schedules(product)[product.instance]
     assert (schedule["ScheduleExpression"], schedule["ScheduleExpressionTimezone"]) == ("cron(15 4 * * ? *)", "UTC")
-    # An instance that is gone has no schedule.
+    # A removed instance has no schedule.
     product.call("DELETE").expect(200)
     assert not schedules(product)
     product.register()

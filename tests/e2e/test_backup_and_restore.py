@@ -1,4 +1,4 @@
-"""The main promise: what was backed up comes back, row by row."""
+"""The main promise: a restore brings back every row of a backup."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_two_large_collections_come_back_row_by_row(product: Product) -> None:
 
     restore = product.restore(backupName="everything")
     assert {c["rowsFound"] for c in restore["collections"]} == {57_000, 49_000}
-    # The dropped one's name had no collection before either.
+    # There was nothing to rename under the dropped collection's name.
     unavailable = {c["name"].split(".")[1]: c["unavailableMs"] for c in restore["collections"]}
     assert unavailable["images"] is None and unavailable["articles"] < 1_000
     for name, rows in before.items():
@@ -65,12 +65,12 @@ def test_a_backup_taken_while_rows_are_written_is_consistent(product: Product) -
         writer.join()
     product.restore(backupId=backup["backupId"], rename={f"{product.database}.busy": f"{product.database}.then"})
     then = rows_of("then", below=written[0])
-    # A prefix of what was written: batches are whole or absent, and none is missing before one that is there.
+    # The rows are a prefix of the written ones: each batch is whole or absent, and only the last ones are absent.
     newest = max(then)
     assert 20_000 <= newest < written[0]
     assert (newest + 1) % 100 == 0
     assert set(then) == set(range(newest + 1)) - set(range(0, 5_000, 10))
-    assert len(then) <= backup["entityCount"] <= len(then) + 500  # with writes going on, deletes may not be counted
+    assert len(then) <= backup["entityCount"] <= len(then) + 500  # deletes may not be subtracted during writes
 
 
 def test_the_second_backup_stores_only_what_is_new_and_each_can_be_deleted(product: Product) -> None:
@@ -177,7 +177,7 @@ def test_of_rows_with_one_primary_key_each_comes_back(product: Product) -> None:
     copies = [numpy.random.default_rng(seed).random((500, DIMENSIONS), dtype=numpy.float32) for seed in (1, 2)]
 
     def all_are_there() -> bool:
-        """Which of two copies a query answers isn't defined; a search finds each by its own vector."""
+        """Whether each copy is found by a search for its vector. Which of two copies a query returns isn't defined."""
         nearest = {"metric_type": "L2", "params": {"nprobe": 16}}
         for vectors in copies:
             hits = Collection("twice").search(vectors.tolist(), "vector", nearest, limit=1, consistency_level="Strong")
@@ -215,7 +215,7 @@ def test_a_damaged_backup_is_found_and_refused_and_heals(product: Product) -> No
     assert failed["failure"]["code"] == "SNAPSHOT_DAMAGED" and victim.split("/", 3)[3] in failed["failure"]["message"]
     assert rows_of("items") == before and product.staged() == []
 
-    # Not used for the next backup either: that one stores again what is missing.
+    # A damaged backup isn't used for the next backup, which stores the missing objects again.
     again = product.backup("again")
     assert again["addedBytes"] >= len(body) and victim in product.stored()
     assert product.call("POST", verify).expect(200)["status"] == "AVAILABLE"

@@ -1,4 +1,4 @@
-"""Every wrong input gets its code, leaves nothing half-made, and works once its cause is gone."""
+"""Wrong input is refused with the right code and without side effects, and the corrected request succeeds."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_no_route(product: Product, method: str, path: str) -> None:
     assert product.stack.api.call(method, path, sign=False).status == 403
 
 
-# Here only 127.0.0.0/8 is allowed; what tells a machine's credentials never is.
+# Only 127.0.0.0/8 is allowed here; addresses that serve a machine's credentials are never allowed.
 @pytest.mark.parametrize("host", ["10.0.3.17", "0.0.0.0", "169.254.169.254", "2852039166", "[fe80::1]", "[::ffff:169.254.170.2]"])
 def test_a_server_that_is_not_allowed(product: Product, host: str) -> None:
     body = {"name": "x", "endpoint": f"http://{host}:80", "managementEndpoint": f"http://{host}:81", "region": "eu-west-1"}

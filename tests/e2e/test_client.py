@@ -38,7 +38,7 @@ class Client:
     def __init__(self, product: Product, home: Path) -> None:
         self.program = product.stack.binaries["milvault"]
         self.environment = {
-            "HOME": str(home),  # nobody's AWS configuration
+            "HOME": str(home),  # without anyone's AWS configuration
             "AWS_REGION": REGION,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
@@ -47,7 +47,7 @@ class Client:
         }
 
     def variables(self, changes: Mapping[str, str]) -> dict[str, str]:
-        """Those of the environment, with changes; an empty one isn't there."""
+        """The environment's variables with changes, without the empty ones."""
         return {name: value for name, value in ({**self.environment, **changes}).items() if value}
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -62,7 +62,7 @@ class Client:
 
     @contextmanager
     def started(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-        """It while it runs, and not for longer than the block does or than two minutes."""
+        """The running client. It is killed after the block, or after two minutes."""
         with subprocess.Popen(
             [self.program, *arguments],
             env=self.variables(environment),
@@ -80,7 +80,7 @@ class Client:
                 running.kill()
 
     def __call__(self, *arguments: str, code: int = DONE, **environment: str) -> str:
-        """What it printed; it must have ended with this code."""
+        """The client's output. It must end with this exit code."""
         ran = self.run(*arguments, **environment)
         assert ran.returncode == code, f"{arguments} ended with {ran.returncode}: {ran.stdout}{ran.stderr}"
         return ran.stdout if code == DONE else ran.stderr
@@ -93,7 +93,7 @@ def client(product: Product, tmp_path: Path) -> Client:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that an `Impostor` had."""
+    """A request that an `Impostor` received."""
 
     method: str
     path: str
@@ -109,7 +109,7 @@ Reply = tuple[int, Any] | tuple[int, Any, Mapping[str, str]] | None
 
 @dataclass
 class Impostor:
-    """A server that stands in for the API, to be faulty as the API rarely is. Its clients have a token."""
+    """A server in place of the API that fails in ways that are rare in the API. Its clients use a token."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
@@ -154,7 +154,7 @@ def impostor(reply: Callable[[Asked], Reply]) -> Iterator[Impostor]:
 
 
 def in_turn(*replies: Reply) -> Callable[[Asked], Reply]:
-    """One reply after the other; the last for good."""
+    """Gives one reply after the other, and repeats the last."""
     left = list(replies)
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
@@ -168,7 +168,7 @@ def words(text: str) -> list[Sequence[str]]:
 
 
 def in_a_shell(product: Product, home: Path, commands: str) -> str:
-    """What the commands printed, all of which must have succeeded, in a shell that read the stack's settings."""
+    """The output of commands in a shell that read the stack's settings. All commands must succeed."""
     settings = home / "stack.env"
     settings.write_text(state.exports(state.describe(product.stack)))
     ran = subprocess.run(
@@ -188,7 +188,7 @@ def test_the_quick_start_of_the_readme_restores_a_collection(product: Product, t
     lines = section.split("```")[1].splitlines()
     around = ("make up", ". target/stack.env", "make down")
     assert [line.split("  ")[0] for line in lines if line.startswith(around)] == list(around)
-    # As written, but for the stack, which is there, and the instance, which is the test's own.
+    # As written, except for the stack, which is already up, and the instance, which is the test's own.
     commands = "\n".join(line for line in lines if not line.startswith(around)).replace("orders", product.instance)
     try:
         *_, queried = in_a_shell(product, tmp_path, commands).splitlines()
@@ -233,7 +233,7 @@ def test_a_person_backs_up_loses_data_and_restores(product: Product, client: Cli
     restore = json.loads(client("--json", "restore", "list", product.instance))["items"][0]["restoreId"]
     assert restore in client("restore", "list", product.instance)
 
-    # What can't be undone isn't done by mistake.
+    # Irreversible commands require confirmation.
     refused = client("restore", "rollback", product.instance, restore, code=NOT_CONFIRMED)
     assert "--yes" in refused
     back = client("restore", "rollback", product.instance, restore, "--yes")
@@ -254,7 +254,7 @@ def test_automatic_backups_are_changed_field_by_field(product: Product, client: 
     given = ("--time", "04:30", "--timezone", "Asia/Tokyo", "--keep-at-least", "2")
     assert shown("on", product.instance, *given) == plan
     assert shown("on", product.instance, "--retention-days", "5") == plan | {"retentionDays": 5}
-    # Or those that it keeps would expire.
+    # `keepAtLeast` stays too; otherwise the backups that it keeps would expire.
     assert shown("off", product.instance, "--yes") == plan | {"enabled": False, "retentionDays": 5}
     assert shown("on", product.instance) == plan | {"retentionDays": 5}
     client("auto", "off", product.instance, "--yes")
@@ -310,7 +310,7 @@ def test_a_session_token_is_sent_and_signed_with_all_else_as_aws_signs_it(client
     said, signature = asked.headers["authorization"].split(", Signature=")
     names = said.split("SignedHeaders=")[1].split(";")
     assert "x-amz-security-token" in names
-    # The emulator doesn't look at signatures: so this is what AWS would work out.
+    # The emulator doesn't check signatures, so the test computes the one that AWS would expect.
     signer = SigV4Auth(keys, "execute-api", REGION)
     headers = {name: asked.headers[name] for name in names}
     request = AWSRequest(asked.method, api.environment["MILVAULT_URL"] + asked.target, headers)
@@ -523,7 +523,7 @@ def test_a_replacement_whose_answer_was_lost_is_not_taken_for_somebody_elses(cli
     with impostor(in_turn((200, *before), CLOSED, changed_since, (200, *after))) as api:
         assert ["time", "04:30:00"] in words(client(*on, **api.environment))
         assert [asked.headers.get("if-match") for asked in api.asked] == [None, '"a"', '"a"', None]
-    # It was somebody else's after all; and where nothing was made again, it can't have been ours.
+    # A 412 is an error if the record isn't as requested, or if no answer was lost before it.
     with impostor(in_turn((200, *before), CLOSED, changed_since, (200, *before))) as api:
         assert "PRECONDITION_FAILED" in client(*on, code=REFUSED, **api.environment)
     with impostor(in_turn((200, *before), changed_since)) as api:

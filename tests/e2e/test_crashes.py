@@ -1,4 +1,4 @@
-"""Milvus killed in the middle of a job, a worker lost, a caller who changes their mind."""
+"""Milvus killed during a job, a lost worker, and a caller who cancels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def restart_milvus(product: Product) -> None:
 
 
 def until_queryable(name: str, seconds: float = 120) -> None:
-    """After a restart, Milvus takes a while to load again what was loaded."""
+    """Waits for a collection that a restarted Milvus loads again, which takes a while."""
     utility.wait_for_loading_complete(name, timeout=seconds)
 
 
@@ -37,7 +37,7 @@ def test_milvus_killed_in_the_middle_of_a_backup(product: Product) -> None:
         assert rows_of(name) == rows
     if ended["status"] == "FAILED":
         assert ended["failure"]["code"] and product.stored("") == {}
-        product.backup("interrupted")  # a failed backup doesn't keep its name
+        product.backup("interrupted")  # a failed backup frees its name
     drop_half = Collection("part_0")
     delete(drop_half, list(range(2_500)))
     product.restore(backupName="interrupted", collections=[f"{product.database}.part_0"])
@@ -55,7 +55,7 @@ def test_milvus_killed_in_the_middle_of_a_restore(product: Product, phase: str) 
     live = rows_of_all(saved)
 
     restore = product.start_restore(backupName="good")
-    # In this phase, or as soon after it as can be seen from outside.
+    # In this phase, or as soon afterwards as a caller can see it.
     reached = (*PHASES[PHASES.index(phase) :], None)
     product.until(f"/restores/{restore}", lambda r: r["status"] != "PENDING" and r.get("phase") in reached)
     product.stack.milvus.kill()
@@ -86,7 +86,7 @@ def test_a_lost_invocation_costs_time_and_not_the_job(product: Product) -> None:
     blocked = product.call("POST", "/backups", {"name": "other"})
     assert blocked.expect(409)["code"] == "BACKUP_IN_PROGRESS"
 
-    # The hand-over counts as lost after half a minute; then the sweep drives the job on.
+    # A hand-over counts as lost after half a minute; then the sweep resumes the job.
     deadline = time.monotonic() + 90
     resumed: list[str] = []
     while not resumed and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""The engine gate, through servers that report what managed builds report."""
+"""The engine gate, with servers that report the versions of managed builds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fake_milvus(stack: LocalStack) -> Path:
 
 @contextmanager
 def serving(program: Path, version: str) -> Iterator[tuple[str, str]]:
-    """A server that reports this version; answers its endpoints."""
+    """The endpoints of a server that reports this version."""
     with subprocess.Popen([program, version], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None and server.stdin is not None
@@ -66,7 +66,7 @@ def test_a_build_before_the_first_supported_one_is_refused_with_what_to_upgrade_
         assert not preflight["ok"] and found["version"] == "FAILED" and found["reachable"] == "PASSED"
         [detail] = [check["detail"] for check in preflight["checks"] if check["name"] == "version"]
         assert upgrade in detail
-        # What counts is what the server reports, and that is what is kept.
+        # The version that the server reports is the one that is checked and recorded.
         assert product.call("GET").expect(200)["reportedEngineVersion"] == version
     product.register()
     assert [backup["name"] for backup in product.call("GET", "/backups").expect(200)["items"]] == ["of-the-real-one"]
@@ -113,9 +113,9 @@ def test_a_registration_can_be_checked_at_once(product: Product, fake_milvus: Pa
         "clocks": "PASSED",
     }
     assert checks(preflight)["garbageCollectionHold"] in ("PASSED", "SKIPPED")
-    assert checks(preflight)["dataFound"] in ("PASSED", "SKIPPED"), "which depends on what other tests have left"
+    assert checks(preflight)["dataFound"] in ("PASSED", "SKIPPED"), "depends on the collections that other tests left"
     problem(product.call("PUT", "", body, query={"check": "maybe"}), 400, "VALIDATION_FAILED")
-    # What isn't well is registered all the same, and says so.
+    # An instance that fails its checks is registered all the same, and the answer has the failed checks.
     with serving(fake_milvus, "2.4.22-0.1.0_3.1") as (endpoint, management):
         changed = body | {"endpoint": endpoint, "managementEndpoint": management}
         preflight = product.call("PUT", "", changed, query={"check": "true"}).expect(200)["preflight"]

@@ -1,4 +1,4 @@
-"""A restore in which a collection can't come back, and the caller wants the others all the same."""
+"""A restore with `onError: CONTINUE` in which one collection can't be restored."""
 
 from __future__ import annotations
 

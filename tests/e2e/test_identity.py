@@ -1,4 +1,4 @@
-"""Identity is the id: collections dropped, made anew and renamed while a backup runs, each at its exact moment."""
+"""Collections are identified by id: they are dropped, created again and renamed at exact moments of a backup."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from product import Product
 
 @pytest.fixture
 def proxy(product: Product) -> Iterator[MilvusProxy]:
-    """The instance's endpoint is a proxy, which a test acts through."""
+    """Registers a proxy as the instance's endpoint, through which a test acts."""
     with milvus_proxy(product.stack.milvus.uri) as proxy:
         product.register(endpoint=proxy.uri)
         yield proxy
 
 
 NAMES = tuple(f"c{number:02}" for number in range(7))
-"""Those that nothing is done to are before, between and after the others: none of them may pay for it."""
+"""Unchanged collections come before, between and after the changed ones, and must not be affected by them."""
 RENAMED, CROSSED, CROSSING, RECREATED, DROPPED = "c01", "c02", "c03", "c04", "c05"
 ROWS = {name: labelled(name, range(100 + 10 * number)) for number, name in enumerate(NAMES)}
 FEW = {name: ROWS[name] for name in NAMES[:3]}
@@ -49,7 +49,7 @@ def drop(_: str) -> None:
 
 
 CHANGES = ((rename, [RENAMED]), (crosswise, [CROSSED, CROSSING]), (recreate, [RECREATED]), (drop, [DROPPED]))
-"""What is done, and to which."""
+"""Each change, with the collections that it changes."""
 
 
 def change_all(database: str) -> None:
@@ -67,7 +67,7 @@ AS_CHANGED = {name: rows for name, rows in ROWS.items() if name not in (RENAMED,
 
 
 def saved(product: Product, backup: str) -> tuple[dict[str, int], dict[str, str], Any]:
-    """What a backup holds: the rows of each collection, the causes of what was left out, and whether it is complete."""
+    """A backup's row count per collection, the cause for each collection left out, and whether it is complete."""
     described = product.call("GET", f"/backups/{backup}").expect(200)
     counts = {
         collection["name"]: collection["entityCount"]
@@ -80,7 +80,7 @@ def saved(product: Product, backup: str) -> tuple[dict[str, int], dict[str, str]
 
 
 def restored(product: Product, backup: str) -> dict[str, Labels]:
-    """Every row of a backup, brought back where nothing is."""
+    """Every row of a backup, restored after all collections are dropped."""
     for name in utility.list_collections():
         utility.drop_collection(name)
     product.restore(backupId=backup, keepPreviousHours=0)
@@ -104,7 +104,7 @@ def test_what_changes_between_the_survey_and_the_flush(product: Product, proxy: 
     counts, left_out, complete = saved(product, backup)
     assert counts == {name: len(rows) for name, rows in AS_CHANGED.items()}
     assert restored(product, backup) == AS_CHANGED
-    # What is gone at its point in time isn't missing. The one that was made anew may be named for what it was before.
+    # A collection that was dropped before its point in time isn't missing. `leftOut` may name the first RECREATED.
     assert {DROPPED: "DROPPED"} | dict.fromkeys(left_out.keys() & {RECREATED}, "DROPPED") == left_out
     assert complete is True
 
@@ -112,7 +112,7 @@ def test_what_changes_between_the_survey_and_the_flush(product: Product, proxy: 
 def test_what_changes_between_the_flush_and_the_copy(product: Product, proxy: MilvusProxy) -> None:
     for name, rows in ROWS.items():
         create_with(name, rows)
-    # Started by hand, because the emulator gives its own address to what it starts.
+    # Started by hand, because the emulator gives its own address to the functions that it starts.
     with storage_proxy(product.stack.emulator.endpoint_url) as storage:
         changed = storage.once_before_a_copy(lambda: change_all(product.database))
         asked = {"instanceId": product.instance, "name": "busy", "collections": [f"{product.database}.*"]}
@@ -129,7 +129,7 @@ def test_what_changes_between_the_flush_and_the_copy(product: Product, proxy: Mi
 
 @pytest.mark.parametrize("moment", ["right after its flush", "after its listing"])
 def test_what_changes_while_the_flush_is_looked_at(product: Product, proxy: MilvusProxy, moment: str) -> None:
-    """Each is in the backup as of one flush of it: of the one before the change, or of another one after it."""
+    """Each collection is in the backup as of one flush: the flush before the change, or a later one after it."""
     for name, rows in ROWS.items():
         create_with(name, rows)
     once = proxy.once_flushed if moment == "right after its flush" else proxy.once_listed
@@ -149,7 +149,7 @@ def test_what_changes_while_the_flush_is_looked_at(product: Product, proxy: Milv
         CROSSING: crossed[CROSSING],
         RECREATED: ANEW if counts.get(RECREATED) == len(ANEW) else ROWS[RECREATED],
     }
-    # What is dropped before its segments could be listed can't be captured any more.
+    # A collection that was dropped before its segments were listed can't be captured any more.
     lost = left_out.keys() & {DROPPED} if moment == "right after its flush" else set()
     expected = {name: rows for name, rows in expected.items() if name not in lost}
     assert counts == {name: len(rows) for name, rows in expected.items()}, left_out
@@ -171,7 +171,7 @@ def test_one_asked_for_by_name_that_is_dropped_before_its_flush(product: Product
 
 @pytest.fixture
 def undescribed(product: Product) -> Iterator[str]:
-    """A collection that is listed and can't be described: it has the name of an alias whose own one was dropped."""
+    """A listed collection that can't be described: it has the same name as the alias of a dropped collection."""
     name = "c01_by_alias"
     handler = connections._fetch_handler("default")
     create("of_the_alias")
@@ -209,7 +209,7 @@ def test_one_that_cannot_be_described_does_not_cost_the_others(product: Product,
 
 
 def test_rows_of_one_key_all_come_back(product: Product) -> None:
-    """Milvus defines no winner among them: the number of rows is kept, and the values that can be found."""
+    """Milvus doesn't define which row wins: only the number of rows and the values that can be found are compared."""
     collection = create("twice")
     collection.insert(columns(labelled("first", range(100))))
     collection.insert(columns(labelled("second", range(50, 150))))

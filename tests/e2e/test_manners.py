@@ -1,4 +1,4 @@
-"""How the API behaves as an HTTP API: the same request again, conditions, when to ask again, cursors, names in any script."""
+"""The API's HTTP behaviour: repeated requests, preconditions, `Retry-After`, cursors, names in any script."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_backup_that_is_asked_for_many_times_at_once_with_one_key_is_made_once
     body = {"name": "once", "collections": [f"{product.database}.*"]}
     answers = at_once([lambda: product.call("POST", "/backups", body, headers={"Idempotency-Key": "k"})] * 6)
     (backup,) = {answer.expect(202)["backupId"] for answer in answers}
-    # It's the same request however it is spelled, and another one if it means something else.
+    # Requests are compared by meaning, not by spelling.
     spelled = json.dumps({"collections": body["collections"], "expiresInDays": None, "name": "once"}, indent=2)
     again = product.call("POST", "/backups", spelled, headers={"Idempotency-Key": "k"})
     assert again.expect(202)["backupId"] == backup and again.headers["location"].endswith(backup)
@@ -87,7 +87,7 @@ def test_of_many_that_replace_what_they_have_seen_one_does(product: Product) -> 
             if answer is not done:
                 refused(answer, "PRECONDITION_FAILED")
         assert product.call("GET", below).headers["etag"] == done.headers["etag"] != seen
-        # Without a condition, however many there are, each is made.
+        # Without a condition, every one of many concurrent replacements is made.
         for answer in at_once([lambda body=body: product.call("PUT", below, body) for body in bodies * 3]):
             answer.expect(200)
         refused(product.call("PUT", below, bodies[0], headers={"If-None-Match": "*"}), "PRECONDITION_FAILED")
@@ -162,7 +162,7 @@ def test_every_example_of_the_contract_is_as_the_contract_says() -> None:
 
     def check(schema: dict[str, Any], example: Any) -> None:
         nonlocal checked
-        # References lead into the document as a whole.
+        # References point into the whole document.
         whole = {"components": document["components"], **schema}
         jsonschema.validate(example, whole, cls=jsonschema.Draft202012Validator)
         checked += 1

@@ -1,4 +1,4 @@
-"""Snapshots in a bucket with Object Lock: nothing of a backup can be destroyed before it may go."""
+"""Snapshots in a bucket with Object Lock: no object of a backup can be destroyed before the backup may be deleted."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DAYS = 30
 
 @pytest.fixture
 def locking(product: Product) -> Iterator[Product]:
-    """A deployment of its own, whose bucket locks."""
+    """A separate deployment whose bucket locks objects."""
     emulator = product.stack.emulator
     deployment = deploy(emulator, product.stack.binaries, name="milvault-locking", parameters={"ObjectLockDays": DAYS})
-    # Which the emulator's CloudFormation leaves out; the bucket's versions it has.
+    # The emulator's CloudFormation sets up the bucket's versioning, but not its Object Lock.
     rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": DAYS}}
     emulator.client("s3").put_object_lock_configuration(
         Bucket=deployment.snapshot_bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
@@ -41,7 +41,7 @@ def test_nothing_of_a_backup_can_be_destroyed_before_it_may_go(locking: Product)
     fill("items", 1_000)
     short = product.backup("short", expiresInDays=3)
     kept = product.backup("long", expiresInDays=90)
-    assert kept["addedBytes"] == 0, "all of it is taken over"
+    assert kept["addedBytes"] == 0, "all objects are taken over"
 
     def stored() -> list[str]:
         return [found["Key"] for found in s3.list_objects_v2(Bucket=bucket, Prefix=f"{product.instance}/")["Contents"]]
@@ -52,7 +52,7 @@ def test_nothing_of_a_backup_can_be_destroyed_before_it_may_go(locking: Product)
         retention = s3.get_object_retention(Bucket=bucket, Key=key)["Retention"]
         assert retention["Mode"] == "GOVERNANCE" and retention["RetainUntilDate"] >= time(kept["expiresAt"]), key
 
-    # Whoever deletes the backups is told until when they stay, and can still restore them.
+    # The answer to a deletion says until when the backup stays, and the backup can still be restored.
     there = set(stored())
     for backup in (short, kept):
         deleted = product.call("DELETE", f"/backups/{backup['backupId']}").expect(202)
@@ -63,8 +63,8 @@ def test_nothing_of_a_backup_can_be_destroyed_before_it_may_go(locking: Product)
     assert product.sweep()["errors"] == [] and set(stored()) == there
     product.restore(backupId=kept["backupId"], mode="CREATE", rename={f"{product.database}.items": f"{product.database}.back"})
 
-    # When the locks have ended they go; a lock that is there all the same, since only the sweep's clock is ahead, destroys
-    # nothing that it may not.
+    # After the locks end, the backups are deleted. Only the sweep's clock is ahead, so the emulator's locks still hold,
+    # and no locked object may be destroyed.
     sweep = product.deployment.functions["retention-sweep"]
     product.stack.set_clock_ahead(sweep, timedelta(days=91))
     product.sweep()

@@ -1,4 +1,4 @@
-"""The deployed API against its OpenAPI document: thousands of requests, right ones and wrong ones, made up from it."""
+"""The deployed API tested with thousands of valid and invalid requests, generated from its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from product import PRICES, Product
 from rows import fill
 
 DOCUMENT = Path(__file__).parents[2] / "infra" / "openapi.yaml"
-CASES = 60  # of each operation and kind; all together more than 2,000
+CASES = 60  # per operation and kind: more than 2,000 in all
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -48,7 +48,7 @@ CHECKS = [
 
 
 class Signed(requests.auth.AuthBase):
-    """Signs what is about to be sent."""
+    """Signs a request before it is sent."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -64,19 +64,19 @@ class Signed(requests.auth.AuthBase):
 
 @pytest.fixture
 def contract(product: Product) -> Iterator[Product]:
-    """A deployment of its own, because what is made up here is of no use to other tests."""
+    """A separate deployment, so that the generated objects don't disturb other tests."""
     deployment = deploy(
         product.stack.emulator, product.stack.binaries, name="milvault-contract", parameters={"Prices": json.dumps(PRICES)}
     )
     product = replace(product, deployment=deployment)
     product.register()
     yield product
-    # So that no schedule of its goes on.
+    # So that none of its schedules stays active.
     product.call("PUT", "/auto-backup", {"enabled": False}).expect(200)
 
 
 class Known:
-    """Puts what is really there into requests that would ask for what isn't, and keeps them within this machine."""
+    """Replaces generated ids by those of existing objects, and generated endpoints by this machine's."""
 
     def __init__(self, product: Product, backup: str, restore: str) -> None:
         self.product, self.backup, self.restore = product, backup, restore
@@ -99,30 +99,30 @@ class Known:
             for field in ("endpoint", "managementEndpoint"):
                 if isinstance(body.get(field), str):
                     body[field] = elsewhere_is_here(body[field], self.product)
-        # One of two fields, and what they name, is more than a schema says.
+        # The schema can't express that one of two fields is required, nor which names exist.
         if isinstance(body, dict) and operation == "createRestore" and mode is GenerationMode.POSITIVE:
             for field in ("backupName", "sourceInstanceId", "collections", "rename", "mode"):
                 body.pop(field, None)
             body["backupId"] = self.backup
-        # The present month, if nothing else is said, is up to 744 queries.
+        # The default period, the present month, takes up to 744 queries.
         if self.turn % 4 and operation == "getUsage" and mode is GenerationMode.POSITIVE and not {"from", "to"} & (case.query or {}).keys():
             case.query = (case.query or {}) | {"from": f"{datetime.now(timezone.utc):%Y-%m-%dT00:00:00Z}"}
 
 
 def elsewhere_is_here(endpoint: str, product: Product) -> str:
-    """An endpoint of any form, as far as it has a host at all, is the local Milvus."""
+    """The local Milvus's endpoint in place of an endpoint that has a host."""
     scheme, separator, _ = endpoint.partition("://")
     return product.stack.milvus.uri if separator and scheme in ("http", "https") else endpoint
 
 
 def group_of(path: str) -> str:
-    """What can be tried beside other groups: an instance's backups and restores would be in each other's way."""
+    """The group of a path. Groups run side by side; backups and restores are one group, as they block each other."""
     resource = "".join(path.split("/")[3:4])  # after "/instances/{instanceId}/"
     return "jobs" if resource in ("backups", "restores") else resource
 
 
 def made_up(operation: Any, mode: GenerationMode) -> list[Any]:
-    """Requests of an operation, always the same."""
+    """Generated requests of an operation, the same in every run."""
     cases: list[Any] = []
 
     @seed(4711)
@@ -146,7 +146,7 @@ def test_no_answer_is_outside_the_contract(contract: Product) -> None:
     fill("items", 500)
     product.backup("kept")
     restored = product.restore(backupName="kept")
-    # Every request is signed, so that it isn't among what is varied.
+    # Every request is signed, so the generator doesn't vary the authorisation.
     schema = schemathesis.openapi.from_dict({**yaml.safe_load(DOCUMENT.read_text()), "security": []})
     groups: dict[str, list[tuple[Any, GenerationMode]]] = {}
     for found in schema.get_all_operations():
@@ -157,7 +157,7 @@ def test_no_answer_is_outside_the_contract(contract: Product) -> None:
     failures: list[str] = []
 
     def try_out(cases: list[tuple[Any, GenerationMode]]) -> None:
-        """In the order of the document: what is made is there to be deleted."""
+        """Tests the operations in the order of the document, so that created objects exist when they are deleted."""
         known, session = Known(product, restored["backupId"], restored["restoreId"]), requests.Session()
         for case, mode in cases:
             known.into(case, mode)
@@ -168,10 +168,10 @@ def test_no_answer_is_outside_the_contract(contract: Product) -> None:
                 known.made.append(response.json()["backupId"])
             try:
                 case.validate_response(response, checks=CHECKS)
-            except FailureGroup as group:  # the others are worth knowing, too
+            except FailureGroup as group:  # collected, so that every failure is reported
                 failures.extend(f"{name}: {failure}\n{group.message}" for failure in group.exceptions)
 
-    # What they wait for is the emulator; what makes them up isn't made for threads.
+    # Threads only wait for the emulator: the generator itself isn't thread-safe.
     with ThreadPoolExecutor(len(groups)) as pool:
         list(pool.map(try_out, groups.values()))
 
@@ -179,7 +179,7 @@ def test_no_answer_is_outside_the_contract(contract: Product) -> None:
         print(f"{name:16} {status}  {count}")
     assert not failures, "\n\n".join(failures)
     assert answers.total() >= 2_000
-    # The right ones get through, and the wrong ones don't. Which restore still runs, to be cancelled, is a matter of time.
+    # Valid requests succeed and invalid ones don't. Whether a restore can still be cancelled depends on timing.
     names = {name for name, _ in answers}
     assert {name for name, status in answers if status < 300} | {"cancelRestore"} == names
     assert {name for name, status in answers if status == 400} == names

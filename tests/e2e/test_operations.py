@@ -1,4 +1,4 @@
-"""What whoever runs the product sees of it: metrics, and log lines that say what they are about."""
+"""Metrics, and log lines with the ids that they are about."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from test_sweep import expire
 
 
 def lines(product: Product) -> list[dict[str, Any]]:
-    """The log's lines that are JSON; the emulator puts some of its own between them."""
+    """The JSON lines of the log. The emulator writes other lines between them."""
     logs = function_logs(product.stack.emulator.client("logs"), product.deployment.log_group)
     found = []
     for line in logs.splitlines():
@@ -31,12 +31,12 @@ def lines(product: Product) -> list[dict[str, Any]]:
 
 
 def spans(line: dict[str, Any]) -> dict[str, Any]:
-    """What a line of ours says that it is about."""
+    """The fields of a line's spans."""
     return {key: value for span in line.get("spans", []) for key, value in span.items() if key != "name"}
 
 
 def metrics(product: Product) -> dict[str, list[dict[str, Any]]]:
-    """The embedded metrics of the deployment, and of the instance, by their names."""
+    """The embedded metrics of the deployment and of the instance, by name."""
     found: dict[str, list[dict[str, Any]]] = {}
     for line in lines(product):
         for metric in line.get("_aws", {}).get("CloudWatchMetrics", []):
@@ -63,7 +63,7 @@ def test_a_backup_is_seen_in_metrics_and_every_line_about_it_says_so(product: Pr
     of_it = [found for line in lines(product) if (found := spans(line)).get("backup") == backup["backupId"]]
     assert of_it and all(found["instance"] == product.instance and found["requestId"] for found in of_it)
     assert any(found.get("phase") == "FLUSH" for found in of_it)
-    # Wherever its id is found, it is in a field, also where a slice ends.
+    # Every line with the backup's id has it in a field, also the lines about the end of a slice.
     about_it = [line for line in lines(product) if backup["backupId"] in json.dumps(line)]
     assert all(backup["backupId"] in (spans(line).get("backup"), line.get("backup")) for line in about_it), about_it
     ends = [spans(line) | line for line in about_it if line.get("message") == "the slice is over"]
@@ -78,7 +78,7 @@ def test_all_lines_of_a_jobs_invocations_say_which_job_they_are_of(product: Prod
     for kind, job in (("backup", backup["backupId"]), ("restore", restore)):
 
         def over(kind: str = kind, job: str = job) -> list[dict[str, Any]]:
-            """Where a slice of the job is over."""
+            """The log lines about the ends of the job's slices."""
             ends = [line for line in lines(product) if line.get("message") == "the slice is over"]
             return [line for line in ends if spans(line).get(kind) == job]
 

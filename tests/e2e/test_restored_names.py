@@ -1,4 +1,4 @@
-"""Names after a restore and a rollback: what aliases stand for, and names and keys that a server hardly takes."""
+"""Names after a restore and a rollback: the targets of aliases, and names and keys that a server barely supports."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LIVE = {name: SAVED[name] | SINCE[name] for name in SAVED} | {"other": labelled(
 AT_THE_BACKUP = {"a_to_b": "a", "b_to_a": "b", "a_to_other": "a", "dropped": "b"}
 SINCE_THE_BACKUP = {"since_to_b": "a", "since_dropped": "a"}
 BEFORE_THE_SWAP = {"a_to_b": "b", "b_to_a": "a", "a_to_other": "other", "since_to_b": "b", "made": "a"}
-"""What is made between the last look and the renaming is there already before that."""
+"""The aliases and their targets right before the swap."""
 ROLLED_BACK = BEFORE_THE_SWAP | {"late": "b"}
-# The backup's stand for what they stood for then. The others go along with the names that they have right before.
+# The backup's aliases have the backup's targets. The others keep the names that they have right before the swap.
 RESTORED = AT_THE_BACKUP | {"since_to_b": "b", "made": "a", "late": "b"}
 ALIASES = sorted(ROLLED_BACK | RESTORED | SINCE_THE_BACKUP)
 
 
 def standing(database: str) -> dict[str, str]:
-    """What each alias stands for, as the component says that keeps them; those that there aren't are left out."""
+    """The target of each existing alias, from the Milvus component that stores them."""
     stub = connections._fetch_handler("default")._stub
     asked = (milvus_pb2.DescribeAliasRequest(db_name=database, alias=alias) for alias in ALIASES)
     return {request.alias: answer.collection for request in asked if (answer := stub.DescribeAlias(request)).collection}
@@ -110,7 +110,7 @@ def test_a_name_that_an_alias_of_a_dropped_collection_has_is_whole_again(product
     product.backup("before")
     for name in ("items", "orders"):
         utility.drop_collection(name)
-    # Both names are those of aliases that dangle by now: nothing has the one, and what has the other can't be found.
+    # Both names are now dangling aliases: no collection has one, and the collection with the other can't be found.
     for name in ("items", "orders"):
         fill("old", 10)
         utility.create_alias("old", name)
@@ -127,21 +127,20 @@ def test_a_name_that_an_alias_of_a_dropped_collection_has_is_whole_again(product
 
 
 WORDS = ("in", "LIKE", "exists", "not", "and", "or", "True", "FALSE", "json_contains", "ARRAY_LENGTH")
-"""Words of the language of expressions, each in a case in which 2.3.5 takes it for one: no key of that name can be asked
-for."""
+"""Keywords, in a case that 2.3.5 recognises, of the expression language: key fields of these names can't be queried."""
 NUMBERS = [-(2**63), -(2**63) + 1, -1, 0, 1, 2**63 - 2, 2**63 - 1]
 TEXTS = ["", " ", "\0", "null", "ü'%\\\"\n\t_", "🙂", "long" * 16_383 + "est"]
-"""The longest has 65,535 bytes, the most that a field takes."""
+"""The longest text has 65,535 bytes, the maximum for a field."""
 
 
 def test_keys_and_names_that_no_expression_can_have_lose_no_restore(product: Product) -> None:
     number, text = DataType.INT64, DataType.VARCHAR
-    # By collection: its keys' field and type, another field, and the keys.
+    # By collection: the key field and its type, another field, and the keys.
     kinds = {f"key_{word}": (word, number, other, NUMBERS) for word, other in zip(WORDS, (*WORDS[1:], WORDS[0]), strict=True)}
     kinds |= {"numbers": ("id", number, "label", NUMBERS), "texts": ("id", text, "label", TEXTS)}
 
     def keys_of(name: str) -> list[Any]:
-        """As a search finds them: queries of 2.3.5 lose the row of the very greatest number."""
+        """The keys that a search finds. Queries of 2.3.5 lose the row with the greatest possible number."""
         collection = Collection(name)
         found = collection.search([[0.0] * 8], "vector", {"metric_type": "L2"}, 100, consistency_level="Strong")
         return sorted(found[0].ids)
@@ -176,5 +175,5 @@ def test_a_database_without_collections_comes_back(product: Product) -> None:
     db.drop_database(empty)
     restore = product.restore(backupName="with-it", rename={f"{here}.items": f"{here}.items_then"})
     assert empty in db.list_database()
-    # What comes back under another name is in the backup all the same.
+    # A collection that is restored under another name is still in the backup, and isn't reported as left alone.
     assert [warning for warning in restore["warnings"] if "left alone" in warning] == []

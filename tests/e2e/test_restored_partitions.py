@@ -16,7 +16,7 @@ PARTITIONS = [f"part_{number:02}" for number in range(64)]
 EACH = 20
 KEYED, TENANTS, BY_KEY = 3_000, 100, 16
 SECONDS = 400
-"""2.3.5 needs two for each partition with rows."""
+"""2.3.5 needs two seconds for each partition with rows."""
 INDEX = {"index_type": "IVF_FLAT", "metric_type": "L2", "params": {"nlist": 16}}
 
 
@@ -42,7 +42,7 @@ def rows(numbers: range, tenants: int) -> list[dict[str, Any]]:
 
 
 def by_name() -> Collection:
-    """Rows in each of 64 partitions, none in another one, nor in that of the server's own."""
+    """A collection with rows in each of 64 partitions, and none in another one and the default partition."""
     collection = Collection("by_name", schema(keyed=False), num_shards=1)
     collection.create_partition("empty")
     for place, partition in enumerate(PARTITIONS):
@@ -52,7 +52,7 @@ def by_name() -> Collection:
 
 
 def by_key() -> Collection:
-    """Rows of many tenants, in each of 16 partitions on both shards."""
+    """A collection with rows of many tenants, in each of 16 partitions on both shards."""
     collection = Collection("by_key", schema(keyed=True), num_shards=2, num_partitions=BY_KEY)
     collection.insert(rows(range(KEYED), TENANTS))
     return collection
@@ -66,7 +66,7 @@ def test_many_partitions_come_back_row_by_row_and_their_imports_are_seen_to_end(
     here, jobs = product.database, len(PARTITIONS) + BY_KEY
     named, keyed = by_name(), by_key()
     for collection in (named, keyed):
-        collection.flush()  # so that the deletes are in files of their own
+        collection.flush()  # so that the deletes are in separate files
         collection.create_index("vector", INDEX)
         collection.load(_async=True)
     delete(named, range(0, len(PARTITIONS) * EACH, 90))
@@ -78,7 +78,7 @@ def test_many_partitions_come_back_row_by_row_and_their_imports_are_seen_to_end(
         captured = {one["name"]: Counter(segment["partitionId"] for segment in one["segments"])
                     for one in collections(product, backup["backupId"])}  # fmt: skip
         assert sorted(captured[f"{here}.by_name"].values()) == [1] * len(PARTITIONS)
-        assert sorted(captured[f"{here}.by_key"].values()) == [2] * BY_KEY, "one of each shard"
+        assert sorted(captured[f"{here}.by_key"].values()) == [2] * BY_KEY, "one segment per shard"
         delete(named, range(EACH * 10))
         delete(keyed, range(1_000))
 

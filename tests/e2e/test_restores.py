@@ -1,4 +1,4 @@
-"""What a restore brings back, what it leaves alone, and what its users notice of it."""
+"""Restores: the collections that they bring back, those that they don't change, and the effects on users."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def data(product: Product) -> Iterator[MilvusData]:
 
 
 def by_itself(database: str) -> None:
-    """A collection whose keys Milvus makes, whose rows end by themselves, with an index on a scalar."""
+    """A collection with automatic keys, a time to live, and an index on a scalar."""
     schema = CollectionSchema(
         [
             FieldSchema("number", DataType.INT64, is_primary=True, auto_id=True, description="made by the server"),
@@ -47,7 +47,7 @@ def by_itself(database: str) -> None:
 
 @pytest.mark.parametrize("left", [1, 0], ids=["some", "none"])
 def test_rows_that_an_import_leaves_out_are_missed(product: Product, left: int) -> None:
-    """Of a collection whose rows were never counted, and some of which are deleted: no number says what must be there."""
+    """The collection's rows were never counted, and some are deleted, so no number says how many must be restored."""
     collection = fill("partial", 300)
     collection.flush()
     insert(collection, range(300, 600), numpy.random.default_rng(2))
@@ -152,7 +152,7 @@ def test_a_backup_comes_back_in_another_instance(product: Product, data: MilvusD
         second.restore(sourceInstanceId=product.instance, backupName="to-move")
         with MilvusData(other.uri) as there:
             assert differences(before, there.capture([(here, "moved")])) == []
-            # A backup of what was restored is as good as the first.
+            # A backup of the restored collection is as good as the first.
             second.backup("moved")
             there.drop("moved", here)
             second.restore(backupName="moved")
@@ -178,7 +178,7 @@ def test_a_restore_is_finished_or_undone_wherever_its_worker_dies(product: Produ
         def is_there() -> bool:
             state.update({"phase": None} | product.call("GET", f"/restores/{restore}").expect(200))
             if state["status"] != "PENDING" and state["phase"] != phase and state["status"] not in ENDED:
-                product.sweep()  # as the rule does; a worker that was killed holds the lease for a while
+                product.sweep()  # as the rule does, because a killed worker's lease lasts for a while
             return state["phase"] == phase or state["status"] in ENDED
 
         assert poll(is_there, 200, every=0.01), state
@@ -210,7 +210,7 @@ def test_what_does_not_verify_is_not_swapped_in(product: Product) -> None:
     s3 = product.stack.emulator.client("s3")
 
     def lose_deletes() -> bool:
-        """Takes the staged deletes away, so that rows come back that the backup doesn't have."""
+        """Removes the staged deletes, so that the restore brings back rows that the backup deletes."""
         for key in product.staged():
             if "/delta_log/" in key:
                 s3.delete_object(Bucket=product.stack.milvus_bucket, Key=key)
@@ -243,7 +243,7 @@ def test_queries_fail_for_milliseconds_and_never_see_a_mix(product: Product) -> 
             try:
                 found = observed.query("", output_fields=["count(*)"], consistency_level="Eventually", timeout=5)
                 seen = int(found[0]["count(*)"])
-            except Exception:  # whatever pymilvus makes of it: no answer
+            except Exception:  # whatever pymilvus raises: no answer
                 seen = None
             answers.append((began, time.monotonic(), seen))
 
@@ -258,11 +258,11 @@ def test_queries_fail_for_milliseconds_and_never_see_a_mix(product: Product) -> 
 
     counts = [seen for _, _, seen in answers if seen is not None]
     assert set(counts) == {600, 1_000} and counts == sorted(counts), sorted(set(counts))
-    # From the first failure's beginning at the earliest: the answer before it was still good.
+    # The gap begins at the first failed query at the earliest, because the answer before it was good.
     failures = [place for place, (_, _, seen) in enumerate(answers) if seen is None]
     noticed = 0.0
     if failures:
-        assert failures == list(range(failures[0], failures[-1] + 1)), "one gap"
+        assert failures == list(range(failures[0], failures[-1] + 1)), "there is more than one gap"
         noticed = answers[failures[-1]][1] - answers[failures[0]][0]
     reported = {c["name"]: c["unavailableMs"] for c in restore["collections"]}
     print(f"unavailable: {reported} ms; noticed for part_2: {noticed * 1000:.0f} ms, {len(failures)} failed queries")

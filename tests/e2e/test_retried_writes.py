@@ -1,4 +1,4 @@
-"""Files that writes left behind which were tried again, and files that nobody can explain."""
+"""Files that retried writes left behind, and files that can't be explained."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from product import Product
 from test_crashes import restart_milvus
 
 FIELD = 102
-"""The id of the labels: Milvus counts from 100."""
+"""The field id of the labels: Milvus numbers fields from 100."""
 MORE = 24
 WIDE = CollectionSchema([*SCHEMA.fields, *(FieldSchema(f"more_{number}", DataType.INT64) for number in range(MORE))])
-"""Each field is a file: writing a segment of so many takes long enough to be interrupted."""
+"""A schema with many fields. Each field is a file, so writing a segment takes long enough to be interrupted."""
 
 
 class Files:
@@ -25,7 +25,7 @@ class Files:
         self._bucket = product.stack.milvus_bucket
 
     def logs(self, name: str) -> dict[tuple[str, str, str], dict[int, list[str]]]:
-        """Of a collection: the keys by collection, partition and segment, and by field."""
+        """The keys of a collection's logs, by collection, partition and segment, then by field."""
         collection = connections._fetch_handler("default").describe_collection(name)["collection_id"]
         found: dict[tuple[str, str, str], dict[int, list[str]]] = {}
         for key in self.keys(f"files/insert_log/{collection}/"):
@@ -34,7 +34,7 @@ class Files:
         return found
 
     def only_segment(self, name: str) -> tuple[str, dict[int, list[str]]]:
-        """The id and the logs, by field, of a collection's one segment."""
+        """The id of a collection's only segment, and its logs by field."""
         [((_, _, segment), fields)] = self.logs(name).items()
         return segment, fields
 
@@ -48,13 +48,13 @@ class Files:
 
 
 def beside(key: str) -> str:
-    """A log's key under another log id."""
+    """A log's key with another log id."""
     folder, _, log = key.rpartition("/")
     return f"{folder}/{int(log) + 1_000_000}"
 
 
 def flush(names: list[str]) -> None:
-    """Flushes as soon as the server is able to, which it isn't right after its start."""
+    """Flushes as soon as the server can, which takes a while after its start."""
 
     def flushed() -> bool:
         try:
@@ -70,12 +70,12 @@ def kill_while_flushing(product: Product, names: list[str]) -> None:
     """Kills Milvus while it writes the files of a flush, and starts it again."""
     files, milvus = Files(product), product.stack.milvus
     handler = connections._fetch_handler("default")
-    # Every poll is one listing: these collections are the newest, and keys are in the order of ids.
+    # Each poll needs only one listing: these collections are the newest, and keys are in the order of ids.
     oldest = min(handler.describe_collection(name)["collection_id"] for name in names)
     before = len(files.keys("files/insert_log/", f"files/insert_log/{oldest}"))
-    # Answered once the segments are sealed; their files are written from then on.
+    # The answer comes once the segments are sealed; their files are written after that.
     handler._stub.Flush(milvus_pb2.FlushRequest(collection_names=names))
-    # By a third of the files, some segments are written whole or in part, and the server hasn't noted it yet.
+    # After a third of the files, some segments are written in whole or in part, and the server hasn't recorded it yet.
     some = before + len(names) * (MORE + 5) // 3
     begun = poll(lambda: len(files.keys("files/insert_log/", f"files/insert_log/{oldest}")) >= some, 60, every=0.001)
     milvus.kill()
@@ -90,7 +90,7 @@ def test_milvus_killed_while_it_flushes(product: Product) -> None:
         create(name, WIDE)
 
     def twice_written() -> list[str]:
-        """Segments of which a field has more than one log, though each was flushed once."""
+        """Segments in which a field has more than one log, although each was flushed once."""
         return [
             segment
             for name in expected
@@ -107,7 +107,7 @@ def test_milvus_killed_while_it_flushes(product: Product) -> None:
         flush(list(expected))
         if twice_written():
             break
-    # Whether it wrote any twice depends on the moment; what that leaves is put there by hand in the next test.
+    # Whether the server wrote any segment twice depends on timing. The next test creates such files by hand.
     print(f"{len(twice_written())} segments were written twice after {attempt + 1} kills")
 
     backup = product.backup("after-the-crash")
@@ -128,13 +128,13 @@ def test_files_that_can_be_explained_and_files_that_cannot(product: Product) -> 
         expected[name] = {key: label for key, label in expected[name].items() if key >= 10}
     flush(list(names))
 
-    # As a write leaves it that was tried again: all fields once more.
+    # As after a retried write: the logs of all fields a second time.
     for logs in files.only_segment("copied")[1].values():
         files.copy(logs[0], beside(logs[0]))
-    # One field once more, with other values, and of another number of rows.
+    # A second log of one field, with other values and another number of rows.
     odd, fields = files.only_segment("odd")
     files.copy(files.only_segment("a_whole_one")[1][FIELD][0], beside(fields[FIELD][0]))
-    # A field that the schema doesn't have.
+    # A log of a field that the schema doesn't have.
     strange, fields = files.only_segment("strange")
     files.copy(fields[FIELD][0], fields[FIELD][0].replace(f"/{FIELD}/", "/777/"))
     told = {

@@ -1,4 +1,4 @@
-"""Where a server keeps its data: any root path that Milvus takes, and a storage that isn't the server's own."""
+"""The location of a server's data: each form of root path that Milvus accepts, and a storage that isn't its own."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_storage_that_is_not_the_servers_is_told_at_once(product: Product, sto
     preflight = product.call("POST", "/preflight").expect(200)
     status, detail = check(preflight, "dataFound")
     assert not preflight["ok"] and status == "FAILED"
-    # The bucket itself is there, and may be read.
+    # The bucket itself exists and can be read.
     assert check(preflight, "dataBucketReadable")[0] == "PASSED"
     refused = problem(product.call("POST", "/backups", {"name": "now"}), 502, "STORAGE_UNREACHABLE")
     for text in (detail, refused["detail"]):
@@ -104,7 +104,7 @@ def test_a_server_with_this_root_path_is_backed_up_restored_and_metered(
         product = replace(metered, instance=f"{metered.instance}-there")
         storage = {"bucket": bucket} | ({} if registered is None else {"rootPath": registered})
         product.register(endpoint=server.uri, storage=storage)
-        # Nothing can be told of a server without data.
+        # The location of a server without data can't be checked.
         preflight = product.call("POST", "/preflight").expect(200)
         assert preflight["ok"] and check(preflight, "dataFound")[0] == "SKIPPED", preflight
 
@@ -128,9 +128,9 @@ def test_a_server_with_this_root_path_is_backed_up_restored_and_metered(
             )
             both = data.capture([(here, "items"), (here, "beside")])
             assert both[here, "beside"].rows == both[here, "items"].rows == before[here, "items"].rows
-            # What was staged beside Milvus's own folders is gone, and nothing of theirs with it.
+            # The staged objects beside Milvus's own folders are removed, and nothing in Milvus's folders is.
             assert "Contents" not in s3.list_objects_v2(Bucket=bucket, Prefix="milvault-staging/")
-            # The restored data is a source as good as the first.
+            # The restored data can be backed up like the first.
             again = product.backup("again")
             assert product.call("POST", f"/backups/{again['backupId']}/verify").expect(200)["status"] == "AVAILABLE"
     finally:

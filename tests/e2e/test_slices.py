@@ -1,5 +1,4 @@
-"""Functions with a few seconds to live, spread over several workers, and killed at any moment: a deployment of its own
-beside the other tests'."""
+"""Functions that live for seconds, use several copy workers, and are killed at any moment, in a separate deployment."""
 
 from __future__ import annotations
 
@@ -24,21 +23,21 @@ KILLS = 20
 
 @pytest.fixture(scope="module")
 def hasty(stack: LocalStack) -> Deployment:
-    """Slices of two seconds: the least that the template takes, less the margin for the hand-over."""
+    """Slices of two seconds: the template's shortest time-out, minus the margin for the hand-over."""
     return stack.add_deployment("hasty", {"FunctionTimeout": 3, "JobLeaseSeconds": 6})
 
 
 @pytest.fixture
 def short(product: Product, hasty: Deployment) -> Iterator[Product]:
-    """The product in slices, with three workers that copy."""
+    """The product with short slices and three copy workers."""
     short = replace(product, deployment=hasty)
     short.register(copyWorkers=3)
     yield short
 
 
 def driven(product: Product, below: str) -> Any:
-    """What a job is once it is over. One whose function met its time-out is taken up by the sweep, as by the rule that
-    would come after some minutes."""
+    """The job once it is over. If its function reached its time-out, the sweep resumes the job, as the scheduled sweep
+    would some minutes later."""
 
     def is_over() -> bool:
         product.sweep()
@@ -49,7 +48,7 @@ def driven(product: Product, below: str) -> Any:
 
 
 def log_lines(product: Product, pattern: str) -> list[str]:
-    """What the functions logged of the invocations that are over."""
+    """The functions' log lines of finished invocations."""
     logs = product.stack.emulator.client("logs")
     pages = logs.get_paginator("filter_log_events").paginate(logGroupName=product.deployment.log_group)
     messages = (event["message"] for page in pages for event in page["events"])
@@ -57,7 +56,7 @@ def log_lines(product: Product, pattern: str) -> list[str]:
 
 
 def test_a_backup_goes_on_over_many_invocations(short: Product) -> None:
-    # As many as keep a fast machine busy for more than five slices.
+    # Enough collections to keep a fast machine busy for more than five slices.
     names = fill_all((f"part_{number:02}" for number in range(32)), 600, deleted=50)
     before = rows_of_all(names)
     # A slow machine gets little done in slices of two seconds.
@@ -69,7 +68,7 @@ def test_a_backup_goes_on_over_many_invocations(short: Product) -> None:
         return len(log_lines(short, rf"{backup['backupId']}.*the slice is over|the slice is over.*{backup['backupId']}"))
 
     assert poll(lambda: slices() >= 5, 30), slices()
-    # Handed over by one to the next, not found by the sweep.
+    # Each slice was invoked by the one before, not by the sweep.
     assert len(log_lines(short, rf'the slice is over","end":"CONTINUED".*{backup["backupId"]}')) >= 4
     assert log_lines(short, "a page was copied for another invocation")
 
@@ -78,7 +77,7 @@ def test_a_backup_goes_on_over_many_invocations(short: Product) -> None:
     verified = short.call("POST", f"/backups/{backup['backupId']}/verify").expect(200, 202)
     assert verified["status"] == "AVAILABLE"
 
-    # Restored by functions that have more time: slices of a restore are another test's.
+    # Restored by functions with more time: another test covers the slices of a restore.
     short.call("DELETE", f"/backups/{backup['backupId']}").expect(200, 202)
 
     def is_deleted() -> bool:
@@ -114,7 +113,7 @@ def test_a_killed_function_costs_time_and_nothing_else(short: Product) -> None:
                 break
             if kills < KILLS:
                 kills += short.kill("create-backup")
-            # As the rule does every fifteen minutes.
+            # As the rule of the sweep does every fifteen minutes.
             poll(lambda: short.sweep()["resumed"] or is_over(), 15, every=0.5)
         assert state["status"] == "AVAILABLE", state
         verified = short.call("POST", f"/backups/{backup}/verify").expect(200)
@@ -130,7 +129,7 @@ def test_a_killed_function_costs_time_and_nothing_else(short: Product) -> None:
     restore = short.start_restore(backupId=kept["backupId"])
 
     def is_restored() -> bool:
-        # A restore's steps can outlast functions that are this hasty; then the rule drives it on.
+        # A step of a restore can outlast such a short function; then the sweep resumes the restore.
         short.sweep()
         return short.call("GET", f"/restores/{restore}").expect(200)["status"] == "COMPLETED"
 

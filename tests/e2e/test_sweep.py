@@ -1,4 +1,4 @@
-"""What the sweep does without anyone asking."""
+"""The sweep: expiry, retention and verification without a caller."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from rows import fill, fill_all
 
 
 def expire(product: Product, backup: str) -> None:
-    """Moves a backup's expiry into the past: a day is the shortest that can be asked for."""
+    """Moves a backup's expiry into the past, because a caller can't set less than a day."""
     change(product, backup, "#r.expiresAt = :past, dueAt = :past", "#r")
 
 
 def change(product: Product, backup: str, change: str, *names: str) -> None:
-    """Changes a backup's record behind the product's back."""
+    """Changes a backup's record directly in the catalog."""
     product.stack.emulator.client("dynamodb").update_item(
         TableName=product.deployment.catalog_table,
         Key={"PK": {"S": f"INSTANCE#{product.instance}"}, "SK": {"S": f"BACKUP#{backup}"}},

@@ -1,4 +1,4 @@
-"""What snapshots cost: metered, told, and written out."""
+"""Usage of snapshots: metering, the usage query, and the daily files."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from product import ELSEWHERE, PRICES, Product
 from rows import fill
 
 GIB = 1 << 30
-getcontext().prec = 60  # amounts are exact, and so is what they are compared with
+getcontext().prec = 60  # amounts are exact, and so must be the expected ones
 
 
 @pytest.fixture
 def metered(product: Product) -> Iterator[Product]:
-    """Afterwards the meter's clock is right again."""
+    """Resets the meter's clock after the test."""
     yield product
     product.stack.set_clock_ahead(product.deployment.functions["usage"], timedelta())
 
 
 def meter(product: Product, *, ahead: int) -> Any:
-    """Meters every hour that is over by a clock that is so many hours ahead."""
+    """Meters every hour that is over, with the meter's clock this many hours ahead."""
     product.stack.set_clock_ahead(product.deployment.functions["usage"], timedelta(hours=ahead))
     return product.invoke("usage", {"action": "meter"})
 
 
 def usage(product: Product, **query: Any) -> list[dict[str, Any]]:
-    """Every line, in pages of three."""
+    """Every line of the usage query, read in pages of three."""
     query = {"instance": product.instance, "limit": 3, "from": hour(-24), "to": hour(72), **query}
     found: list[dict[str, Any]] = []
     while True:
@@ -72,9 +72,9 @@ def test_what_is_stored_is_billed_by_the_hour_to_the_oldest_that_needs_it(metere
         assert (line["region"], line["currency"], line["unitPrice"]) == (REGION, "EUR", "0.0000315")
         assert Decimal(line["cost"]) == price(line)
     of_first = [line for line in lines if line["backupId"] == first["backupId"]]
-    # Made and deleted in one hour, it costs one; this test may run over the end of one.
+    # A backup that is made and deleted in the same hour costs one hour. The test may run across the end of an hour.
     assert len(of_first) in (1, 2) and of_first[0]["byteHours"] == first["sizeBytes"]
-    # Then everything that is in the bucket belongs to the other one.
+    # After that, all objects in the bucket belong to the other backup.
     last = lines[-1]
     assert last["backupId"] == second["backupId"] and last["periodStart"] > of_first[-1]["periodStart"]
     assert last["byteHours"] == sum(product.stored().values()) == second["sizeBytes"]
@@ -108,12 +108,12 @@ def test_a_day_is_written_out_in_the_form_that_the_field_uses(metered: Product) 
     for file in files.values():
         assert failures(file) == []
     wrong = next(iter(files.values())).replace(",EUR,", ",Euro,")
-    assert failures(wrong) != [], "the validator looks"
+    assert failures(wrong) != [], "the validator doesn't find a wrong file"
 
     meter(product, ahead=30)
-    assert exported(product, REGION) == files, "the same usage makes the same files"
+    assert exported(product, REGION) == files, "the same usage made different files"
 
-    # What was wrong is put right beside it.
+    # A correction is a separate line beside the wrong one.
     corrected = usage(product, granularity="HOUR")[0]
     event = {
         "action": "correct",
@@ -157,7 +157,7 @@ def test_every_region_is_metered_where_its_bytes_are(metered: Product) -> None:
         second = replace(product, instance=f"{product.instance}-there")
         storage = {"bucket": f"data-{ELSEWHERE}", "rootPath": "files"}
         second.register(endpoint=other.uri, storage=storage, region=ELSEWHERE)
-        # What is restored from another region is live here, and costs nothing of its own.
+        # Data restored from another region is live data in this region, and isn't billed.
         restored = second.restore(sourceInstanceId=product.instance, backupName="here")
         assert [collection["rowsFound"] for collection in restored["collections"]] == [1_000]
         there = second.backup("there")
@@ -175,7 +175,7 @@ def test_every_region_is_metered_where_its_bytes_are(metered: Product) -> None:
     meter(product, ahead=2)
     [*_, line] = usage(second, granularity="HOUR")
     assert (line["region"], line["byteHours"]) == (ELSEWHERE, stored)
-    # It has no price: that isn't a cost of nothing.
+    # The region has no price, so the cost is null, not zero.
     assert (line["cost"], line["currency"], line["unitPrice"]) == (None, None, None)
     assert usage(second, region=REGION) == []
     lines = usage(product, granularity="HOUR")
@@ -212,7 +212,7 @@ def test_a_question_that_is_not_right_is_answered_with_the_field(
 
 
 def exported(product: Product, region: str) -> dict[str, str]:
-    """The files of a region by their keys."""
+    """The daily files of a region, by key."""
     s3, bucket = product.stack.emulator.client("s3"), product.deployment.snapshot_bucket
     listed = s3.list_objects_v2(Bucket=bucket, Prefix=f"usage/region={region}/date=").get("Contents", [])
     return {

@@ -1,4 +1,4 @@
-"""A writer that never stops, and backups of what it writes: each is an exact cut through its journal."""
+"""Backups during continuous writes: each has exactly the rows of the writers' journals at its point in time."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from snapshots import flush_timestamp
 
 WRITERS = 4
 KEYS = 10_000_000
-"""Of each writer: no two write the same key, so that a journal is in the order of time for each of its keys."""
+"""The keys of each writer. No two writers share a key, so each journal has the writes of its keys in their order."""
 PHYSICAL = 18
-"""A timestamp's bits below its milliseconds."""
+"""The number of bits below the milliseconds in a timestamp."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One write, with a timestamp of before it took effect and one of after it was acknowledged.
+    """One write, with a timestamp from before it took effect and one from after it was acknowledged.
 
-    A write that a flush meets under way may get into a segment that the flush doesn't seal any more, whatever its
-    timestamp: a cut has what was acknowledged before it, and nothing that was begun after it.
+    A write during a flush may go into a segment that the flush doesn't seal, whatever its timestamp. So a backup has
+    every write that was acknowledged before the flush, and none that began after it.
     """
 
     earliest: int
     latest: int
     after: dict[int, str | None]
-    """The keys written: the label that each has from then on, or none if it is deleted."""
+    """The written keys with their new labels, or `None` for a deleted key."""
 
 
 @dataclass
 class Writer:
-    """Inserts and deletes rows of its own until it is stopped, and keeps a journal.
+    """Inserts and deletes its own rows until it is stopped, and keeps a journal.
 
-    No upserts: 2.3.5 itself forgets the deletes of too many of them on a busy machine, so that nothing is left to judge.
+    It makes no upserts, because 2.3.5 itself forgets so many of their deletes on a busy machine that too few rows can
+    be compared.
     """
 
     number: int
@@ -55,7 +56,7 @@ class Writer:
             collection = Collection("busy", using=alias)
             handler = connections._fetch_handler(alias)
             chance = random.Random(self.number)
-            once: list[int] = []  # the keys that were written once; none is written more than twice, see `lost`
+            once: list[int] = []  # keys that were written once; no key is written more than twice, see `lost`
             newest = self.number * KEYS
             while not stop.is_set():
                 label = f"{self.number}.{len(self.journal)}"
@@ -70,13 +71,13 @@ class Writer:
                 again = set(chance.sample(once, 40))
                 once = [key for key in once if key not in again]
                 self.delete(collection, again)
-        except BaseException as error:  # told by the test
+        except BaseException as error:  # raised by the test
             self.error = error
         finally:
             connections.disconnect(alias)
 
     def delete(self, collection: Collection, keys: Iterable[int]) -> None:
-        """2.3.5 doesn't tell a delete's timestamp: it is between two that are asked for."""
+        """Deletes keys. 2.3.5 doesn't report a delete's timestamp, so one is requested before it and one after it."""
         handler = connections._fetch_handler(collection._using)
         earliest = handler.alloc_timestamp()
         collection.delete(f"id in {list(keys)}")
@@ -95,7 +96,7 @@ def flush_again_and_again(database: str, uri: str, stop: threading.Event) -> Non
 
 @contextmanager
 def writing(product: Product) -> Iterator[list[Writer]]:
-    """Writers at work on the collection, and somebody who flushes it now and then."""
+    """Runs writers on the collection, and a thread that flushes it from time to time."""
     uri = product.stack.milvus.uri
     stop = threading.Event()
     writers = [Writer(number, product.database, uri) for number in range(WRITERS)]
@@ -115,11 +116,10 @@ def writing(product: Product) -> Iterator[list[Writer]]:
 
 
 def lost(journal: list[Entry], found: Labels) -> set[int]:
-    """The keys that aren't in the server itself as they were written last.
+    """The keys that the server itself doesn't have as they were last written.
 
-    2.3.5 sometimes forgets a delete of the moment of a flush: a few in a hundred thousand, and a few in a thousand on a
-    machine that is busy with other things.
-    No key is written more than twice, so that one whose delete was forgotten stays as it is, and can be told.
+    2.3.5 sometimes forgets a delete that happens during a flush: a few in a hundred thousand, and a few in a thousand
+    on a busy machine. No key is written more than twice, so a key whose delete was forgotten stays recognisable.
     """
     last: dict[int, str | None] = {}
     for entry in journal:
@@ -128,10 +128,10 @@ def lost(journal: list[Entry], found: Labels) -> set[int]:
 
 
 def differences(journal: list[Entry], cut: int, found: Labels, forgotten: set[int]) -> list[str]:
-    """Where rows aren't those of the journal up to the cut, in words; what the server forgot itself isn't looked at.
+    """Messages about rows that differ from the journal up to the cut, except for keys that the server itself forgot.
 
-    A write that the cut met under way may be in or not, each shard's rows for themselves: so is it in Milvus. So may one
-    of the cut's very millisecond, which is as finely as 2.3.5 cuts.
+    A write in progress at the cut may be in the backup or not, separately on each shard, as in Milvus. The same holds
+    for a write in the same millisecond as the cut, because 2.3.5 cuts by milliseconds.
     """
     certain = [entry for entry in journal if entry.latest <= cut]
     either = [entry for entry in journal if entry.latest > cut and entry.earliest >> PHYSICAL <= cut >> PHYSICAL]
@@ -158,13 +158,13 @@ def test_three_backups_while_rows_are_written(product: Product) -> None:
     began, ended = (bound(entry.latest for entry in journal) >> PHYSICAL for bound in (min, max))
     rows = sum(len(entry.after) for entry in journal)
     [live] = labels_of(["busy"]).values()
-    # Some of what the server forgets it still has in memory: what it finds in its own storage is what counts too.
+    # The server still has some of the forgotten deletes in memory, so the rows in its storage are also compared.
     Collection("busy").release()
     [stored] = labels_of(["busy"]).values()
     forgotten = lost(journal, live) | lost(journal, stored)
     in_memory = len(forgotten - lost(journal, live))
     print(f"{len(journal)} writes of {rows} rows in {(ended - began) / 1000:.1f} s; the server forgot {len(forgotten)}, {in_memory} of them not in memory")
-    assert len(forgotten) * 100 < rows, "so many that hardly anything is left to judge"
+    assert len(forgotten) * 100 < rows, "too many to compare the rest"
 
     for number, backup in enumerate(backups):
         place = f"{product.database}.then_{number}"

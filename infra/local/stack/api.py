@@ -1,4 +1,4 @@
-"""A caller of the deployed HTTP API: signs every request as IAM authorisation wants it."""
+"""A client of the deployed HTTP API, which signs every request for IAM authorisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from botocore.credentials import Credentials
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API answered. Header names are in lower case."""
+    """An answer of the API. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -27,7 +27,7 @@ class Answer:
         return json.loads(self.body) if self.body else None
 
     def expect(self, *statuses: int) -> Any:
-        """The JSON of an answer with one of these statuses; any other is an error that shows the answer."""
+        """The JSON of the answer. If its status is none of these, an error shows the answer."""
         if self.status not in statuses:
             raise AssertionError(f"expected {statuses}, got {self.status}: {self.body.decode(errors='replace')}")
         return self.json
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Api:
-    """The deployed API. `host` is what the emulator tells its APIs apart by."""
+    """The deployed API. The emulator identifies its APIs by `host`."""
 
     url: str
     host: str
@@ -54,7 +54,7 @@ class Api:
         sign: bool = True,
         timeout: float = 60,
     ) -> Answer:
-        """`path` is sent as it is: escape what needs it. A `bytes` or `str` body is sent raw, anything else as JSON."""
+        """Sends a request. `path` must be escaped. A `bytes` or `str` body is sent raw, any other as JSON."""
         data = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else None
         if data is None:
             data = b"" if body is None else json.dumps(body).encode()

@@ -1,4 +1,4 @@
-"""`up`, `down` and `logs`: the stack kept running for work by hand."""
+"""`up`, `down` and `logs`: a stack that keeps running, for manual work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ README.md shows more, docs/api.md the same with curl. Stop it: make down
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; answers the process's exit code."""
+    """Runs one command and returns the process's exit code."""
     parser = argparse.ArgumentParser(prog="stack", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start the stack and leave it running")
@@ -40,7 +40,7 @@ def up() -> int:
         return 0
     _clean()
     started = time.monotonic()
-    # Milvus's usual port if it is free: events/instances.json names it.
+    # Milvus's usual port if it is free, because events/instances.json has it.
     stack = LocalStack(milvus_ports=[19530], report=lambda step: print(f"  {step}", flush=True), dies_with_us=False)
     try:
         stack.up()

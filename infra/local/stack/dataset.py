@@ -1,8 +1,8 @@
-"""Real data in a Milvus, and every row of it read back: what a backup is measured by.
+"""Real data in a Milvus, and all of its rows read back, to compare the data before a backup and after a restore.
 
 A `Dataset` is created from a seed, so two runs hold the same data. `capture` reads whole collections (every field,
-vectors and dynamic fields included, partition by partition) and their definitions; `differences` says where two such
-captures differ, which is nowhere after a restore.
+vectors and dynamic fields included, partition by partition) and their definitions; `differences` lists the
+differences of two captures; after a restore, there are none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Dataset:
-    """One collection to create. Every dataset has a key, a vector, scalars, JSON, and a dynamic field unless told."""
+    """One collection to create, with a key, a vector, scalars, JSON, and a dynamic field unless `dynamic` is false."""
 
     name: str
     rows: int
@@ -44,21 +44,21 @@ class Dataset:
     loaded: bool = True
     properties: Mapping[str, Any] = field(default_factory=dict)
     deleted_every: int = 20
-    """Every n-th row is deleted again; 0 keeps all."""
+    """Every n-th row is deleted; 0 keeps all rows."""
 
     @property
     def kept(self) -> int:
-        """How many rows are left after the deletes."""
+        """The number of rows after the deletes."""
         return self.rows - (len(range(0, self.rows, self.deleted_every)) if self.deleted_every else 0)
 
     def key_of(self, number: int) -> int | str:
-        """The primary key of the n-th row; awkward characters in the ones that are strings."""
+        """The primary key of the n-th row. String keys have unusual characters."""
         return number * 3 - 7 if self.key is DataType.INT64 else f"key-{number:07}/ü'%"
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A collection as its users see it: how it is defined, and its rows by primary key."""
+    """A collection as its users see it: its definition, and its rows by primary key."""
 
     definition: Mapping[str, Any]
     rows: Mapping[int | str, Row]
@@ -67,8 +67,8 @@ class Contents:
 class MilvusData:
     """A Milvus server's databases, collections and rows.
 
-    A context, because its connections have to be closed: gRPC waits for ever, at the interpreter's end, for a call that
-    was interrupted.
+    A context manager, which closes the connections: otherwise gRPC waits forever for an interrupted call when the
+    interpreter exits.
     """
 
     def __init__(self, uri: str) -> None:
@@ -76,7 +76,7 @@ class MilvusData:
         self._connections: dict[str, str] = {}
 
     def create(self, dataset: Dataset) -> None:
-        """Creates the collection with its rows, deletes, index, alias and load state, everything flushed."""
+        """Creates the collection with its rows, deletes, index, alias and load state, and flushes it."""
         collection = Collection(
             dataset.name,
             _schema(dataset),
@@ -117,7 +117,7 @@ class MilvusData:
         utility.drop_collection(name, using=self._connection(database))
 
     def collection(self, name: str, database: str = DEFAULT) -> Collection:
-        """pymilvus's own handle."""
+        """A collection's pymilvus object."""
         return Collection(name, using=self._connection(database))
 
     def databases(self) -> list[str]:
@@ -129,17 +129,17 @@ class MilvusData:
         return sorted(names)
 
     def count(self, name: str, database: str = DEFAULT) -> int:
-        """The number of rows, deletes taken into account."""
+        """The number of rows after deletes."""
         answer = self.collection(name, database).query("", output_fields=["count(*)"], consistency_level="Strong")
         return int(answer[0]["count(*)"])
 
     def rows(self, name: str, database: str = DEFAULT) -> dict[int | str, Row]:
-        """Every row by its primary key. A collection that isn't loaded is loaded for it, and released again."""
+        """Every row by its primary key. A collection that isn't loaded is loaded first, and released afterwards."""
         collection = self.collection(name, database)
         loaded = self._is_loaded(name, database)
-        collection.load()  # waits for the rest of a load that is under way, as after a restart of the server
+        collection.load()  # also waits for a load in progress, as after a restart of the server
         try:
-            # Strongly consistent, once: whoever has answered this has seen every write, and pages needn't wait again.
+            # One strongly consistent query: after it, the server has seen every write, and pages needn't wait.
             counted = self.count(name, database)
             found: dict[int | str, Row] = {}
             for partition, entity in self._entities(collection):
@@ -158,7 +158,7 @@ class MilvusData:
                 collection.release()
 
     def definition(self, name: str, database: str = DEFAULT) -> dict[str, Any]:
-        """Everything about a collection that isn't its rows and that a user can see, without ids and times."""
+        """Everything that a user can see of a collection except its rows, without ids and times."""
         collection = self.collection(name, database)
         described = collection.describe()
         keyed = any(column.is_partition_key for column in collection.schema.fields)
@@ -174,7 +174,7 @@ class MilvusData:
         }
 
     def capture(self, names: Iterable[tuple[str, str]] | None = None) -> dict[tuple[str, str], Contents]:
-        """Reads collections whole, keyed by database and name: those named that exist, or all of all databases."""
+        """Reads whole collections, by database and name: the existing ones of `names`, or all collections."""
         present = [(database, name) for database in self.databases() for name in self.collections(database)]
         wanted = present if names is None else set(names).intersection(present)
         return {
@@ -194,7 +194,7 @@ class MilvusData:
         self._connections.clear()
 
     def _entities(self, collection: Collection) -> Iterator[tuple[str | None, Row]]:
-        # With a partition key, Milvus refuses partition names in a query: those partitions are its own affair.
+        # With a partition key, Milvus refuses partition names in a query.
         keyed = any(column.is_partition_key for column in collection.schema.fields)
         for partition in [None] if keyed else sorted(p.name for p in collection.partitions):
             pages = collection.query_iterator(
@@ -212,7 +212,7 @@ class MilvusData:
         return bool(utility.load_state(name, using=self._connection(database)) != LoadState.NotLoad)
 
     def _connection(self, database: str) -> str:
-        """pymilvus binds a connection to a database: one each, made when it is first needed."""
+        """The connection to a database, made when first needed: pymilvus binds each connection to one database."""
         if database not in self._connections:
             if database != DEFAULT and database not in self.databases():
                 db.create_database(database, using=self._connection(DEFAULT))
@@ -225,7 +225,7 @@ class MilvusData:
 def differences(
     before: Mapping[tuple[str, str], Contents], after: Mapping[tuple[str, str], Contents], examples: int = 3
 ) -> list[str]:
-    """Where two captures differ, in words. Empty means: the same to the last bit."""
+    """Messages about the differences of two captures. If empty, they are the same to the last bit."""
     found: list[str] = []
     for place in sorted(before.keys() | after.keys()):
         name = ".".join(place)
@@ -270,7 +270,7 @@ def _schema(dataset: Dataset) -> CollectionSchema:
 
 
 def _rows(dataset: Dataset, numbers: range) -> list[Row]:
-    # Seeded by the batch's first row: a part of a dataset can be made again without the rest.
+    # Seeded by the batch's first row, so that a part of a dataset can be generated without the rest.
     source = numpy.random.default_rng([numbers.start, dataset.dimension])
     if dataset.vector is DataType.BINARY_VECTOR:
         vectors: Iterable[Any] = (source.bytes(dataset.dimension // 8) for _ in numbers)
@@ -296,7 +296,7 @@ def _rows(dataset: Dataset, numbers: range) -> list[Row]:
 
 
 def _exact(value: Any) -> Any:
-    """A value in a form that compares bit by bit and takes little room: vectors as their bytes."""
+    """A value in a compact form that compares bit by bit: vectors as their bytes."""
     if isinstance(value, list) and value and isinstance(value[0], (float, numpy.floating)):
         return array("f", value).tobytes()
     if isinstance(value, list) and value and isinstance(value[0], bytes):

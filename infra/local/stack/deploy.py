@@ -1,7 +1,7 @@
 """Builds the functions for this machine and deploys infra/template.yaml, the file that goes to AWS, to the emulator.
 
-What `sam build` and `sam deploy` do for an account is done here on the parsed template: each function's CodeUri becomes
-the uploaded archive of its binary. Beyond that only what the emulator lacks is changed, and `deploy` says what.
+As `sam build` and `sam deploy` do for an account, it uploads the archive of each function's binary and sets CodeUri in
+the parsed template. Apart from that, `deploy` changes only features that the emulator lacks, each with a comment.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Deployment:
 
 
 def build(log: Path, *options: str) -> dict[str, Path]:
-    """Compiles the functions and the command-line client, in the profile that the tests use unless `options` of cargo say
-    otherwise, and answers where each one is. With `--examples` also the tests' own programs."""
+    """Compiles the functions and the command-line client, in the tests' profile unless cargo's `options` name another,
+    and returns the path of each. With `--examples`, it also compiles the tests' own programs."""
     command = ["cargo", "build", "--workspace", "--bins", "--message-format=json-render-diagnostics", *options]
     with log.open("wb") as diagnostics:
         built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=diagnostics, check=False)
@@ -64,7 +64,7 @@ def deploy(
     parameters: Mapping[str, str | int] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Deployment:
-    """Creates the CloudFormation stack `name`. `environment` is added to every function's, to test with."""
+    """Creates the CloudFormation stack `name`. `environment` is added to every function's, for tests."""
     template = load_template()
     functions = {
         logical: resource["Metadata"]["BuildProperties"]["Binary"]
@@ -76,9 +76,9 @@ def deploy(
         template["Resources"][logical]["Properties"]["CodeUri"] = code
     template["Globals"]["Function"]["Environment"]["Variables"].update(environment or {})
     architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
-    # The emulator's IAM takes every schedule to be of the default group.
+    # The emulator's IAM treats every schedule as one of the default group.
     template = json.loads(json.dumps(template).replace(":schedule/${AWS::StackName}/*", ":schedule/default/*"))
-    # The emulator's IAM doesn't know whose a bucket is: it has no account but one.
+    # The emulator's IAM doesn't know the account of a bucket: it has only one account.
     for role in (found for found in template["Resources"].values() if found["Type"] == "AWS::IAM::Role"):
         for policy in role["Properties"]["Policies"]:
             for statement in policy["PolicyDocument"]["Statement"]:
@@ -87,7 +87,7 @@ def deploy(
     # The emulator's CloudWatch has no alarms on sums of metrics.
     resources = template["Resources"].items()
     template["Resources"] = {key: found for key, found in resources if "Metrics" not in found.get("Properties", {})}
-    # Everything local is on loopback, where a deployment otherwise doesn't connect to.
+    # All local servers are on loopback, to which a deployment doesn't connect unless it is allowed.
     ours = {"Architecture": architecture, "AllowedEndpoints": "127.0.0.0/8"}
     outputs = _create_stack(emulator, name, template, {**ours, **(parameters or {})})
     names = {binary: outputs[logical] for logical, binary in functions.items()}
@@ -112,7 +112,7 @@ def deploy(
 
 
 def load_template() -> dict[str, Any]:
-    """The template, with the short forms of the intrinsic functions (`!Ref x`) in their long ones."""
+    """The template, with the short forms of intrinsic functions (`!Ref x`) expanded to the long ones."""
     template: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _TemplateLoader)
     return template
 
@@ -158,7 +158,7 @@ def _upload(emulator: Emulator, stack: str, binary: str, executable: Path) -> di
 def _create_stack(
     emulator: Emulator, name: str, template: Mapping[str, Any], parameters: Mapping[str, str | int]
 ) -> dict[str, str]:
-    # As sam does: a request's own body has room for 51,200 bytes.
+    # Uploaded, as sam does, because a request's body has room for only 51,200 bytes.
     key = f"{name}/template.json"
     emulator.client("s3").put_object(Bucket=ARTIFACTS, Key=key, Body=json.dumps(template).encode())
     cloudformation = emulator.client("cloudformation")
@@ -185,11 +185,11 @@ def _create_stack(
 
 
 def function_logs(logs: Any, log_group: str) -> str:
-    """Everything that a deployment's functions logged so far, in the order of time, over a CloudWatch Logs client."""
+    """All log lines of a deployment's functions so far, in order of time, read with a CloudWatch Logs client."""
     lines: list[str] = []
     since = 0
     while True:
-        # The emulator answers the first ten thousand and no token for the rest: the last moment of them is asked for again.
+        # The emulator returns the first ten thousand and no token for the rest, so the last time stamp is read again.
         try:
             events = logs.filter_log_events(logGroupName=log_group, startTime=since)["events"]
         except logs.exceptions.ResourceNotFoundException:
@@ -199,5 +199,5 @@ def function_logs(logs: Any, log_group: str) -> str:
         if last is None:
             return "".join(lines)
         if last == since:
-            raise RuntimeError("more than ten thousand lines of one moment")
+            raise RuntimeError("more than ten thousand lines with the same time stamp")
         since = last

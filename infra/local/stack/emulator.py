@@ -1,7 +1,7 @@
 """The AWS emulator (MiniStack): one process that speaks every service that the template needs.
 
-It runs with IAM enforced: each function has only what its role in the template allows, so that a missing permission
-shows up here and not in an account.
+It enforces IAM: each function has only the permissions of its role in the template, so a missing permission is found
+here and not in an account.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from botocore.config import Config
 from stack.process import ProcessId, free_ports, poll, spawn, tail
 
 REGION = "eu-west-1"
-# The emulator's root credentials. They open nothing but a process on this machine's loopback interface.
+# The emulator's root credentials. They give access only to a process on this machine's loopback interface.
 ACCESS_KEY_ID = "milvault-local"
 SECRET_ACCESS_KEY = "milvault-local-secret"
 
@@ -38,7 +38,7 @@ def client(service: str, endpoint_url: str, region: str = REGION) -> Any:
 
 
 class Emulator:
-    """One emulator process with a directory of its own; all its data is in memory and gone with it."""
+    """One emulator process with a separate directory. Its data is in memory and lost when it stops."""
 
     def __init__(self, directory: Path, *, dies_with_us: bool = True) -> None:
         self.directory = directory
@@ -59,21 +59,21 @@ class Emulator:
         return self._id
 
     def start(self) -> None:
-        temporary = self.directory / "tmp"  # it unpacks the functions there
+        temporary = self.directory / "tmp"  # the emulator unpacks the functions here
         temporary.mkdir(parents=True, exist_ok=True)
         env = {
-            # Nothing else of our environment: a developer's AWS settings must not reach the emulator or the functions.
+            # No other variables: a developer's AWS settings must not reach the emulator or the functions.
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": "127.0.0.1",
             "TMPDIR": str(temporary),
             "AUTH": "true",
-            "IOT_MTLS_ENABLED": "false",  # or it opens a port on every interface
+            "IOT_MTLS_ENABLED": "false",  # otherwise it opens a port on every interface
             "SFTP_ENABLED": "false",
             "MINISTACK_REGION": REGION,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-            "AWS_ENDPOINT_URL": self.endpoint_url,  # it hands this on to the functions
+            "AWS_ENDPOINT_URL": self.endpoint_url,  # the emulator passes this to the functions
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         self._process = spawn(
@@ -95,7 +95,7 @@ class Emulator:
         self._process = None
 
     def client(self, service: str, region: str = REGION) -> Any:
-        """A boto3 client of one of its services."""
+        """A boto3 client of one of the emulator's services."""
         return client(service, self.endpoint_url, region)
 
     def _is_healthy(self) -> bool:

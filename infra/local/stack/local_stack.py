@@ -1,4 +1,4 @@
-"""The parts put together: the emulator, a Milvus on its S3, and the product deployed beside it."""
+"""The local stack: the emulator, a Milvus on its S3, and the deployed product."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LOCAL = ROOT / "target" / "local"
 
 
 class LocalStack:
-    """A running stack with a directory of its own. Leaving the context stops everything and removes the directory.
+    """A running stack with a separate directory. Leaving the context stops everything and removes the directory.
 
-    After a failure the directory is kept, with the functions' logs in it, and named on standard error. Set `keep` for a
-    failure that doesn't leave the context as an exception, as a test's doesn't.
+    After a failure, the directory is kept with the functions' logs, and its path is printed to standard error. Set
+    `keep` if a failure doesn't leave the context as an exception, for example in a test.
     """
 
     def __init__(
@@ -36,7 +36,8 @@ class LocalStack:
         report: Callable[[str], None] = lambda _: None,
         dies_with_us: bool = True,
     ) -> None:
-        """`parameters` override the template's; `environment` is added to the functions'; `report` hears of steps.
+        """`parameters` override the template's; `environment` is added to the functions'; `report` is called with
+        each step.
 
         `milvus_ports` are tried first for the first Milvus.
         """
@@ -67,7 +68,7 @@ class LocalStack:
 
     @property
     def client_url(self) -> str:
-        """The API as the command-line client reaches it: by its name, which is the machine itself."""
+        """The API's address for the command-line client: a name that resolves to this machine."""
         return f"http://{self.api.host}"
 
     @property
@@ -76,11 +77,11 @@ class LocalStack:
         return self.milvus_servers[0]
 
     def up(self) -> None:
-        """Starts everything; after an error, nothing of it is left running."""
+        """Starts everything. After an error, nothing is left running."""
         try:
             self.emulator.start()
             self._report(f"AWS emulator on {self.emulator.endpoint_url}")
-            milvus = self.start_milvus(self.milvus_bucket)  # comes up while the functions compile
+            milvus = self.start_milvus(self.milvus_bucket)  # starts while the functions compile
             self.binaries = build(self.directory / "build.log", "--examples")
             self._report(f"{len(self.binaries)} programs built")
             self._deployment = deploy(
@@ -92,14 +93,14 @@ class LocalStack:
         except Exception:
             self.down()
             raise
-        except BaseException:  # interrupted: there is nothing to look into
+        except BaseException:  # interrupted: there is no failure to examine
             self.remove()
             raise
 
     def start_milvus(self, bucket: str, root_path: str = "files", region: str = REGION) -> MilvusServer:
-        """Starts a Milvus with its data in `bucket`, which is created if it isn't there. Wait for it to be healthy.
+        """Starts a Milvus with its data in `bucket`, which is created if it doesn't exist. Wait for it to be healthy.
 
-        Call this on the thread that the stack lives on: the server dies with the thread that started it.
+        Call this on the stack's thread: the server dies with the thread that started it.
         """
         s3 = self.emulator.client("s3", region)
         if bucket not in [existing["Name"] for existing in s3.list_buckets()["Buckets"]]:
@@ -108,7 +109,7 @@ class LocalStack:
             "127.0.0.1", self.emulator.port, ACCESS_KEY_ID, SECRET_ACCESS_KEY, region, bucket, root_path
         )
         server = MilvusServer(
-            # Never that of one before, whose metadata name files in another place.
+            # Never the directory of an earlier server, whose metadata names files in another place.
             self.directory / f"milvus-{next(self._milvus_numbers)}",
             storage,
             binaries=LOCAL / "milvus",
@@ -120,12 +121,11 @@ class LocalStack:
         return server
 
     def add_deployment(self, name: str, parameters: Mapping[str, str | int]) -> Deployment:
-        """Deploys the product once more beside the first one, for a test that needs other settings."""
+        """Deploys the product a second time, for a test that needs other settings."""
         return deploy(self.emulator, self.binaries, name=name, parameters=parameters, environment=self._environment)
 
     def set_clock_ahead(self, function: str, by: timedelta) -> None:
-        """From now on the function's clock shows a time so much later: so the meter's hours pass. `function` is its name
-        in the account."""
+        """Sets a function's clock ahead, so that hours pass for the meter. `function` is its name in the account."""
         client = self.emulator.client("lambda")
         variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
         variables["CLOCK_AHEAD_SECONDS"] = str(int(by.total_seconds())) if by else ""
@@ -143,7 +143,7 @@ class LocalStack:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def logs(self) -> str:
-        """What the functions logged."""
+        """The functions' logs."""
         return function_logs(self.emulator.client("logs"), self.deployment.log_group)
 
     def __enter__(self) -> LocalStack:
@@ -161,4 +161,4 @@ class LocalStack:
             (self.directory / "functions.log").write_text(self.logs())
         finally:
             self.down()
-        print(f"Kept for a look: {self.directory}", file=sys.stderr)
+        print(f"Kept for examination: {self.directory}", file=sys.stderr)

@@ -1,10 +1,10 @@
 """A real Milvus standalone server, from its PyPI wheel, with its data in a bucket of the AWS emulator.
 
-The wheel's own launcher is used only to render the configuration and unpack the binary. We start the binary: its pid is
-ours to kill, in the middle of a job too, and `start` brings the server back on the same data and ports.
+The wheel's launcher only writes the configuration and unpacks the binary. This module starts the binary itself, so that
+tests can kill it during a job and `start` it again on the same data and ports.
 
-Loopback: every address that Milvus announces is 127.0.0.1 and its embedded etcd listens only there. Its gRPC and
-management listeners take no host and bind all interfaces (2.3.5), which no configuration changes.
+Every address that Milvus announces is 127.0.0.1, and its embedded etcd listens only there. Its gRPC and management
+listeners bind all interfaces (2.3.5), which no configuration changes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COORDINATORS = ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "d
 
 @dataclass(frozen=True)
 class ObjectStorage:
-    """Where the server keeps its data."""
+    """The location of the server's data."""
 
     host: str
     port: int
@@ -43,7 +43,7 @@ class ObjectStorage:
 
 
 class MilvusServer:
-    """One server: a directory for its metadata and logs, ports of its own, and its place in the object storage."""
+    """One server: a directory for its metadata and logs, its ports, and its location in the object storage."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class MilvusServer:
         preferred_ports: Sequence[int] = (),
         dies_with_us: bool = True,
     ) -> None:
-        """`binaries` is where the wheel's compressed binary is unpacked, once for all servers."""
+        """`binaries` is the folder into which the wheel's compressed binary is unpacked, once for all servers."""
         self.directory = directory
         self.storage = storage
         self.log = directory / "milvus.log"
@@ -63,10 +63,10 @@ class MilvusServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._id: ProcessId | None = None
         self._leases: list[str] = []
-        """Of the sessions of the server that runs or ran last."""
+        """The etcd leases of the sessions of the running or last server."""
         directory.mkdir(parents=True, exist_ok=True)
         names = [key for key in milvus.MilvusServerConfig().configurable_items if key.endswith("_port")]
-        names.sort(key=lambda name: name != "proxy_port")  # the one that clients connect to gets the preferred port
+        names.sort(key=lambda name: name != "proxy_port")  # the port for clients is the preferred one
         *ports, self._etcd_peer_port, self.management_port = free_ports(len(names) + 2, preferred_ports)
         self._ports = dict(zip(names, ports, strict=True))
         self._write_configuration()
@@ -112,7 +112,7 @@ class MilvusServer:
         self._id = ProcessId.of(self._process.pid)
 
     def wait_healthy(self, seconds: float = 120) -> None:
-        """Returns once every component of the server reports to be well."""
+        """Waits until every component of the server reports that it is healthy."""
         if self._leases:
             if not poll(self._end_sessions, seconds, every=0.1):
                 raise RuntimeError(f"Milvus has no metadata after {seconds:.0f} s:\n{tail(self.log)}")
@@ -122,7 +122,7 @@ class MilvusServer:
         self._leases = [lease["ID"] for lease in self._etcd("leases", {}).get("leases", [])]
 
     def revive(self) -> str | None:
-        """Starts a server again that ended by itself, as any supervisor would; answers the end of its log then.
+        """Starts the server again if it ended by itself, as a supervisor would, and then returns the end of its log.
 
         2.3.5 ends itself when it can't renew its sessions.
         """
@@ -135,7 +135,7 @@ class MilvusServer:
         return said
 
     def kill(self) -> None:
-        """SIGKILL: what a crash looks like, and the way to stop it too (it takes half an hour to stop gracefully)."""
+        """Sends SIGKILL, like a crash. The server is also stopped this way: a graceful stop takes half an hour."""
         if self._process is None or self._id is None:
             return
         stop(self._id)
@@ -143,7 +143,7 @@ class MilvusServer:
         self._process = None
 
     def _end_sessions(self) -> bool:
-        """Revokes the leases of the killed server's sessions, for which its successor would wait until they expire."""
+        """Revokes the leases of the killed server's sessions; otherwise its successor waits until they expire."""
         self._require_alive()
         try:
             for lease in self._leases:
@@ -188,8 +188,8 @@ class MilvusServer:
                     "initial-advertise-peer-urls": peer,
                     "initial-cluster": f"default={peer}",
                     "enable-grpc-gateway": True,
-                    # What is written outlives a killed server all the same, if not the machine's own crash; a busy disk
-                    # delays each sync by seconds, and the sessions with it.
+                    # Without syncs, data survives a killed server, though not a crash of the machine. On a busy disk,
+                    # each sync would delay the sessions by seconds.
                     "unsafe-no-fsync": True,
                 }
             )
@@ -205,25 +205,25 @@ class MilvusServer:
                 "rootPath": self.storage.root_path,
                 "region": self.storage.region,
             },
-            # By default the server ends itself when it can't renew a session for 30 s, as on a machine that compiles.
-            # `wait_healthy` ends those of a killed server, so that nobody waits until they expire.
+            # By default, the server ends itself if it can't renew a session for 30 s, for example on a machine that
+            # compiles. `wait_healthy` ends the sessions of a killed server, so the long time makes no one wait.
             "common": {"storageType": "minio", "session": {"ttl": 300}},
             "log": {"level": "warn", "file": {"rootPath": ""}},
             **{name: {"ip": "127.0.0.1"} for name in COORDINATORS},
         }
-        # 64 by default; each end-to-end test has one of its own.
+        # 64 by default; each end-to-end test has a separate database.
         changes["rootCoord"]["maxDatabaseNum"] = 1024
         path.write_text(yaml.safe_dump(_merged(settings, changes)))
 
 
 def stop(process: ProcessId) -> None:
-    """Kills a server and removes the one file that it writes outside its directory, at a path of its own choice."""
+    """Kills a server and removes the one file that it writes outside its directory, at a fixed path."""
     process.stop(grace=0)
     Path(f"/tmp/milvus/server_id_{process.pid}").unlink(missing_ok=True)
 
 
 def unpack(directory: Path) -> Path:
-    """Unpacks the wheel's binary and its libraries into `directory`, unless they are there, and answers its path."""
+    """Unpacks the wheel's binary and libraries into `directory`, unless they are there. Returns the binary's path."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:  # two stacks may start at the same time
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""Child processes that we own.
+"""Child processes of the stack.
 
-A pid alone doesn't say whose process it is: after ours has died, the number can belong to somebody else. So a process
-is remembered by its pid and its start time, and only one that matches both is ever signalled.
+A pid alone doesn't identify a process: after the process has died, another one can get the number. So a process is
+identified by its pid and its start time, and only a process that matches both is ever signalled.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Below the range from which the kernel takes the local ports of outgoing connections: a port that is free now isn't
-# taken by a passing connection before the server binds it.
+# Below the range of the kernel's ports for outgoing connections, so that no connection takes a free port before the
+# server binds it.
 PORTS = range(20000, 32000)
 PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process for good: the pid and when it started, in the kernel's clock ticks.
+    """A process that is identified for good: by its pid and its start time in the kernel's clock ticks.
 
     psutil gives the start in seconds since the epoch, which change with the machine's clock.
     """
@@ -47,11 +47,11 @@ class ProcessId:
         return stat is not None and stat.started == self.started and not stat.ended
 
     def stop(self, grace: float) -> None:
-        """Ends the process and what it started: asks first if there is a grace period (in seconds), then kills."""
+        """Ends the process and its children: with SIGTERM if there is a grace period (in seconds), then SIGKILL."""
         if grace and self.is_alive():
             os.kill(self.pid, signal.SIGTERM)
             poll(lambda: not self.is_alive(), grace)
-        # Its children are in its group, also once it is gone: while a group has members, its number isn't reused.
+        # Its children are in its group, even after it has ended: while a group has members, its number isn't reused.
         stat = _stat(self.pid)
         if stat is None or stat.started == self.started:
             with contextlib.suppress(ProcessLookupError):
@@ -62,8 +62,8 @@ class ProcessId:
 def spawn(
     command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, log: Path, dies_with_us: bool
 ) -> subprocess.Popen[bytes]:
-    """Starts a process that leads a group of its own (a Ctrl-C in our terminal is ours to handle), output to `log`."""
-    libc = ctypes.CDLL(None)  # before the fork: after it, nothing may be imported or allocated lightly
+    """Starts a process with output to `log`, in a separate group, so that Ctrl-C in the terminal doesn't reach it."""
+    libc = ctypes.CDLL(None)  # before the fork, because imports and allocations aren't safe after it
     with log.open("ab") as output:
         return subprocess.Popen(
             [str(part) for part in command],
@@ -78,7 +78,7 @@ def spawn(
 
 
 def free_ports(count: int, preferred: Sequence[int] = ()) -> list[int]:
-    """Ports that nobody listens on, all different; the preferred ones first, those of them that are free."""
+    """Different free ports, beginning with those of the preferred ones that are free."""
     found: list[int] = []
     for port in [*preferred, *random.sample(PORTS, len(PORTS))]:
         with socket.socket() as probe:
@@ -93,7 +93,7 @@ def free_ports(count: int, preferred: Sequence[int] = ()) -> list[int]:
 
 
 def poll(condition: Callable[[], T], seconds: float, every: float = 0.05) -> T:
-    """What `condition` answers, as soon as that is true, and after `seconds` in any case."""
+    """The result of `condition`, as soon as it is true, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -113,7 +113,7 @@ def tail(log: Path, lines: int = 20) -> str:
 class _Stat:
     started: int
     ended: bool
-    """A process that has ended keeps its pid until its parent has heard of it."""
+    """Whether the process has ended. It keeps its pid until its parent has waited for it."""
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -121,6 +121,6 @@ def _stat(pid: int) -> _Stat | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The command's name may hold spaces and parentheses; the fields that follow it don't.
+    # The command's name may have spaces and parentheses; the fields after it don't.
     fields = stat.rpartition(")")[2].split()
     return _Stat(started=int(fields[19]), ended=fields[0] == "Z")

@@ -1,5 +1,6 @@
-"""What `up` leaves behind: target/stack.json and target/stack.env for whoever uses the stack, and the processes for
-`down`, which stops only those and only if they are still the same ones.
+"""The records of `up`: target/stack.json and target/stack.env for the stack's users, and the processes for `down`.
+
+`down` stops only these processes, and only if they are still the same.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PROCESSES = LOCAL / "up.json"
 
 
 def describe(stack: LocalStack) -> dict[str, Any]:
-    """The stack as its users need it."""
+    """The description of a stack for its users."""
     deployment = stack.deployment
     functions = stack.emulator.client("lambda")
     settings = {}
@@ -62,7 +63,7 @@ def save(stack: LocalStack) -> None:
 
 
 def processes() -> Sequence[ProcessId]:
-    """The recorded processes that still run."""
+    """The recorded processes that are still running."""
     record = _record()
     found = [ProcessId(entry["pid"], entry["started"]) for entry in record.get("processes", [])]
     return [process for process in found if process.is_alive()]
@@ -75,7 +76,7 @@ def directory() -> Path | None:
 
 
 def description() -> dict[str, Any]:
-    """What `save` recorded of the running stack."""
+    """The description of the running stack that `save` recorded."""
     loaded: dict[str, Any] = json.loads(DESCRIPTION.read_text())
     return loaded
 
@@ -87,7 +88,7 @@ def forget() -> None:
 
 
 def exports(description: dict[str, Any]) -> str:
-    """For a shell: what the client needs, and the functions when they are started by hand."""
+    """Shell exports of the settings for the client, and for functions that are started by hand."""
     variables = {
         "AWS_ENDPOINT_URL": description["endpointUrl"],
         "AWS_REGION": description["region"],
@@ -106,7 +107,7 @@ def exports(description: dict[str, Any]) -> str:
 
 
 def _folder_with(client: Path) -> Path:
-    """A folder with a link to the client and nothing else: the functions beside it are called `list` and `delete`."""
+    """A folder with only a link to the client: the binaries beside it have names such as `list` and `delete`."""
     folder = client.parent / "client"
     folder.mkdir(exist_ok=True)
     link = folder / f".{os.getpid()}"

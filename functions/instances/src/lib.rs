@@ -61,7 +61,7 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
         }
         Action::Get => {
             let found = jobs.instance(&named(call)?).await?;
-            Ok(Answer::ok(show::instance(jobs, &found.value).await?).tagged(&Tag::of_instance(&found.value)))
+            Ok(Answer::ok(show::instance(jobs, &found.value).await?).tagged(&Tag::for_instance(&found.value)))
         }
         Action::Delete => removal::remove(jobs, &named(call)?).await,
         Action::Preflight => {

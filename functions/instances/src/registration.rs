@@ -38,7 +38,7 @@ pub(crate) async fn put(
         Check::Preflight => Some(preflight::preflight(jobs, &id).await?),
     };
     let answer = Answer::new(status, CheckedInstanceView { instance: InstanceView::of(&instance), preflight });
-    let answer = answer.tagged(&Tag::of_instance(&instance));
+    let answer = answer.tagged(&Tag::for_instance(&instance));
     Ok(if status == Status::Created { answer.located(format!("/instances/{id}")) } else { answer })
 }
 
@@ -50,7 +50,7 @@ async fn put_once(
 ) -> Result<(Instance, Status), Error> {
     let catalog = &jobs.ports.catalog;
     let found = catalog.instance(id).await?;
-    precondition.check(found.as_ref().map(|found| Tag::of_instance(&found.value)).as_ref())?;
+    precondition.check(found.as_ref().map(|found| Tag::for_instance(&found.value)).as_ref())?;
     let (instance, expect, status) = match found {
         None => {
             let instance = record(registration, id.clone(), jobs.now());

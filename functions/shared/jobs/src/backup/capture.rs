@@ -410,7 +410,7 @@ impl<'a> Capturing<'a> {
         if !names_no_more(flush) || !lists_no_more || self.milvus.count(name).await? != before.rows {
             return Ok(None);
         }
-        let sample = self.milvus.some_keys(name, sample::SAMPLE).await?;
+        let sample = self.milvus.some_keys(name, sample::MAX_KEYS).await?;
         // What it names is all that matters: nobody has to wait until it is over.
         match self.milvus.flush(name, OnRateLimit::GiveUp).await {
             Ok(after) => {

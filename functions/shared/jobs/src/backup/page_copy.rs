@@ -135,7 +135,7 @@ impl<'a> PageCopy<'a> {
     pub(super) async fn run(&self, shared: &Shared) -> Result<CopyReport, Error> {
         let (jobs, task) = (self.jobs, &self.task);
         let folder = snapshot::folder(jobs.ports.objects.as_ref(), self.target, &task.instance_id, &task.backup_id);
-        let planned = PageKind::Plan.key_of(task.plan, task.page);
+        let planned = PageKind::Plan.key_with_fence(task.plan, task.page);
         let mut entries: Vec<ObjectEntry> = folder.read(&planned).await?;
         let mut report =
             CopyReport { end: CopyEnd::Whole, copied: Copied::default(), gone: BTreeSet::new(), failed_at: None };
@@ -189,7 +189,7 @@ impl<'a> PageCopy<'a> {
         }
         // Whole without anything gone: what the manifest will name. Otherwise the plan remembers what is stored.
         let key = match report.end == CopyEnd::Whole && failure.is_none() && report.gone.is_empty() {
-            true => PageKind::Objects.key_of(task.plan, task.page),
+            true => PageKind::Objects.key_with_fence(task.plan, task.page),
             false => planned,
         };
         folder.write(&key, &entries).await?;

@@ -20,12 +20,12 @@ enum Action {
 const ROUTES: [Route<Action>; 2] = [
     Route {
         http: "GET /instances/{instanceId}/auto-backup",
-        direct: Direct::Tagged("action", "get"),
+        direct: Direct::FieldEquals("action", "get"),
         action: Action::Get,
     },
     Route {
         http: "PUT /instances/{instanceId}/auto-backup",
-        direct: Direct::Tagged("action", "put"),
+        direct: Direct::FieldEquals("action", "put"),
         action: Action::Put,
     },
 ];
@@ -46,7 +46,7 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
     let instance = call.instance()?;
     match call.action {
         Action::Get => {
-            call.nothing_more()?;
+            call.require_no_input()?;
             jobs.instance(&instance).await?;
             let record = schedule::find(jobs, &instance).await?;
             answer(jobs, &record, Vec::new()).await
@@ -59,7 +59,7 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
 }
 
 async fn answer(jobs: &Jobs, record: &AutoBackup, warnings: Vec<String>) -> Result<Answer, Error> {
-    Ok(Answer::ok(show::auto_backup(jobs, record, warnings).await?).tagged(&Tag::for_auto_backup(record)))
+    Ok(Answer::ok(show::auto_backup(jobs, record, warnings).await?).with_etag(&Tag::for_auto_backup(record)))
 }
 
 async fn put(

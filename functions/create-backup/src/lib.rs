@@ -24,12 +24,12 @@ enum Action {
 const ROUTES: [Route<Action>; 2] = [
     Route {
         http: "POST /instances/{instanceId}/backups",
-        direct: Direct::Tagged("action", "create"),
+        direct: Direct::FieldEquals("action", "create"),
         action: Action::Create,
     },
     Route {
         http: "POST /instances/{instanceId}/backups/{backupId}/verify",
-        direct: Direct::Tagged("action", "verify"),
+        direct: Direct::FieldEquals("action", "verify"),
         action: Action::Verify,
     },
 ];
@@ -72,7 +72,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let instance_id = call.instance()?;
     let (caller, key) = (call.caller, call.key());
     let request: BackupRequest = call.body()?;
-    let idempotency = key.of(&request)?;
+    let idempotency = key.for_request(&request)?;
     let mut findings = Findings::default();
     let selection = findings.keep(patterns(request.collections));
     let expires_in = findings.keep(expiry(request.expires_in_days));
@@ -90,7 +90,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     }
     let location = format!("/instances/{}/backups/{}", backup.instance_id, backup.id);
     let view = BackupView::of(&backup, jobs.now());
-    Ok(Answer::new(Status::Accepted, view).located(location).retry_after(2))
+    Ok(Answer::new(Status::Accepted, view).with_location(location).with_retry_after(2))
 }
 
 /// Does a slice of a backup's work.
@@ -126,8 +126,8 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
     let deadline = invocation.deadline_for(call.caller, jobs.now());
-    let key = call.key().of(&id)?;
-    call.nothing_more()?;
+    let key = call.key().for_request(&id)?;
+    call.require_no_input()?;
     let mut backup = jobs.backup(&instance, &id).await?.value;
     let asked_at = match key {
         Some(key) => Some(key.remember(jobs, format!("verify#{instance}"), id.to_string()).await?),
@@ -141,5 +141,5 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     }
     let is_over = backup.verification.as_ref().is_none_or(|last| last.completed_at.is_some());
     let view = VerifiedBackupView::of(&backup, jobs.now());
-    Ok(if is_over { Answer::ok(view) } else { Answer::new(Status::Accepted, view).retry_after(10) })
+    Ok(if is_over { Answer::ok(view) } else { Answer::new(Status::Accepted, view).with_retry_after(10) })
 }

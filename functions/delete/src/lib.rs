@@ -16,12 +16,12 @@ enum Action {
 const ROUTES: [Route<Action>; 2] = [
     Route {
         http: "DELETE /instances/{instanceId}/backups/{backupId}",
-        direct: Direct::Having("backupId"),
+        direct: Direct::FieldPresent("backupId"),
         action: Action::Backup,
     },
     Route {
         http: "DELETE /instances/{instanceId}/restores/{restoreId}",
-        direct: Direct::Having("restoreId"),
+        direct: Direct::FieldPresent("restoreId"),
         action: Action::Restore,
     },
 ];
@@ -42,7 +42,7 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
     let deadline = invocation.deadline_for(call.caller, jobs.now());
-    call.nothing_more()?;
+    call.require_no_input()?;
     jobs.backup(&instance, &id).await?;
     let backup = deletion::delete(jobs, &instance, &id, deadline).await?;
     let (status, warning) = match backup.state.status() {
@@ -69,15 +69,15 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
     // For a lock to end, nobody waits.
     let is_under_way =
         matches!(backup.state.status(), BackupStatus::Pending | BackupStatus::Running | BackupStatus::Deleting);
-    Ok(if is_under_way { answer.retry_after(2) } else { answer })
+    Ok(if is_under_way { answer.with_retry_after(2) } else { answer })
 }
 
 async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.restore(&instance)?;
-    call.nothing_more()?;
+    call.require_no_input()?;
     jobs.restore(&instance, &id).await?;
     let restore = restore::cancel(jobs, &instance, &id).await?;
-    let shown = show::restore_begun(jobs, &restore).await?;
-    Ok(Answer::new(Status::Accepted, shown).retry_after(2))
+    let shown = show::restore_first_page(jobs, &restore).await?;
+    Ok(Answer::new(Status::Accepted, shown).with_retry_after(2))
 }

@@ -14,12 +14,12 @@ enum Action {
 const ROUTES: [Route<Action>; 2] = [
     Route {
         http: "GET /instances/{instanceId}/backups/{backupId}",
-        direct: Direct::Having("backupId"),
+        direct: Direct::FieldPresent("backupId"),
         action: Action::Backup,
     },
     Route {
         http: "GET /instances/{instanceId}/restores/{restoreId}",
-        direct: Direct::Having("restoreId"),
+        direct: Direct::FieldPresent("restoreId"),
         action: Action::Restore,
     },
 ];
@@ -51,7 +51,7 @@ async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Erro
             if now.is_living() {
                 // A verification will report the damage. Until then, the record is worth showing.
                 tracing::error!(%error, backup = %id, "the backup's documents can't be read");
-                return Ok(Answer::ok(show::backup_alone(jobs, &now)));
+                return Ok(Answer::ok(show::backup_without_collections(jobs, &now)));
             }
             Ok(Answer::ok(show::backup(jobs, &now, &paging).await?))
         }

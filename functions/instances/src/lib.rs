@@ -25,17 +25,17 @@ enum Action {
 }
 
 const ROUTES: [Route<Action>; 5] = [
-    Route { http: "GET /instances/{instanceId}", direct: Direct::Tagged("action", "get"), action: Action::Get },
-    Route { http: "PUT /instances/{instanceId}", direct: Direct::Tagged("action", "put"), action: Action::Put },
-    Route { http: "GET /instances", direct: Direct::Tagged("action", "list"), action: Action::List },
+    Route { http: "GET /instances/{instanceId}", direct: Direct::FieldEquals("action", "get"), action: Action::Get },
+    Route { http: "PUT /instances/{instanceId}", direct: Direct::FieldEquals("action", "put"), action: Action::Put },
+    Route { http: "GET /instances", direct: Direct::FieldEquals("action", "list"), action: Action::List },
     Route {
         http: "DELETE /instances/{instanceId}",
-        direct: Direct::Tagged("action", "delete"),
+        direct: Direct::FieldEquals("action", "delete"),
         action: Action::Delete,
     },
     Route {
         http: "POST /instances/{instanceId}/preflight",
-        direct: Direct::Tagged("action", "preflight"),
+        direct: Direct::FieldEquals("action", "preflight"),
         action: Action::Preflight,
     },
 ];
@@ -61,11 +61,11 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
         }
         Action::Get => {
             let found = jobs.instance(&named(call)?).await?;
-            Ok(Answer::ok(show::instance(jobs, &found.value).await?).tagged(&Tag::for_instance(&found.value)))
+            Ok(Answer::ok(show::instance(jobs, &found.value).await?).with_etag(&Tag::for_instance(&found.value)))
         }
         Action::Delete => removal::remove(jobs, &named(call)?).await,
         Action::Preflight => {
-            let key = call.key().of(&"preflight")?;
+            let key = call.key().for_request(&"preflight")?;
             let instance = named(call)?;
             jobs.instance(&instance).await?;
             if let Some(key) = key {
@@ -79,7 +79,7 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
 /// The instance of a call without any other input.
 fn named(call: Call<Action>) -> Result<InstanceId, Error> {
     let instance = call.instance()?;
-    call.nothing_more()?;
+    call.require_no_input()?;
     Ok(instance)
 }
 

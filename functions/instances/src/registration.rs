@@ -38,8 +38,8 @@ pub(crate) async fn put(
         Check::Preflight => Some(preflight::preflight(jobs, &id).await?),
     };
     let answer = Answer::new(status, CheckedInstanceView { instance: InstanceView::of(&instance), preflight });
-    let answer = answer.tagged(&Tag::for_instance(&instance));
-    Ok(if status == Status::Created { answer.located(format!("/instances/{id}")) } else { answer })
+    let answer = answer.with_etag(&Tag::for_instance(&instance));
+    Ok(if status == Status::Created { answer.with_location(format!("/instances/{id}")) } else { answer })
 }
 
 async fn put_once(

@@ -20,12 +20,12 @@ enum Action {
 const ROUTES: [Route<Action>; 2] = [
     Route {
         http: "GET /instances/{instanceId}/backups",
-        direct: Direct::Tagged("resource", "backups"),
+        direct: Direct::FieldEquals("resource", "backups"),
         action: Action::Backups,
     },
     Route {
         http: "GET /instances/{instanceId}/restores",
-        direct: Direct::Tagged("resource", "restores"),
+        direct: Direct::FieldEquals("resource", "restores"),
         action: Action::Restores,
     },
 ];

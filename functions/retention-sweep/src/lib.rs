@@ -57,7 +57,7 @@ fn mode(event: Event) -> Result<SweepMode, Error> {
             Ok(if request.dry_run { SweepMode::DryRun } else { SweepMode::Act })
         }
         Event::Direct(_) => Err(invalid("", "a direct event is a JSON object")),
-        Event::Http(_) | Event::Background(_) => Err(invalid("", "this function has nothing to do on such an event")),
+        Event::Http(_) | Event::Background(_) => Err(invalid("", "this function does not handle such an event")),
     }
 }
 

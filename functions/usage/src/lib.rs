@@ -31,7 +31,7 @@ enum Action {
 }
 
 const ROUTES: [Route<Action>; 1] =
-    [Route { http: "GET /usage", direct: Direct::Tagged("action", "list"), action: Action::List }];
+    [Route { http: "GET /usage", direct: Direct::FieldEquals("action", "list"), action: Action::List }];
 
 /// The answer of a metering run.
 #[derive(Debug, Serialize)]
@@ -47,7 +47,7 @@ struct Metered {
 /// # Errors
 /// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
-    let caller = Caller::of(&event);
+    let caller = Caller::from_event(&event);
     match event {
         Event::Rule => meter_all(jobs, invocation).await,
         Event::Direct(Value::Object(mut fields)) if fields.get("action").is_some_and(|action| action != "list") => {
@@ -136,7 +136,7 @@ async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invo
     if asked.format == Format::Focus {
         let csv = focus::text(&page.lines, &jobs.settings.billing_account);
         return Ok(match (caller, next_cursor) {
-            (Caller::Http, Some(cursor)) => Answer::text("text/csv; charset=utf-8", csv).next_cursor(cursor),
+            (Caller::Http, Some(cursor)) => Answer::text("text/csv; charset=utf-8", csv).with_next_cursor(cursor),
             (Caller::Http, None) => Answer::text("text/csv; charset=utf-8", csv),
             // Who gets no headers.
             (_, next_cursor) => Answer::ok(UsageFile { csv, next_cursor }),

@@ -71,10 +71,10 @@ impl UsageQuery {
         let mut findings = Findings::default();
         let from = findings.keep(hour(filters, "from"));
         let to = findings.keep(hour(filters, "to"));
-        let region: Option<Region> = findings.keep(filters.named("region"));
-        let instance = findings.keep(filters.named("instance"));
-        let granularity = findings.keep(filters.named("granularity"));
-        let format = findings.keep(filters.named("format"));
+        let region: Option<Region> = findings.keep(filters.value("region"));
+        let instance = findings.keep(filters.value("instance"));
+        let granularity = findings.keep(filters.value("granularity"));
+        let format = findings.keep(filters.value("format"));
         let this = Hour::of(now);
         let (from, to) = match &resume {
             Some(resume) => (resume.from, resume.to),
@@ -96,7 +96,7 @@ impl UsageQuery {
         let is_elsewhere =
             |resume: &Resume| !(from..to).contains(&resume.at.hour) || !regions.contains(&resume.at.region);
         if resume.as_ref().is_some_and(is_elsewhere) {
-            findings.note(Some(FieldError::new("cursor", "is not a cursor that this listing gave")));
+            findings.note(Some(FieldError::new("cursor", "is not a cursor that this listing returned")));
         }
         findings.report()?;
         let query = Query { from, to, regions, instance, granularity: granularity.unwrap_or(Granularity::Day) };

@@ -1,4 +1,4 @@
-//! One call of an operation, whichever way it came.
+//! Calls of operations, over HTTP or as direct events.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -9,33 +9,33 @@ use serde_json::{Map, Value};
 
 use crate::{Caller, Event, Filters, Headers, HttpRequest, filters::place, idempotency, invalid, parse, precondition};
 
-/// An operation of a function: how it is called over HTTP, and how by hand.
+/// An operation of a function, and how it is called over HTTP and by direct events.
 #[derive(Debug, Clone, Copy)]
 pub struct Route<A: 'static> {
-    /// API Gateway's route key, such as `GET /instances/{instanceId}`. Its placeholders name the fields of a direct event
-    /// that aren't the body's.
+    /// API Gateway's route key, such as `GET /instances/{instanceId}`. Its placeholders name the fields of a direct
+    /// event that don't belong to the body.
     pub http: &'static str,
-    /// What in a direct event means this operation.
+    /// The field of a direct event that selects this operation.
     pub direct: Direct,
     /// The operation.
     pub action: A,
 }
 
-/// What in a direct event means an operation.
+/// The field of a direct event that selects an operation.
 #[derive(Debug, Clone, Copy)]
 pub enum Direct {
-    /// This field has this value. The first route of a function is also meant where the field is absent.
-    Tagged(&'static str, &'static str),
-    /// This field is there.
-    Having(&'static str),
+    /// A field with this value. If the field is absent, the function's first route is selected.
+    FieldEquals(&'static str, &'static str),
+    /// A field that is present, with any value.
+    FieldPresent(&'static str),
 }
 
 /// A call of the operation `action`.
 #[derive(Debug)]
 pub struct Call<A> {
-    /// Which operation.
+    /// The operation.
     pub action: A,
-    /// Who calls.
+    /// The kind of caller.
     pub caller: Caller,
     route: &'static str,
     path: BTreeMap<String, String>,
@@ -43,7 +43,7 @@ pub struct Call<A> {
     input: Input,
 }
 
-/// The fields of a call besides its path.
+/// The fields of a call that aren't in its path.
 #[derive(Debug)]
 enum Input {
     Http { query: BTreeMap<String, String>, body: Map<String, Value> },
@@ -51,22 +51,22 @@ enum Input {
 }
 
 impl<A: Copy> Call<A> {
-    /// Finds out which of a function's operations an event calls.
+    /// Finds the operation of a function that an event calls.
     ///
     /// # Errors
-    /// [`Error::RouteNotFound`] for a path that is none of theirs; [`Error::Invalid`] for another event that calls none
-    /// of them, and for a body that can't be read.
+    /// [`Error::RouteNotFound`] if no route has the request's path; [`Error::Invalid`] if another event calls none of
+    /// the operations, or if the body can't be read.
     pub fn read(event: Event, routes: &[Route<A>]) -> Result<Self, Error> {
         match event {
             Event::Http(request) => Self::read_http(request, routes),
             Event::Direct(Value::Object(fields)) => Self::read_direct(fields, routes),
             Event::Direct(_) => Err(invalid("", "a direct event is a JSON object")),
-            Event::Background(_) | Event::Rule => Err(invalid("", "this function has nothing to do on such an event")),
+            Event::Background(_) | Event::Rule => Err(invalid("", "this function does not handle such an event")),
         }
     }
 
     fn read_http(request: HttpRequest, routes: &[Route<A>]) -> Result<Self, Error> {
-        let matched = routes.iter().find_map(|route| Some((route, route.path_of(&request)?)));
+        let matched = routes.iter().find_map(|route| Some((route, route.path_parameters(&request)?)));
         let Some((route, path)) = matched else {
             return Err(Error::RouteNotFound { method: request.method, path: request.path });
         };
@@ -82,8 +82,8 @@ impl<A: Copy> Call<A> {
     }
 
     fn read_direct(mut fields: Map<String, Value>, routes: &[Route<A>]) -> Result<Self, Error> {
-        let route = Route::called_by(&fields, routes)?;
-        if let Direct::Tagged(field, _) = route.direct {
+        let route = Route::selected_by(&fields, routes)?;
+        if let Direct::FieldEquals(field, _) = route.direct {
             fields.remove(field);
         }
         let mut path = BTreeMap::new();
@@ -106,35 +106,35 @@ impl<A: Copy> Call<A> {
 }
 
 impl<A> Call<A> {
-    /// The instance in the path.
+    /// Returns the instance id in the path.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what can't be an instance's id.
+    /// [`Error::Invalid`] if it isn't a valid instance id.
     pub fn instance(&self) -> Result<InstanceId, Error> {
         let name = "instanceId";
         self.text(name).parse().map_err(|reason: milvault_model::Invalid| invalid(name, reason.to_string()))
     }
 
-    /// The backup in the path.
+    /// Returns the backup id in the path.
     ///
     /// # Errors
-    /// [`Error::BackupNotFound`] for what can't be a backup's id: ids are opaque, so it is just one that we don't have.
+    /// [`Error::BackupNotFound`] if it isn't a valid backup id: ids are opaque, so an invalid one just doesn't exist.
     pub fn backup(&self, instance: &InstanceId) -> Result<BackupId, Error> {
         self.id("backupId").map_err(|text| Error::BackupNotFound(instance.clone(), text))
     }
 
-    /// The restore in the path.
+    /// Returns the restore id in the path.
     ///
     /// # Errors
-    /// [`Error::RestoreNotFound`], likewise.
+    /// [`Error::RestoreNotFound`] if it isn't a valid restore id.
     pub fn restore(&self, instance: &InstanceId) -> Result<RestoreId, Error> {
         self.id("restoreId").map_err(|text| Error::RestoreNotFound(instance.clone(), text))
     }
 
-    /// The body, typed.
+    /// Reads the body.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what isn't right in it, and for query parameters.
+    /// [`Error::Invalid`] if the body is invalid, or if there are query parameters.
     pub fn body<T: DeserializeOwned>(self) -> Result<T, Error> {
         match self.input {
             Input::Http { query, body } => {
@@ -145,10 +145,10 @@ impl<A> Call<A> {
         }
     }
 
-    /// The body, typed, and the query, with no parameters but the known ones.
+    /// Reads the body, and the query, which may have only the known parameters.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what isn't right in them.
+    /// [`Error::Invalid`] if one of them is invalid.
     pub fn body_and_filters<T: DeserializeOwned>(self, known: &[&str]) -> Result<(T, Filters), Error> {
         let (query, body) = match self.input {
             Input::Http { query, body } => (query, body),
@@ -160,10 +160,10 @@ impl<A> Call<A> {
         Ok((parse::object(body)?, Filters::new(String::new(), query, known)?))
     }
 
-    /// The query, with no parameters but the known ones.
+    /// Reads the query, which may have only the known parameters.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for others, and for a body with anything in it.
+    /// [`Error::Invalid`] if there are other parameters, or if the body has any fields.
     pub fn filters(self, known: &[&str]) -> Result<Filters, Error> {
         let values = match self.input {
             Input::Http { query, body } => {
@@ -176,23 +176,23 @@ impl<A> Call<A> {
         Filters::new(place(self.route, path), values, known)
     }
 
-    /// That there is neither a query nor a body.
+    /// Checks that the call has neither query parameters nor a body.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what there is.
-    pub fn nothing_more(self) -> Result<(), Error> {
+    /// [`Error::Invalid`] if it has.
+    pub fn require_no_input(self) -> Result<(), Error> {
         self.filters(&[]).map(drop)
     }
 
-    /// The idempotency key that came along.
+    /// Returns the call's idempotency key.
     pub fn key(&self) -> Key {
         Key(self.headers.get(idempotency::HEADER).map(str::to_owned))
     }
 
-    /// What the caller wants to hold of what a PUT replaces.
+    /// Returns the condition that the object to replace has to meet.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for headers that can't be meant.
+    /// [`Error::Invalid`] if the headers are invalid or contradict each other.
     pub fn precondition(&self) -> Result<Precondition, Error> {
         precondition::read(&self.headers)
     }
@@ -207,72 +207,72 @@ impl<A> Call<A> {
     }
 }
 
-/// An idempotency key that came with a call.
+/// A call's idempotency key, if it has one.
 #[derive(Debug, Clone)]
 pub struct Key(Option<String>);
 
 impl Key {
-    /// The key, if there is one, with the request that it came with, as it was understood.
+    /// Returns the key, if there is one, together with a hash of the parsed request.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a header that isn't a key.
-    pub fn of(&self, request: &impl Serialize) -> Result<Option<IdempotencyKey>, Error> {
+    /// [`Error::Invalid`] if the header isn't a valid key.
+    pub fn for_request(&self, request: &impl Serialize) -> Result<Option<IdempotencyKey>, Error> {
         idempotency::key(self.0.as_deref(), request)
     }
 }
 
 impl<A> Route<A> {
-    /// The names of the path's placeholders.
+    /// Returns the names of the path's placeholders.
     fn placeholders(&self) -> impl Iterator<Item = &'static str> {
         self.http.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
     }
 
-    /// The path's parameters, if the request is one of this route.
-    fn path_of(&self, request: &HttpRequest) -> Option<BTreeMap<String, String>> {
+    /// Returns the path's parameters; `None` if the request is for another route.
+    fn path_parameters(&self, request: &HttpRequest) -> Option<BTreeMap<String, String>> {
         if let Some(route) = &request.route {
             return (route == self.http).then(|| request.path_parameters.clone());
         }
-        // Without an API in front (a function URL, the local watcher), the path itself has to tell.
+        // Without API Gateway (a function URL, the local watcher), only the path identifies the route.
         let (method, template) = self.http.split_once(' ')?;
         let (template, path) = (template.split('/'), request.path.split('/'));
         if request.method != method || template.clone().count() != path.clone().count() {
             return None;
         }
         let mut parameters = BTreeMap::new();
-        for (wanted, found) in template.zip(path) {
-            match wanted.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        for (expected, found) in template.zip(path) {
+            match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
                 Some(name) => drop(parameters.insert(name.to_owned(), found.to_owned())),
-                None if wanted == found => {}
+                None if expected == found => {}
                 None => return None,
             }
         }
         Some(parameters)
     }
 
-    /// The operation that a direct event's fields mean.
-    fn called_by<'a>(fields: &Map<String, Value>, routes: &'a [Self]) -> Result<&'a Self, Error> {
-        let meant = |route: &&Self| match route.direct {
-            Direct::Tagged(field, value) => fields.get(field).is_some_and(|found| found == value),
-            Direct::Having(field) => fields.contains_key(field),
+    /// Finds the route that a direct event's fields select.
+    fn selected_by<'a>(fields: &Map<String, Value>, routes: &'a [Self]) -> Result<&'a Self, Error> {
+        let is_selected = |route: &&Self| match route.direct {
+            Direct::FieldEquals(field, value) => fields.get(field).is_some_and(|found| found == value),
+            Direct::FieldPresent(field) => fields.contains_key(field),
         };
-        if let Some(route) = routes.iter().find(meant) {
+        if let Some(route) = routes.iter().find(is_selected) {
             return Ok(route);
         }
         match routes.first().map(|route| (route, route.direct)) {
-            Some((first, Direct::Tagged(field, _))) if !fields.contains_key(field) => Ok(first),
-            Some((_, Direct::Tagged(field, _))) => {
+            Some((first, Direct::FieldEquals(field, _))) if !fields.contains_key(field) => Ok(first),
+            Some((_, Direct::FieldEquals(field, _))) => {
                 let values: Vec<String> = routes.iter().filter_map(Self::tag).collect();
                 Err(invalid(field, format!("is one of {}", values.join(", "))))
             }
-            Some((_, Direct::Having(field))) => Err(invalid(field, "is missing")),
-            None => Err(invalid("", "this function takes no direct events")),
+            Some((_, Direct::FieldPresent(field))) => Err(invalid(field, "is missing")),
+            None => Err(invalid("", "this function accepts no direct events")),
         }
     }
 
     fn tag(&self) -> Option<String> {
         match self.direct {
-            Direct::Tagged(_, value) => Some(format!("'{value}'")),
-            Direct::Having(_) => None,
+            Direct::FieldEquals(_, value) => Some(format!("'{value}'")),
+            Direct::FieldPresent(_) => None,
         }
     }
 }
@@ -281,7 +281,7 @@ impl<A> Route<A> {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// Parameters of a direct event are written as JSON has them; those of a query are all text.
+/// Converts a direct event's parameters to texts, as a query has them.
 fn scalars(fields: Map<String, Value>) -> Result<BTreeMap<String, String>, Error> {
     let mut texts = BTreeMap::new();
     for (name, value) in fields {
@@ -313,18 +313,26 @@ mod tests {
     }
 
     const INSTANCES: [Route<Action>; 2] = [
-        Route { http: "GET /instances/{instanceId}", direct: Direct::Tagged("action", "get"), action: Action::Get },
-        Route { http: "PUT /instances/{instanceId}", direct: Direct::Tagged("action", "put"), action: Action::Put },
+        Route {
+            http: "GET /instances/{instanceId}",
+            direct: Direct::FieldEquals("action", "get"),
+            action: Action::Get,
+        },
+        Route {
+            http: "PUT /instances/{instanceId}",
+            direct: Direct::FieldEquals("action", "put"),
+            action: Action::Put,
+        },
     ];
     const DESCRIBE: [Route<Action>; 2] = [
         Route {
             http: "GET /instances/{instanceId}/backups/{backupId}",
-            direct: Direct::Having("backupId"),
+            direct: Direct::FieldPresent("backupId"),
             action: Action::Backup,
         },
         Route {
             http: "GET /instances/{instanceId}/restores/{restoreId}",
-            direct: Direct::Having("restoreId"),
+            direct: Direct::FieldPresent("restoreId"),
             action: Action::Restore,
         },
     ];
@@ -368,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_operation_is_meant_where_no_other_is_named() {
+    fn the_first_operation_is_called_if_the_event_names_none() {
         assert_eq!(direct(json!({ "instanceId": "orders" }), &INSTANCES).unwrap().action, Action::Get);
         assert_eq!(pointer(direct(json!({ "action": "fly", "instanceId": "orders" }), &INSTANCES)), "action");
         let restore = json!({ "instanceId": "orders", "restoreId": "rs-1" });
@@ -377,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_direct_event_without_its_path_fields_or_that_is_no_object_is_refused() {
+    fn a_direct_event_needs_its_path_fields_and_is_an_object() {
         assert_eq!(pointer(direct(json!({}), &INSTANCES)), "instanceId");
         assert_eq!(pointer(direct(json!({ "instanceId": 5 }), &INSTANCES)), "instanceId");
         assert_eq!(pointer(direct(json!("orders"), &INSTANCES)), "");
@@ -385,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_route_key_the_path_tells_the_operation() {
+    fn without_a_route_key_the_path_identifies_the_operation() {
         let call = Call::read(Event::Http(request("GET", "/instances/orders/restores/rs-1")), &DESCRIBE).unwrap();
         assert_eq!(call.action, Action::Restore);
         assert_eq!(call.instance().unwrap().as_str(), "orders");
@@ -395,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_instance_id_is_invalid_and_a_malformed_backup_id_just_not_found() {
+    fn a_malformed_instance_id_is_invalid_and_a_malformed_backup_id_is_not_found() {
         let call = direct(json!({ "instanceId": "no/slash", "backupId": "../x" }), &DESCRIBE).unwrap();
         assert_eq!(pointer(call.instance()), "instanceId");
         let orders: InstanceId = "orders".parse().unwrap();
@@ -403,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operation_does_not_know_is_refused_in_query_and_body() {
+    fn unknown_parameters_and_fields_are_refused() {
         let with = |query: &[(&str, &str)], body: &str| {
             let request = HttpRequest {
                 query: query.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
@@ -412,10 +420,10 @@ mod tests {
             };
             Call::read(Event::Http(request), &INSTANCES).unwrap()
         };
-        assert_eq!(pointer(with(&[("verbose", "1")], "{}").nothing_more()), "verbose");
-        assert_eq!(pointer(with(&[], "{\"a\":1}").nothing_more()), "/a");
+        assert_eq!(pointer(with(&[("verbose", "1")], "{}").require_no_input()), "verbose");
+        assert_eq!(pointer(with(&[], "{\"a\":1}").require_no_input()), "/a");
         assert_eq!(pointer(with(&[("verbose", "1")], "{\"name\":\"x\"}").body::<Named>()), "verbose");
-        assert!(with(&[], "{}").nothing_more().is_ok());
+        assert!(with(&[], "{}").require_no_input().is_ok());
     }
 
     #[test]

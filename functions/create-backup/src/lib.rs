@@ -62,7 +62,7 @@ async fn background(jobs: &Jobs, event: BackgroundEvent, invocation: &Invocation
         BackgroundEvent::CopyPage(task) => Ok(Answer::ok(backup::copy_page(jobs, task, invocation.deadline).await?)),
         BackgroundEvent::Verify(Verify { instance_id, backup_id }) => {
             let backup = scrub::verify(jobs, &instance_id, &backup_id, invocation.deadline).await?;
-            Ok(Answer::ok(VerifiedBackupView::of(&backup, jobs.now())))
+            Ok(Answer::ok(VerifiedBackupView::new(&backup, jobs.now())))
         }
         BackgroundEvent::Scheduled(scheduled) => automatic(jobs, scheduled, invocation).await,
     }
@@ -89,7 +89,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
         backup = jobs.backup(&backup.instance_id, &backup.id).await?.value;
     }
     let location = format!("/instances/{}/backups/{}", backup.instance_id, backup.id);
-    let view = BackupView::of(&backup, jobs.now());
+    let view = BackupView::new(&backup, jobs.now());
     Ok(Answer::new(Status::Accepted, view).with_location(location).with_retry_after(2))
 }
 
@@ -140,6 +140,6 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
         backup = scrub::verify(jobs, &instance, &id, deadline).await?;
     }
     let is_over = backup.verification.as_ref().is_none_or(|last| last.completed_at.is_some());
-    let view = VerifiedBackupView::of(&backup, jobs.now());
+    let view = VerifiedBackupView::new(&backup, jobs.now());
     Ok(if is_over { Answer::ok(view) } else { Answer::new(Status::Accepted, view).with_retry_after(10) })
 }

@@ -64,7 +64,7 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
             (Status::Ok, "The backup had already ended without a result; none of its data is stored.")
         }
     };
-    let view = BackupView::of(&backup, jobs.now());
+    let view = BackupView::new(&backup, jobs.now());
     let answer = Answer::new(status, DeletedBackupView { backup: view, warning: warning.to_owned() });
     // For a lock to end, nobody waits.
     let is_under_way =

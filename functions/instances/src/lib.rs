@@ -88,5 +88,5 @@ async fn list(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
         call.filters(&["limit", "cursor"])?.paging::<InstanceId>(PageSize::LISTING, &jobs.settings.cursor_key)?;
     let page = jobs.ports.catalog.instances(paging.request()).await?;
     let next_cursor = page.next.map(|next| paging.cursor(&next));
-    Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::of).collect(), next_cursor }))
+    Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::new).collect(), next_cursor }))
 }

@@ -37,7 +37,7 @@ pub(crate) async fn put(
         // A failed preflight is part of the answer, not a reason to discard the registration.
         Check::Preflight => Some(preflight::preflight(jobs, &id).await?),
     };
-    let answer = Answer::new(status, CheckedInstanceView { instance: InstanceView::of(&instance), preflight });
+    let answer = Answer::new(status, CheckedInstanceView { instance: InstanceView::new(&instance), preflight });
     let answer = answer.with_etag(&Tag::for_instance(&instance));
     Ok(if status == Status::Created { answer.with_location(format!("/instances/{id}")) } else { answer })
 }

@@ -25,7 +25,7 @@ pub(crate) async fn remove(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error
         if update == SchedulerUpdate::Confirmed {
             schedule::remove_schedule(jobs, id).await;
         }
-        Ok(Answer::ok(InstanceView::of(&found.value)))
+        Ok(Answer::ok(InstanceView::new(&found.value)))
     })
     .await
 }

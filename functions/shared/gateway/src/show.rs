@@ -12,8 +12,8 @@ use crate::{PageSize, Paging};
 /// Describes a backup without its databases and collections, because its manifest can't be read.
 pub fn backup_without_collections(jobs: &Jobs, backup: &Backup) -> BackupDescription {
     BackupDescription {
-        backup: BackupView::of(backup, jobs.now()),
-        verification: VerificationView::of(backup),
+        backup: BackupView::new(backup, jobs.now()),
+        verification: VerificationView::last(backup),
         databases: Vec::new(),
         left_out: Vec::new(),
         next_cursor: None,
@@ -38,7 +38,7 @@ pub async fn backup(jobs: &Jobs, backup: &Backup, paging: &Paging) -> Result<Bac
     let mut names = Vec::new();
     if skip == 0 {
         names.extend(manifest.databases.iter().map(|database| database.name.clone()));
-        shown.left_out = manifest.left_out.iter().map(LeftOutView::of).collect();
+        shown.left_out = manifest.left_out.iter().map(LeftOutView::new).collect();
     }
     let end = skip.saturating_add(captures.len());
     captures.sort_by(|a, b| a.name.cmp(&b.name));
@@ -94,8 +94,8 @@ pub async fn restore_first_page(jobs: &Jobs, found: &Restore) -> Result<RestoreD
 pub async fn restore(jobs: &Jobs, restore: &Restore, paging: &Paging) -> Result<RestoreDescription, Error> {
     let page = jobs.ports.catalog.ledger(&restore.id, paging.request()).await?;
     Ok(RestoreDescription {
-        restore: RestoreView::of(restore, jobs.now()),
-        collections: page.items.iter().map(|line| CollectionRestoreView::of(line, restore)).collect(),
+        restore: RestoreView::new(restore, jobs.now()),
+        collections: page.items.iter().map(|line| CollectionRestoreView::new(line, restore)).collect(),
         next_cursor: page.next.map(|next| paging.cursor(&next)),
     })
 }
@@ -107,7 +107,7 @@ pub async fn restore(jobs: &Jobs, restore: &Restore, paging: &Paging) -> Result<
 pub async fn instance(jobs: &Jobs, instance: &Instance) -> Result<InstanceDescription, Error> {
     let record = schedule::find(jobs, &instance.id).await?;
     let auto_backup = self::auto_backup(jobs, &record, Vec::new()).await?;
-    Ok(InstanceDescription { instance: InstanceView::of(instance), auto_backup })
+    Ok(InstanceDescription { instance: InstanceView::new(instance), auto_backup })
 }
 
 /// Describes an instance's automatic backups with the result of the last run.
@@ -122,5 +122,5 @@ pub async fn auto_backup(jobs: &Jobs, record: &AutoBackup, warnings: Vec<String>
         _ => None,
     };
     let backup = backup.map(|backup| backup.value);
-    Ok(AutoBackupView::of(record, backup.as_ref(), jobs.now(), warnings))
+    Ok(AutoBackupView::new(record, backup.as_ref(), jobs.now(), warnings))
 }

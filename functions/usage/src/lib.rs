@@ -224,7 +224,7 @@ async fn correct_one(jobs: &Jobs, fields: Map<String, Value>, invocation: &Invoc
     let record = correct(jobs, request).await?;
     let render = |lines: &[Line]| focus::file(lines, &jobs.settings.billing_account);
     export_again(jobs, &record.region, record.hour.day(), render, invocation.deadline).await?;
-    Ok(Answer::ok(line_view(&Line::of(&record))))
+    Ok(Answer::ok(line_view(&Line::from_record(&record))))
 }
 
 #[cfg(test)]
@@ -252,7 +252,7 @@ mod tests {
             let price: Decimal = "0.1".parse().unwrap();
             let record = UsageRecord {
                 region: region(),
-                hour: Hour::of(NOW - TimeDelta::hours(1)),
+                hour: Hour::containing(NOW - TimeDelta::hours(1)),
                 instance_id: "orders".parse().unwrap(),
                 backup_id: format!("bk-{number:026}").parse().unwrap(),
                 kind: BackupKind::Manual,

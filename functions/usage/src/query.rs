@@ -51,7 +51,7 @@ impl FromStr for Resume {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let not = || Invalid::new("not where a page begins");
-        let hour = |text: Option<&str>| text.and_then(|text| text.parse().ok()).map(Hour::of).ok_or_else(not);
+        let hour = |text: Option<&str>| text.and_then(|text| text.parse().ok()).map(Hour::containing).ok_or_else(not);
         let mut parts = text.splitn(3, ' ');
         let (from, to) = (hour(parts.next())?, hour(parts.next())?);
         Ok(Self { from, to, at: parts.next().ok_or_else(not)?.parse()? })
@@ -75,12 +75,12 @@ impl UsageQuery {
         let instance = findings.keep(filters.value("instance"));
         let granularity = findings.keep(filters.value("granularity"));
         let format = findings.keep(filters.value("format"));
-        let this = Hour::of(now);
+        let this = Hour::containing(now);
         let (from, to) = match &resume {
             Some(resume) => (resume.from, resume.to),
             None => {
                 let to = to.unwrap_or(this);
-                (from.unwrap_or_else(|| Month::of(this).first().min(to)), to)
+                (from.unwrap_or_else(|| Month::containing(this).first().min(to)), to)
             }
         };
         if to < from {
@@ -116,7 +116,7 @@ fn hour(filters: &Filters, name: &str) -> Result<Option<Hour>, FieldError> {
 /// Checks that a time is a whole hour, because usage is metered by the hour.
 pub(crate) fn whole_hour(name: &str, time: Time) -> Result<Hour, FieldError> {
     if time.minute() == 0 && time.second() == 0 && time.nanosecond() == 0 {
-        Ok(Hour::of(time))
+        Ok(Hour::containing(time))
     } else {
         Err(FieldError::new(name, "is not a whole hour, such as '2026-01-31T03:00:00Z'"))
     }

@@ -53,7 +53,8 @@ pub(crate) async fn count(
 
 /// Makes the write that opens a published backup's account; `None` if the backup owns nothing.
 pub(crate) fn open_account(backup: &Backup, snapshot: &Snapshot, owned: u64, now: Time) -> Option<Write> {
-    (owned > 0).then(|| Write::Account(Box::new(account(backup, snapshot, (Hour::of(now), owned))), Expect::Absent))
+    (owned > 0)
+        .then(|| Write::Account(Box::new(account(backup, snapshot, (Hour::containing(now), owned))), Expect::Absent))
 }
 
 /// Makes the account of a finished backup that stored this number of bytes in this hour.
@@ -113,7 +114,7 @@ pub(crate) async fn commit(
     let jobs = &held.jobs;
     let changed = Backup { state, ..record.value.clone() };
     loop {
-        let now = Hour::of(jobs.now());
+        let now = Hour::containing(jobs.now());
         let own = jobs.ports.catalog.account(&changed.region, &changed.instance_id, &changed.id).await?;
         let mut heirs = Vec::new();
         for (heir, bytes) in &share.heirs {

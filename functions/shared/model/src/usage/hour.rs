@@ -23,7 +23,7 @@ impl Hour {
 
     /// The first hour of a day in UTC.
     pub fn first_of(day: NaiveDate) -> Self {
-        Self::of(day.and_time(NaiveTime::MIN).and_utc())
+        Self::containing(day.and_time(NaiveTime::MIN).and_utc())
     }
 
     /// The day that contains the hour.

@@ -1,4 +1,4 @@
-//! Calls of the HTTP API, signed or with a token, and made again while what stands in their way may pass.
+//! Calls of the HTTP API, signed or with a token, and retried while an error may be transient.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,36 +19,36 @@ use crate::{
     signer::Signer,
 };
 
-/// API Gateway answers within 30 seconds.
+/// The time limit of a call. API Gateway answers within 30 seconds.
 const TIMEOUT: Duration = Duration::from_secs(40);
-/// An address that nothing answers at is told in half a minute, all attempts together.
+/// The time limit of a connection. All attempts at an address without a server take half a minute together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most that a page has.
+/// The maximum size of a page.
 const PAGE: &str = "1000";
 
 /// The API of one stack.
 pub(crate) struct Api {
     url: Url,
-    /// Its region, as far as its address or the command line says it.
+    /// The API's region, if its address or the command line names it.
     region: Option<String>,
     identity: Identity,
     client: reqwest::Client,
 }
 
-/// How calls are authorised.
+/// The authorisation of calls.
 enum Identity {
-    /// Signed with AWS credentials.
+    /// Calls are signed with AWS credentials.
     Aws(Box<Signer>),
-    /// With a token of the issuer that the stack was deployed for.
+    /// Calls have a token of the issuer that the stack was deployed with.
     Token(String),
 }
 
-/// What must hold for a PUT to replace something.
+/// The condition of a PUT.
 #[derive(Debug)]
 pub(crate) enum Condition {
-    /// Nothing is there.
+    /// The object doesn't exist.
     New,
-    /// What is there still has this tag.
+    /// The object still has this tag.
     Unchanged(String),
 }
 
@@ -62,7 +62,7 @@ struct Call<'a> {
     body: Option<&'a Value>,
 }
 
-/// A call as it is sent, once or several times.
+/// A call in the form in which it is sent, once or several times.
 struct Request {
     method: Method,
     url: Url,
@@ -70,38 +70,39 @@ struct Request {
     body: String,
 }
 
-/// An answer: the object, and the document that it was read from, which has what this client doesn't know too.
+/// An answer: the object, and the document that it was read from, which also has the fields that this client doesn't
+/// know.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer<T> {
     pub(crate) document: Value,
     pub(crate) object: T,
 }
 
-/// What was answered.
-struct Answered {
+/// A successful answer before it is parsed.
+struct RawAnswer {
     text: String,
-    /// Where a listing goes on whose form has no place for it.
+    /// The next cursor of a listing whose body has no place for it.
     next_cursor: Option<String>,
-    /// What it is a state of.
+    /// The tag of the object's version.
     tag: Option<String>,
 }
 
-/// Why an attempt has no answer to use.
-enum Failed {
-    /// Another would end as this one.
-    ForGood(Error),
-    /// Another may do, after as long as the answer asked for.
-    ForNow(Error, Option<Duration>),
+/// Why an attempt failed.
+enum AttemptError {
+    /// A retry would fail in the same way.
+    Final(Error),
+    /// A retry may succeed, after the pause that the answer asked for, if it did.
+    Transient(Error, Option<Duration>),
 }
 
 impl Api {
-    /// The API at this address, with a token or else the usual AWS configuration.
-    pub(crate) async fn at(url: &str, region: Option<String>, token: Option<String>) -> Result<Self, Error> {
-        let url: Url = url.parse().map_err(|error| Error::Usage(format!("'{url}' is no address: {error}")))?;
+    /// Makes a client of the API at this address, with a token or else the usual AWS configuration.
+    pub(crate) async fn new(url: &str, region: Option<String>, token: Option<String>) -> Result<Self, Error> {
+        let url: Url = url.parse().map_err(|error| Error::Usage(format!("'{url}' is not a valid address: {error}")))?;
         let host = url.host_str().ok_or_else(|| Error::Usage(format!("'{url}' has no host")))?.to_owned();
-        let region = region.or_else(|| region::of_host(&host));
+        let region = region.or_else(|| region::in_host(&host));
         let mut client = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT);
-        // These names are the machine itself (RFC 6761), which not every resolver knows.
+        // These names stand for the local machine (RFC 6761), but not every resolver knows them.
         if host == "localhost" || host.ends_with(".localhost") {
             let port = url.port_or_known_default().unwrap_or_default();
             client = client.resolve(&host, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
@@ -114,7 +115,7 @@ impl Api {
         Ok(Self { url, region, identity, client })
     }
 
-    /// The API's region. A stack behind a domain of its own that takes tokens need not have said it.
+    /// Returns the API's region; `None` if calls have a token and the region isn't known, as with a custom domain.
     pub(crate) fn region(&self) -> Option<&str> {
         match &self.identity {
             Identity::Aws(signer) => Some(&signer.region),
@@ -122,7 +123,7 @@ impl Api {
         }
     }
 
-    /// What is at a path, given by its segments.
+    /// Gets the object at a path, which is given by its segments.
     pub(crate) async fn get<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -131,18 +132,19 @@ impl Api {
         self.object(self.document(path, query).await?)
     }
 
+    /// Gets the JSON document at a path.
     async fn document(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, Error> {
         self.json(&self.call(Call { query, ..Call::new(Method::GET, path) }).await?)
     }
 
-    /// What is at a path, with the tag of its state.
+    /// Gets the object at a path with the tag of its version.
     pub(crate) async fn get_tagged<T: DeserializeOwned>(&self, path: &[&str]) -> Result<(T, Option<String>), Error> {
         let answer = self.call(Call::new(Method::GET, path)).await?;
         Ok((self.object(self.json(&answer)?)?.object, answer.tag))
     }
 
-    /// What is at a path that answers in pages, all of them put together.
-    pub(crate) async fn whole<T: DeserializeOwned>(
+    /// Gets all pages of the object at a path, combined into one.
+    pub(crate) async fn get_all<T: DeserializeOwned>(
         &self,
         path: &[&str],
         query: &[(&str, String)],
@@ -157,12 +159,12 @@ impl Api {
         self.object(whole)
     }
 
-    /// Every page of a listing that is a CSV file, under one header.
-    pub(crate) async fn csv(&self, path: &[&str], query: &[(&str, String)]) -> Result<String, Error> {
+    /// Gets all pages of a CSV listing, under one header.
+    pub(crate) async fn get_csv(&self, path: &[&str], query: &[(&str, String)]) -> Result<String, Error> {
         let mut query = query.to_vec();
         query.push(("limit", PAGE.to_owned()));
         let first = Call { query: &query, ..Call::new(Method::GET, path) };
-        let Answered { text: mut file, mut next_cursor, .. } = self.call(first).await?;
+        let RawAnswer { text: mut file, mut next_cursor, .. } = self.call(first).await?;
         while let Some(cursor) = next_cursor {
             let query = [query.as_slice(), &[("cursor", cursor)]].concat();
             let page = self.call(Call { query: &query, ..Call::new(Method::GET, path) }).await?;
@@ -182,8 +184,8 @@ impl Api {
         self.object(self.json(&self.call(call).await?)?)
     }
 
-    /// Posts nothing, to a path that says it all.
-    pub(crate) async fn post_nothing<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, Error> {
+    /// Posts without a body.
+    pub(crate) async fn post_empty<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, Error> {
         self.object(self.json(&self.call(Call::new(Method::POST, path)).await?)?)
     }
 
@@ -196,28 +198,28 @@ impl Api {
     ) -> Result<Answer<T>, Error> {
         let put = document_of(body);
         match self.call(Call { condition, body: Some(&put), ..Call::new(Method::PUT, path) }).await {
-            // What is there isn't what was there: it may be what we have put, with an answer that was lost.
-            Err(Error::Refused(refusal)) if refusal.is(Code::PreconditionFailed) && refusal.may_be_our_own_doing() => {
+            // An earlier attempt may have put the object, and only its answer was lost.
+            Err(Error::Refused(refusal)) if refusal.is(Code::PreconditionFailed) && refusal.was_retried() => {
                 let found = self.document(path, &[]).await?;
-                if holds(&found, &put) { self.object(found) } else { Err(Error::Refused(refusal)) }
+                if contains(&found, &put) { self.object(found) } else { Err(Error::Refused(refusal)) }
             }
             answer => self.object(self.json(&answer?)?),
         }
     }
 
-    /// Deletes what is at a path.
+    /// Deletes the object at a path.
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, Error> {
         self.object(self.json(&self.call(Call::new(Method::DELETE, path)).await?)?)
     }
 
-    /// The request of a call.
+    /// Makes the request of a call.
     fn request(&self, call: Call<'_>) -> Result<Request, Error> {
         let mut url = self.url.clone();
-        let no_path = || Error::Usage(format!("'{}' can't have a path", self.url));
+        let no_path = || Error::Usage(format!("'{}' cannot have a path", self.url));
         url.path_segments_mut().map_err(|()| no_path())?.pop_if_empty().extend(call.path);
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(call.query);
-            // A blank is %20 to a signature.
+            // In a signature, a space is %20.
             let escaped = url.query().map(|query| query.replace('+', "%20"));
             url.set_query(escaped.as_deref());
         }
@@ -230,26 +232,26 @@ impl Api {
         Ok(Request { method: call.method, url, headers, body })
     }
 
-    /// One call, made again as long as that may help.
-    async fn call(&self, call: Call<'_>) -> Result<Answered, Error> {
+    /// Makes a call, and retries it while the error may be transient.
+    async fn call(&self, call: Call<'_>) -> Result<RawAnswer, Error> {
         let request = self.request(call)?;
         let mut attempt = 1;
         loop {
-            let (error, asked) = match self.send(&request, attempt).await {
+            let (error, retry_after) = match self.send(&request, attempt).await {
                 Ok(answer) => return Ok(answer),
-                Err(Failed::ForGood(error)) => return Err(error),
-                Err(Failed::ForNow(error, asked)) => (error, asked),
+                Err(AttemptError::Final(error)) => return Err(error),
+                Err(AttemptError::Transient(error, retry_after)) => (error, retry_after),
             };
-            let Some(pause) = pause(attempt, asked, random()) else { return Err(error) };
+            let Some(pause) = pause(attempt, retry_after, random()) else { return Err(error) };
             tokio::time::sleep(pause).await;
             attempt += 1;
         }
     }
 
-    async fn send(&self, request: &Request, attempt: u32) -> Result<Answered, Failed> {
+    async fn send(&self, request: &Request, attempt: u32) -> Result<RawAnswer, AttemptError> {
         let Request { method, url, headers, body } = request;
         let no_answer = |error: reqwest::Error| {
-            Failed::ForNow(Error::Unreachable(format!("{}: {}", self.url, root_cause(&error))), None)
+            AttemptError::Transient(Error::Unreachable(format!("{}: {}", self.url, root_cause(&error))), None)
         };
         let mut request = self.client.request(method.clone(), url.clone()).body(body.to_owned());
         for (name, value) in headers {
@@ -259,7 +261,7 @@ impl Api {
             Identity::Token(token) => request = request.bearer_auth(token),
             Identity::Aws(signer) => {
                 let signed = signer.headers(method.as_str(), url.as_str(), headers, body).await;
-                for (name, value) in signed.map_err(Failed::ForGood)? {
+                for (name, value) in signed.map_err(AttemptError::Final)? {
                     request = request.header(name, value);
                 }
             }
@@ -270,25 +272,25 @@ impl Api {
         let [next_cursor, tag, retry_after] = ["x-next-cursor", "etag", "retry-after"].map(header);
         let text = answer.text().await.map_err(no_answer)?;
         if status.is_success() {
-            return Ok(Answered { text, next_cursor, tag });
+            return Ok(RawAnswer { text, next_cursor, tag });
         }
         let refusal = Refusal::new(status, &text, attempt);
-        if retry::passes(status, refusal.code()) {
-            let asked = retry_after.as_deref().and_then(retry::asked);
-            return Err(Failed::ForNow(Error::Unreachable(format!("{}: {refusal}", self.url)), asked));
+        if retry::is_transient(status, refusal.code()) {
+            let retry_after = retry_after.as_deref().and_then(retry::parse_retry_after);
+            return Err(AttemptError::Transient(Error::Unreachable(format!("{}: {refusal}", self.url)), retry_after));
         }
-        Err(Failed::ForGood(Error::Refused(refusal)))
+        Err(AttemptError::Final(Error::Refused(refusal)))
     }
 
-    fn json(&self, answer: &Answered) -> Result<Value, Error> {
+    fn json(&self, answer: &RawAnswer) -> Result<Value, Error> {
         serde_json::from_str(&answer.text)
-            .map_err(|error| Error::Unreachable(format!("what {} answers isn't JSON: {error}", self.url)))
+            .map_err(|error| Error::Unreachable(format!("the answer of {} is not JSON: {error}", self.url)))
     }
 
     fn object<T: DeserializeOwned>(&self, document: Value) -> Result<Answer<T>, Error> {
         match T::deserialize(&document) {
             Ok(object) => Ok(Answer { document, object }),
-            Err(error) => Err(Error::Unreachable(format!("what {} answers can't be read: {error}", self.url))),
+            Err(error) => Err(Error::Unreachable(format!("the answer of {} cannot be read: {error}", self.url))),
         }
     }
 }
@@ -308,31 +310,31 @@ impl Condition {
     }
 }
 
-/// What is sent of a request: requests are structs of texts, numbers and lists, which always serialise.
+/// Makes the JSON document of a request. Requests consist of strings, numbers and lists, so this can't fail.
 fn document_of(request: &impl Serialize) -> Value {
     serde_json::to_value(request).unwrap_or_default()
 }
 
-/// Whether what was found has everything that was put.
-fn holds(found: &Value, put: &Value) -> bool {
+/// Whether a document contains all fields of another one.
+fn contains(found: &Value, put: &Value) -> bool {
     match put {
         Value::Object(fields) => {
-            fields.iter().all(|(name, put)| found.get(name).is_some_and(|found| holds(found, put)))
+            fields.iter().all(|(name, put)| found.get(name).is_some_and(|found| contains(found, put)))
         }
         _ => found == put,
     }
 }
 
-/// A new idempotency key.
+/// Makes a new idempotency key.
 fn key() -> String {
     let mut random = [0; 16];
-    // Without randomness it is still of its time, and only this command's.
+    // Without randomness, the time still makes the key unique for this command.
     let _ = getrandom::fill(&mut random[6..]);
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ulid::from_parts(u64::try_from(since.as_millis()).unwrap_or_default(), u128::from_be_bytes(random)).to_string()
 }
 
-/// What went wrong at the bottom of an error: the layers above it are those of the HTTP client.
+/// Returns the message of an error's root cause. The errors above it are the HTTP client's layers.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -348,10 +350,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_put_is_found_again_beside_what_the_api_adds() {
+    fn a_put_object_is_recognised_among_the_fields_that_the_api_adds() {
         let found = json!({ "name": "orders", "storage": { "bucket": "b", "rootPath": "files" }, "createdAt": "then" });
-        assert!(holds(&found, &json!({ "name": "orders", "storage": { "bucket": "b" } })));
-        assert!(!holds(&found, &json!({ "name": "orders", "storage": { "bucket": "c" } })));
-        assert!(!holds(&found, &json!({ "auth": { "secretArn": "arn" } })));
+        assert!(contains(&found, &json!({ "name": "orders", "storage": { "bucket": "b" } })));
+        assert!(!contains(&found, &json!({ "name": "orders", "storage": { "bucket": "c" } })));
+        assert!(!contains(&found, &json!({ "auth": { "secretArn": "arn" } })));
     }
 }

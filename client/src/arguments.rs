@@ -1,30 +1,30 @@
-//! What can be said on the command line.
+//! The command line's arguments and help texts.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use milvault_model::{self as model, RestoreMode};
 
-/// Over the options that every command has.
+/// The heading of the options that every command has.
 const EVERYWHERE: &str = "Options of every command";
 
-/// What `--help` ends with.
+/// The end of `--help`.
 const NOTES: &str = "\
-Credentials: requests are signed with what the usual AWS configuration leads to: environment variables, a profile's keys,
-single sign-on ('aws sso login'), credential_process, role_arn, a web identity, or the role of a container or instance.
-Profiles with mfa_serial and sessions of 'aws login' don't work; then first say
+Credentials: requests are signed with the credentials of the usual AWS configuration: environment variables, a profile's
+keys, single sign-on ('aws sso login'), credential_process, role_arn, a web identity, or the role of a container or
+instance. Profiles with mfa_serial and sessions of 'aws login' do not work directly; first run
   eval \"$(aws configure export-credentials --format env)\"
 
-Calls are made again for seconds while nothing or no function answers; a job is asked for again for minutes. Jobs are the
-API's: they go on if this program ends.
+A call is retried for some seconds if the API does not answer; a job that is waited for is polled for minutes without an
+answer. Jobs run in the API: they continue if this program ends.
 
 Exit codes:
   0    done
-  1    refused, failed, or the answer can't be written
+  1    refused or failed, or the output cannot be written
   2    wrong arguments
   3    the API is unreachable, or there are no credentials
   4    not confirmed
-  5    the backup or restore that was waited for is there, and incomplete
-  130  interrupted (Ctrl-C) while a job was waited for, which goes on
-  141  whoever read the output has closed it";
+  5    the backup or restore that was waited for has ended, but is incomplete
+  130  interrupted (Ctrl-C) while waiting for a job; the job continues
+  141  the reader of the output has closed it";
 
 /// Backup and restore for Milvus, over Milvault's HTTP API.
 #[derive(Debug, Parser)]
@@ -33,16 +33,16 @@ pub(crate) struct Arguments {
     /// The API's address: the stack's output ApiUrl.
     #[arg(long, env = "MILVAULT_URL", global = true, value_name = "URL", help_heading = EVERYWHERE)]
     pub(crate) url: Option<String>,
-    /// A token, for a stack that asks for those of an issuer, instead of AWS credentials.
+    /// A bearer token instead of AWS credentials, for a stack that is deployed with an issuer of tokens.
     #[arg(long, env = "MILVAULT_TOKEN", global = true, hide_env_values = true, help_heading = EVERYWHERE)]
     pub(crate) token: Option<String>,
-    /// The API's region, if neither its address nor the AWS configuration has it.
+    /// The API's region, if neither its address nor the AWS configuration names it.
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) region: Option<String>,
-    /// Print the API's answers in JSON.
+    /// Print the API's answers as JSON.
     ///
-    /// All pages of a listing are one answer, with its other fields. A refusal is the API's problem document, on one line of
-    /// standard error: standard output has answers only.
+    /// All pages of a listing are combined into one answer. An error is the API's problem document, on one line of
+    /// standard error; standard output has only answers.
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     #[command(subcommand)]
@@ -51,23 +51,23 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Milvus servers: register, check, list, remove.
+    /// Register, check, list and remove Milvus servers.
     #[command(subcommand)]
     Instance(InstanceCommand),
-    /// Backups: create, list, show, verify, delete.
+    /// Create, list, show, verify and delete backups.
     #[command(subcommand)]
     Backup(BackupCommand),
-    /// Restores: start, list, show, cancel, roll back.
+    /// Start, list, show, cancel and roll back restores.
     #[command(subcommand)]
     Restore(RestoreCommand),
-    /// The automatic daily backup: show, switch on or off.
+    /// Show the automatic daily backup, or switch it on or off.
     #[command(subcommand)]
     Auto(AutoCommand),
-    /// What is stored, by the hour, and what it costs.
+    /// Show the storage that backups use, and its cost.
     Usage(Usage),
     /// Print a completion script for a shell.
     Completion {
-        /// Which shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
 }
@@ -76,21 +76,21 @@ pub(crate) enum Command {
 pub(crate) enum InstanceCommand {
     /// List the registered servers.
     List,
-    /// Show one.
+    /// Show a server's registration.
     Show {
-        /// Its id.
+        /// The instance's id.
         instance: String,
     },
     /// Register a server, or change its registration as a whole.
     Register(Register),
-    /// See whether it can be backed up and restored, item by item.
+    /// Check whether a server can be backed up and restored.
     Check {
-        /// Its id.
+        /// The instance's id.
         instance: String,
     },
-    /// Forget one that has no backups.
+    /// Remove the registration of a server that has no backups.
     Remove {
-        /// Its id.
+        /// The instance's id.
         instance: String,
         #[command(flatten)]
         confirmation: Confirmation,
@@ -99,84 +99,84 @@ pub(crate) enum InstanceCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Register {
-    /// Its id, chosen by you: letters, digits and dashes.
+    /// The id of the instance, which you choose: letters, digits and dashes.
     pub(crate) instance: String,
-    /// Its gRPC address, http://host:19530.
+    /// The server's gRPC address, http://host:19530.
     #[arg(long)]
     pub(crate) endpoint: String,
-    /// The region of its bucket; the API's region if not given.
+    /// The region of the server's bucket [default: the API's region].
     #[arg(long)]
     pub(crate) data_region: Option<String>,
-    /// The bucket that it keeps its data in (its minio.bucketName).
+    /// The bucket of the server's data (minio.bucketName in Milvus's configuration).
     #[arg(long)]
     pub(crate) bucket: String,
-    /// The prefix in it (its minio.rootPath), "" for none; files, Milvus's own, if not given.
+    /// The prefix in the bucket (minio.rootPath), "" for none [default: files, as in Milvus's configuration].
     #[arg(long)]
     pub(crate) root_path: Option<String>,
-    /// A name for people; the id if not given.
+    /// The instance's name, for people [default: the id].
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// The Secrets Manager secret with its credentials.
+    /// The Secrets Manager secret with the server's credentials.
     #[arg(long, value_name = "ARN")]
     pub(crate) secret: Option<String>,
-    /// Its management address, http://host:9091.
+    /// The server's management address, http://host:9091.
     #[arg(long, value_name = "URL")]
     pub(crate) management_endpoint: Option<String>,
-    /// Over how many functions its backups' copies are spread; 1 if not given.
+    /// The number of functions that copy for a backup [default: 1].
     #[arg(long)]
     pub(crate) copy_workers: Option<u8>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupCommand {
-    /// Take a backup, and wait for it.
+    /// Create a backup, and wait for it.
     Create {
-        /// Of which instance.
+        /// The instance to back up.
         instance: String,
         /// The backup's name.
         name: String,
-        /// Only these: database.collection, or database.*
+        /// Back up only these collections: database.collection, or database.*
         #[arg(long = "collection", value_name = "PATTERN")]
         collections: Vec<String>,
-        /// Delete it by itself after so many days.
+        /// The number of days after which the backup is deleted.
         #[arg(long)]
         expires_in_days: Option<u32>,
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// List backups, newest first.
+    /// List an instance's backups, newest first.
     List {
-        /// Of which instance.
+        /// The instance.
         instance: String,
-        /// Only those with this status, or one of several: available,damaged
+        /// List only backups with this status, or one of several: available,damaged
         #[arg(long)]
         status: Option<String>,
-        /// Only MANUAL or AUTO ones.
+        /// List only MANUAL or AUTO backups.
         #[arg(long = "type")]
         kind: Option<String>,
-        /// Deleted ones too.
+        /// Include deleted backups.
         #[arg(long)]
         deleted: bool,
     },
     /// Show a backup and its collections.
     Show {
-        /// Of which instance.
+        /// The instance.
         instance: String,
-        /// Its name or id.
+        /// The backup's name or id.
         backup: String,
     },
-    /// Compare what is stored with what was stored.
+    /// Check that a backup's stored objects are complete and unchanged.
     Verify {
-        /// Of which instance.
+        /// The instance.
         instance: String,
-        /// Its name or id.
+        /// The backup's name or id.
         backup: String,
     },
-    /// Delete a backup for good; a running one is stopped.
+    /// Delete a backup permanently; a running one is cancelled.
     Delete {
-        /// Of which instance.
+        /// The instance.
         instance: String,
-        /// Its name or id.
+        /// The backup's name or id.
         backup: String,
         #[command(flatten)]
         confirmation: Confirmation,
@@ -187,30 +187,30 @@ pub(crate) enum BackupCommand {
 pub(crate) enum RestoreCommand {
     /// Restore a backup, and wait for it.
     Start(Start),
-    /// List restores, newest first.
+    /// List the restores into an instance, newest first.
     List {
-        /// Into which instance.
+        /// The instance.
         instance: String,
     },
     /// Show a restore and its collections.
     Show {
-        /// Into which instance.
+        /// The instance that is restored into.
         instance: String,
-        /// Its id.
+        /// The restore's id.
         restore: String,
     },
-    /// Stop a restore: everything live stays as it is.
+    /// Cancel a restore; all live collections stay as they are.
     Cancel {
-        /// Into which instance.
+        /// The instance that is restored into.
         instance: String,
-        /// Its id.
+        /// The restore's id.
         restore: String,
     },
-    /// Put back what was live before a restore.
+    /// Put back the collections that were live before a restore.
     Rollback {
-        /// Into which instance.
+        /// The instance that was restored into.
         instance: String,
-        /// Its id.
+        /// The restore's id.
         restore: String,
         #[command(flatten)]
         confirmation: Confirmation,
@@ -221,32 +221,32 @@ pub(crate) enum RestoreCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Start {
-    /// Into which instance.
+    /// The instance to restore into.
     pub(crate) instance: String,
     /// The backup's name or id.
     pub(crate) backup: String,
-    /// Whose backup it is, if another instance's.
+    /// The instance that the backup was made of, if it is another one.
     #[arg(long, value_name = "INSTANCE")]
     pub(crate) from: Option<String>,
-    /// Only these: database.collection, or database.*
+    /// Restore only these collections: database.collection, or database.*
     #[arg(long = "collection", value_name = "PATTERN")]
     pub(crate) collections: Vec<String>,
-    /// Under another name: database.collection=database.other
+    /// Restore a collection under another name: database.collection=database.other
     #[arg(long, value_name = "OLD=NEW")]
     pub(crate) rename: Vec<String>,
-    /// What to do where a collection exists.
+    /// What to do if a collection of the target name exists.
     #[arg(long, value_enum, default_value_t = Mode::Replace)]
     pub(crate) mode: Mode,
-    /// What to load.
+    /// Which collections to load.
     #[arg(long, value_enum, default_value_t = Reload::AsBefore)]
     pub(crate) reload: Reload,
-    /// What becomes of the others once a collection can't be restored.
+    /// What to do about the other collections if one cannot be restored.
     #[arg(long, value_enum, default_value_t = OnError::Stop)]
     pub(crate) on_error: OnError,
-    /// How long the replaced collections are kept for a rollback; 0 drops them at once.
+    /// How many hours the replaced collections are kept for a rollback; 0 drops them immediately.
     #[arg(long, default_value_t = 24)]
     pub(crate) keep_previous_hours: u32,
-    /// Restore what is whole of a damaged backup.
+    /// Restore the intact collections of a damaged backup.
     #[arg(long)]
     pub(crate) allow_damaged: bool,
     #[command(flatten)]
@@ -257,9 +257,9 @@ pub(crate) struct Start {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// Replace it, once the restored one is verified.
+    /// Replace it once the restored collection is verified.
     Replace,
-    /// Refuse to touch it.
+    /// Refuse the restore.
     Create,
 }
 
@@ -274,9 +274,9 @@ impl From<Mode> for RestoreMode {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Reload {
-    /// What was loaded when it was backed up.
+    /// Collections that were loaded when they were backed up.
     AsBefore,
-    /// Nothing.
+    /// No collections.
     None,
 }
 
@@ -291,9 +291,9 @@ impl From<Reload> for model::Reload {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum OnError {
-    /// None of them is restored: everything stays as it was.
+    /// Restore none of them: all live collections stay as they were.
     Stop,
-    /// They are restored: only what can't be stays as it was.
+    /// Restore the others: only a live collection that cannot be replaced stays as it was.
     Continue,
 }
 
@@ -308,31 +308,31 @@ impl From<OnError> for model::OnError {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AutoCommand {
-    /// Show the automatic backup, its next run and its last.
+    /// Show the settings of the automatic backup, its next run and its last run.
     Show {
-        /// Of which instance.
+        /// The instance.
         instance: String,
     },
-    /// Switch it on, or change it.
+    /// Switch the automatic backup on, or change its settings.
     On {
-        /// Of which instance.
+        /// The instance.
         instance: String,
-        /// At what time of day, HH:MM (as it is, 03:00 at first).
+        /// The time of day, HH:MM [default: unchanged, initially 03:00].
         #[arg(long)]
         time: Option<String>,
-        /// In which time zone, such as Asia/Tokyo (as it is, UTC at first).
+        /// The time zone, such as Asia/Tokyo [default: unchanged, initially UTC].
         #[arg(long)]
         timezone: Option<String>,
-        /// For how many days each is kept (as it is, 3 at first).
+        /// The number of days for which a backup is kept [default: unchanged, initially 3].
         #[arg(long)]
         retention_days: Option<u32>,
-        /// How many of the newest are kept, however old (as it is, 0 at first).
+        /// The number of newest backups that are kept longer [default: unchanged, initially 0].
         #[arg(long)]
         keep_at_least: Option<u32>,
     },
-    /// Switch it off.
+    /// Switch the automatic backup off.
     Off {
-        /// Of which instance.
+        /// The instance.
         instance: String,
         #[command(flatten)]
         confirmation: Confirmation,
@@ -341,22 +341,22 @@ pub(crate) enum AutoCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Usage {
-    /// From this hour on, in RFC 3339: 2026-11-01T00:00:00Z. The beginning of this month by default.
+    /// The first hour, in RFC 3339: 2026-11-01T00:00:00Z [default: the beginning of this month].
     #[arg(long)]
     pub(crate) from: Option<String>,
-    /// Up to this hour; the present one by default.
+    /// The first hour after the period [default: the present hour].
     #[arg(long)]
     pub(crate) to: Option<String>,
-    /// Only of this region.
+    /// Show only this region.
     #[arg(long = "of-region")]
     pub(crate) region: Option<String>,
-    /// Only of this instance.
+    /// Show only this instance.
     #[arg(long)]
     pub(crate) instance: Option<String>,
-    /// Summed by.
+    /// The length of the periods that usage is summed by.
     #[arg(long, value_enum, default_value_t = Granularity::Day)]
     pub(crate) by: Granularity,
-    /// As CSV in the form of FOCUS; not together with --json.
+    /// Print CSV in the FOCUS format; cannot be combined with --json.
     #[arg(long)]
     pub(crate) focus: bool,
 }
@@ -368,15 +368,15 @@ pub(crate) enum Granularity {
     Month,
 }
 
-/// For what can't be undone.
+/// The options of irreversible commands.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Confirmation {
-    /// Don't ask.
+    /// Do not ask for confirmation.
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
 }
 
-/// For jobs.
+/// The options of commands that start jobs.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Waiting {
     /// Return as soon as the job is accepted.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{Error, api::Answer, output};
 
-/// How answers are printed.
+/// The form in which answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     Tables,
@@ -12,12 +12,12 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// Prints an answer: as it is, or by `tables`.
+    /// Prints an answer: its document as JSON, or the text that `tables` makes.
     pub(crate) fn print<T>(self, answer: &Answer<T>, tables: impl FnOnce(&T) -> String) -> Result<(), Error> {
         self.print_document(&answer.document, || tables(&answer.object))
     }
 
-    /// Prints a document, or the tables in its place.
+    /// Prints a document as JSON, or the text that `tables` makes.
     pub(crate) fn print_document(self, document: &Value, tables: impl FnOnce() -> String) -> Result<(), Error> {
         match self {
             Self::Tables => output::answer(&tables()),

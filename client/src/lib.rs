@@ -1,6 +1,6 @@
-//! The command-line client for people: what the HTTP API offers, as tables, with progress bars while it waits.
+//! The command-line client of the HTTP API, for people: it prints tables, and shows progress while it waits for a job.
 //!
-//! Its exit codes are in `milvault --help`.
+//! `milvault --help` lists its exit codes.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -28,15 +28,15 @@ use output::say;
 pub(crate) use error::Error;
 
 impl Error {
-    /// Tells it, a refusal in the form that answers have.
-    fn tell(&self, form: Form) {
+    /// Prints the error, a refusal in the same form as answers.
+    fn report(&self, form: Form) {
         match self {
             Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            Self::Waiting { why, goes_on } => {
-                why.tell(form);
-                say(goes_on);
+            Self::Waiting { cause, hint } => {
+                cause.report(form);
+                say(hint);
             }
-            Self::Interrupted { goes_on } => say(format!("milvault: {self}: {goes_on}")),
+            Self::Interrupted { hint } => say(format!("milvault: {self}: {hint}")),
             Self::Refused(refusal) => match (form, refusal.document()) {
                 (Form::Json, Some(document)) => say(document),
                 _ => say(format!("milvault: {self}")),
@@ -50,7 +50,7 @@ impl Error {
 pub async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let form = if arguments.json { Form::Json } else { Form::Tables };
-    // By hand, because clap doesn't hold an option before the command against one behind it.
+    // Checked here, because clap doesn't find a conflict between options before and after the command.
     if matches!(&arguments.command, Command::Usage(usage) if usage.focus && arguments.json) {
         let text = "the argument '--focus', which is CSV, cannot be used with '--json'";
         Arguments::command().error(ArgumentError::ArgumentConflict, text).exit();
@@ -58,7 +58,7 @@ pub async fn main() -> ExitCode {
     match commands::run(arguments, form).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error.tell(form);
+            error.report(form);
             ExitCode::from(error.code())
         }
     }

@@ -1,4 +1,4 @@
-//! The one place that writes: answers to standard output, whatever else there is to say to standard error.
+//! All output of the client: answers go to standard output, everything else to standard error.
 
 use std::{
     fmt::Display,
@@ -10,25 +10,25 @@ use crate::Error;
 /// Writes an answer.
 ///
 /// # Errors
-/// [`Error::Output`]; of the kind `BrokenPipe` where the reader, such as `head`, has seen enough.
+/// [`Error::Output`]; of the kind `BrokenPipe` if the reader, such as `head`, has closed the output.
 pub(crate) fn answer(text: &str) -> Result<(), Error> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Error::Output)
 }
 
-/// Says something beside the answer. Where nobody listens any more, the command goes on all the same.
+/// Writes a line to standard error. If that fails, the command continues.
 pub(crate) fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Says warnings beside the answer.
+/// Writes warnings to standard error.
 pub(crate) fn warn(warnings: &[String]) {
     for warning in warnings {
         say(format!("warning: {warning}"));
     }
 }
 
-/// Asks something that is answered on the same line.
+/// Writes a question, which the user answers on the same line.
 pub(crate) fn ask(question: &str) {
     let mut terminal = io::stderr();
     let _ = write!(terminal, "{question} ").and_then(|()| terminal.flush());

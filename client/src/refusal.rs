@@ -1,4 +1,4 @@
-//! What the API answers instead of doing what it was asked for.
+//! The API's error answers.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -7,25 +7,25 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A refusal: a problem document (RFC 9457) of the functions, or what API Gateway says in their place.
+/// A refusal: a problem document (RFC 9457) of the functions, or API Gateway's own error.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
-    /// Null where the answer isn't JSON.
+    /// The answer's JSON; null if it isn't JSON.
     document: Value,
     reason: Reason,
-    /// How often it was asked for: an earlier attempt may have done it, and only its answer was lost.
+    /// The number of attempts. An earlier attempt may have succeeded, and only its answer was lost.
     attempts: u32,
 }
 
-/// What a refusal's document says.
+/// The reason in a refusal's document.
 #[derive(Debug)]
 enum Reason {
-    /// What a function says.
+    /// The problem that a function reports.
     Problem(Box<Problem>),
-    /// What API Gateway says.
+    /// The message that API Gateway returns.
     Message(String),
-    /// Nothing of either form.
+    /// The document has neither form.
     Unknown,
 }
 
@@ -36,7 +36,7 @@ struct GatewayError {
 }
 
 impl Reason {
-    fn of(document: &Value) -> Self {
+    fn from_document(document: &Value) -> Self {
         match (Problem::deserialize(document), GatewayError::deserialize(document)) {
             (Ok(problem), _) => Self::Problem(Box::new(problem)),
             (Err(_), Ok(GatewayError { message })) => Self::Message(message),
@@ -48,15 +48,15 @@ impl Reason {
 impl Refusal {
     pub(crate) fn new(status: StatusCode, text: &str, attempts: u32) -> Self {
         let document = serde_json::from_str(text).unwrap_or_default();
-        Self { status, reason: Reason::of(&document), document, attempts }
+        Self { status, reason: Reason::from_document(&document), document, attempts }
     }
 
-    /// What was answered, where it was JSON.
+    /// Returns the answer, if it was JSON.
     pub(crate) fn document(&self) -> Option<&Value> {
         (!self.document.is_null()).then_some(&self.document)
     }
 
-    /// The stable code, which only the functions' own answers have.
+    /// Returns the stable code, which only the functions' answers have.
     pub(crate) fn code(&self) -> Option<&Open<Code>> {
         match &self.reason {
             Reason::Problem(problem) => Some(&problem.code),
@@ -64,18 +64,18 @@ impl Refusal {
         }
     }
 
-    /// Whether it has this code.
+    /// Whether the refusal has this code.
     pub(crate) fn is(&self, code: Code) -> bool {
         self.code().is_some_and(|found| *found == code)
     }
 
-    /// Whether it isn't about the request: a server behind the API doesn't answer, or the API has a fault.
-    pub(crate) fn is_a_fault(&self) -> bool {
+    /// Whether the API or a server behind it failed, so that the request isn't the cause.
+    pub(crate) fn is_server_error(&self) -> bool {
         self.status.is_server_error()
     }
 
-    /// Whether an earlier attempt of the same call may be what is in its way.
-    pub(crate) fn may_be_our_own_doing(&self) -> bool {
+    /// Whether the call was retried, so that the refusal may be due to an earlier attempt's success.
+    pub(crate) fn was_retried(&self) -> bool {
         self.attempts > 1
     }
 }
@@ -94,7 +94,7 @@ impl Display for Refusal {
             Reason::Unknown => write!(to, "{}", self.status)?,
         }
         if matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            write!(to, ": is it the right address, and may whoever signs or holds the token call it?")?;
+            write!(to, ": check the address, and whether the credentials or the token are allowed to call it")?;
         }
         Ok(())
     }
@@ -104,30 +104,30 @@ impl Display for Refusal {
 mod tests {
     use super::*;
 
-    fn said(status: StatusCode, text: &str) -> String {
+    fn message(status: StatusCode, text: &str) -> String {
         Refusal::new(status, text, 1).to_string()
     }
 
     #[test]
-    fn a_refusal_is_told_in_the_apis_words() {
+    fn a_refusal_has_the_apis_own_message() {
         let problem = r#"{"code": "BACKUP_NAME_TAKEN", "detail": "the name is taken", "status": 409}"#;
-        assert_eq!(said(StatusCode::CONFLICT, problem), "the name is taken (BACKUP_NAME_TAKEN)");
-        assert_eq!(said(StatusCode::BAD_REQUEST, r#"{"message": "Bad"}"#), "Bad (400 Bad Request)");
-        assert_eq!(said(StatusCode::NOT_FOUND, "<html>"), "404 Not Found");
+        assert_eq!(message(StatusCode::CONFLICT, problem), "the name is taken (BACKUP_NAME_TAKEN)");
+        assert_eq!(message(StatusCode::BAD_REQUEST, r#"{"message": "Bad"}"#), "Bad (400 Bad Request)");
+        assert_eq!(message(StatusCode::NOT_FOUND, "<html>"), "404 Not Found");
     }
 
     #[test]
-    fn a_refusal_with_a_code_of_a_later_release_is_told_too() {
+    fn a_refusal_with_a_code_of_a_later_release_has_its_message() {
         let later = r#"{"code": "QUOTA_EXCEEDED", "title": "Too many backups", "detail": "", "limit": 5}"#;
-        assert_eq!(said(StatusCode::CONFLICT, later), "Too many backups (QUOTA_EXCEEDED)");
+        assert_eq!(message(StatusCode::CONFLICT, later), "Too many backups (QUOTA_EXCEEDED)");
         let refusal = Refusal::new(StatusCode::CONFLICT, later, 1);
         assert!(refusal.code().is_some() && !refusal.is(Code::BackupNameTaken));
         assert_eq!(refusal.document().unwrap()["limit"], 5);
     }
 
     #[test]
-    fn who_isnt_let_in_is_told_what_to_look_at() {
-        let forbidden = said(StatusCode::FORBIDDEN, r#"{"message": "Forbidden"}"#);
-        assert!(forbidden.starts_with("Forbidden (403 Forbidden): is it the right address"), "{forbidden}");
+    fn a_denied_call_advises_what_to_check() {
+        let forbidden = message(StatusCode::FORBIDDEN, r#"{"message": "Forbidden"}"#);
+        assert!(forbidden.starts_with("Forbidden (403 Forbidden): check the address"), "{forbidden}");
     }
 }

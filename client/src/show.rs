@@ -1,4 +1,4 @@
-//! Answers as text for people.
+//! The formatting of answers as text for people.
 
 use std::fmt::Display;
 
@@ -6,8 +6,8 @@ use comfy_table::{Table, presets};
 use milvault_model::CountKind;
 use milvault_wire::{CompletenessView, Open, Timestamp};
 
-/// Rows under headings, two blanks between columns. A row is one line, however narrow the terminal is: so a line of output
-/// is a line for `grep` too.
+/// Formats rows under headings, with two spaces between columns. A row is one line even on a narrow terminal, so that
+/// tools such as `grep` see one row per line.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headings.iter().map(|heading| heading.to_uppercase())).add_rows(rows);
@@ -17,29 +17,29 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     format!("{}\n", table.trim_fmt())
 }
 
-/// Names and values, one a line, without those that have no value.
+/// Formats names and values, one pair per line, without empty values.
 pub(crate) fn facts(facts: &[(&str, String)]) -> String {
     let known = facts.iter().filter(|(_, value)| !value.is_empty());
     let width = known.clone().map(|(name, _)| name.len()).max().unwrap_or(0);
     known.map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
-/// A value as text. What would move a terminal's cursor is replaced.
+/// Formats a value. Control characters, which could move a terminal's cursor, are replaced.
 pub(crate) fn text(value: impl Display) -> String {
     value.to_string().replace(char::is_control, "\u{fffd}")
 }
 
-/// A value as text, which is empty where there is none.
+/// Formats a value; empty if there is none.
 pub(crate) fn known(value: Option<impl Display>) -> String {
     value.map(text).unwrap_or_default()
 }
 
-/// A number of bytes, where it is known.
+/// Formats a number of bytes; empty if it is unknown.
 pub(crate) fn size(number: Option<u64>) -> String {
     number.map(bytes).unwrap_or_default()
 }
 
-/// A time to the second, with a blank, in UTC as it says.
+/// Formats a time in UTC to the second, with a space between date and time.
 pub(crate) fn time<'t>(time: impl Into<Option<&'t Timestamp>>) -> String {
     let text = known(time.into());
     match (text.get(..19), text.ends_with('Z')) {
@@ -48,7 +48,7 @@ pub(crate) fn time<'t>(time: impl Into<Option<&'t Timestamp>>) -> String {
     }
 }
 
-/// A number of rows, with what kind of count it is.
+/// Formats a number of rows according to its kind of count.
 pub(crate) fn rows(count: Option<u64>, is: Option<&Open<CountKind>>) -> String {
     match (count, is) {
         (Some(bound), Some(Open::Known(CountKind::AtMost))) => format!("at most {bound}"),
@@ -56,7 +56,7 @@ pub(crate) fn rows(count: Option<u64>, is: Option<&Open<CountKind>>) -> String {
     }
 }
 
-/// Whether a backup or a restore has everything that was asked for; empty where that isn't known.
+/// Formats whether a backup or a restore is complete; empty if that isn't known.
 pub(crate) fn complete(completeness: &CompletenessView) -> String {
     let word = match completeness.complete {
         Some(true) => "yes",
@@ -66,21 +66,21 @@ pub(crate) fn complete(completeness: &CompletenessView) -> String {
     word.to_owned()
 }
 
-/// Why a backup or a restore is incomplete.
+/// Returns the reasons why a backup or a restore is incomplete.
 pub(crate) fn reasons(completeness: &CompletenessView) -> impl Iterator<Item = String> {
     completeness.incomplete_reasons.iter().flatten().map(text)
 }
 
-/// Whether a backup or a restore is complete and, if it isn't, why.
+/// Returns the lines that show whether a backup or a restore is complete and, if it isn't, why.
 pub(crate) fn completeness(found: &CompletenessView) -> Vec<(&'static str, String)> {
     let reasons = reasons(found).map(|reason| ("incomplete", reason));
     [("complete", complete(found))].into_iter().chain(reasons).collect()
 }
 
-/// In the largest unit of which there is one, to a tenth, rounded down.
+/// Formats a number of bytes in the largest fitting unit, to a tenth, rounded down.
 ///
-/// Not by `indicatif::DecimalBytes`, which rounds up and has two decimals: 999,999 bytes would be 1000.00 kB, and a copy
-/// that lacks its last bytes would be shown as done.
+/// `indicatif::DecimalBytes` isn't used, because it rounds up and has two decimals: 999,999 bytes would be 1000.00 kB,
+/// and a copy that lacks its last bytes would be shown as done.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     if bytes < 1000 {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell_is_on_a_screen() {
+    fn columns_are_as_wide_as_their_widest_cell_on_the_screen() {
         let rows = [["before-migration", "1"], ["ö", "22"], ["移行前", "3"]].map(|row| row.map(str::to_owned).to_vec());
         let text = "NAME              SIZE\nbefore-migration  1\nö                 22\n移行前            3\n";
         assert_eq!(table(&["name", "size"], &rows), text);
@@ -121,9 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn an_upper_bound_is_not_shown_as_a_count() {
-        let of = |is: &str| rows(Some(2000), Some(&from_value(json!(is)).unwrap()));
-        assert_eq!(["AT_MOST", "EXACT", "ROUGHLY"].map(of), ["at most 2000", "2000", "2000"]);
+    fn an_upper_bound_is_not_shown_as_an_exact_count() {
+        let shown = |is: &str| rows(Some(2000), Some(&from_value(json!(is)).unwrap()));
+        assert_eq!(["AT_MOST", "EXACT", "ROUGHLY"].map(shown), ["at most 2000", "2000", "2000"]);
         assert_eq!(rows(Some(2000), None), "2000");
         assert_eq!(rows(None, None), "");
     }
@@ -138,15 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_where_one_is_expected_is_shown_as_it_is() {
-        let odd: Timestamp = from_value(json!("2026-11-23T05:39:0ö.079Z")).unwrap();
-        assert_eq!(time(&odd), "2026-11-23T05:39:0ö.079Z");
+    fn a_text_that_is_no_time_is_shown_unchanged() {
+        let no_time: Timestamp = from_value(json!("2026-11-23T05:39:0ö.079Z")).unwrap();
+        assert_eq!(time(&no_time), "2026-11-23T05:39:0ö.079Z");
     }
 
     #[test]
-    fn nothing_that_is_shown_moves_the_cursor() {
+    fn no_output_moves_the_cursor() {
         assert_eq!(text("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
-        let odd: Timestamp = from_value(json!("\u{1b}[2J")).unwrap();
-        assert_eq!(time(&odd), "\u{fffd}[2J");
+        let control: Timestamp = from_value(json!("\u{1b}[2J")).unwrap();
+        assert_eq!(time(&control), "\u{fffd}[2J");
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for a job, with a bar that shows how far it is; where nobody sees one, with a line per step.
+//! The wait for a job, with a progress bar, or with one line per step if there is no terminal.
 
 use std::time::{Duration, Instant};
 
@@ -15,56 +15,56 @@ use crate::{
     show::{bytes, known, text},
 };
 
-/// How often a job is asked for.
+/// The interval at which a job is polled.
 const POLL: Duration = Duration::from_secs(1);
 
-/// A job that the API has accepted. It is the API's: it goes on whatever becomes of this process. It is told from a `T`.
+/// A job that the API has accepted. It continues even if this process ends. Its progress is read from a `T`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Job<'a, T> {
-    /// What is done, where that isn't what it is done to: `verification of `.
-    what: &'static str,
-    /// The command that shows it.
+    /// The start of the job's name, if it isn't named like its object: `verification of `.
+    prefix: &'static str,
+    /// The command that shows the object.
     command: &'static str,
-    /// Where the API has it.
+    /// The object's resource in the API.
     resource: &'static str,
     instance: &'a str,
-    /// The backup's or the restore's.
+    /// The id of the backup or the restore.
     id: &'a str,
-    /// How far it is; `None` once it is over.
+    /// Returns the job's present step; `None` once it has ended.
     step: fn(&T) -> Option<Step>,
 }
 
 impl<'a> Job<'a, BackupDescription> {
-    /// The taking of a backup.
+    /// The creation of a backup.
     pub(crate) fn backup(instance: &'a str, id: &'a str) -> Self {
-        Self { what: "", command: "backup", resource: "backups", instance, id, step: backup_step }
+        Self { prefix: "", command: "backup", resource: "backups", instance, id, step: backup_step }
     }
 
     /// The verification of a backup.
     pub(crate) fn verification(instance: &'a str, id: &'a str) -> Self {
-        Self { what: "verification of ", step: verification_step, ..Self::backup(instance, id) }
+        Self { prefix: "verification of ", step: verification_step, ..Self::backup(instance, id) }
     }
 }
 
 impl<'a> Job<'a, RestoreDescription> {
     /// A restore.
     pub(crate) fn restore(instance: &'a str, id: &'a str) -> Self {
-        Self { what: "", command: "restore", resource: "restores", instance, id, step: restore_step }
+        Self { prefix: "", command: "restore", resource: "restores", instance, id, step: restore_step }
     }
 
     /// The rollback of a restore.
     pub(crate) fn rollback(instance: &'a str, id: &'a str) -> Self {
-        Self { what: "rollback of ", ..Self::restore(instance, id) }
+        Self { prefix: "rollback of ", ..Self::restore(instance, id) }
     }
 }
 
 impl<T: DeserializeOwned> Job<'_, T> {
-    /// What it is called.
+    /// Returns the job's name in messages.
     fn name(&self) -> String {
-        format!("{}{} {}", self.what, self.command, self.id)
+        format!("{}{} {}", self.prefix, self.command, self.id)
     }
 
-    /// The command that shows it.
+    /// Returns the command line that shows the object.
     fn show(&self) -> String {
         format!("milvault {} show {} {}", self.command, self.instance, self.id)
     }
@@ -73,24 +73,24 @@ impl<T: DeserializeOwned> Job<'_, T> {
         ["instances", self.instance, self.resource, self.id]
     }
 
-    /// Says which job it is that isn't waited for.
-    pub(crate) fn leave(&self) {
-        say(format!("{}: see how it goes with: {}", self.name(), self.show()));
+    /// Prints the command that shows a job that isn't waited for.
+    pub(crate) fn print_hint(&self) {
+        say(format!("{}: show its progress with: {}", self.name(), self.show()));
     }
 
-    /// What the job is about once it is over, with every collection.
+    /// Waits for the job's end, and returns the object with all collections.
     ///
     /// # Errors
-    /// Whatever ended the waiting, with how to look at the job, which goes on.
-    pub(crate) async fn ended(&self, api: &Api) -> Result<Answer<T>, Error> {
-        let goes_on = || format!("{} goes on; see how with: {}", self.name(), self.show());
+    /// The cause that ended the wait, with the command that shows the job, which continues.
+    pub(crate) async fn wait(&self, api: &Api) -> Result<Answer<T>, Error> {
+        let hint = || format!("{} continues; show its progress with: {}", self.name(), self.show());
         let progress = Progress::new();
         let followed = tokio::select! {
-            // First, so that nobody who has read the job's id finds the signal unheeded.
+            // The signal is checked first, so that it works as soon as the job's id is printed.
             biased;
-            Ok(()) = tokio::signal::ctrl_c() => Err(Error::Interrupted { goes_on: goes_on() }),
+            Ok(()) = tokio::signal::ctrl_c() => Err(Error::Interrupted { hint: hint() }),
             followed = self.follow(api, &progress) => {
-                followed.map_err(|why| Error::Waiting { why: Box::new(why), goes_on: goes_on() })
+                followed.map_err(|cause| Error::Waiting { cause: Box::new(cause), hint: hint() })
             }
         };
         progress.clear();
@@ -98,67 +98,68 @@ impl<T: DeserializeOwned> Job<'_, T> {
     }
 
     async fn follow(&self, api: &Api, progress: &Progress) -> Result<Answer<T>, Error> {
-        progress.line(&format!("{}; it goes on if you leave: {}", self.name(), self.show()));
-        let mut patience = Patience::heard(Instant::now());
+        progress.line(&format!("{}; it continues if this program ends: {}", self.name(), self.show()));
+        let mut patience = Patience::since(Instant::now());
         let mut last = None;
         loop {
             let found = api.get::<T>(&self.path(), &[("limit", "1".to_owned())]).await;
             let pause = match found.map(|found| (self.step)(&found.object)) {
                 Ok(None) => break,
                 Ok(Some(step)) => {
-                    patience = Patience::heard(Instant::now());
+                    patience = Patience::since(Instant::now());
                     progress.show(&step, last.as_ref());
                     last = Some(step);
                     POLL
                 }
-                // Credentials too may be there again: somebody signs on, or a service has started anew.
-                Err(why) if why.passes() => {
-                    let Some(pause) = patience.in_vain(Instant::now(), random()) else { return Err(why) };
-                    progress.line(&format!("{why}; trying again"));
+                // Missing credentials may be transient too: the user signs on again, or a service restarts.
+                Err(error) if error.is_transient() => {
+                    let Some(pause) = patience.failed(Instant::now(), random()) else { return Err(error) };
+                    progress.line(&format!("{error}; trying again"));
                     pause
                 }
-                Err(why) => return Err(why),
+                Err(error) => return Err(error),
             };
             tokio::time::sleep(pause).await;
         }
-        api.whole(&self.path(), &[]).await
+        api.get_all(&self.path(), &[]).await
     }
 }
 
-/// How far the taking of a backup is; a status that isn't known is none to wait in.
+/// Returns the step of a backup's creation; `None` if it has ended or has an unknown status.
 fn backup_step(found: &BackupDescription) -> Option<Step> {
     let backup = &found.backup;
     let is_over = !matches!(backup.status, Open::Known(BackupStatus::Pending | BackupStatus::Running));
-    (!is_over).then(|| Step::of(backup.phase.as_ref(), text(&backup.status), backup.progress.as_ref()))
+    (!is_over).then(|| Step::new(backup.phase.as_ref(), text(&backup.status), backup.progress.as_ref()))
 }
 
-/// How far the verification of a backup is. Of a backup that is deleted meanwhile, the verification stays what it was.
+/// Returns the step of a verification. If the backup is deleted during it, the verification never ends, so the backup's
+/// status ends the wait.
 fn verification_step(found: &BackupDescription) -> Option<Step> {
     let backup = &found.backup;
     let verification = found.verification.as_ref()?;
     let is_over = !matches!(backup.status, Open::Known(BackupStatus::Available | BackupStatus::Damaged))
         || verification.status != VerificationStatus::Running;
-    (!is_over).then(|| Step::of(backup.phase.as_ref(), text(&verification.status), backup.progress.as_ref()))
+    (!is_over).then(|| Step::new(backup.phase.as_ref(), text(&verification.status), backup.progress.as_ref()))
 }
 
-/// How far a restore or its rollback is.
+/// Returns the step of a restore or its rollback.
 fn restore_step(found: &RestoreDescription) -> Option<Step> {
     let restore = &found.restore;
     let is_over = !matches!(restore.status, Open::Known(RestoreStatus::Pending | RestoreStatus::Running));
-    (!is_over).then(|| Step::of(restore.phase.as_ref(), text(&restore.status), restore.progress.as_ref()))
+    (!is_over).then(|| Step::new(restore.phase.as_ref(), text(&restore.status), restore.progress.as_ref()))
 }
 
-/// How far a job is.
+/// A step of a job.
 #[derive(Debug, PartialEq, Eq)]
 struct Step {
-    /// Its phase, or its status where it has none.
+    /// The job's phase, or its status if it has none.
     name: String,
     percent: Option<u8>,
     details: String,
 }
 
 impl Step {
-    fn of(phase: Option<&String>, status: String, progress: Option<&ProgressView>) -> Self {
+    fn new(phase: Option<&String>, status: String, progress: Option<&ProgressView>) -> Self {
         let mut details = Vec::new();
         if let Some(ProgressView { bytes_done, bytes_total, eta_seconds, .. }) = progress {
             if *bytes_total > 0 {
@@ -174,14 +175,14 @@ impl Step {
         }
     }
 
-    /// Whether a log should have it: another phase, or a tenth more of it.
-    fn is_news(&self, last: Option<&Self>) -> bool {
+    /// Whether the step is worth a line in a log: another phase, or another tenth of it.
+    fn is_worth_a_line(&self, last: Option<&Self>) -> bool {
         let tenth = |step: &Self| step.percent.map(|percent| percent / 10);
         last.is_none_or(|last| (&last.name, tenth(last)) != (&self.name, tenth(self)))
     }
 }
 
-/// What is seen of a job while it runs.
+/// The display of a job's progress.
 struct Progress(ProgressBar);
 
 impl Progress {
@@ -193,14 +194,14 @@ impl Progress {
         Self(bar)
     }
 
-    /// A line above the bar.
+    /// Prints a line above the bar.
     fn line(&self, text: &str) {
         self.0.suspend(|| say(text));
     }
 
     fn show(&self, step: &Step, last: Option<&Step>) {
         if self.0.is_hidden() {
-            if step.is_news(last) {
+            if step.is_worth_a_line(last) {
                 say(match step.percent {
                     Some(percent) => format!("{} {percent} %", step.name),
                     None => step.name.clone(),
@@ -232,15 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn a_log_has_each_phase_and_each_tenth_of_it_once() {
+    fn a_log_has_one_line_for_each_tenth_of_each_phase() {
         let step = |phase: &str, percent: u64| {
             let job = json!({ "status": "RUNNING", "phase": phase, "progress": { "percent": percent } });
             backup_step(&backup(job)).unwrap()
         };
-        assert!(step("COPY", 41).is_news(None));
-        assert!(!step("COPY", 49).is_news(Some(&step("COPY", 41))));
-        assert!(step("COPY", 50).is_news(Some(&step("COPY", 49))));
-        assert!(step("VERIFY", 41).is_news(Some(&step("COPY", 41))));
+        assert!(step("COPY", 41).is_worth_a_line(None));
+        assert!(!step("COPY", 49).is_worth_a_line(Some(&step("COPY", 41))));
+        assert!(step("COPY", 50).is_worth_a_line(Some(&step("COPY", 49))));
+        assert!(step("VERIFY", 41).is_worth_a_line(Some(&step("COPY", 41))));
     }
 
     #[test]
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_and_the_time_left_are_shown_where_they_are_known() {
+    fn bytes_and_the_remaining_time_are_shown_if_they_are_known() {
         let details = |progress: Value| {
             backup_step(&backup(json!({ "status": "RUNNING", "progress": progress }))).unwrap().details
         };
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_of_a_later_release_is_none_to_wait_in() {
+    fn an_unknown_status_ends_the_wait() {
         assert_eq!(backup_step(&backup(json!({ "status": "ARCHIVED" }))), None);
         let restore = |status: &str| from_value(json!({ "restoreId": "rs-1", "status": status })).unwrap();
         assert_eq!(restore_step(&restore("PAUSED")), None);
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_says_which_command_shows_it() {
+    fn a_job_names_the_command_that_shows_it() {
         let job = Job::rollback("orders", "rs-1");
         assert_eq!(job.name(), "rollback of restore rs-1");
         assert_eq!(job.show(), "milvault restore show orders rs-1");

@@ -297,7 +297,7 @@ def test_with_a_token_calls_carry_it_instead_of_a_signature_and_no_region_is_nee
         register = ("instance", "register", "orders", "--endpoint", "http://127.0.0.1:9", "--bucket", "milvus-data")
         assert "--data-region" in client(*register, code=USAGE, **api.environment)
         without_token = dict(api.environment) | {"MILVAULT_TOKEN": ""}
-        assert "which region" in client("instance", "list", code=USAGE, **without_token)
+        assert "region is unknown" in client("instance", "list", code=USAGE, **without_token)
 
 
 def test_a_session_token_is_sent_and_signed_with_all_else_as_aws_signs_it(client: Client) -> None:
@@ -420,7 +420,8 @@ def test_a_backup_that_is_available_and_incomplete_has_an_exit_code_of_its_own(c
 def test_a_wait_that_is_refused_says_that_the_job_goes_on(client: Client) -> None:
     with impostor(in_turn((202, {"restoreId": "rs-1", "status": "PENDING"}), (403, {"message": "Forbidden"}))) as api:
         said = client("restore", "rollback", "orders", "rs-1", "--yes", code=REFUSED, **api.environment)
-    assert said.splitlines()[-1] == "rollback of restore rs-1 goes on; see how with: milvault restore show orders rs-1"
+    hint = "rollback of restore rs-1 continues; show its progress with: milvault restore show orders rs-1"
+    assert said.splitlines()[-1] == hint
 
 
 def test_who_interrupts_a_wait_is_told_how_to_look_and_the_job_goes_on(product: Product, client: Client) -> None:

@@ -1,4 +1,4 @@
-//! The automatic daily backup.
+//! The commands for the automatic daily backup.
 
 use milvault_wire::{AutoBackupRequest, AutoBackupView};
 
@@ -30,8 +30,7 @@ pub(super) async fn run(api: &Api, form: Form, command: AutoCommand) -> Result<(
             form.print(&api.put(&path, &request, tag.map(Condition::Unchanged)).await?, show)
         }
         AutoCommand::Off { instance, confirmation } => {
-            let what =
-                format!("From now on no automatic backup of {instance} is taken: what is lost can't be brought back.");
+            let what = format!("From now on, no automatic backup of {instance} is made: lost data cannot be restored.");
             confirm(confirmation, &what)?;
             let request = AutoBackupRequest { enabled: false, ..AutoBackupRequest::default() };
             let answer: Answer<AutoBackupView> =
@@ -43,7 +42,7 @@ pub(super) async fn run(api: &Api, form: Form, command: AutoCommand) -> Result<(
     }
 }
 
-/// A time of day as the API answers it, so that what was put can be told from what is there.
+/// Returns a time of day in the form that the API answers, so that the put object can be compared with the answer.
 fn to_the_second(time: String) -> String {
     if time.len() == "HH:MM".len() { format!("{time}:00") } else { time }
 }
@@ -63,8 +62,8 @@ fn show(found: &AutoBackupView) -> String {
         ("backup", known(last.and_then(|last| last.backup_id.as_ref()))),
         ("failure", known(failure.map(|failure| &failure.message))),
     ];
-    let made = last.map(|last| completeness(&last.completeness)).unwrap_or_default();
-    facts(&plan.into_iter().chain(made).collect::<Vec<_>>())
+    let backup = last.map(|last| completeness(&last.completeness)).unwrap_or_default();
+    facts(&plan.into_iter().chain(backup).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -74,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_last_run_that_made_an_incomplete_backup_says_so() {
+    fn a_last_run_that_made_an_incomplete_backup_shows_it() {
         let shown = |last_run: Value| {
             let found = json!({
                 "enabled": true, "time": "03:00:00", "timezone": "UTC", "retentionDays": 3, "keepAtLeast": 0,

@@ -1,4 +1,4 @@
-//! Backups.
+//! The commands for backups.
 
 use milvault_model::BackupStatus;
 use milvault_wire::{
@@ -9,7 +9,7 @@ use milvault_wire::{
 use super::{
     confirmation::confirm,
     find,
-    outcome::{ended, succeeded, whole},
+    outcome::{require_complete, require_status, wait_for},
     request::listed,
 };
 use crate::{
@@ -29,23 +29,23 @@ pub(super) async fn run(api: &Api, form: Form, command: BackupCommand) -> Result
             let request = BackupRequest::<AsGiven> { name, collections, expires_in_days };
             let accepted: Answer<BackupDescription> = api.post(&["instances", &instance, "backups"], &request).await?;
             let id = text(&accepted.object.backup.backup_id);
-            let found = ended(api, Job::backup(&instance, &id), waiting, accepted).await?;
+            let found = wait_for(api, Job::backup(&instance, &id), waiting, accepted).await?;
             form.print(&found, show)?;
             left_out(&found.object.left_out);
             let backup = &found.object.backup;
-            succeeded(&backup.status, backup.failure.as_ref(), waiting, BackupStatus::Available)?;
-            whole(&backup.completeness, "backup", "available")
+            require_status(&backup.status, backup.failure.as_ref(), waiting, BackupStatus::Available)?;
+            require_complete(&backup.completeness, "backup", "available")
         }
         BackupCommand::List { instance, status, kind, deleted } => {
             let mut query: Vec<(&str, String)> = Vec::new();
             query.extend(status.map(|status| ("status", status.to_uppercase())));
             query.extend(kind.map(|kind| ("type", kind.to_uppercase())));
             query.extend(deleted.then(|| ("includeDeleted", "true".to_owned())));
-            form.print(&api.whole(&["instances", &instance, "backups"], &query).await?, list)
+            form.print(&api.get_all(&["instances", &instance, "backups"], &query).await?, list)
         }
         BackupCommand::Show { instance, backup } => {
             let id = find::backup(api, &instance, &backup).await?.backup_id;
-            let found: Answer<BackupDescription> = api.whole(&["instances", &instance, "backups", &id], &[]).await?;
+            let found: Answer<BackupDescription> = api.get_all(&["instances", &instance, "backups", &id], &[]).await?;
             form.print(&found, show)?;
             left_out(&found.object.left_out);
             Ok(())
@@ -53,11 +53,11 @@ pub(super) async fn run(api: &Api, form: Form, command: BackupCommand) -> Result
         BackupCommand::Verify { instance, backup } => {
             let id = find::backup(api, &instance, &backup).await?.backup_id;
             let begun: Answer<BackupDescription> =
-                api.post_nothing(&["instances", &instance, "backups", &id, "verify"]).await?;
+                api.post_empty(&["instances", &instance, "backups", &id, "verify"]).await?;
             let found = match &begun.object.verification {
-                // What is damaged may not be described any more.
+                // A damaged backup may have no readable description any more.
                 Some(verification) if verification.status == VerificationStatus::Completed => begun,
-                _ => Job::verification(&instance, &id).ended(api).await?,
+                _ => Job::verification(&instance, &id).wait(api).await?,
             };
             form.print(&found, verified)?;
             match &found.object.backup.status {
@@ -69,12 +69,13 @@ pub(super) async fn run(api: &Api, form: Form, command: BackupCommand) -> Result
             let found = find::backup(api, &instance, &backup).await?;
             let [id, name] = [&found.backup_id, &found.name].map(text);
             let created = time(&found.created_at);
-            let what = format!("The backup '{name}' ({id}) of {instance}, created {created}, will be gone for good.");
+            let what =
+                format!("The backup '{name}' ({id}) of {instance}, created {created}, will be deleted permanently.");
             confirm(confirmation, &what)?;
             let answer: Answer<DeletedBackupView> = api.delete(&["instances", &instance, "backups", &id]).await?;
             form.print(&answer, |answer| match &answer.backup.status {
                 Open::Known(BackupStatus::Running | BackupStatus::Pending) => {
-                    format!("{name} ({id}) is being stopped\n")
+                    format!("{name} ({id}) is being cancelled\n")
                 }
                 status => format!("{name} ({id}) is {}\n", text(status)),
             })?;
@@ -143,7 +144,7 @@ fn show(found: &BackupDescription) -> String {
     shown
 }
 
-/// The user that Milvus was asked as, where it is known.
+/// Describes the user that Milvus was queried as, if it is known.
 fn captured_as(principal: &PrincipalView) -> String {
     match (known(principal.user.as_ref()), principal.sees_everything) {
         (user, false) if user.is_empty() => "a user who may not see everything".to_owned(),
@@ -152,14 +153,14 @@ fn captured_as(principal: &PrincipalView) -> String {
     }
 }
 
-/// Says what was there and isn't in it.
+/// Prints the collections that existed and aren't in the backup.
 fn left_out(left_out: &[LeftOutView]) {
     for left in left_out {
         say(format!("left out: {}: {}", text(&left.collection), text(&left.reason)));
     }
 }
 
-/// What a verification found, with each object that isn't as it was: the API tells the first hundred.
+/// Describes the result of a verification, with each missing or changed object: the API names the first hundred.
 fn verified(found: &BackupDescription) -> String {
     let verification = found.verification.as_ref();
     let objects = |kind: fn(&VerificationView) -> &Vec<String>| verification.map(kind).map_or(&[][..], Vec::as_slice);
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_backup_is_shown_as_such_with_its_reasons_its_user_and_upper_bounds() {
+    fn an_incomplete_backup_is_shown_with_its_reasons_its_user_and_upper_bounds() {
         let found = json!({
             "backupId": "bk-1", "status": "AVAILABLE", "complete": false, "incompleteReasons": ["default.b: broken"],
             "entityCount": 7, "entityCountIs": "AT_MOST", "capturedAs": { "user": "backup", "seesEverything": false },
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verification_names_each_object_that_isnt_as_it_was() {
+    fn a_verification_names_each_missing_or_changed_object() {
         let verification = json!({ "status": "COMPLETED", "objectsChecked": 13, "missing": ["a/b"], "changed": [] });
         let found = json!({ "backupId": "bk-1", "name": "before", "status": "DAMAGED", "verification": verification });
         assert_eq!(

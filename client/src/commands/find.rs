@@ -1,18 +1,19 @@
-//! The backup that somebody means by a name or an id.
+//! The lookup of a backup by its name or id.
 
 use milvault_model::BackupStatus;
 use milvault_wire::{BackupView, Code, Open, PageView};
 
 use crate::{Error, api::Api};
 
-/// The backup of this id or name. Of several that had the name, the one that has it now; if none has, the newest.
+/// Finds the backup with this id or name. Of several backups with the name, it is the one that holds the name now, or
+/// else the newest.
 ///
 /// # Errors
-/// The API's own, such as that there is none.
+/// The API's errors, such as that the backup doesn't exist.
 pub(super) async fn backup(api: &Api, instance: &str, given: &str) -> Result<BackupView, Error> {
     let refused = if given.starts_with("bk-") {
         match by_id(api, instance, given).await {
-            // A name may begin as ids do.
+            // A name may begin like an id.
             Err(Error::Refused(refusal)) if refusal.is(Code::BackupNotFound) => Some(refusal),
             found => return found,
         }
@@ -22,7 +23,7 @@ pub(super) async fn backup(api: &Api, instance: &str, given: &str) -> Result<Bac
     match (listed(api, instance, given).await?, refused) {
         (Some(found), _) => Ok(found),
         (None, Some(refusal)) => Err(Error::Refused(refusal)),
-        // In the API's words, it isn't there.
+        // The API's own error says that the backup doesn't exist.
         (None, None) => by_id(api, instance, given).await,
     }
 }
@@ -41,24 +42,24 @@ async fn listed(api: &Api, instance: &str, given: &str) -> Result<Option<BackupV
         let page: PageView<BackupView> = api.get(&path, &query).await?.object;
         best = best_of(best, page.items, given);
         cursor = page.next_cursor;
-        if cursor.is_none() || best.as_ref().is_some_and(has_its_name) {
+        if cursor.is_none() || best.as_ref().is_some_and(holds_name) {
             return Ok(best);
         }
     }
 }
 
-/// The first of that id or name which has its name now; if none has, what was there before or else the first.
+/// Returns the first match that holds its name now, or else `before`, or else the first match.
 fn best_of(before: Option<BackupView>, newest_first: Vec<BackupView>, given: &str) -> Option<BackupView> {
-    let is_it = |backup: &BackupView| backup.backup_id == given || backup.name == given;
-    let mut called_so: Vec<BackupView> = newest_first.into_iter().filter(is_it).collect();
-    match called_so.iter().position(has_its_name) {
-        Some(place) => Some(called_so.swap_remove(place)),
-        None => before.or_else(|| called_so.into_iter().next()),
+    let is_match = |backup: &BackupView| backup.backup_id == given || backup.name == given;
+    let mut matches: Vec<BackupView> = newest_first.into_iter().filter(is_match).collect();
+    match matches.iter().position(holds_name) {
+        Some(place) => Some(matches.swap_remove(place)),
+        None => before.or_else(|| matches.into_iter().next()),
     }
 }
 
-/// Whether no other backup can take its name.
-fn has_its_name(backup: &BackupView) -> bool {
+/// Whether the backup holds its name, so that no other backup can take it.
+fn holds_name(backup: &BackupView) -> bool {
     use BackupStatus::{Available, Damaged, Pending, Running};
     matches!(backup.status, Open::Known(Pending | Running | Available | Damaged))
 }
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_backups_that_are_called_so_the_one_that_has_its_name_now_is_meant() {
+    fn of_several_backups_with_a_name_the_one_that_holds_it_now_is_found() {
         let found = [
             ("4", "nightly", "FAILED"),
             ("3", "nightly", "DELETING"),
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_looks_like_a_time_is_compared_as_it_is() {
+    fn a_name_that_looks_like_a_time_is_compared_as_text() {
         let found = [("1", "2026-11-23T05:39:01.079Z", "AVAILABLE")];
         assert!(best_of(None, backups(&found), "2026-11-23T05:39:01.079Z").is_some());
         assert!(best_of(None, backups(&found), "2026-11-23 05:39:01").is_none());

@@ -1,4 +1,4 @@
-//! Milvus servers.
+//! The commands for Milvus servers.
 
 use milvault_wire::{AutoBackupView, Code, InstanceDescription, InstanceView, PageView, PreflightView};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) async fn run(api: &Api, form: Form, command: InstanceCommand) -> Result<(), Error> {
     match command {
-        InstanceCommand::List => form.print(&api.whole(&["instances"], &[]).await?, list),
+        InstanceCommand::List => form.print(&api.get_all(&["instances"], &[]).await?, list),
         InstanceCommand::Show { instance } => {
             let found: Answer<InstanceDescription> = api.get(&["instances", &instance], &[]).await?;
             form.print(&found, |found| show(&found.instance, Some(&found.auto_backup)))
@@ -23,17 +23,19 @@ pub(super) async fn run(api: &Api, form: Form, command: InstanceCommand) -> Resu
             form.print(&registration::put(api, &register).await?, |found| show(&found.instance, None))
         }
         InstanceCommand::Check { instance } => {
-            let found: Answer<PreflightView> = api.post_nothing(&["instances", &instance, "preflight"]).await?;
+            let found: Answer<PreflightView> = api.post_empty(&["instances", &instance, "preflight"]).await?;
             form.print(&found, checks)?;
-            if found.object.ok { Ok(()) } else { Err(Error::Ended("it can't be backed up as it is".to_owned())) }
+            if found.object.ok {
+                Ok(())
+            } else {
+                Err(Error::Ended("the instance cannot be backed up or restored".to_owned()))
+            }
         }
         InstanceCommand::Remove { instance, confirmation } => {
-            confirm(confirmation, &format!("Milvault forgets the instance {instance}."))?;
+            confirm(confirmation, &format!("The registration of the instance {instance} will be removed."))?;
             let document = match api.delete::<InstanceView>(&["instances", &instance]).await {
-                // An attempt before has done it, and only its answer was lost.
-                Err(Error::Refused(refusal))
-                    if refusal.is(Code::InstanceNotFound) && refusal.may_be_our_own_doing() =>
-                {
+                // An earlier attempt removed the instance, and only its answer was lost.
+                Err(Error::Refused(refusal)) if refusal.is(Code::InstanceNotFound) && refusal.was_retried() => {
                     Value::Null
                 }
                 answer => answer?.document,

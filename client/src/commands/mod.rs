@@ -1,4 +1,4 @@
-//! What each command does, by what it is about.
+//! The commands, by their subject.
 
 mod auto;
 mod backup;
@@ -28,8 +28,9 @@ pub(crate) async fn run(arguments: Arguments, form: Form) -> Result<(), Error> {
         return output::answer(&String::from_utf8_lossy(&script));
     }
     let url = arguments.url.as_deref();
-    let url = url.ok_or_else(|| Error::Usage("which API? Use --url or set MILVAULT_URL".to_owned()))?;
-    let api = Api::at(url, arguments.region, arguments.token.filter(|token| !token.is_empty())).await?;
+    let url =
+        url.ok_or_else(|| Error::Usage("the API's address is missing: use --url or set MILVAULT_URL".to_owned()))?;
+    let api = Api::new(url, arguments.region, arguments.token.filter(|token| !token.is_empty())).await?;
     match arguments.command {
         Command::Instance(command) => instance::run(&api, form, command).await,
         Command::Backup(command) => backup::run(&api, form, command).await,

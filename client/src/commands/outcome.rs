@@ -1,4 +1,4 @@
-//! The outcome of what was asked for: waited for or not, as hoped or not.
+//! The outcome of a job: waiting for its end, and checking its status and completeness.
 
 use milvault_wire::{CompletenessView, FailureView, Open};
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,36 +11,40 @@ use crate::{
     wait::Job,
 };
 
-/// What was accepted, or what became of it once it is over.
-pub(super) async fn ended<T: DeserializeOwned>(
+/// Waits for a job's end, unless the user doesn't want to, and returns the object.
+pub(super) async fn wait_for<T: DeserializeOwned>(
     api: &Api,
     job: Job<'_, T>,
     waiting: Waiting,
     accepted: Answer<T>,
 ) -> Result<Answer<T>, Error> {
     if waiting.no_wait {
-        job.leave();
+        job.print_hint();
         return Ok(accepted);
     }
-    job.ended(api).await
+    job.wait(api).await
 }
 
-/// Whether what was waited for has everything that was asked for.
-pub(super) fn whole(found: &CompletenessView, what: &'static str, status: &'static str) -> Result<(), Error> {
+/// Checks that a backup or restore isn't known to be incomplete.
+pub(super) fn require_complete(
+    found: &CompletenessView,
+    what: &'static str,
+    status: &'static str,
+) -> Result<(), Error> {
     if found.complete != Some(false) {
         return Ok(());
     }
     Err(Error::Incomplete { what, status, reasons: reasons(found).collect::<Vec<_>>().join("; ") })
 }
 
-/// Whether what was waited for ended as it should.
-pub(super) fn succeeded<S: PartialEq + Serialize>(
+/// Checks that a job that was waited for ended with this status.
+pub(super) fn require_status<S: PartialEq + Serialize>(
     status: &Open<S>,
     failure: Option<&FailureView>,
     waiting: Waiting,
-    hoped: S,
+    expected: S,
 ) -> Result<(), Error> {
-    if waiting.no_wait || *status == hoped {
+    if waiting.no_wait || *status == expected {
         return Ok(());
     }
     Err(Error::Ended(match known(failure.map(|failure| &failure.message)) {
@@ -57,19 +61,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_known_to_be_incomplete_isnt_whole() {
-        let whole = |found| whole(&from_value(found).unwrap(), "backup", "available");
-        let incomplete = whole(json!({ "complete": false, "incompleteReasons": ["a", "b"] })).unwrap_err();
+    fn only_an_object_that_is_known_to_be_incomplete_is_an_error() {
+        let check = |found| require_complete(&from_value(found).unwrap(), "backup", "available");
+        let incomplete = check(json!({ "complete": false, "incompleteReasons": ["a", "b"] })).unwrap_err();
         assert_eq!(incomplete.to_string(), "the backup is available and incomplete: a; b");
-        assert!(whole(json!({ "complete": true })).is_ok());
-        assert!(whole(json!({ "complete": null })).is_ok() && whole(json!({})).is_ok());
+        assert!(check(json!({ "complete": true })).is_ok());
+        assert!(check(json!({ "complete": null })).is_ok() && check(json!({})).is_ok());
     }
 
     #[test]
-    fn what_ended_otherwise_than_hoped_says_why() {
+    fn an_unexpected_status_is_an_error_with_its_cause() {
         let ended = |status: &str, failure| {
             let (status, failure): (_, Option<FailureView>) = from_value(json!([status, failure])).unwrap();
-            succeeded(&status, failure.as_ref(), Waiting { no_wait: false }, RestoreStatus::Completed)
+            require_status(&status, failure.as_ref(), Waiting { no_wait: false }, RestoreStatus::Completed)
         };
         assert!(ended("COMPLETED", json!(null)).is_ok());
         let failed = ended("FAILED", json!({ "code": "DISK_FULL", "message": "no\nroom" })).unwrap_err();

@@ -1,4 +1,5 @@
-//! Registering an instance: a registration replaces the one before as a whole, and says what of that is gone.
+//! The registration of an instance. It replaces an earlier registration as a whole, and warns about values that it
+//! drops.
 
 use milvault_model::Auth;
 use milvault_wire::{AsGiven, CheckedInstanceView, Code, InstanceView, Registration, StorageRequest};
@@ -11,15 +12,15 @@ use crate::{
     output::say,
 };
 
-/// What a registration has where nothing is said. The root path is that of Milvus's own configuration file; its Helm
-/// chart has others: `file` beside its MinIO, and none for an S3 of one's own.
+/// The defaults of a registration. The root path is the one of Milvus's own configuration file. Its Helm chart has
+/// others: `file` with its MinIO, and none with an external S3.
 const ROOT_PATH: &str = "files";
 const COPY_WORKERS: u8 = 1;
 
-/// Registers an instance, unless somebody else does at the same time.
+/// Registers an instance, unless another client does at the same time.
 pub(super) async fn put(api: &Api, register: &Register) -> Result<Answer<CheckedInstanceView>, Error> {
     let region = register.data_region.as_deref().or(api.region());
-    let region = region.ok_or_else(|| Error::Usage("which region is the bucket in? Use --data-region".to_owned()))?;
+    let region = region.ok_or_else(|| Error::Usage("the bucket's region is unknown: use --data-region".to_owned()))?;
     let new = registration(register, region);
     let path = ["instances", register.instance.as_str()];
     let (present, condition) = match api.get_tagged::<InstanceView>(&path).await {
@@ -28,7 +29,7 @@ pub(super) async fn put(api: &Api, register: &Register) -> Result<Answer<Checked
         Err(error) => return Err(error),
     };
     let answer = api.put(&path, &new, condition).await?;
-    for change in present.iter().flat_map(|present| unasked(present, &new, register)) {
+    for change in present.iter().flat_map(|present| unrequested_changes(present, &new, register)) {
         say(format!("warning: {change}"));
     }
     Ok(answer)
@@ -47,9 +48,9 @@ fn registration(register: &Register, region: &str) -> Registration<AsGiven> {
     }
 }
 
-/// What has changed though nobody said so.
-fn unasked(present: &InstanceView, new: &Registration<AsGiven>, register: &Register) -> Vec<String> {
-    // As JSON, which has texts in quotes and numbers without.
+/// Describes the values that change because their options weren't given.
+fn unrequested_changes(present: &InstanceView, new: &Registration<AsGiven>, register: &Register) -> Vec<String> {
+    // As JSON, which has quotes around texts and none around numbers.
     let before = [
         Some(json!(present.name)),
         Some(json!(present.region)),
@@ -74,16 +75,16 @@ fn unasked(present: &InstanceView, new: &Registration<AsGiven>, register: &Regis
         ("--management-endpoint", register.management_endpoint.is_none()),
         ("--copy-workers", register.copy_workers.is_none()),
     ];
-    let unsaid = options.into_iter().zip(before.into_iter().zip(now)).filter(|((_, unsaid), _)| *unsaid);
-    unsaid.filter_map(|((option, _), (before, now))| change(option, before?, now)).collect()
+    let not_given = options.into_iter().zip(before.into_iter().zip(now)).filter(|((_, not_given), _)| *not_given);
+    not_given.filter_map(|((option, _), (before, now))| describe_change(option, before?, now)).collect()
 }
 
-/// What has changed, without an option that would have said so.
-fn change(option: &str, before: Value, now: Option<Value>) -> Option<String> {
+/// Describes the change of a value because this option wasn't given; `None` if the value stays the same.
+fn describe_change(option: &str, before: Value, now: Option<Value>) -> Option<String> {
     match now {
         Some(now) if now == before => None,
-        Some(now) => Some(format!("without {option} it is {now} now; it was {before}")),
-        None => Some(format!("without {option} there is none now; it was {before}")),
+        Some(now) => Some(format!("without {option}, the value is now {now}; it was {before}")),
+        None => Some(format!("without {option}, the value is now unset; it was {before}")),
     }
 }
 
@@ -93,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// What is there once this was registered.
+    /// The instance after this registration.
     fn registered(register: &Register) -> InstanceView {
         let mut fields = json!(registration(register, "eu-west-1"));
         fields["instanceId"] = json!(register.instance);
@@ -101,7 +102,7 @@ mod tests {
     }
 
     fn changes(before: &Register, now: &Register) -> Vec<String> {
-        unasked(&registered(before), &registration(now, "eu-west-1"), now)
+        unrequested_changes(&registered(before), &registration(now, "eu-west-1"), now)
     }
 
     fn bare() -> Register {
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_new_registration_leaves_out_is_told() {
+    fn a_new_registration_warns_about_values_that_it_drops() {
         let before = Register {
             secret: Some("arn:of-a-secret".to_owned()),
             copy_workers: Some(4),
@@ -129,15 +130,15 @@ mod tests {
         assert_eq!(
             changes(&before, &bare()),
             [
-                "without --secret there is none now; it was \"arn:of-a-secret\"",
-                "without --management-endpoint there is none now; it was \"http://10.0.3.17:9091\"",
-                "without --copy-workers it is 1 now; it was 4",
+                "without --secret, the value is now unset; it was \"arn:of-a-secret\"",
+                "without --management-endpoint, the value is now unset; it was \"http://10.0.3.17:9091\"",
+                "without --copy-workers, the value is now 1; it was 4",
             ]
         );
     }
 
     #[test]
-    fn what_is_said_to_be_otherwise_or_is_as_before_is_not_told() {
+    fn a_value_that_is_given_or_unchanged_causes_no_warning() {
         let before = Register { copy_workers: Some(4), ..bare() };
         let now = Register { copy_workers: Some(2), ..bare() };
         let nothing: [&str; 0] = [];

@@ -1,6 +1,6 @@
-//! Requests, made of arguments.
+//! The conversion of arguments to requests.
 
-/// A list that is left out where nothing was said of it.
+/// Returns the values of a repeatable option; `None` if the option wasn't given.
 pub(super) fn listed(values: Vec<String>) -> Option<Vec<String>> {
     (!values.is_empty()).then_some(values)
 }

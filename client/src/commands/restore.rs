@@ -1,4 +1,4 @@
-//! Restores.
+//! The commands for restores.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use milvault_wire::{
 use super::{
     confirmation::confirm,
     find,
-    outcome::{ended, succeeded, whole},
+    outcome::{require_complete, require_status, wait_for},
     request::listed,
 };
 use crate::{
@@ -27,29 +27,29 @@ pub(super) async fn run(api: &Api, form: Form, command: RestoreCommand) -> Resul
     match command {
         RestoreCommand::Start(start) => begin(api, form, start).await,
         RestoreCommand::List { instance } => {
-            form.print(&api.whole(&["instances", &instance, "restores"], &[]).await?, list)
+            form.print(&api.get_all(&["instances", &instance, "restores"], &[]).await?, list)
         }
         RestoreCommand::Show { instance, restore } => {
             let found: Answer<RestoreDescription> =
-                api.whole(&["instances", &instance, "restores", &restore], &[]).await?;
+                api.get_all(&["instances", &instance, "restores", &restore], &[]).await?;
             form.print(&found, show)?;
             warn(&found.object.restore.warnings);
             Ok(())
         }
         RestoreCommand::Cancel { instance, restore } => {
             let found: Answer<RestoreDescription> = api.delete(&["instances", &instance, "restores", &restore]).await?;
-            form.print(&found, |_| format!("{restore} is being stopped\n"))
+            form.print(&found, |_| format!("{restore} is being cancelled\n"))
         }
         RestoreCommand::Rollback { instance, restore, confirmation, waiting } => {
             let path = ["instances", instance.as_str(), "restores", restore.as_str()];
-            let what = format!("What was written to {instance} since the restore {restore} will be gone.");
+            let what = format!("Data written to {instance} since the restore {restore} will be lost.");
             confirm(confirmation, &what)?;
-            let accepted = api.post_nothing(&[path.as_slice(), &["rollback"]].concat()).await?;
-            let found = ended(api, Job::rollback(&instance, &restore), waiting, accepted).await?;
+            let accepted = api.post_empty(&[path.as_slice(), &["rollback"]].concat()).await?;
+            let found = wait_for(api, Job::rollback(&instance, &restore), waiting, accepted).await?;
             form.print(&found, show)?;
             let restore = &found.object.restore;
             warn(&restore.warnings);
-            succeeded(&restore.status, restore.failure.as_ref(), waiting, RestoreStatus::RolledBack)
+            require_status(&restore.status, restore.failure.as_ref(), waiting, RestoreStatus::RolledBack)
         }
     }
 }
@@ -65,9 +65,9 @@ async fn begin(api: &Api, form: Form, start: Start) -> Result<(), Error> {
     for reason in reasons(&backup.completeness) {
         say(format!("warning: the backup is incomplete: {reason}"));
     }
-    // What is kept can be brought back by a rollback, so that only this can't be undone.
+    // Replaced collections that are kept can be rolled back to. Only a restore that keeps none is irreversible.
     if start.mode == Mode::Replace && start.keep_previous_hours == 0 {
-        confirm(start.confirmation, &replaced(&backup, source, &start))?;
+        confirm(start.confirmation, &replacement(&backup, source, &start))?;
     }
     let Start { instance, waiting, .. } = start;
     let request = RestoreRequest::<AsGiven> {
@@ -87,16 +87,16 @@ async fn begin(api: &Api, form: Form, start: Start) -> Result<(), Error> {
         accepted.object.restore.unavailability.iter().for_each(say);
     }
     let id = text(&accepted.object.restore.restore_id);
-    let found = ended(api, Job::restore(&instance, &id), waiting, accepted).await?;
+    let found = wait_for(api, Job::restore(&instance, &id), waiting, accepted).await?;
     form.print(&found, show)?;
     let restore = &found.object.restore;
     warn(&restore.warnings);
-    succeeded(&restore.status, restore.failure.as_ref(), waiting, RestoreStatus::Completed)?;
-    whole(&restore.completeness, "restore", "completed")
+    require_status(&restore.status, restore.failure.as_ref(), waiting, RestoreStatus::Completed)?;
+    require_complete(&restore.completeness, "restore", "completed")
 }
 
-/// What a restore that keeps nothing does.
-fn replaced(backup: &BackupView, source: &str, start: &Start) -> String {
+/// Describes a restore that doesn't keep the replaced collections.
+fn replacement(backup: &BackupView, source: &str, start: &Start) -> String {
     let [name, id] = [&backup.name, &backup.backup_id].map(text);
     let of = time(backup.point_in_time.as_ref().unwrap_or(&backup.created_at));
     let only = match start.collections.join(", ") {
@@ -105,8 +105,8 @@ fn replaced(backup: &BackupView, source: &str, start: &Start) -> String {
     };
     let instance = &start.instance;
     format!(
-        "The backup '{name}' ({id}) of {source}, as it was at {of}, replaces what is live{only} in {instance}, and \
-         nothing of that is kept."
+        "The backup '{name}' ({id}) of {source}, as it was at {of}, replaces the live data{only} in {instance}, which is \
+         not kept."
     )
 }
 
@@ -172,7 +172,7 @@ mod tests {
     use crate::arguments::{Arguments, Command};
 
     #[test]
-    fn what_keeps_nothing_is_asked_by_instance_backup_and_time() {
+    fn the_confirmation_of_a_restore_names_instance_backup_and_time() {
         let backup: BackupView = from_value(json!({
             "backupId": "bk-1", "name": "before", "status": "AVAILABLE", "pointInTime": "2026-11-23T05:39:01.079Z"
         }))
@@ -180,15 +180,15 @@ mod tests {
         let started = |more: &[&str]| {
             let said = ["milvault", "restore", "start", "copy", "before", "--from", "orders"];
             match Arguments::try_parse_from(said.iter().chain(more)).unwrap().command {
-                Command::Restore(RestoreCommand::Start(start)) => replaced(&backup, "orders", &start),
+                Command::Restore(RestoreCommand::Start(start)) => replacement(&backup, "orders", &start),
                 other => panic!("{other:?}"),
             }
         };
         assert_eq!(
             started(&[]),
-            "The backup 'before' (bk-1) of orders, as it was at 2026-11-23 05:39:01Z, replaces what is live in copy, and \
-             nothing of that is kept."
+            "The backup 'before' (bk-1) of orders, as it was at 2026-11-23 05:39:01Z, replaces the live data in copy, which is \
+             not kept."
         );
-        assert!(started(&["--collection", "default.*"]).contains("what is live of default.* in copy"));
+        assert!(started(&["--collection", "default.*"]).contains("the live data of default.* in copy"));
     }
 }

@@ -1,4 +1,4 @@
-//! What snapshots take and cost.
+//! The command for usage and costs.
 
 use milvault_wire::{UsageLineView, UsageView};
 
@@ -24,9 +24,9 @@ pub(super) async fn run(api: &Api, form: Form, usage: Usage) -> Result<(), Error
     query.extend(usage.region.map(|region| ("region", region)));
     if usage.focus {
         query.push(("format", "focus".to_owned()));
-        return output::answer(&api.csv(&["usage"], &query).await?);
+        return output::answer(&api.get_csv(&["usage"], &query).await?);
     }
-    let found: Answer<UsageView> = api.whole(&["usage"], &query).await?;
+    let found: Answer<UsageView> = api.get_all(&["usage"], &query).await?;
     form.print(&found, lines)?;
     if form == Form::Tables {
         complete_until(&found.object).into_iter().for_each(say);
@@ -46,13 +46,13 @@ fn lines(found: &UsageView) -> String {
     table(&headings, &found.items.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Until when each region's lines are all there.
+/// Describes the time up to which each region's usage is complete.
 fn complete_until(found: &UsageView) -> Vec<String> {
-    let said = found.complete_until.iter().map(|(region, until)| match until {
+    let lines = found.complete_until.iter().map(|(region, until)| match until {
         None => format!("{region}: nothing is metered yet"),
         Some(until) => format!("{region}: complete until {}", time(until)),
     });
-    said.collect()
+    lines.collect()
 }
 
 #[cfg(test)]
@@ -62,10 +62,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_region_says_until_when_it_is_complete() {
+    fn each_region_shows_until_when_its_usage_is_complete() {
         let until = json!({ "eu-central-1": null, "eu-west-1": "2026-11-24T05:00:00.000Z" });
         let found = from_value(json!({ "items": [], "completeUntil": until })).unwrap();
-        let said = ["eu-central-1: nothing is metered yet", "eu-west-1: complete until 2026-11-24 05:00:00Z"];
-        assert_eq!(complete_until(&found), said);
+        let lines = ["eu-central-1: nothing is metered yet", "eu-west-1: complete until 2026-11-24 05:00:00Z"];
+        assert_eq!(complete_until(&found), lines);
     }
 }

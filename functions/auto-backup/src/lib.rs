@@ -5,7 +5,7 @@
 use milvault_gateway::{Answer, Call, Event, Findings, Route, show};
 use milvault_jobs::{
     Error, FieldError, Jobs, Precondition, Tag,
-    schedule::{self, Told},
+    schedule::{self, SchedulerUpdate},
 };
 use milvault_model::{AutoBackup, InstanceId, KeepAtLeast, Plan, RetentionDays, RunTime, Wanted, Zone};
 use milvault_runtime::Invocation;
@@ -27,7 +27,7 @@ const SWITCHED_OFF: &str = "Automatic backup is switched off: the service-level 
      lost from now on can't be brought back.";
 
 /// The change is stored, and the next sweep passes it to the scheduler.
-const NOT_TOLD: &str = "The scheduler may not have the change yet: the sweep will repeat it within twenty minutes.";
+const UNCONFIRMED: &str = "The scheduler may not have the change yet: the sweep will repeat it within twenty minutes.";
 
 /// Answers one event.
 ///
@@ -38,7 +38,7 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
     let instance = call.instance()?;
     match call.action {
         Action::Get => {
-            call.nothing_more()?;
+            call.require_no_input()?;
             jobs.instance(&instance).await?;
             let record = schedule::find(jobs, &instance).await?;
             answer(jobs, &record, Vec::new()).await
@@ -51,7 +51,7 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
 }
 
 async fn answer(jobs: &Jobs, record: &AutoBackup, warnings: Vec<String>) -> Result<Answer, Error> {
-    Ok(Answer::ok(show::auto_backup(jobs, record, warnings).await?).tagged(&Tag::of_auto_backup(record)))
+    Ok(Answer::ok(show::auto_backup(jobs, record, warnings).await?).with_etag(&Tag::for_auto_backup(record)))
 }
 
 async fn put(
@@ -62,13 +62,14 @@ async fn put(
 ) -> Result<Answer, Error> {
     let asked = check(request)?;
     let wanted = asked.wanted;
-    let (record, told) = schedule::change(jobs, instance, &|present| asked.plan(present), wanted, precondition).await?;
+    let (record, update) =
+        schedule::change(jobs, instance, &|present| asked.plan(present), wanted, precondition).await?;
     let mut warnings = Vec::new();
     if wanted == Wanted::Off {
         warnings.push(SWITCHED_OFF.to_owned());
     }
-    if told == Told::BySweep {
-        warnings.push(NOT_TOLD.to_owned());
+    if update == SchedulerUpdate::BySweep {
+        warnings.push(UNCONFIRMED.to_owned());
     }
     answer(jobs, &record, warnings).await
 }
@@ -84,9 +85,9 @@ struct Asked {
 }
 
 impl Asked {
-    /// The plan that results from the request, given the present plan. A PUT replaces the settings: a missing field gets
-    /// its default. When automatic backup is switched off, a missing field keeps its value, because otherwise the last
-    /// backups that it keeps would expire.
+    /// The plan that results from the request, given the present plan. A PUT replaces the settings: a missing field
+    /// gets its default. When automatic backup is switched off, a missing field keeps its value, because otherwise the
+    /// last backups that it keeps would expire.
     fn plan(&self, present: &Plan) -> Plan {
         let otherwise = match self.wanted {
             Wanted::On => Plan::default(),

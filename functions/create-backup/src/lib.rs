@@ -58,7 +58,7 @@ async fn background(jobs: &Jobs, event: BackgroundEvent, invocation: &Invocation
         BackgroundEvent::CopyPage(task) => Ok(Answer::ok(backup::copy_page(jobs, task, invocation.deadline).await?)),
         BackgroundEvent::Verify(Verify { instance_id, backup_id }) => {
             let backup = scrub::verify(jobs, &instance_id, &backup_id, invocation.deadline).await?;
-            Ok(Answer::ok(VerifiedBackupView::of(&backup, jobs.now())))
+            Ok(Answer::ok(VerifiedBackupView::new(&backup, jobs.now())))
         }
         BackgroundEvent::Scheduled(scheduled) => automatic(jobs, scheduled, invocation).await,
     }
@@ -68,7 +68,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let instance_id = call.instance()?;
     let (caller, key) = (call.caller, call.key());
     let request: BackupRequest = call.body()?;
-    let idempotency = key.of(&request)?;
+    let idempotency = key.for_request(&request)?;
     let mut findings = Findings::default();
     let selection = findings.keep(patterns(request.collections));
     let expires_in = findings.keep(expiry(request.expires_in_days));
@@ -85,8 +85,8 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
         backup = jobs.backup(&backup.instance_id, &backup.id).await?.value;
     }
     let location = format!("/instances/{}/backups/{}", backup.instance_id, backup.id);
-    let view = BackupView::of(&backup, jobs.now());
-    Ok(Answer::new(Status::Accepted, view).located(location).retry_after(2))
+    let view = BackupView::new(&backup, jobs.now());
+    Ok(Answer::new(Status::Accepted, view).with_location(location).with_retry_after(2))
 }
 
 /// Does a slice of a backup's work.
@@ -122,8 +122,8 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
     let deadline = invocation.deadline_for(call.caller, jobs.now());
-    let key = call.key().of(&id)?;
-    call.nothing_more()?;
+    let key = call.key().for_request(&id)?;
+    call.require_no_input()?;
     let mut backup = jobs.backup(&instance, &id).await?.value;
     let asked_at = match key {
         Some(key) => Some(key.remember(jobs, format!("verify#{instance}"), id.to_string()).await?),
@@ -136,6 +136,6 @@ async fn verify(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
         backup = scrub::verify(jobs, &instance, &id, deadline).await?;
     }
     let is_over = backup.verification.as_ref().is_none_or(|last| last.completed_at.is_some());
-    let view = VerifiedBackupView::of(&backup, jobs.now());
-    Ok(if is_over { Answer::ok(view) } else { Answer::new(Status::Accepted, view).retry_after(10) })
+    let view = VerifiedBackupView::new(&backup, jobs.now());
+    Ok(if is_over { Answer::ok(view) } else { Answer::new(Status::Accepted, view).with_retry_after(10) })
 }

@@ -38,7 +38,7 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
     let instance = call.instance()?;
     let id = call.backup(&instance)?;
     let deadline = invocation.deadline_for(call.caller, jobs.now());
-    call.nothing_more()?;
+    call.require_no_input()?;
     jobs.backup(&instance, &id).await?;
     let backup = deletion::delete(jobs, &instance, &id, deadline).await?;
     let (status, warning) = match backup.state.status() {
@@ -60,20 +60,20 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
             (Status::Ok, "The backup had already ended without a result; none of its data is stored.")
         }
     };
-    let view = BackupView::of(&backup, jobs.now());
+    let view = BackupView::new(&backup, jobs.now());
     let answer = Answer::new(status, DeletedBackupView { backup: view, warning: warning.to_owned() });
     // For a lock to end, nobody waits.
     let is_under_way =
         matches!(backup.state.status(), BackupStatus::Pending | BackupStatus::Running | BackupStatus::Deleting);
-    Ok(if is_under_way { answer.retry_after(2) } else { answer })
+    Ok(if is_under_way { answer.with_retry_after(2) } else { answer })
 }
 
 async fn cancel_restore(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.restore(&instance)?;
-    call.nothing_more()?;
+    call.require_no_input()?;
     jobs.restore(&instance, &id).await?;
     let restore = restore::cancel(jobs, &instance, &id).await?;
-    let shown = show::restore_begun(jobs, &restore).await?;
-    Ok(Answer::new(Status::Accepted, shown).retry_after(2))
+    let shown = show::restore_first_page(jobs, &restore).await?;
+    Ok(Answer::new(Status::Accepted, shown).with_retry_after(2))
 }

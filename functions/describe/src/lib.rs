@@ -43,7 +43,7 @@ async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Erro
             if now.is_living() {
                 // A verification will report the damage. Until then, the record is worth showing.
                 tracing::error!(%error, backup = %id, "the backup's documents can't be read");
-                return Ok(Answer::ok(show::backup_alone(jobs, &now)));
+                return Ok(Answer::ok(show::backup_without_collections(jobs, &now)));
             }
             Ok(Answer::ok(show::backup(jobs, &now, &paging).await?))
         }

@@ -53,11 +53,11 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
         }
         Action::Get => {
             let found = jobs.instance(&named(call)?).await?;
-            Ok(Answer::ok(show::instance(jobs, &found.value).await?).tagged(&Tag::of_instance(&found.value)))
+            Ok(Answer::ok(show::instance(jobs, &found.value).await?).with_etag(&Tag::for_instance(&found.value)))
         }
         Action::Delete => removal::remove(jobs, &named(call)?).await,
         Action::Preflight => {
-            let key = call.key().of(&"preflight")?;
+            let key = call.key().for_request(&"preflight")?;
             let instance = named(call)?;
             jobs.instance(&instance).await?;
             if let Some(key) = key {
@@ -71,7 +71,7 @@ pub async fn handle(jobs: &Jobs, event: Event, _: &Invocation) -> Result<Answer,
 /// The instance of a call without any other input.
 fn named(call: Call<Action>) -> Result<InstanceId, Error> {
     let instance = call.instance()?;
-    call.nothing_more()?;
+    call.require_no_input()?;
     Ok(instance)
 }
 
@@ -80,5 +80,5 @@ async fn list(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
         call.filters(&["limit", "cursor"])?.paging::<InstanceId>(PageSize::LISTING, &jobs.settings.cursor_key)?;
     let page = jobs.ports.catalog.instances(paging.request()).await?;
     let next_cursor = page.next.map(|next| paging.cursor(&next));
-    Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::of).collect(), next_cursor }))
+    Ok(Answer::ok(PageView { items: page.items.iter().map(InstanceView::new).collect(), next_cursor }))
 }

@@ -37,9 +37,9 @@ pub(crate) async fn put(
         // A failed preflight is part of the answer, not a reason to discard the registration.
         Check::Preflight => Some(preflight::preflight(jobs, &id).await?),
     };
-    let answer = Answer::new(status, CheckedInstanceView { instance: InstanceView::of(&instance), preflight });
-    let answer = answer.tagged(&Tag::of_instance(&instance));
-    Ok(if status == Status::Created { answer.located(format!("/instances/{id}")) } else { answer })
+    let answer = Answer::new(status, CheckedInstanceView { instance: InstanceView::new(&instance), preflight });
+    let answer = answer.with_etag(&Tag::for_instance(&instance));
+    Ok(if status == Status::Created { answer.with_location(format!("/instances/{id}")) } else { answer })
 }
 
 async fn put_once(
@@ -50,7 +50,7 @@ async fn put_once(
 ) -> Result<(Instance, Status), Error> {
     let catalog = &jobs.ports.catalog;
     let found = catalog.instance(id).await?;
-    precondition.check(found.as_ref().map(|found| Tag::of_instance(&found.value)).as_ref())?;
+    precondition.check(found.as_ref().map(|found| Tag::for_instance(&found.value)).as_ref())?;
     let (instance, expect, status) = match found {
         None => {
             let instance = record(registration, id.clone(), jobs.now());

@@ -3,7 +3,7 @@
 use milvault_gateway::Answer;
 use milvault_jobs::{
     Error, Jobs, retry_on_conflict,
-    schedule::{self, Told},
+    schedule::{self, SchedulerUpdate},
 };
 use milvault_model::InstanceId;
 use milvault_ports::Write;
@@ -19,13 +19,13 @@ pub(crate) async fn remove(jobs: &Jobs, id: &InstanceId) -> Result<Answer, Error
         jobs.require_idle(id).await?;
         refuse_with_backups(jobs, id).await?;
         let mut writes = vec![Write::RemoveInstance(id.clone(), found.version)];
-        let (automatic, told) = schedule::removal(jobs, id).await?;
+        let (automatic, update) = schedule::removal_writes(jobs, id).await?;
         writes.extend(automatic);
         jobs.ports.catalog.commit(writes).await?;
-        if told == Told::Yes {
-            schedule::forget(jobs, id).await;
+        if update == SchedulerUpdate::Confirmed {
+            schedule::remove_schedule(jobs, id).await;
         }
-        Ok(Answer::ok(InstanceView::of(&found.value)))
+        Ok(Answer::ok(InstanceView::new(&found.value)))
     })
     .await
 }

@@ -44,8 +44,8 @@ struct Period {
 impl BackupFilter {
     pub(crate) fn read(filters: &Filters) -> Result<Self, Error> {
         let mut findings = Findings::default();
-        let statuses: Vec<BackupStatus> = findings.keep(filters.any_named("status"));
-        let kind = findings.keep(filters.named("type"));
+        let statuses: Vec<BackupStatus> = findings.keep(filters.value_list("status"));
+        let kind = findings.keep(filters.value("type"));
         let shown = findings.keep(filters.switch("includeDeleted"));
         let period = Period::read(filters, &mut findings);
         findings.report()?;
@@ -67,7 +67,7 @@ impl BackupFilter {
 impl RestoreFilter {
     pub(crate) fn read(filters: &Filters) -> Result<Self, Error> {
         let mut findings = Findings::default();
-        let statuses = findings.keep(filters.any_named("status"));
+        let statuses = findings.keep(filters.value_list("status"));
         let period = Period::read(filters, &mut findings);
         findings.report()?;
         Ok(Self { statuses, period })

@@ -51,7 +51,7 @@ async fn backups(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
         sift(&mut sifted, records, page.next, |backup: &Backup| (backup.id.to_string(), filter.judge(backup)));
     }
     let now = jobs.now();
-    let items = sifted.items.iter().map(|backup| BackupView::of(backup, now)).collect();
+    let items = sifted.items.iter().map(|backup| BackupView::new(backup, now)).collect();
     Ok(Answer::ok(PageView { items, next_cursor: sifted.goes_on_after().map(|last| paging.cursor(last)) }))
 }
 
@@ -68,7 +68,7 @@ async fn restores(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Error> {
         sift(&mut sifted, page.items, page.next, |restore: &Restore| (restore.id.to_string(), filter.judge(restore)));
     }
     let now = jobs.now();
-    let items = sifted.items.iter().map(|restore| RestoreView::of(restore, now)).collect();
+    let items = sifted.items.iter().map(|restore| RestoreView::new(restore, now)).collect();
     Ok(Answer::ok(PageView { items, next_cursor: sifted.goes_on_after().map(|last| paging.cursor(last)) }))
 }
 

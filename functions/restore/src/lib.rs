@@ -49,7 +49,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let (caller, key) = (call.caller, call.key());
     let mut request: RestoreRequest = call.body()?;
     request.source_instance_id = request.source_instance_id.filter(|source| *source != instance_id);
-    let idempotency = key.of(&request)?;
+    let idempotency = key.for_request(&request)?;
     let mut findings = Findings::default();
     let selection = findings.keep(patterns(request.collections));
     let rename = findings.keep(renames(request.rename));
@@ -99,8 +99,8 @@ fn keep(hours: u32) -> Result<u32, FieldError> {
 async fn roll_back(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
     let instance = call.instance()?;
     let id = call.restore(&instance)?;
-    let (caller, key) = (call.caller, call.key().of(&id)?);
-    call.nothing_more()?;
+    let (caller, key) = (call.caller, call.key().for_request(&id)?);
+    call.require_no_input()?;
     jobs.restore(&instance, &id).await?;
     let restore = restore::rollback(jobs, &instance, &id, key.as_ref()).await?;
     begin(jobs, restore, caller, invocation).await
@@ -115,6 +115,6 @@ async fn begin(jobs: &Jobs, mut restore: Restore, caller: Caller, invocation: &I
         restore = jobs.restore(&restore.instance_id, &restore.id).await?.value;
     }
     let location = format!("/instances/{}/restores/{}", restore.instance_id, restore.id);
-    let shown = show::restore_begun(jobs, &restore).await?;
-    Ok(Answer::new(Status::Accepted, shown).located(location).retry_after(2))
+    let shown = show::restore_first_page(jobs, &restore).await?;
+    Ok(Answer::new(Status::Accepted, shown).with_location(location).with_retry_after(2))
 }

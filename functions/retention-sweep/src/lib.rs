@@ -39,7 +39,7 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
 /// The metrics of a sweep. Its lag is how long the oldest due record had been due when the sweep began.
 fn of_sweep(report: &SweepReport, began: Time) -> [Metric; 5] {
     let count = |listed: usize| listed as f64;
-    let lag = report.oldest.map_or(0.0, |oldest| (began - oldest).as_seconds_f64().max(0.0));
+    let lag = report.oldest_due.map_or(0.0, |oldest| (began - oldest).as_seconds_f64().max(0.0));
     [
         ("SweepLag", Unit::Seconds, lag),
         ("JobsStalled", Unit::Count, count(report.resumed.len())),
@@ -57,7 +57,7 @@ fn mode(event: Event) -> Result<SweepMode, Error> {
             Ok(if request.dry_run { SweepMode::DryRun } else { SweepMode::Act })
         }
         Event::Direct(_) => Err(invalid("", "a direct event is a JSON object")),
-        Event::Http(_) | Event::Background(_) => Err(invalid("", "this function has nothing to do on such an event")),
+        Event::Http(_) | Event::Background(_) => Err(invalid("", "this function does not handle such an event")),
     }
 }
 

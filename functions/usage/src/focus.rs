@@ -79,7 +79,7 @@ const COLUMNS: [Column; 53] = [
 
 impl Charged<'_> {
     fn month(&self) -> Month {
-        Month::of(Hour::of(self.line.begins))
+        Month::containing(Hour::containing(self.line.begins))
     }
 }
 

@@ -51,7 +51,7 @@ struct Metered {
 /// # Errors
 /// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
-    let caller = Caller::of(&event);
+    let caller = Caller::from_event(&event);
     if matches!(event, Event::Rule) {
         return meter_all(jobs, invocation).await;
     }
@@ -59,7 +59,7 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
     match call.action {
         Action::List => list(jobs, call, caller, invocation).await,
         Action::Meter => {
-            call.nothing_more()?;
+            call.require_no_input()?;
             meter_all(jobs, invocation).await
         }
         Action::Correct => correct_one(jobs, call.body()?, invocation).await,
@@ -129,7 +129,7 @@ async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invo
     if asked.format == Format::Focus {
         let csv = focus::text(&page.lines, &jobs.settings.billing_account);
         return Ok(match (caller, next_cursor) {
-            (Caller::Http, Some(cursor)) => Answer::text("text/csv; charset=utf-8", csv).next_cursor(cursor),
+            (Caller::Http, Some(cursor)) => Answer::text("text/csv; charset=utf-8", csv).with_next_cursor(cursor),
             (Caller::Http, None) => Answer::text("text/csv; charset=utf-8", csv),
             // Who gets no headers.
             (_, next_cursor) => Answer::ok(UsageFile { csv, next_cursor }),
@@ -216,7 +216,7 @@ async fn correct_one(jobs: &Jobs, asked: Correct, invocation: &Invocation) -> Re
     let record = correct(jobs, request).await?;
     let render = |lines: &[Line]| focus::file(lines, &jobs.settings.billing_account);
     export_again(jobs, &record.region, record.hour.day(), render, invocation.deadline).await?;
-    Ok(Answer::ok(line_view(&Line::of(&record))))
+    Ok(Answer::ok(line_view(&Line::from_record(&record))))
 }
 
 #[cfg(test)]
@@ -244,7 +244,7 @@ mod tests {
             let price: Decimal = "0.1".parse().unwrap();
             let record = UsageRecord {
                 region: region(),
-                hour: Hour::of(NOW - TimeDelta::hours(1)),
+                hour: Hour::containing(NOW - TimeDelta::hours(1)),
                 instance_id: "orders".parse().unwrap(),
                 backup_id: format!("bk-{number:026}").parse().unwrap(),
                 kind: BackupKind::Manual,

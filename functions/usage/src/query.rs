@@ -51,7 +51,7 @@ impl FromStr for Resume {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let not = || Invalid::new("not where a page begins");
-        let hour = |text: Option<&str>| text.and_then(|text| text.parse().ok()).map(Hour::of).ok_or_else(not);
+        let hour = |text: Option<&str>| text.and_then(|text| text.parse().ok()).map(Hour::containing).ok_or_else(not);
         let mut parts = text.splitn(3, ' ');
         let (from, to) = (hour(parts.next())?, hour(parts.next())?);
         Ok(Self { from, to, at: parts.next().ok_or_else(not)?.parse()? })
@@ -71,16 +71,16 @@ impl UsageQuery {
         let mut findings = Findings::default();
         let from = findings.keep(hour(filters, "from"));
         let to = findings.keep(hour(filters, "to"));
-        let region: Option<Region> = findings.keep(filters.named("region"));
-        let instance = findings.keep(filters.named("instance"));
-        let granularity = findings.keep(filters.named("granularity"));
-        let format = findings.keep(filters.named("format"));
-        let this = Hour::of(now);
+        let region: Option<Region> = findings.keep(filters.value("region"));
+        let instance = findings.keep(filters.value("instance"));
+        let granularity = findings.keep(filters.value("granularity"));
+        let format = findings.keep(filters.value("format"));
+        let this = Hour::containing(now);
         let (from, to) = match &resume {
             Some(resume) => (resume.from, resume.to),
             None => {
                 let to = to.unwrap_or(this);
-                (from.unwrap_or_else(|| Month::of(this).first().min(to)), to)
+                (from.unwrap_or_else(|| Month::containing(this).first().min(to)), to)
             }
         };
         if to < from {
@@ -96,7 +96,7 @@ impl UsageQuery {
         let is_elsewhere =
             |resume: &Resume| !(from..to).contains(&resume.at.hour) || !regions.contains(&resume.at.region);
         if resume.as_ref().is_some_and(is_elsewhere) {
-            findings.note(Some(FieldError::new("cursor", "is not a cursor that this listing gave")));
+            findings.note(Some(FieldError::new("cursor", "is not a cursor that this listing returned")));
         }
         findings.report()?;
         let query = Query { from, to, regions, instance, granularity: granularity.unwrap_or(Granularity::Day) };
@@ -116,7 +116,7 @@ fn hour(filters: &Filters, name: &str) -> Result<Option<Hour>, FieldError> {
 /// Checks that a time is a whole hour, because usage is metered by the hour.
 pub(crate) fn whole_hour(name: &str, time: Time) -> Result<Hour, FieldError> {
     if time.minute() == 0 && time.second() == 0 && time.nanosecond() == 0 {
-        Ok(Hour::of(time))
+        Ok(Hour::containing(time))
     } else {
         Err(FieldError::new(name, "is not a whole hour, such as '2026-01-31T03:00:00Z'"))
     }

@@ -89,6 +89,6 @@ pub fn available(instance: &InstanceId, id: BackupId, made: Time, size_bytes: u6
 /// The account of a backup that has owned this many bytes since it was accepted.
 pub fn account(backup: &Backup, bytes: u64) -> Account {
     let (instance, id) = (backup.instance_id.clone(), backup.id.clone());
-    let since = Hour::of(backup.created_at);
+    let since = Hour::containing(backup.created_at);
     Account::open(backup.region.clone(), (instance, id), backup.kind, bytes, (since, bytes))
 }

@@ -5,7 +5,7 @@ use milvault_fake_milvus::Line;
 use milvault_harness::{backup_request, minutes_left};
 use milvault_jobs::{
     Error, IdempotencyKey, Jobs, Precondition, Tag, backup,
-    schedule::{self, RunEnd, Told},
+    schedule::{self, RunEnd, SchedulerUpdate},
     sweep::{SweepMode, sweep},
 };
 use milvault_model::{
@@ -129,7 +129,7 @@ async fn the_sweep_repeats_a_change_that_did_not_reach_the_scheduler() {
     world.schedules.fail(1);
     let (changed, heard) =
         schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
-    assert_eq!((heard, world.schedules.plan(instance)), (Told::BySweep, None));
+    assert_eq!((heard, world.schedules.plan(instance)), (SchedulerUpdate::BySweep, None));
 
     // The change is old enough that no earlier request can still be in progress.
     let found = jobs.ports.catalog.auto_backup(instance).await.unwrap().unwrap();
@@ -146,7 +146,7 @@ async fn the_sweep_repeats_a_change_that_did_not_reach_the_scheduler() {
 
     let (_, heard) =
         schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::Off, &Precondition::None).await.unwrap();
-    assert_eq!((heard, world.schedules.plan(instance)), (Told::Yes, None));
+    assert_eq!((heard, world.schedules.plan(instance)), (SchedulerUpdate::Confirmed, None));
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn only_one_of_two_changes_with_the_same_precondition_is_accepted() {
     let world = World::of(Line::V2_4).await;
     let jobs = world.jobs().await;
     let instance = &world.instance.id;
-    let seen = Tag::of_auto_backup(&schedule::find(&jobs, instance).await.unwrap());
+    let seen = Tag::for_auto_backup(&schedule::find(&jobs, instance).await.unwrap());
     let unchanged = Precondition::Matches(vec![seen.as_str().to_owned()]);
     let first = plan_at(this_minute() + TimeDelta::hours(6));
     let second = plan_at(this_minute() + TimeDelta::hours(7));

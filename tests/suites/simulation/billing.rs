@@ -1,7 +1,7 @@
 //! What is billed, against a replay of what happened to every object.
 //!
-//! The replay doesn't use accounts, only the times at which backups began and ceased to reference objects. A change counts
-//! in the hour that the worker recorded with it, which must be the clock's hour or one that has just ended.
+//! The replay doesn't use accounts, only the times at which backups began and ceased to reference objects. A change
+//! counts in the hour that the worker recorded with it, which must be the clock's hour or one that has just ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +71,7 @@ impl Tariff {
                 "storageGibHour": "9", "snapshotGibHour": per_hour,
             })
         };
-        let before = self.before.map(|millionths| price(Hour::of(Time::UNIX_EPOCH), millionths));
+        let before = self.before.map(|millionths| price(Hour::containing(Time::UNIX_EPOCH), millionths));
         let list: Vec<_> = before.into_iter().chain([price(self.midnight, self.after)]).collect();
         serde_json::from_value(list.into()).expect("prices")
     }
@@ -179,8 +179,8 @@ impl Audit {
             Write::Account(account, _) => Some(account.open_hour()),
             _ => None,
         });
-        let hour = accounts.max().unwrap_or(Hour::of(now));
-        if hour > Hour::of(now) || hour < Hour::of(now - SETTLING) {
+        let hour = accounts.max().unwrap_or(Hour::containing(now));
+        if hour > Hour::containing(now) || hour < Hour::containing(now - SETTLING) {
             self.world.violate(Rule::Billed, format!("a change of {now} counts in {hour}"));
         }
         hour
@@ -188,12 +188,12 @@ impl Audit {
 
     /// Checks that every finished hour is metered as the replay says.
     fn is_billed(&self, instances: &[InstanceId], tariff: Tariff) {
-        let until = Hour::of(self.world.now() - SETTLING);
+        let until = Hour::containing(self.world.now() - SETTLING);
         let bill = locked(&self.bill);
         let expected = bill.replay(until, tariff);
         let mut found = Records::new();
         let mut hour = bill.first.unwrap_or(until);
-        while hour <= Hour::of(self.world.now()) {
+        while hour <= Hour::containing(self.world.now()) {
             let region = "eu-west-1".parse().expect("a region");
             let all = PageRequest { after: None, limit: 10_000 };
             let records = at_once(self.catalog.usage(&region, hour, None, all)).expect("it answers").items;
@@ -230,7 +230,7 @@ impl History {
     /// Lets the hour end and the meter run until nothing is left to meter.
     pub(crate) fn come_to_the_bill(&mut self) {
         let now = self.world.now();
-        self.advance(Hour::of(now).next().start() + TimeDelta::minutes(10) - now);
+        self.advance(Hour::containing(now).next().start() + TimeDelta::minutes(10) - now);
         for _ in 0..5 {
             self.world.invoke(Invocation::Meter);
             self.advance(TimeDelta::minutes(1));

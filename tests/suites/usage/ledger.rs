@@ -44,7 +44,7 @@ async fn run(world: &MemoryWorld, region: &Region) -> MeterReport {
 async fn records(world: &MemoryWorld, region: &Region, hours: i64) -> Vec<UsageRecord> {
     let mut found = Vec::new();
     for ago in (0..=hours).rev() {
-        let hour = Hour::of(NOW - TimeDelta::hours(ago));
+        let hour = Hour::containing(NOW - TimeDelta::hours(ago));
         let page = PageRequest { after: None, limit: 10_000 };
         found.extend(world.catalog.usage(region, hour, None, page).await.unwrap().items);
     }
@@ -73,7 +73,7 @@ async fn after_an_outage_every_finished_hour_is_metered_once_however_many_runs_c
     assert_eq!(export.value.next, (NOW - TimeDelta::hours(300)).date_naive());
 
     // An hour is metered five minutes after its end.
-    world.clock.set(Hour::of(NOW).next().start() + TimeDelta::minutes(4));
+    world.clock.set(Hour::containing(NOW).next().start() + TimeDelta::minutes(4));
     assert_eq!(run(&world, &home).await.records, 0);
     world.clock.advance(TimeDelta::minutes(1));
     assert_eq!(run(&world, &home).await.records, 1);
@@ -85,7 +85,7 @@ async fn a_run_that_runs_out_of_time_is_continued_by_the_next() {
     stored(&world, &home(), 3).await;
     let report = meter(&world.jobs, &home(), Deadline::at(NOW)).await.unwrap();
     assert!(!report.is_whole && report.records == 0);
-    assert_eq!(report.unmetered_since, Hour::of(NOW - TimeDelta::hours(3)).start());
+    assert_eq!(report.unmetered_since, Hour::containing(NOW - TimeDelta::hours(3)).start());
     assert_eq!(run(&world, &home()).await.records, 3);
 }
 
@@ -95,13 +95,13 @@ async fn an_account_that_fails_does_not_stop_the_others_from_being_metered() {
     let backups = [stored(&world, &home(), 2).await, stored(&world, &home(), 2).await];
     // An impossible state: the record exists, but its account doesn't count it.
     let first = world.catalog.account(&home(), &backups[0].instance_id, &backups[0].id).await.unwrap().unwrap();
-    let metered = first.value.clone().meter(Hour::of(NOW)).unwrap();
-    let record = UsageRecord::of(&first.value, metered, &world.jobs.settings.prices);
+    let metered = first.value.clone().meter(Hour::containing(NOW)).unwrap();
+    let record = UsageRecord::new(&first.value, metered, &world.jobs.settings.prices);
     world.catalog.commit(vec![Write::Usage(Box::new(record))]).await.unwrap();
 
     let report = run(&world, &home()).await;
     assert_eq!((report.accounts, report.records, report.failed, report.is_whole), (2, 2, 1, false));
-    assert_eq!(report.unmetered_since, Hour::of(NOW - TimeDelta::hours(2)).start());
+    assert_eq!(report.unmetered_since, Hour::containing(NOW - TimeDelta::hours(2)).start());
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ fn correction(of: &Backup, id: &str, byte_hours: i64) -> CorrectionRequest {
     CorrectionRequest {
         id: id.to_owned().try_into().unwrap(),
         region: of.region.clone(),
-        hour: Hour::of(NOW - TimeDelta::hours(1)),
+        hour: Hour::containing(NOW - TimeDelta::hours(1)),
         instance_id: of.instance_id.clone(),
         backup_id: of.id.clone(),
         byte_hours,

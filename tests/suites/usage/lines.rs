@@ -26,7 +26,7 @@ fn home() -> Bucket {
 }
 
 fn hour(number: u64) -> Hour {
-    Hour::of(BEGIN + TimeDelta::hours(number.cast_signed()))
+    Hour::containing(BEGIN + TimeDelta::hours(number.cast_signed()))
 }
 
 fn charge(unit_price: &str, byte_hours: i64) -> Charge {
@@ -131,7 +131,7 @@ async fn lines_of_every_granularity_sum_the_records_whatever_the_page_size() {
         let world = world(&records).await;
         for (from, to) in [(0, HOURS), (7, 55), (30, 30)] {
             let is_in = |record: &&UsageRecord| (hour(from)..hour(to)).contains(&record.hour);
-            let naive: Vec<Line> = records.iter().filter(is_in).map(Line::of).collect();
+            let naive: Vec<Line> = records.iter().filter(is_in).map(Line::from_record).collect();
             for granularity in [Granularity::Hour, Granularity::Day, Granularity::Month] {
                 let query = query(from, to, granularity);
                 let whole = all(&world, &query, 10_000, never()).await;
@@ -306,7 +306,7 @@ async fn a_day_of_many_backups_is_whole_in_lines_and_files() {
         (0..BACKUPS).map(|number| record(number, 3)).chain((0..BACKUPS).step_by(3).map(|number| record(number, 9)));
     let records: Vec<UsageRecord> = of_day.collect();
     let world = world(&records).await;
-    let naive: Vec<Line> = records.iter().map(Line::of).collect();
+    let naive: Vec<Line> = records.iter().map(Line::from_record).collect();
     let of_region = |granularity| Query { regions: vec![region.clone()], ..query(0, 24, granularity) };
     for granularity in [Granularity::Hour, Granularity::Day] {
         let found = all(&world, &of_region(granularity), 1_000, never()).await;

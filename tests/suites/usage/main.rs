@@ -83,7 +83,7 @@ fn prices(before: Option<u128>, after: u128) -> Prices {
 
 impl History {
     fn now(&self) -> Hour {
-        Hour::of(time(self.second))
+        Hour::containing(time(self.second))
     }
 
     fn living(&self) -> Vec<BackupId> {
@@ -224,7 +224,7 @@ fn replay(history: &History, millionths: impl Fn(Hour) -> Option<u128>) -> Recor
     };
     let mut events = history.events.iter().peekable();
     for second in 0..SECONDS {
-        let hour = Hour::of(time(second));
+        let hour = Hour::containing(time(second));
         for (object, life) in lives.iter_mut().enumerate() {
             bill(object, life, hour);
         }
@@ -283,7 +283,7 @@ fn run(seed: u64, heir: Heir) -> (Records, Records) {
     }
     history.second = SECONDS;
     history.meter(1000);
-    let midnight = Hour::of(DateTime::parse_from_rfc3339("2026-02-01T00:00:00Z").unwrap().to_utc());
+    let midnight = Hour::containing(DateTime::parse_from_rfc3339("2026-02-01T00:00:00Z").unwrap().to_utc());
     let expected = replay(&history, |hour| if hour < midnight { before } else { Some(after) });
     (history.records, expected)
 }

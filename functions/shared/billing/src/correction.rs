@@ -1,4 +1,4 @@
-//! Corrections: a metered hour never changes, so what was wrong with it is put right by a record beside it.
+//! Corrections of metered usage. A metered hour never changes; a correction is a further record of the same hour.
 
 use futures::{TryStreamExt, future::ready};
 use milvault_jobs::{Error, FieldError, Jobs};
@@ -7,58 +7,58 @@ use milvault_model::{
 };
 use milvault_ports::{CatalogError, Expect, Write, items};
 
-/// What is to be put right, and by how much.
+/// A requested correction.
 #[derive(Debug, Clone)]
 pub struct CorrectionRequest {
-    /// Given by who asks: the same one is made once.
+    /// The id that the caller chose. A correction with the same id is made only once.
     pub id: CorrectionId,
-    /// Where the bytes are.
+    /// The region that the bytes are stored in.
     pub region: Region,
     /// The metered hour.
     pub hour: Hour,
-    /// Of which instance.
+    /// The instance of the backup.
     pub instance_id: InstanceId,
-    /// Which backup.
+    /// The backup's id.
     pub backup_id: BackupId,
-    /// So much more for the hour, or less.
+    /// The byte-hours to add, or, if negative, to subtract.
     pub byte_hours: i64,
-    /// For what a gibibyte is charged for the hour; as the metered record says if not given.
+    /// The price of a gibibyte for the hour; the metered record's price if not given.
     pub price: Option<(Currency, Decimal)>,
-    /// For people.
+    /// The reason, for people.
     pub reason: String,
 }
 
-/// Puts a metered hour right. Asking twice is asking once.
+/// Corrects a metered hour. Repeating the request has no further effect.
 ///
 /// # Errors
-/// [`Error::Invalid`] for an hour in which the backup has no record, and for taking back more than there is;
-/// [`Error::KeyReused`] if the id was given to another correction of it.
+/// [`Error::Invalid`] if the backup has no record of the hour, or if the corrected usage would be negative;
+/// [`Error::KeyReused`] if another correction of the record has this id.
 pub async fn correct(jobs: &Jobs, request: CorrectionRequest) -> Result<UsageRecord, Error> {
-    let wrong = |field: &str, what: &str| Error::Invalid(vec![FieldError::new(field, what)]);
-    let not_metered = || wrong("/hour", "is not an hour for which this backup is metered in this region");
+    let invalid = |field: &str, reason: &str| Error::Invalid(vec![FieldError::new(field, reason)]);
+    let not_metered = || invalid("/hour", "is not an hour for which this backup is metered in this region");
     if request.byte_hours == 0 {
-        return Err(wrong("/byteHours", "corrects nothing"));
+        return Err(invalid("/byteHours", "is 0, which corrects nothing"));
     }
     loop {
-        // Before the records: whoever changes any of the region's at the same moment, or writes them out, is noticed.
+        // Read before the records, so that the commit fails if another request corrects or exports the region's usage.
         let Some(export) = jobs.ports.catalog.usage_export(&request.region).await? else { return Err(not_metered()) };
         let records = records(jobs, &request).await?;
         let Some(metered) = records.iter().find(|record| record.correction.is_none()) else {
             return Err(not_metered());
         };
-        let is_this = |record: &&UsageRecord| record.correction.as_ref().is_some_and(|made| made.id == request.id);
-        if let Some(made) = records.iter().find(is_this) {
-            let is_same = made.byte_hours == request.byte_hours
-                && made.correction.as_ref().is_some_and(|made| made.reason == request.reason);
-            return if is_same { Ok(made.clone()) } else { Err(Error::KeyReused) };
+        let has_id = |record: &&UsageRecord| record.correction.as_ref().is_some_and(|known| known.id == request.id);
+        if let Some(earlier) = records.iter().find(has_id) {
+            let is_same = earlier.byte_hours == request.byte_hours
+                && earlier.correction.as_ref().is_some_and(|known| known.reason == request.reason);
+            return if is_same { Ok(earlier.clone()) } else { Err(Error::KeyReused) };
         }
         let sum = records.iter().map(|record| i128::from(record.byte_hours)).sum::<i128>();
         let corrected = sum + i128::from(request.byte_hours);
         if corrected < 0 {
-            return Err(wrong("/byteHours", "takes back more than there is"));
+            return Err(invalid("/byteHours", "subtracts more than was metered"));
         }
         if corrected > i128::from(i64::MAX) {
-            return Err(wrong("/byteHours", "is more than can be counted"));
+            return Err(invalid("/byteHours", "exceeds the largest number that can be counted"));
         }
         let price = request.price.clone();
         let price = price.or_else(|| metered.charge.clone().map(|charge| (charge.currency, charge.unit_price)));
@@ -78,14 +78,14 @@ pub async fn correct(jobs: &Jobs, request: CorrectionRequest) -> Result<UsageRec
         let unchanged = Write::UsageExport(Box::new(export.value), Expect::Version(export.version));
         match jobs.ports.catalog.commit(vec![Write::Usage(Box::new(record.clone())), unchanged]).await {
             Ok(()) => return Ok(record),
-            // Another one was made, or a day written out, at the same moment: see what is there now.
+            // Another correction was made or a day was exported at the same moment.
             Err(CatalogError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// The record of the hour and its corrections so far.
+/// Reads the record of the hour and its corrections so far.
 async fn records(jobs: &Jobs, request: &CorrectionRequest) -> Result<Vec<UsageRecord>, Error> {
     let CorrectionRequest { region, hour, instance_id, backup_id, .. } = request;
     let records = items(1_000, |page| jobs.ports.catalog.usage(region, *hour, Some(instance_id), page));

@@ -1,4 +1,4 @@
-//! Usage written out, day by day, for whoever bills by files.
+//! Export of usage to files, day by day, for billing by files.
 //!
 //! ```text
 //! usage/region={region}/date={yyyy-mm-dd}/part-{number}.csv
@@ -12,20 +12,21 @@ use milvault_ports::{CatalogError, Deadline, Expect, PutMode, Write};
 
 use super::lines::{self, Line};
 
-/// Lines in a file at most: some megabytes.
+/// The maximum number of lines in a file, which makes some megabytes.
 const LINES: usize = 5_000;
 
-/// Where a day's files are.
+/// Returns the prefix of a day's files.
 fn folder(region: &Region, day: NaiveDate) -> String {
     format!("usage/region={region}/date={day}/")
 }
 
-/// Writes out each day that is over, and metered to its end, and isn't written; how many those were.
+/// Exports each day that is over, completely metered and not yet exported. Returns their number.
 ///
-/// A day's files depend on its records only: to write it twice is to write it once. A day without usage has no files.
+/// A day's files depend only on its records, so a repeated export writes the same files. A day without usage has no
+/// files.
 ///
 /// # Errors
-/// When the catalog or the bucket fails; the next run goes on.
+/// The catalog or the bucket fails. The next run continues.
 pub async fn export(
     jobs: &Jobs,
     region: &Region,
@@ -45,17 +46,19 @@ pub async fn export(
         match jobs.ports.catalog.commit(vec![Write::UsageExport(Box::new(moved), Expect::Version(found.version))]).await
         {
             Ok(()) => written += 1,
-            // It was corrected since it was read; or another run has written it, and a correction of that is older now.
+            // A record was corrected after it was read; or another run exported the day, perhaps after a correction,
+            // and this run has just replaced its files by older ones.
             Err(CatalogError::Conflict(_)) => export_again(jobs, region, day, &render, deadline).await?,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Writes a day out again if it was before, because it has been corrected since; until nothing was corrected meanwhile.
+/// Exports a day again, if it was exported before, because a record was corrected. Repeats the export until no
+/// correction was made during it.
 ///
 /// # Errors
-/// When the catalog or the bucket fails, or the time is over: the correction is there, and may be asked for again.
+/// The catalog or the bucket fails, or the time is over. The correction is stored, and may be requested again.
 pub async fn export_again(
     jobs: &Jobs,
     region: &Region,
@@ -67,7 +70,7 @@ pub async fn export_again(
     let mut before = export().await?;
     while before.as_ref().is_some_and(|export| day < export.value.next) {
         if !write_day(jobs, region, day, &render, deadline).await? {
-            let late = format!("there was no time to write out the usage of {day} again");
+            let late = format!("there was no time to export the usage of {day} again");
             return Err(Error::Inconsistent(late));
         }
         let after = export().await?;
@@ -79,7 +82,7 @@ pub async fn export_again(
     Ok(())
 }
 
-/// Whether the time was enough.
+/// Writes a day's files, and removes those of an earlier export. Returns whether the time sufficed.
 async fn write_day(
     jobs: &Jobs,
     region: &Region,
@@ -88,14 +91,14 @@ async fn write_day(
     deadline: Deadline,
 ) -> Result<bool, Error> {
     let (objects, bucket) = (jobs.ports.objects.as_ref(), jobs.settings.snapshots.home());
-    let (folder, query) = (folder(region, day), lines::of_day(region, day));
+    let (folder, query) = (folder(region, day), lines::day_query(region, day));
     let mut files = Vec::new();
     let mut from = None;
     loop {
         if deadline.is_over(jobs.now()) {
             return Ok(false);
         }
-        // A page that the deadline cut would make other files of the same lines.
+        // Without a deadline, because a page that ends early would distribute the same lines differently over files.
         let page = lines::lines(jobs, &query, from, LINES, Deadline::at(Time::MAX_UTC)).await?;
         if !page.lines.is_empty() {
             let key = format!("{folder}part-{:05}.csv", files.len());

@@ -1,4 +1,4 @@
-//! Billing: what snapshots take is metered, corrected, read and written out.
+//! Billing: metering of the storage that snapshots use, corrections, usage lines, and their export.
 #![forbid(unsafe_code)]
 
 pub mod correction;

@@ -1,8 +1,8 @@
-//! Lines of usage: records summed up by hour, day or month, in pages.
+//! Usage lines: records summed by hour, day or month, in pages.
 //!
-//! Records are stored hour by hour, and within an hour by instance and backup. A day's lines are a merge of its 24 hours'
-//! listings, a month's of up to 744, each of which is read a little ahead: so a page costs memory for some ten thousand
-//! records, however many there are.
+//! Records are stored by hour, and within an hour by instance and backup. The lines of a day are a merge of the
+//! listings of its 24 hours, those of a month of up to 744 hours. Each listing is read a little ahead, so a page needs
+//! memory for some ten thousand records, however many there are.
 
 use std::{collections::VecDeque, fmt, str::FromStr};
 
@@ -15,13 +15,13 @@ use milvault_model::{
 use milvault_ports::{Deadline, PageRequest};
 use serde::{Deserialize, Serialize};
 
-/// Records read ahead, of all the hours of a period together.
+/// The number of records that are read ahead for all hours of a period together.
 const READ_AHEAD: usize = 20_000;
 
-/// Hours that are asked for at once.
+/// The number of hours that are read concurrently.
 const IN_FLIGHT: usize = 32;
 
-/// How long a line's period is.
+/// The length of a line's period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Granularity {
@@ -34,59 +34,59 @@ pub enum Granularity {
 }
 
 impl Granularity {
-    /// The first hour after the period that this hour is in.
+    /// Returns the first hour after the period that contains this hour.
     fn end(self, hour: Hour) -> Hour {
         match self {
             Self::Hour => hour.next(),
             Self::Day => Hour::first_of(hour.day() + chrono::Days::new(1)),
-            Self::Month => Month::of(hour).next().first(),
+            Self::Month => Month::containing(hour).next().first(),
         }
     }
 }
 
-/// Whose usage of which time.
+/// A query for usage lines.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// The first hour.
     pub from: Hour,
-    /// The first hour after it.
+    /// The first hour after the queried time.
     pub to: Hour,
-    /// Of these regions, sorted.
+    /// The regions, sorted.
     pub regions: Vec<Region>,
-    /// Of this instance, or of all.
+    /// The instance; `None` for all.
     pub instance: Option<InstanceId>,
-    /// How long a line's period is; the first and the last are cut by `from` and `to`.
+    /// The length of a line's period. `from` and `to` cut the first and the last period.
     pub granularity: Granularity,
 }
 
-/// A backup's usage of a period, at one price; or a correction.
+/// A backup's usage in a period at one price, or a correction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// When the period begins.
     pub begins: Time,
-    /// When it ends.
+    /// When the period ends.
     pub ends: Time,
-    /// Where the bytes are.
+    /// The region that the bytes are stored in.
     pub region: Region,
-    /// Of which instance.
+    /// The instance that was backed up.
     pub instance_id: InstanceId,
-    /// Which backup.
+    /// The backup's id.
     pub backup_id: BackupId,
-    /// Who asked for it.
+    /// Who requested the backup.
     pub kind: BackupKind,
-    /// Bytes times hours; a correction may take some back.
+    /// Bytes times hours; negative in a correction that reduces the usage.
     pub byte_hours: i64,
-    /// The size of the whole snapshot, shared objects included.
+    /// The size of the whole snapshot, including shared objects.
     pub logical_bytes: u64,
-    /// What that costs, exactly; `None` where the region had no price.
+    /// The exact cost; `None` if the region had no price.
     pub charge: Option<Charge>,
-    /// Of a correction.
+    /// The correction that the line represents, if it is one.
     pub correction: Option<Correction>,
 }
 
 impl Line {
-    /// A record on its own.
-    pub fn of(record: &UsageRecord) -> Self {
+    /// Makes the line of a single record.
+    pub fn from_record(record: &UsageRecord) -> Self {
         Self {
             begins: record.hour.start(),
             ends: record.hour.next().start(),
@@ -102,16 +102,16 @@ impl Line {
     }
 }
 
-/// Where a page of lines begins: at a line of a backup in a region and a period.
+/// The position where a page of lines begins: a line of a backup in a region and a period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// The first hour of its period.
+    /// The first hour of the period.
     pub hour: Hour,
-    /// Where the bytes are.
+    /// The region.
     pub region: Region,
-    /// `{instance}#{backup}`; empty for the first.
+    /// `{instance}#{backup}`; empty for the region's first backup.
     place: String,
-    /// So many of its lines are over.
+    /// The number of the backup's lines on earlier pages.
     lines: usize,
 }
 
@@ -131,7 +131,7 @@ impl FromStr for Position {
         let (hour, region, lines, place) = (part()?, part()?, part()?, part()?);
         let not = |_| Invalid::new("not a position");
         Ok(Self {
-            hour: Hour::of(hour.parse().map_err(|_| Invalid::new("not a position"))?),
+            hour: Hour::containing(hour.parse().map_err(|_| Invalid::new("not a position"))?),
             region: region.parse()?,
             place: match place.split_once('#') {
                 None if place.is_empty() => String::new(),
@@ -146,16 +146,16 @@ impl FromStr for Position {
 /// A page of lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinePage {
-    /// By period, region, instance, backup and price, corrections after what they correct.
+    /// The lines by period, region, instance, backup and price. Corrections follow the lines that they correct.
     pub lines: Vec<Line>,
-    /// Where it goes on, if it does.
+    /// The position of the next page, if there is one.
     pub next: Option<Position>,
 }
 
-/// A page of at most so many lines. It may have fewer when the time is over.
+/// Reads a page of at most `limit` lines, or fewer if the deadline comes first.
 ///
 /// # Errors
-/// When the catalog fails.
+/// The catalog fails.
 pub async fn lines(
     jobs: &Jobs,
     query: &Query,
@@ -192,7 +192,7 @@ pub async fn lines(
                     }
                     lines.push(line);
                 }
-                // Each page gets past where it begins.
+                // Each page reads at least one backup beyond the one that it begins at.
                 if group.place != place && deadline.is_over(jobs.now()) {
                     let next = Position { hour: begins, region: region.clone(), place: group.place, lines: usize::MAX };
                     return Ok(LinePage { lines, next: Some(next) });
@@ -216,7 +216,7 @@ struct Merge<'a> {
     jobs: &'a Jobs,
     region: &'a Region,
     instance: Option<&'a InstanceId>,
-    /// How many records of an hour are read at once.
+    /// The number of records of an hour that are read at once.
     ahead: usize,
     hours: Vec<HourListing>,
 }
@@ -243,7 +243,7 @@ fn place_of_record(record: &UsageRecord) -> String {
 }
 
 impl<'a> Merge<'a> {
-    /// From shortly before `place` on: listings begin after a key.
+    /// Begins to read from shortly before `place`, because a listing begins after a key.
     fn begin(jobs: &'a Jobs, query: &'a Query, region: &'a Region, (begins, ends): (Hour, Hour), place: &str) -> Self {
         let mut before = place.to_owned();
         before.pop();
@@ -257,7 +257,7 @@ impl<'a> Merge<'a> {
         Self { jobs, region, instance: query.instance.as_ref(), ahead, hours }
     }
 
-    /// The next backup's records.
+    /// Returns the next backup's records.
     async fn next(&mut self) -> Result<Option<Group>, Error> {
         self.fill().await?;
         let Some(place) = self.hours.iter().filter_map(|hour| hour.read.front()).map(place_of_record).min() else {
@@ -270,7 +270,7 @@ impl<'a> Merge<'a> {
                     records.push(record);
                 }
             }
-            // Of one whose page has ended there may be more of this backup in the next page.
+            // An hour whose page has ended may have more records of this backup on its next page.
             if !self.hours.iter().any(|hour| hour.read.is_empty() && hour.more) {
                 records.sort_by_key(|record| record.hour);
                 return Ok(Some(Group { place, records }));
@@ -279,11 +279,11 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Reads on in every hour of which nothing is left.
+    /// Reads the next page of every hour whose records are used up.
     async fn fill(&mut self) -> Result<(), Error> {
         let Self { jobs, region, instance, ahead, hours } = self;
-        let dry = hours.iter_mut().filter(|hour| hour.read.is_empty() && hour.more);
-        let reads = dry.map(async |hour| {
+        let empty = hours.iter_mut().filter(|hour| hour.read.is_empty() && hour.more);
+        let reads = empty.map(async |hour| {
             let page = PageRequest { after: hour.after.take(), limit: *ahead };
             let page = jobs.ports.catalog.usage(region, hour.hour, *instance, page).await?;
             hour.more = page.next.is_some();
@@ -296,7 +296,7 @@ impl<'a> Merge<'a> {
 }
 
 impl Group {
-    /// What was metered, a line for each price, then the corrections.
+    /// Makes the lines of a backup: one for each price, then the corrections.
     fn lines(&self, begins: Hour, ends: Hour) -> Result<Vec<Line>, Error> {
         let price = |charge: &Option<Charge>| charge.as_ref().map(|c| (c.currency.clone(), c.unit_price.clone()));
         let (corrections, metered): (Vec<_>, Vec<_>) =
@@ -305,26 +305,26 @@ impl Group {
         for record in metered {
             let same = lines.iter_mut().find(|line| price(&line.charge) == price(&record.charge));
             let Some(sum) = same else {
-                lines.push(Line { begins: begins.start(), ends: ends.start(), ..Line::of(record) });
+                lines.push(Line { begins: begins.start(), ends: ends.start(), ..Line::from_record(record) });
                 continue;
             };
-            // Some eight exabytes for an hour; rather no answer than a wrong one.
+            // The limit is some eight exabytes for an hour. No answer is better than a wrong one.
             sum.byte_hours = sum.byte_hours.checked_add(record.byte_hours).ok_or_else(|| {
-                Error::Inconsistent(format!("the usage of {} from {begins} on is too much to be summed up", self.place))
+                Error::Inconsistent(format!("the usage of {} from {begins} on exceeds the largest sum", self.place))
             })?;
             sum.logical_bytes = record.logical_bytes;
             if let (Some(sum), Some(charge)) = (&mut sum.charge, &record.charge) {
                 sum.cost = sum.cost.plus(&charge.cost);
             }
         }
-        // A correction is of an hour, whatever the period.
-        lines.extend(corrections.into_iter().map(Line::of));
+        // A correction keeps its hour, whatever the period.
+        lines.extend(corrections.into_iter().map(Line::from_record));
         Ok(lines)
     }
 }
 
-/// Everything of a day and region, as pages of lines.
-pub(super) fn of_day(region: &Region, day: NaiveDate) -> Query {
+/// Makes the query for all lines of a day in a region.
+pub(super) fn day_query(region: &Region, day: NaiveDate) -> Query {
     let from = Hour::first_of(day);
     Query {
         from,

@@ -1,4 +1,4 @@
-//! The meter: for every finished hour, what each backup owned, as records that never change.
+//! The meter: records, for every finished hour, the bytes that each backup owned. The records never change.
 
 use std::pin::pin;
 
@@ -9,46 +9,46 @@ use milvault_model::{Account, BackupStatus, Hour, Region, Time, UsageExport, Usa
 use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write, items, pages};
 use serde::Serialize;
 
-/// An hour is metered so long after its end: what was committed in it has arrived by then.
+/// How long after its end an hour is metered, so that all commits of the hour are visible.
 const SETTLING: TimeDelta = TimeDelta::minutes(5);
 
-/// Accounts metered at once: each waits for the catalog.
+/// The number of accounts that are metered concurrently, because each waits for the catalog.
 const IN_FLIGHT: usize = 32;
 
-/// The most hours of an account in one commit, which takes a hundred writes.
+/// The maximum number of an account's hours in one commit, which takes a hundred writes.
 const HOURS: usize = 98;
 
-/// What a run of the meter did.
+/// The report of a run of the meter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MeterReport {
-    /// Whose bytes.
+    /// The metered region.
     pub region: Region,
-    /// The hours before this time were to be metered.
+    /// The time up to which the run had to meter.
     pub until: Time,
-    /// Accounts that were looked at.
+    /// The number of accounts that were read.
     pub accounts: u64,
-    /// Records that were written.
+    /// The number of records that were written.
     pub records: u64,
-    /// Accounts that couldn't be metered to the end: the next run tries again.
+    /// The number of accounts that couldn't be metered completely. The next run tries again.
     pub failed: u64,
-    /// Whether every account is metered until then.
+    /// Whether every account is metered up to `until`.
     pub is_whole: bool,
-    /// When the oldest hour began that isn't metered, as far as this run came to see; `until` if there is none.
+    /// When the oldest unmetered hour that this run saw began; `until` if there is none.
     pub unmetered_since: Time,
 }
 
-/// Meters every finished hour of a region that isn't metered. Late, repeated and overlapping runs make no difference: an
-/// account's hours are metered by the commit that notes that they are.
-///
-/// Accounts in memory at a time.
+/// The maximum number of accounts in memory.
 const ACCOUNTS: usize = 1_000;
 
+/// Meters every finished hour of a region that isn't metered yet. Late, repeated and overlapping runs have the same
+/// result, because one commit stores an account's records and the account's progress.
+///
 /// # Errors
-/// When the accounts can't be listed; what was metered by then is. One that can't be metered doesn't keep the others
-/// from it.
+/// The accounts can't be listed. Accounts metered before that stay metered. An account that can't be metered doesn't
+/// affect the others.
 pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<MeterReport, Error> {
-    let until = Hour::of(jobs.now() - SETTLING);
+    let until = Hour::containing(jobs.now() - SETTLING);
     let mut report = MeterReport {
         region: region.clone(),
         until: until.start(),
@@ -63,7 +63,7 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
     let mut accounts = pin!(pages(ACCOUNTS, |page| jobs.ports.catalog.accounts(region, page)));
     while let Some(page) = accounts.try_next().await? {
         if deadline.is_over(jobs.now()) {
-            // What this run doesn't come to is as old as what it has seen, or as this.
+            // The accounts that this run doesn't reach are assumed to be as far as those on this page, or those before.
             let due = page.iter().map(|found| &found.value).filter(|account| (*account).clone().meter(until).is_some());
             let behind = due.map(|account| account.unmetered().start());
             report.unmetered_since = behind.chain([report.unmetered_since]).min().unwrap_or(report.unmetered_since);
@@ -73,7 +73,7 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
         let metered = page.into_iter().map(async |found| {
             let (key, since) = (account_key(&found.value), found.value.unmetered());
             let outcome = meter_account(jobs, found, until).await.inspect_err(|error| {
-                tracing::error!(%error, %region, account = key, "an account can't be metered");
+                tracing::error!(%error, %region, account = key, "an account cannot be metered");
             });
             (since, outcome)
         });
@@ -97,7 +97,7 @@ pub async fn meter(jobs: &Jobs, region: &Region, deadline: Deadline) -> Result<M
     Ok(report)
 }
 
-/// Before anything of a region is metered for the first time, notes from which day on its usage is to be written out.
+/// Stores the day from which on a region's usage is exported, before the region is metered for the first time.
 async fn begin_export(jobs: &Jobs, region: &Region) -> Result<(), Error> {
     if jobs.ports.catalog.usage_export(region).await?.is_some() {
         return Ok(());
@@ -110,7 +110,7 @@ async fn begin_export(jobs: &Jobs, region: &Region) -> Result<(), Error> {
     let Some(first) = first else { return Ok(()) };
     let export = UsageExport { region: region.clone(), next: first.day() };
     match jobs.ports.catalog.commit(vec![Write::UsageExport(Box::new(export), Expect::Absent)]).await {
-        // Another run has.
+        // After a conflict, another run has stored it.
         Ok(()) | Err(CatalogError::Conflict(_)) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -120,7 +120,7 @@ fn account_key(account: &Account) -> String {
     format!("{}#{}", account.instance_id, account.backup_id)
 }
 
-/// Meters an account's hours before `until`; how many records that made.
+/// Meters an account's hours before `until`, and returns the number of records.
 async fn meter_account(jobs: &Jobs, mut found: Versioned<Account>, until: Hour) -> Result<u64, Error> {
     let mut written = 0;
     loop {
@@ -129,30 +129,30 @@ async fn meter_account(jobs: &Jobs, mut found: Versioned<Account>, until: Hour) 
         while records.len() < HOURS
             && let Some(metered) = account.meter(until)
         {
-            records.push(UsageRecord::of(&account, metered, &jobs.settings.prices));
+            records.push(UsageRecord::new(&account, metered, &jobs.settings.prices));
         }
-        let is_over = records.is_empty() && account.is_settled() && is_deleted(jobs, &account).await?;
-        if records.is_empty() && !is_over {
+        let is_closed = records.is_empty() && account.is_settled() && is_deleted(jobs, &account).await?;
+        if records.is_empty() && !is_closed {
             return Ok(written);
         }
         let count = records.len() as u64;
-        let mut writes = vec![match is_over {
-            // Nothing owns anything in its name any more, nor will.
+        let mut writes = vec![match is_closed {
+            // A deleted backup owns nothing and inherits nothing.
             true => Write::RemoveAccount(Box::new(account.clone()), found.version),
             false => Write::Account(Box::new(account.clone()), Expect::Version(found.version)),
         }];
         writes.extend(records.into_iter().map(|record| Write::Usage(Box::new(record))));
         match jobs.ports.catalog.commit(writes).await {
-            Ok(()) if is_over => return Ok(written),
+            Ok(()) if is_closed => return Ok(written),
             Ok(()) => {
                 written += count;
                 found = Versioned { value: account, version: found.version + 1 };
             }
-            // It changed, or another run has metered it: look again.
+            // The account changed, or another run metered it.
             Err(CatalogError::Conflict(0)) => {
                 let (region, instance, backup) = (&account.region, &account.instance_id, &account.backup_id);
                 match jobs.ports.catalog.account(region, instance, backup).await? {
-                    Some(now) => found = now,
+                    Some(changed) => found = changed,
                     None => return Ok(written),
                 }
             }
@@ -161,7 +161,7 @@ async fn meter_account(jobs: &Jobs, mut found: Versioned<Account>, until: Hour) 
     }
 }
 
-/// A living backup that owns nothing may still inherit.
+/// Whether an account's backup is deleted. Until then, a backup that owns nothing may still inherit objects.
 async fn is_deleted(jobs: &Jobs, account: &Account) -> Result<bool, Error> {
     let backup = jobs.ports.catalog.backup(&account.instance_id, &account.backup_id).await?;
     Ok(backup.is_none_or(|backup| backup.value.state.status() == BackupStatus::Deleted))

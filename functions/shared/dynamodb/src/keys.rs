@@ -80,7 +80,7 @@ impl Key {
     }
 
     pub(crate) fn usages(region: &Region, hour: Hour) -> String {
-        format!("USAGE#{region}#{}", Month::of(hour))
+        format!("USAGE#{region}#{}", Month::containing(hour))
     }
 
     pub(crate) fn usage_prefix(hour: Hour) -> String {

@@ -1,4 +1,4 @@
-//! Answers, and the form that each caller gets them in.
+//! Answers, and their form for each kind of caller.
 
 use std::collections::BTreeMap;
 
@@ -11,70 +11,70 @@ use crate::{Caller, problem::problem_of};
 /// The HTTP status of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Done, and here it is.
+    /// 200: the request was carried out.
     Ok,
-    /// Made.
+    /// 201: the object was created.
     Created,
-    /// Begun; the object says how far it is.
+    /// 202: a job was started; the object shows its progress.
     Accepted,
 }
 
-/// What an operation answers.
+/// The answer of an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     status: Status,
     headers: BTreeMap<&'static str, String>,
-    /// The object; of an answer with another content type, its text.
+    /// The object, or the text of an answer with another content type.
     body: Value,
 }
 
 impl Answer {
-    /// An answer with this object.
+    /// Makes an answer with this object.
     pub fn new(status: Status, body: impl Serialize) -> Self {
-        // Wire types are structs of texts, numbers and lists, which always serialise.
+        // Wire types consist of strings, numbers and lists, so their serialisation can't fail.
         Self { status, headers: BTreeMap::new(), body: serde_json::to_value(body).unwrap_or_default() }
     }
 
-    /// Done, and here it is.
+    /// Makes an answer with the status 200 and this object.
     pub fn ok(body: impl Serialize) -> Self {
         Self::new(Status::Ok, body)
     }
 
-    /// Done, and here it is, as a text of this type.
+    /// Makes an answer with the status 200 and a text of this content type.
     pub fn text(content_type: &str, text: String) -> Self {
         let headers = BTreeMap::from([("content-type", content_type.to_owned())]);
         Self { status: Status::Ok, headers, body: Value::String(text) }
     }
 
-    /// Where a listing goes on whose form has no place for it.
+    /// Adds the next cursor of a listing whose body has no place for it.
     #[must_use]
-    pub fn next_cursor(mut self, cursor: String) -> Self {
+    pub fn with_next_cursor(mut self, cursor: String) -> Self {
         self.headers.insert("x-next-cursor", cursor);
         self
     }
 
-    /// Where the object is found from now on.
+    /// Adds the object's path.
     #[must_use]
-    pub fn located(mut self, path: String) -> Self {
+    pub fn with_location(mut self, path: String) -> Self {
         self.headers.insert("location", path);
         self
     }
 
-    /// When it is worth asking again.
+    /// Adds the time after which a repeated request makes sense.
     #[must_use]
-    pub fn retry_after(mut self, seconds: u32) -> Self {
+    pub fn with_retry_after(mut self, seconds: u32) -> Self {
         self.headers.insert("retry-after", seconds.to_string());
         self
     }
 
-    /// What a PUT that comes back with `If-Match` is compared with.
+    /// Adds the tag that a later PUT can require with `If-Match`.
     #[must_use]
-    pub fn tagged(mut self, tag: &Tag) -> Self {
+    pub fn with_etag(mut self, tag: &Tag) -> Self {
         self.headers.insert("etag", tag.as_str().to_owned());
         self
     }
 
-    /// The object.
+    /// Returns the object.
     pub fn body(&self) -> &Value {
         &self.body
     }
@@ -94,11 +94,11 @@ impl Answer {
     }
 }
 
-/// What the invocation results in: over HTTP every outcome is a response; elsewhere an error that another attempt may
-/// get past remains an error, so that Lambda makes that attempt.
+/// Makes the invocation's result. Over HTTP, every outcome is a response. For other callers, an error that a retry may
+/// resolve remains an error, so that Lambda retries the invocation.
 ///
 /// # Errors
-/// Faults of ours, to a caller who isn't behind HTTP; to a background event also servers that don't answer.
+/// Faults of this service, for callers other than HTTP; for background events also servers that don't answer.
 pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -> Result<Value, Error> {
     let error = match (caller, outcome) {
         (Caller::Http, Ok(answer)) => return Ok(answer.http()),
@@ -120,12 +120,12 @@ pub fn reply(caller: Caller, outcome: Result<Answer, Error>, request_id: &str) -
     }
 }
 
-/// Whoever waits for another's job to be over asks again after so long: jobs take seconds to hours.
+/// When to repeat a request that a running job prevented, in seconds: jobs take seconds to hours.
 const JOB_RETRY_SECONDS: u32 = 10;
 
 /// API Gateway's response format 2.0.
 fn response(status: u16, mut headers: BTreeMap<&'static str, String>, body: &str) -> Value {
-    // Progress is only worth something fresh, and nothing in here is for a shared cache.
+    // Progress must be fresh, and no answer belongs in a shared cache.
     headers.insert("cache-control", "no-store".to_owned());
     json!({ "statusCode": status, "headers": headers, "body": body, "isBase64Encoded": false })
 }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_for_a_job_is_told_when_to_ask_again() {
+    fn an_error_because_of_a_running_job_has_retry_after() {
         let backup = || "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         for (error, waits) in [
             (Error::BackupInProgress(backup()), true),
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_http_answer_has_status_headers_and_a_json_text() {
-        let answer = Answer::new(Status::Accepted, json!({ "a": 1 })).located("/x".into()).retry_after(2);
+        let answer = Answer::new(Status::Accepted, json!({ "a": 1 })).with_location("/x".into()).with_retry_after(2);
         let response = reply(Caller::Http, Ok(answer), "r").unwrap();
         assert_eq!(response["statusCode"], 202);
         assert_eq!(response["headers"]["location"], "/x");
@@ -171,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_goes_out_as_it_is() {
-        let answer = Answer::text("text/csv", "a,b\r\n".into()).next_cursor("c".into());
+    fn a_text_is_answered_unchanged() {
+        let answer = Answer::text("text/csv", "a,b\r\n".into()).with_next_cursor("c".into());
         let response = reply(Caller::Http, Ok(answer.clone()), "r").unwrap();
         assert_eq!(response["headers"]["content-type"], "text/csv");
         assert_eq!(response["headers"]["x-next-cursor"], "c");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_kept_from_something_by_a_job_is_told_when_to_ask_again_and_nobody_else_is() {
+    fn a_conflict_has_retry_after_only_if_a_job_causes_it() {
         let in_progress = Error::BackupInProgress("bk-01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap());
         let response = reply(Caller::Http, Err(in_progress), "r").unwrap();
         assert_eq!((&response["statusCode"], &response["headers"]["retry-after"]), (&json!(409), &json!("10")));
@@ -199,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn a_direct_caller_gets_plain_objects_and_faults_as_errors() {
+    fn a_direct_caller_gets_plain_objects_but_faults_as_errors() {
         assert_eq!(reply(Caller::Direct, Ok(Answer::ok(json!({ "a": 1 }))), "r").unwrap(), json!({ "a": 1 }));
         assert_eq!(reply(Caller::Direct, Err(unreachable()), "r").unwrap()["code"], "MILVUS_UNREACHABLE");
         assert!(reply(Caller::Direct, Err(fault()), "r").is_err());
     }
 
     #[test]
-    fn a_background_event_is_tried_again_when_that_can_help() {
+    fn a_background_event_is_retried_if_a_retry_can_succeed() {
         assert!(reply(Caller::Background, Err(unreachable()), "r").is_err());
         assert!(reply(Caller::Background, Err(fault()), "r").is_err());
         assert_eq!(reply(Caller::Background, Err(Error::KeyReused), "r").unwrap()["status"], 409);

@@ -1,4 +1,4 @@
-//! One call of an operation, whichever way it came.
+//! Calls of operations, over HTTP or as direct events.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -12,11 +12,11 @@ use crate::{Caller, Event, Filters, Headers, HttpRequest, filters::place, idempo
 /// The field of a direct event that names the operation.
 const ACTION: &str = "action";
 
-/// An operation of a function: how it is called over HTTP, and how by a direct event.
+/// An operation of a function, and how it is called over HTTP and by direct events.
 #[derive(Debug, Clone, Copy)]
 pub struct Route<A: 'static> {
     /// API Gateway's route key, such as `GET /instances/{instanceId}`. Its placeholders name the fields of a direct event
-    /// that aren't the body's. `None` for an operation that only a direct event calls.
+    /// that don't belong to the body. `None` for an operation that only a direct event calls.
     pub http: Option<&'static str>,
     /// The value of `action` in a direct event. An event without `action` calls the first operation whose placeholders it
     /// fills.
@@ -28,9 +28,9 @@ pub struct Route<A: 'static> {
 /// A call of the operation `action`.
 #[derive(Debug)]
 pub struct Call<A> {
-    /// Which operation.
+    /// The operation.
     pub action: A,
-    /// Who calls.
+    /// The kind of caller.
     pub caller: Caller,
     route: Option<&'static str>,
     path: BTreeMap<String, String>,
@@ -38,7 +38,7 @@ pub struct Call<A> {
     input: Input,
 }
 
-/// The fields of a call besides its path.
+/// The fields of a call that aren't in its path.
 #[derive(Debug)]
 enum Input {
     Http { query: BTreeMap<String, String>, body: Map<String, Value> },
@@ -46,22 +46,22 @@ enum Input {
 }
 
 impl<A: Copy> Call<A> {
-    /// Finds out which of a function's operations an event calls.
+    /// Finds the operation of a function that an event calls.
     ///
     /// # Errors
-    /// [`Error::RouteNotFound`] for a path that is none of theirs; [`Error::Invalid`] for another event that calls none
-    /// of them, and for a body that can't be read.
+    /// [`Error::RouteNotFound`] if no route has the request's path; [`Error::Invalid`] if another event calls none of
+    /// the operations, or if the body can't be read.
     pub fn read(event: Event, routes: &[Route<A>]) -> Result<Self, Error> {
         match event {
             Event::Http(request) => Self::read_http(request, routes),
             Event::Direct(Value::Object(fields)) => Self::read_direct(fields, routes),
             Event::Direct(_) => Err(invalid("", "a direct event is a JSON object")),
-            Event::Background(_) | Event::Rule => Err(invalid("", "this function has nothing to do on such an event")),
+            Event::Background(_) | Event::Rule => Err(invalid("", "this function does not handle such an event")),
         }
     }
 
     fn read_http(request: HttpRequest, routes: &[Route<A>]) -> Result<Self, Error> {
-        let matched = routes.iter().find_map(|route| Some((route, route.path_of(&request)?)));
+        let matched = routes.iter().find_map(|route| Some((route, route.path_parameters(&request)?)));
         let Some((route, path)) = matched else {
             return Err(Error::RouteNotFound { method: request.method, path: request.path });
         };
@@ -77,7 +77,7 @@ impl<A: Copy> Call<A> {
     }
 
     fn read_direct(mut fields: Map<String, Value>, routes: &[Route<A>]) -> Result<Self, Error> {
-        let route = Route::called_by(&fields, routes)?;
+        let route = Route::selected_by(&fields, routes)?;
         fields.remove(ACTION);
         let mut path = BTreeMap::new();
         for name in route.placeholders() {
@@ -99,35 +99,35 @@ impl<A: Copy> Call<A> {
 }
 
 impl<A> Call<A> {
-    /// The instance in the path.
+    /// Returns the instance id in the path.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what can't be an instance's id.
+    /// [`Error::Invalid`] if it isn't a valid instance id.
     pub fn instance(&self) -> Result<InstanceId, Error> {
         let name = "instanceId";
         self.text(name).parse().map_err(|reason: milvault_model::Invalid| invalid(name, reason.to_string()))
     }
 
-    /// The backup in the path.
+    /// Returns the backup id in the path.
     ///
     /// # Errors
-    /// [`Error::BackupNotFound`] for what can't be a backup's id: ids are opaque, so it is just one that we don't have.
+    /// [`Error::BackupNotFound`] if it isn't a valid backup id: ids are opaque, so an invalid one just doesn't exist.
     pub fn backup(&self, instance: &InstanceId) -> Result<BackupId, Error> {
         self.id("backupId").map_err(|text| Error::BackupNotFound(instance.clone(), text))
     }
 
-    /// The restore in the path.
+    /// Returns the restore id in the path.
     ///
     /// # Errors
-    /// [`Error::RestoreNotFound`], likewise.
+    /// [`Error::RestoreNotFound`] if it isn't a valid restore id.
     pub fn restore(&self, instance: &InstanceId) -> Result<RestoreId, Error> {
         self.id("restoreId").map_err(|text| Error::RestoreNotFound(instance.clone(), text))
     }
 
-    /// The body, typed.
+    /// Reads the body.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what isn't right in it, and for query parameters.
+    /// [`Error::Invalid`] if the body is invalid, or if there are query parameters.
     pub fn body<T: DeserializeOwned>(self) -> Result<T, Error> {
         match self.input {
             Input::Http { query, body } => {
@@ -138,10 +138,10 @@ impl<A> Call<A> {
         }
     }
 
-    /// The body, typed, and the query, with no parameters but the known ones.
+    /// Reads the body, and the query, which may have only the known parameters.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what isn't right in them.
+    /// [`Error::Invalid`] if one of them is invalid.
     pub fn body_and_filters<T: DeserializeOwned>(self, known: &[&str]) -> Result<(T, Filters), Error> {
         let (query, body) = match self.input {
             Input::Http { query, body } => (query, body),
@@ -153,10 +153,10 @@ impl<A> Call<A> {
         Ok((parse::object(body)?, Filters::new(String::new(), query, known)?))
     }
 
-    /// The query, with no parameters but the known ones.
+    /// Reads the query, which may have only the known parameters.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for others, and for a body with anything in it.
+    /// [`Error::Invalid`] if there are other parameters, or if the body has any fields.
     pub fn filters(self, known: &[&str]) -> Result<Filters, Error> {
         let values = match self.input {
             Input::Http { query, body } => {
@@ -169,23 +169,23 @@ impl<A> Call<A> {
         Filters::new(place(self.route.unwrap_or_default(), path), values, known)
     }
 
-    /// That there is neither a query nor a body.
+    /// Checks that the call has neither query parameters nor a body.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what there is.
-    pub fn nothing_more(self) -> Result<(), Error> {
+    /// [`Error::Invalid`] if it has.
+    pub fn require_no_input(self) -> Result<(), Error> {
         self.filters(&[]).map(drop)
     }
 
-    /// The idempotency key that came along.
+    /// Returns the call's idempotency key.
     pub fn key(&self) -> Key {
         Key(self.headers.get(idempotency::HEADER).map(str::to_owned))
     }
 
-    /// What the caller wants to hold of what a PUT replaces.
+    /// Returns the condition that the object to replace has to meet.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for headers that can't be meant.
+    /// [`Error::Invalid`] if the headers are invalid or contradict each other.
     pub fn precondition(&self) -> Result<Precondition, Error> {
         precondition::read(&self.headers)
     }
@@ -200,50 +200,50 @@ impl<A> Call<A> {
     }
 }
 
-/// An idempotency key that came with a call.
+/// A call's idempotency key, if it has one.
 #[derive(Debug, Clone)]
 pub struct Key(Option<String>);
 
 impl Key {
-    /// The key, if there is one, with the request that it came with, as it was understood.
+    /// Returns the key, if there is one, together with a hash of the parsed request.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a header that isn't a key.
-    pub fn of(&self, request: &impl Serialize) -> Result<Option<IdempotencyKey>, Error> {
+    /// [`Error::Invalid`] if the header isn't a valid key.
+    pub fn for_request(&self, request: &impl Serialize) -> Result<Option<IdempotencyKey>, Error> {
         idempotency::key(self.0.as_deref(), request)
     }
 }
 
 impl<A> Route<A> {
-    /// The names of the path's placeholders.
+    /// Returns the names of the path's placeholders.
     fn placeholders(&self) -> impl Iterator<Item = &'static str> {
         self.http.unwrap_or_default().split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
     }
 
-    /// The path's parameters, if the request is one of this route.
-    fn path_of(&self, request: &HttpRequest) -> Option<BTreeMap<String, String>> {
+    /// Returns the path's parameters; `None` if the request is for another route.
+    fn path_parameters(&self, request: &HttpRequest) -> Option<BTreeMap<String, String>> {
         if let Some(route) = &request.route {
             return (self.http == Some(route.as_str())).then(|| request.path_parameters.clone());
         }
-        // Without an API in front (a function URL, the local watcher), the path itself has to tell.
+        // Without API Gateway (a function URL, the local watcher), only the path identifies the route.
         let (method, template) = self.http?.split_once(' ')?;
         let (template, path) = (template.split('/'), request.path.split('/'));
         if request.method != method || template.clone().count() != path.clone().count() {
             return None;
         }
         let mut parameters = BTreeMap::new();
-        for (wanted, found) in template.zip(path) {
-            match wanted.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+        for (expected, found) in template.zip(path) {
+            match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
                 Some(name) => drop(parameters.insert(name.to_owned(), found.to_owned())),
-                None if wanted == found => {}
+                None if expected == found => {}
                 None => return None,
             }
         }
         Some(parameters)
     }
 
-    /// The operation that a direct event with these fields calls.
-    fn called_by<'a>(fields: &Map<String, Value>, routes: &'a [Self]) -> Result<&'a Self, Error> {
+    /// Finds the operation that a direct event's fields select.
+    fn selected_by<'a>(fields: &Map<String, Value>, routes: &'a [Self]) -> Result<&'a Self, Error> {
         let found = match fields.get(ACTION) {
             Some(action) => routes.iter().find(|route| action == route.name),
             None => {
@@ -262,7 +262,7 @@ impl<A> Route<A> {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// Parameters of a direct event are written as JSON has them; those of a query are all text.
+/// Converts a direct event's parameters to texts, as a query has them.
 fn scalars(fields: Map<String, Value>) -> Result<BTreeMap<String, String>, Error> {
     let mut texts = BTreeMap::new();
     for (name, value) in fields {
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_direct_event_without_its_path_fields_or_that_is_no_object_is_refused() {
+    fn a_direct_event_needs_its_path_fields_and_is_an_object() {
         assert_eq!(pointer(direct(json!({}), &INSTANCES)), "instanceId");
         assert_eq!(pointer(direct(json!({ "instanceId": 5 }), &INSTANCES)), "instanceId");
         assert_eq!(pointer(direct(json!("orders"), &INSTANCES)), "");
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_route_key_the_path_tells_the_operation() {
+    fn without_a_route_key_the_path_identifies_the_operation() {
         let call = Call::read(Event::Http(request("GET", "/instances/orders/restores/rs-1")), &DESCRIBE).unwrap();
         assert_eq!(call.action, Action::Restore);
         assert_eq!(call.instance().unwrap().as_str(), "orders");
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_instance_id_is_invalid_and_a_malformed_backup_id_just_not_found() {
+    fn a_malformed_instance_id_is_invalid_and_a_malformed_backup_id_is_not_found() {
         let call = direct(json!({ "instanceId": "no/slash", "backupId": "../x" }), &DESCRIBE).unwrap();
         assert_eq!(pointer(call.instance()), "instanceId");
         let orders: InstanceId = "orders".parse().unwrap();
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operation_does_not_know_is_refused_in_query_and_body() {
+    fn unknown_parameters_and_fields_are_refused() {
         let with = |query: &[(&str, &str)], body: &str| {
             let request = HttpRequest {
                 query: query.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
@@ -391,10 +391,10 @@ mod tests {
             };
             Call::read(Event::Http(request), &INSTANCES).unwrap()
         };
-        assert_eq!(pointer(with(&[("verbose", "1")], "{}").nothing_more()), "verbose");
-        assert_eq!(pointer(with(&[], "{\"a\":1}").nothing_more()), "/a");
+        assert_eq!(pointer(with(&[("verbose", "1")], "{}").require_no_input()), "verbose");
+        assert_eq!(pointer(with(&[], "{\"a\":1}").require_no_input()), "/a");
         assert_eq!(pointer(with(&[("verbose", "1")], "{\"name\":\"x\"}").body::<Named>()), "verbose");
-        assert!(with(&[], "{}").nothing_more().is_ok());
+        assert!(with(&[], "{}").require_no_input().is_ok());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a Lambda invocation can be about, and how a raw event tells.
+//! The kinds of events that invoke a function, and how a raw event is recognised.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::invalid;
 
-/// The largest request body, in bytes once it is decoded.
+/// The maximum size of a decoded request body in bytes.
 pub const BODY_LIMIT: usize = 1_000_000;
 
 /// An invocation's event.
@@ -19,26 +19,26 @@ pub const BODY_LIMIT: usize = 1_000_000;
 pub enum Event {
     /// A request through API Gateway (payload format 2.0).
     Http(HttpRequest),
-    /// Work that another invocation or the scheduler asks for.
+    /// Work that another invocation or the scheduler requests.
     Background(BackgroundEvent),
     /// An EventBridge rule fired.
     Rule,
-    /// Anything else: a call by hand, with path and body fields side by side.
+    /// Any other event: a direct call, with the fields of path and body side by side.
     Direct(Value),
 }
 
-/// An HTTP request, as far as the functions look at it.
+/// The parts of an HTTP request that the functions use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpRequest {
-    /// In capitals.
+    /// The method, in capitals.
     pub method: String,
     /// The path without the query.
     pub path: String,
-    /// The API's route that matched, such as `GET /instances/{instanceId}`; `None` where the caller has no routes.
+    /// The API's route, such as `GET /instances/{instanceId}`; `None` if the caller has no routes.
     pub route: Option<String>,
-    /// What the route's placeholders stand for, decoded.
+    /// The values of the route's placeholders, decoded.
     pub path_parameters: BTreeMap<String, String>,
-    /// The query's parameters, decoded; the values of a repeated one are joined by commas, as API Gateway does.
+    /// The query's parameters, decoded. The values of a repeated parameter are joined by commas, as API Gateway does.
     pub query: BTreeMap<String, String>,
     /// The headers.
     pub headers: Headers,
@@ -46,32 +46,32 @@ pub struct HttpRequest {
     pub body: Option<Body>,
 }
 
-/// Headers; their names are looked up in any case.
+/// Headers, whose names are case-insensitive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(BTreeMap<String, String>);
 
-/// A body as API Gateway hands it over.
+/// A body as API Gateway passes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// As it is.
+    /// The body itself.
     Text(String),
-    /// In base64, which API Gateway uses for what it doesn't take for text.
+    /// The body in base64, which API Gateway uses for content types other than text.
     Base64(String),
 }
 
-/// Who is to be answered, and so how.
+/// The kind of caller, which decides the form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
-    /// Over HTTP: errors are answers too.
+    /// A caller over HTTP. Errors are answers too.
     Http,
-    /// By hand: answers are plain objects.
+    /// A caller that invokes the function directly. Answers are plain objects.
     Direct,
-    /// Nobody waits: only whether to try again matters.
+    /// No caller waits. The answer matters only for whether Lambda retries.
     Background,
 }
 
 impl Event {
-    /// Reads a raw event. Whatever isn't recognised is a direct call, which then says what is wrong with it.
+    /// Reads a raw event. An unrecognised event is a direct call, whose validation then reports what is wrong.
     pub fn read(raw: Value) -> Self {
         if raw.pointer("/requestContext/http").is_some() {
             if let Some(request) = HttpRequest::read(&raw) {
@@ -86,7 +86,7 @@ impl Event {
     }
 }
 
-/// What an event is about, as far as it says so: for the lines of the log. Callers' own words, which may be wrong.
+/// The ids that an event names, for the log. They are the caller's texts, and may be invalid.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subject {
     /// An instance's id.
@@ -98,7 +98,7 @@ pub struct Subject {
 }
 
 impl Event {
-    /// What it is about.
+    /// Returns the ids that the event names.
     pub fn subject(&self) -> Subject {
         let named = |field: &dyn Fn(&str) -> Option<String>| Subject {
             instance: field("instanceId"),
@@ -109,30 +109,34 @@ impl Event {
             Self::Http(request) => named(&|name| request.path_parameters.get(name).cloned()),
             Self::Direct(fields) => named(&|name| fields.get(name)?.as_str().map(str::to_owned)),
             Self::Background(BackgroundEvent::Resume(JobRef::Backup { instance_id, backup_id })) => {
-                Subject::of(instance_id, Some(backup_id))
+                Subject::for_instance(instance_id, Some(backup_id))
             }
             Self::Background(BackgroundEvent::Resume(JobRef::Restore { instance_id, restore_id })) => {
-                Subject { restore: Some(restore_id.to_string()), ..Subject::of(instance_id, None) }
+                Subject { restore: Some(restore_id.to_string()), ..Subject::for_instance(instance_id, None) }
             }
-            Self::Background(BackgroundEvent::CopyPage(task)) => Subject::of(&task.instance_id, Some(&task.backup_id)),
+            Self::Background(BackgroundEvent::CopyPage(task)) => {
+                Subject::for_instance(&task.instance_id, Some(&task.backup_id))
+            }
             Self::Background(BackgroundEvent::Verify(verify)) => {
-                Subject::of(&verify.instance_id, Some(&verify.backup_id))
+                Subject::for_instance(&verify.instance_id, Some(&verify.backup_id))
             }
-            Self::Background(BackgroundEvent::Scheduled(scheduled)) => Subject::of(&scheduled.instance_id, None),
+            Self::Background(BackgroundEvent::Scheduled(scheduled)) => {
+                Subject::for_instance(&scheduled.instance_id, None)
+            }
             Self::Rule => Subject::default(),
         }
     }
 }
 
 impl Subject {
-    fn of(instance: &InstanceId, backup: Option<&BackupId>) -> Self {
+    fn for_instance(instance: &InstanceId, backup: Option<&BackupId>) -> Self {
         Self { instance: Some(instance.to_string()), backup: backup.map(ToString::to_string), restore: None }
     }
 }
 
 impl Caller {
-    /// The caller that an event comes from.
-    pub fn of(event: &Event) -> Self {
+    /// Returns the kind of caller that an event comes from.
+    pub fn from_event(event: &Event) -> Self {
         match event {
             Event::Http(_) => Self::Http,
             Event::Direct(_) => Self::Direct,
@@ -145,13 +149,13 @@ impl HttpRequest {
     fn read(raw: &Value) -> Option<Self> {
         let mut event = raw.as_object()?.clone();
         let headers = Headers::read(event.remove("headers"));
-        // What we don't read must not make a request unreadable: a header with bytes beyond ASCII, an authorizer of
-        // another kind.
+        // Fields that aren't used are removed, so that they can't make the request unreadable: a header with bytes
+        // beyond ASCII, an authorizer of another kind.
         if let Some(context) = event.get_mut("requestContext").and_then(Value::as_object_mut) {
             context.retain(|field, _| field == "http" || field == "routeKey");
         }
         event.retain(|field, _| {
-            const READ: [&str; 8] = [
+            const USED: [&str; 8] = [
                 "version",
                 "routeKey",
                 "rawPath",
@@ -161,7 +165,7 @@ impl HttpRequest {
                 "body",
                 "isBase64Encoded",
             ];
-            READ.contains(&field.as_str())
+            USED.contains(&field.as_str())
         });
         let event: ApiGatewayV2httpRequest = serde_json::from_value(Value::Object(event)).ok()?;
         let mut query: BTreeMap<String, String> = BTreeMap::new();
@@ -193,7 +197,7 @@ impl Headers {
         Self::from_iter(raw.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))))
     }
 
-    /// A header's value; several of one name come joined by commas.
+    /// Returns a header's value. API Gateway joins repeated headers by commas.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(&name.to_ascii_lowercase()).map(String::as_str)
     }
@@ -206,18 +210,18 @@ impl FromIterator<(String, String)> for Headers {
 }
 
 impl Body {
-    /// The body's fields.
+    /// Reads the body's fields.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a body over [`BODY_LIMIT`], and for what isn't a JSON object.
+    /// [`Error::Invalid`] if the body is over [`BODY_LIMIT`] or isn't a JSON object.
     pub fn fields(&self) -> Result<Map<String, Value>, Error> {
         let too_long = || invalid("", format!("the body is over the limit of {BODY_LIMIT} bytes (1 MB)"));
         let bytes = match self {
             Self::Text(text) => Cow::Borrowed(text.as_bytes()),
-            // Four characters stand for three bytes: what is too long isn't worth decoding.
+            // Four characters stand for three bytes, so a body that is too long is refused before it is decoded.
             Self::Base64(text) if text.len() / 4 * 3 > BODY_LIMIT + 3 => return Err(too_long()),
             Self::Base64(text) => {
-                Cow::Owned(STANDARD.decode(text).map_err(|_| invalid("", "the body isn't what its encoding says"))?)
+                Cow::Owned(STANDARD.decode(text).map_err(|_| invalid("", "the body is not valid in its encoding"))?)
             }
         };
         if bytes.len() > BODY_LIMIT {
@@ -314,14 +318,14 @@ mod tests {
     }
 
     #[test]
-    fn resume_rule_and_direct_events_are_told_apart() {
+    fn background_rule_and_direct_events_are_distinguished() {
         let job = json!({ "kind": "backup", "instanceId": "orders", "backupId": "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV" });
         let resume = Event::read(json!({ "resume": job }));
         assert!(
             matches!(&resume, Event::Background(BackgroundEvent::Resume(job)) if job.instance_id().as_str() == "orders")
         );
         assert_eq!(resume.subject().backup.as_deref(), Some("bk-01ARZ3NDEKTSV4RRFFQ69G5FAV"));
-        assert_eq!(Caller::of(&resume), Caller::Background);
+        assert_eq!(Caller::from_event(&resume), Caller::Background);
         let scheduled = |time: Option<&str>| {
             Event::read(json!({ "scheduled": match time {
                 None => json!({ "instanceId": "orders" }),
@@ -332,9 +336,9 @@ mod tests {
             panic!("scheduled")
         };
         assert_eq!(at_three.time.unwrap().timestamp(), 1_795_402_800);
-        for unsaid in [None, Some(SCHEDULED_TIME)] {
+        for absent in [None, Some(SCHEDULED_TIME)] {
             assert!(matches!(
-                scheduled(unsaid),
+                scheduled(absent),
                 Event::Background(BackgroundEvent::Scheduled(Scheduled { time: None, .. }))
             ));
         }
@@ -342,7 +346,7 @@ mod tests {
         let verify = json!({ "verify": { "instanceId": "orders", "backupId": "bk-01ARZ3NDEKTSV4RRFFQ69G5FAV" } });
         let verify = Event::read(verify);
         assert!(matches!(&verify, Event::Background(BackgroundEvent::Verify(_))), "{verify:?}");
-        assert_eq!(Caller::of(&verify), Caller::Background, "its failure is tried again, and counts as one");
+        assert_eq!(Caller::from_event(&verify), Caller::Background, "its failure is retried, and counts as a failure");
         let rule = json!({ "version": "0", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {} });
         assert_eq!(Event::read(rule), Event::Rule);
         for direct in

@@ -1,4 +1,4 @@
-//! Query parameters: named, typed, and none that the operation doesn't know.
+//! Typed query parameters. Unknown parameters are refused.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, str::FromStr};
 
@@ -13,73 +13,73 @@ use crate::cursor;
 /// The parameters of one listing.
 #[derive(Debug, Clone)]
 pub struct Filters {
-    /// The place, so that a cursor of one resource's listing isn't taken for another's.
-    of: String,
+    /// The listed resource, so that a cursor isn't valid for another resource's listing.
+    place: String,
     values: BTreeMap<String, String>,
 }
 
-/// How many items a page may have.
+/// The number of items that a page may have.
 #[derive(Debug, Clone)]
 pub struct PageSize {
-    /// Where the caller doesn't say.
+    /// The number if the caller gives none.
     pub default: usize,
-    /// What the caller may say.
+    /// The numbers that the caller may give.
     pub allowed: RangeInclusive<usize>,
 }
 
 impl PageSize {
-    /// Of lists of instances, backups and restores.
+    /// The size for lists of instances, backups and restores.
     pub const LISTING: Self = Self { default: 50, allowed: 1..=1000 };
-    /// Of the collections within one backup or restore.
+    /// The size for the collections within one backup or restore.
     pub const COLLECTIONS: Self = Self { default: 1000, allowed: 1..=1000 };
 }
 
-/// Which page of a listing is asked for.
+/// The requested page of a listing.
 #[derive(Debug, Clone)]
 pub struct Paging {
-    /// At most so many items, at least one.
+    /// The maximum number of items, at least one.
     pub limit: usize,
-    /// Begin after this sort key.
+    /// The sort key after which the page begins; `None` for the first page.
     pub after: Option<String>,
     listing: String,
     key: CursorKey,
 }
 
-/// What there is to list where: a route, and what its placeholders stand for.
+/// Identifies a listing by its route and the values of the route's placeholders.
 pub(crate) fn place<'a>(route: &str, path: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     path.into_iter().fold(route.to_owned(), |place, (name, value)| format!("{place}\n{name}={value}"))
 }
 
 impl Filters {
-    pub(crate) fn new(of: String, values: BTreeMap<String, String>, known: &[&str]) -> Result<Self, Error> {
+    pub(crate) fn new(place: String, values: BTreeMap<String, String>, known: &[&str]) -> Result<Self, Error> {
         let unknown: Vec<FieldError> = values
             .keys()
             .filter(|name| !known.contains(&name.as_str()))
-            .map(|name| FieldError::new(name, "there is no such parameter here"))
+            .map(|name| FieldError::new(name, "is not a parameter of this request"))
             .collect();
-        if unknown.is_empty() { Ok(Self { of, values }) } else { Err(Error::Invalid(unknown)) }
+        if unknown.is_empty() { Ok(Self { place, values }) } else { Err(Error::Invalid(unknown)) }
     }
 
-    /// A parameter of any value that has a name, such as a status.
+    /// Reads a parameter as a `T`, such as a status.
     ///
     /// # Errors
-    /// For a value that isn't one of them.
-    pub fn named<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, FieldError> {
-        self.values.get(name).map(|text| named(name, text)).transpose()
+    /// The text isn't a valid `T`.
+    pub fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, FieldError> {
+        self.values.get(name).map(|text| parse(name, text)).transpose()
     }
 
-    /// The same with several values, separated by commas; empty where the parameter is absent.
+    /// Reads a parameter with several values, separated by commas; empty if the parameter is absent.
     ///
     /// # Errors
-    /// For a value that isn't one of them.
-    pub fn any_named<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, FieldError> {
-        self.values.get(name).map_or(Ok(Vec::new()), |text| text.split(',').map(|text| named(name, text)).collect())
+    /// One of the texts isn't a valid `T`.
+    pub fn value_list<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, FieldError> {
+        self.values.get(name).map_or(Ok(Vec::new()), |text| text.split(',').map(|text| parse(name, text)).collect())
     }
 
-    /// A time.
+    /// Reads a time.
     ///
     /// # Errors
-    /// For what isn't RFC 3339.
+    /// The value isn't a time in RFC 3339.
     pub fn time(&self, name: &str) -> Result<Option<Time>, FieldError> {
         let parse = |text: &String| {
             DateTime::parse_from_rfc3339(text)
@@ -89,10 +89,10 @@ impl Filters {
         self.values.get(name).map(parse).transpose()
     }
 
-    /// A switch, off where the parameter is absent.
+    /// Reads a switch, which is off if the parameter is absent.
     ///
     /// # Errors
-    /// For anything but `true` and `false`.
+    /// The value is neither `true` nor `false`.
     pub fn switch(&self, name: &str) -> Result<bool, FieldError> {
         match self.values.get(name).map(String::as_str) {
             None | Some("false") => Ok(false),
@@ -101,10 +101,10 @@ impl Filters {
         }
     }
 
-    /// The page, from `limit` and `cursor`, in a listing whose sort keys are written as `K`.
+    /// Reads the requested page from `limit` and `cursor`, in a listing whose sort keys parse as `K`.
     ///
     /// # Errors
-    /// For a limit out of range, and a cursor that isn't one of this listing.
+    /// [`Error::Invalid`] if the limit is out of range or the cursor isn't of this listing.
     pub fn paging<K: FromStr>(&self, size: PageSize, key: &CursorKey) -> Result<Paging, Error> {
         let listing = self.listing();
         let limit = match self.values.get("limit") {
@@ -117,7 +117,7 @@ impl Filters {
             None => Ok(None),
             Some(text) => cursor::decode(text, &listing, key).and_then(|after| match after.parse::<K>() {
                 Ok(_) => Ok(Some(after)),
-                Err(_) => Err(cursor::unknown("is not a cursor that a listing gave")),
+                Err(_) => Err(cursor::unknown("is not a cursor that a listing returned")),
             }),
         };
         match (limit, after) {
@@ -126,33 +126,33 @@ impl Filters {
         }
     }
 
-    /// What a cursor is bound to: everything but the page itself.
+    /// Returns the text that a cursor is bound to: everything except `limit` and `cursor`.
     fn listing(&self) -> String {
-        let mut listing = self.of.clone();
+        let mut listing = self.place.clone();
         for (name, value) in self.values.iter().filter(|(name, _)| !["limit", "cursor"].contains(&name.as_str())) {
-            // Lengths keep apart what a separator within a value would make look the same.
+            // The lengths make the text unambiguous if a value contains a separator.
             listing.push_str(&format!("\n{name} {} {value}", value.len()));
         }
         listing
     }
 }
 
-fn named<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, FieldError> {
+fn parse<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, FieldError> {
     T::deserialize(text.into_deserializer()).map_err(|cause: ValueError| FieldError::new(name, cause.to_string()))
 }
 
 impl Paging {
-    /// The first page of what a route lists, where its placeholders stand for these.
+    /// Makes the first page of a route's listing, with these values of its placeholders.
     pub fn first(route: &str, path: &[(&str, &str)], size: PageSize, key: &CursorKey) -> Self {
         Self { limit: size.default, after: None, listing: place(route, path.iter().copied()), key: key.clone() }
     }
 
-    /// The same page, as the catalog is asked for it.
+    /// Makes the request for this page to the catalog.
     pub fn request(&self) -> PageRequest {
         PageRequest { after: self.after.clone(), limit: self.limit }
     }
 
-    /// The cursor of the page that goes on after `last`.
+    /// Makes the cursor of the page that continues after the sort key `last`.
     pub fn cursor(&self, last: &str) -> String {
         cursor::encode(last, &self.listing, &self.key)
     }
@@ -194,11 +194,14 @@ mod tests {
     #[test]
     fn statuses_times_and_switches_are_read_or_refused() {
         let good = filters(&[("status", "AVAILABLE,DAMAGED"), ("from", "2026-01-31T03:00:00+09:00")]);
-        assert_eq!(good.any_named::<BackupStatus>("status").unwrap(), [BackupStatus::Available, BackupStatus::Damaged]);
+        assert_eq!(
+            good.value_list::<BackupStatus>("status").unwrap(),
+            [BackupStatus::Available, BackupStatus::Damaged]
+        );
         assert_eq!(good.time("from").unwrap().unwrap().to_rfc3339(), "2026-01-30T18:00:00+00:00");
         assert!(!good.switch("includeDeleted").unwrap());
         let bad = filters(&[("status", "available"), ("from", "yesterday"), ("includeDeleted", "1")]);
-        assert!(bad.any_named::<BackupStatus>("status").unwrap_err().detail.contains("AVAILABLE"));
+        assert!(bad.value_list::<BackupStatus>("status").unwrap_err().detail.contains("AVAILABLE"));
         assert_eq!(bad.time("from").unwrap_err().pointer, "from");
         assert!(bad.switch("includeDeleted").is_err());
     }
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_survives_another_limit_but_not_another_filter_path_or_key() {
+    fn a_cursor_is_valid_with_another_limit_but_not_with_another_filter_or_key() {
         let first = filters(&[("status", "FAILED")])
             .paging::<BackupId>(PageSize::LISTING, &CursorKey::new("of a test"))
             .unwrap();

@@ -1,4 +1,4 @@
-//! Collects what is wrong with a request, so that one answer names all of it.
+//! Collection of all field errors of a request, so that one answer names all of them.
 
 use milvault_jobs::{Error, FieldError};
 
@@ -7,7 +7,8 @@ use milvault_jobs::{Error, FieldError};
 pub struct Findings(Vec<FieldError>);
 
 impl Findings {
-    /// Notes an error; what stands in for the value is of no use before [`Findings::report`] has passed.
+    /// Returns the value, or notes the error and returns a default, which is valid only once [`Findings::report`]
+    /// succeeds.
     pub fn keep<T: Default>(&mut self, checked: Result<T, FieldError>) -> T {
         checked.unwrap_or_else(|found| {
             self.0.push(found);
@@ -15,7 +16,7 @@ impl Findings {
         })
     }
 
-    /// Notes an error where there is one.
+    /// Notes an error, if there is one.
     pub fn note(&mut self, found: Option<FieldError>) {
         self.0.extend(found);
     }
@@ -23,7 +24,7 @@ impl Findings {
     /// Refuses the request if anything was found.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with everything that was found.
+    /// [`Error::Invalid`] with all noted errors.
     pub fn report(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
     }

@@ -10,10 +10,10 @@ use crate::invalid;
 /// The header's name.
 pub(crate) const HEADER: &str = "Idempotency-Key";
 
-/// The caller's key with a hash of the request.
+/// Returns the caller's key with a hash of the request.
 ///
-/// The hash is of the request as it was understood and not of its bytes: blanks, the order of fields and a default that
-/// is spelled out make no other request.
+/// The hash is of the parsed request, not of its bytes: white space, the order of fields and an explicit default make
+/// no difference.
 pub(crate) fn key(header: Option<&str>, request: &impl Serialize) -> Result<Option<IdempotencyKey>, Error> {
     let Some(key) = header else { return Ok(None) };
     if !(1..=128).contains(&key.len()) || !key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
@@ -21,7 +21,7 @@ pub(crate) fn key(header: Option<&str>, request: &impl Serialize) -> Result<Opti
     }
     let mut request = serde_json::to_value(request).map_err(|cause| invalid("", cause.to_string()))?;
     if let Value::Object(fields) = &mut request {
-        // A release that knows one more field must take yesterday's request for the same.
+        // A later release with more optional fields must compute the same hash.
         fields.retain(|_, field| !field.is_null());
     }
     let request_hash = hex::encode(Sha256::digest(request.to_string()));
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_tells_requests_apart_and_the_key_is_printable_ascii() {
+    fn different_requests_have_different_hashes_and_a_key_is_printable_ascii() {
         let hash = |request: &str| key(Some("k"), &request).unwrap().unwrap().request_hash;
         assert_eq!(hash("a"), hash("a"));
         assert_ne!(hash("a"), hash("b"));

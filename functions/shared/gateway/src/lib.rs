@@ -1,7 +1,7 @@
-//! Between HTTP and the jobs: events in, typed calls; answers and problems out.
+//! The gateway between HTTP and the jobs: it turns events into typed calls, and results into answers and problems.
 //!
-//! A function is called over HTTP or with a plain JSON event that has the same fields. [`Call`] makes one thing of both,
-//! so that a function has one path through it, and [`reply`] gives each caller the answer in its own form.
+//! A function is called over HTTP or with a plain JSON event that has the same fields. [`Call`] represents both, so
+//! that a function handles them alike, and [`reply`] gives each caller the answer in its own form.
 #![forbid(unsafe_code)]
 
 mod answer;

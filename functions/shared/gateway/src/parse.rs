@@ -1,24 +1,24 @@
-//! Objects from callers: typed, with a JSON pointer to what isn't right.
+//! Parsing of callers' objects, with a JSON pointer to an invalid field.
 
 use milvault_jobs::{Error, FieldError};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
-/// A request that isn't right in one field.
+/// Makes the error for a request with one invalid field.
 pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Error {
     Error::Invalid(vec![FieldError::new(pointer, detail)])
 }
 
-/// Reads an object's fields; types that refuse unknown fields are named the field.
+/// Reads an object's fields.
 ///
 /// # Errors
-/// [`Error::Invalid`] that points at the first field that isn't right.
+/// [`Error::Invalid`] with a pointer to the first invalid field, including an unknown field if the type refuses them.
 pub fn object<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Error> {
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
         let mut pointer = pointer(error.path());
         let detail = error.inner().to_string();
-        // Serde reports a missing field at the object that should have had it.
+        // Serde reports a missing field at the object that lacks it.
         if let Some(field) = detail.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
             pointer = format!("{pointer}/{}", escape(field));
         }
@@ -36,7 +36,7 @@ fn pointer(path: &Path) -> String {
         .collect()
 }
 
-/// RFC 6901.
+/// Escapes a key as RFC 6901 requires.
 fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_names_the_field_that_is_wrong_missing_or_unknown() {
+    fn a_pointer_names_the_invalid_missing_or_unknown_field() {
         assert_eq!(found(json!({})).0, "/name");
         assert_eq!(found(json!({ "name": 5 })).0, "/name");
         assert_eq!(found(json!({ "name": "a", "colections": [] })).0, "/colections");
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_is_the_models_own_sentence() {
+    fn a_detail_is_the_sentence_of_the_model() {
         assert_eq!(found(json!({ "name": "" })).1, "a backup name has 1 to 128 characters");
     }
 }

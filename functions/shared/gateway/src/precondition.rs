@@ -7,28 +7,28 @@ use crate::{Headers, invalid};
 const IF_MATCH: &str = "If-Match";
 const IF_NONE_MATCH: &str = "If-None-Match";
 
-/// What the headers ask for (RFC 9110, section 13).
+/// Reads the condition in the headers (RFC 9110, section 13).
 ///
 /// # Errors
-/// [`Error::Invalid`] for what can't be meant of a PUT here: passing over a condition would make the change that the
-/// caller wanted to be kept from.
+/// [`Error::Invalid`] if the condition isn't supported here. Ignoring it would make a change that the caller wanted to
+/// prevent.
 pub(crate) fn read(headers: &Headers) -> Result<Precondition, Error> {
     match (headers.get(IF_MATCH).map(str::trim), headers.get(IF_NONE_MATCH).map(str::trim)) {
         (None, None) => Ok(Precondition::None),
-        (Some(_), Some(_)) => Err(invalid(IF_NONE_MATCH, "doesn't go together with If-Match")),
+        (Some(_), Some(_)) => Err(invalid(IF_NONE_MATCH, "cannot be combined with If-Match")),
         (None, Some("*")) => Ok(Precondition::Absent),
-        (None, Some(_)) => Err(invalid(IF_NONE_MATCH, "is '*', which lets a PUT only make something new")),
+        (None, Some(_)) => Err(invalid(IF_NONE_MATCH, "is '*', with which a PUT only creates")),
         (Some("*"), None) => Ok(Precondition::Exists),
         (Some(tags), None) => {
-            let wrong = || invalid(IF_MATCH, "is '*' or the ETag that GET answered, with its quotes");
-            Ok(Precondition::Matches(listed(tags).ok_or_else(wrong)?))
+            let wrong = || invalid(IF_MATCH, "is '*' or an ETag that GET returned, with its quotes");
+            Ok(Precondition::Matches(parse_tags(tags).ok_or_else(wrong)?))
         }
     }
 }
 
-/// Tags with commas between them, which tags may hold too. A weak one, `W/"..."`, never matches here and is let through to
-/// do so.
-fn listed(mut text: &str) -> Option<Vec<String>> {
+/// Parses tags separated by commas; a tag may contain a comma itself. A weak tag, `W/"..."`, is accepted but never
+/// matches.
+fn parse_tags(mut text: &str) -> Option<Vec<String>> {
     let mut tags = Vec::new();
     loop {
         let weak = if text.starts_with("W/") { "W/" } else { "" };
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_read_or_refused_and_never_passed_over() {
+    fn conditions_are_read_or_refused_and_never_ignored() {
         assert_eq!(of(&[]).unwrap(), Precondition::None);
         assert_eq!(of(&[("if-none-match", "*")]).unwrap(), Precondition::Absent);
         assert_eq!(of(&[("If-Match", " * ")]).unwrap(), Precondition::Exists);

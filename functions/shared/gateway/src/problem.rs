@@ -1,9 +1,9 @@
-//! Errors as callers see them.
+//! The problem documents that callers get for errors.
 
 use milvault_jobs::{Error, FieldError};
 use milvault_wire::{Code, FieldProblem, Problem};
 
-/// The code of an error: the one place where this is decided.
+/// Returns an error's code. No other place maps errors to codes.
 pub fn code_of(error: &Error) -> Code {
     match error {
         Error::Invalid(_) => Code::ValidationFailed,
@@ -14,9 +14,8 @@ pub fn code_of(error: &Error) -> Code {
         Error::NameTaken(..) => Code::BackupNameTaken,
         Error::BackupInProgress(_) => Code::BackupInProgress,
         Error::RestoreInProgress(_) => Code::RestoreInProgress,
-        // A restore that can't be rolled back or cancelled has no code of its own. It isn't in progress, so a
-        // caller must not be told to wait; what it asks for is not available. Nor is a backup of which a document is
-        // gone or changed.
+        // A restore that can't be rolled back or cancelled has no code of its own. It isn't in progress, so the caller
+        // must not wait for it. A backup with a missing or changed document isn't available either.
         Error::NotAvailable(..) | Error::RestoreState(_) | Error::Document { .. } => Code::BackupNotAvailable,
         Error::HasBackups(_) => Code::InstanceHasBackups,
         Error::EngineUnsupported(_) => Code::EngineVersionUnsupported,
@@ -34,11 +33,11 @@ pub fn code_of(error: &Error) -> Code {
     }
 }
 
-/// An error as callers see it: of an internal one no more than where to look it up.
+/// Makes the problem document of an error. For an internal error, it has only the request's id, not the cause.
 pub(crate) fn problem_of(error: &Error, request_id: &str) -> Problem {
     let code = code_of(error);
     if code == Code::Internal {
-        let detail = format!("The request couldn't be carried out. The log has the cause under request {request_id}.");
+        let detail = format!("The request could not be carried out. The log has the cause under request {request_id}.");
         return Problem { request_id: Some(request_id.to_owned()), ..Problem::new(code, detail) };
     }
     let errors = match error {
@@ -59,12 +58,12 @@ fn detail(error: &Error) -> String {
             sentences.join("; ")
         }
         Error::NotAvailable(id, status) => {
-            // The status as it is spelled everywhere else.
+            // The status as the API spells it.
             let status = serde_json::to_value(status).unwrap_or_default();
             format!("backup {id} is {}", status.as_str().unwrap_or("not available"))
         }
-        // The rest are the error's own words, of Milvus and of buckets too: the caller registered those, and can act on
-        // nothing less.
+        // The error's own message, including messages of Milvus and buckets: the caller registered these, and needs the
+        // message to act on it.
         other => other.to_string(),
     }
 }
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn an_internal_problem_gives_the_request_id_and_nothing_of_the_cause() {
+    fn an_internal_problem_has_the_request_id_and_not_the_cause() {
         let problem = json_of(&CatalogError::Unavailable("secret-table".into()).into());
         assert_eq!(problem["requestId"], "req-1");
         assert!(!problem.to_string().contains("secret-table"));

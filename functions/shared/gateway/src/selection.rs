@@ -1,32 +1,33 @@
-//! Which collections a request means.
+//! The collections that a request selects and renames.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use milvault_jobs::FieldError;
 use milvault_model::{CollectionName, CollectionPattern};
 
-/// How many bytes the names of one field may take: they are kept in the job's record, which has room for 400 KB.
+/// The maximum number of bytes of all names in one field. They are stored in the job's record, which has at most 400
+/// KB.
 const LIMIT: usize = 100_000;
 
-/// The patterns of `collections`, each once; none, which means all, where the field is absent.
+/// Checks the patterns in `collections` and removes duplicates. An absent field gives an empty list, which selects all.
 ///
 /// # Errors
-/// For an empty list, which might be meant as nothing or as everything, and for more than a record holds.
+/// The list is empty, which could mean nothing or everything, or it is too long for a record.
 pub fn patterns(given: Option<Vec<CollectionPattern>>) -> Result<Vec<CollectionPattern>, FieldError> {
     const FIELD: &str = "/collections";
     let Some(given) = given else { return Ok(Vec::new()) };
     if given.is_empty() {
-        return Err(FieldError::new(FIELD, "selects nothing; leave it out to select everything"));
+        return Err(FieldError::new(FIELD, "is empty; omit it to select all collections"));
     }
     let patterns: Vec<CollectionPattern> = given.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     bounded(FIELD, patterns.iter().map(|pattern| pattern.to_string().len()).sum())?;
     Ok(patterns)
 }
 
-/// The names of `rename`.
+/// Checks the names in `rename`.
 ///
 /// # Errors
-/// For more than a record holds.
+/// They are too long for a record.
 pub fn renames(
     given: BTreeMap<CollectionName, CollectionName>,
 ) -> Result<BTreeMap<CollectionName, CollectionName>, FieldError> {
@@ -40,7 +41,7 @@ fn bounded(field: &str, size: usize) -> Result<(), FieldError> {
     }
     Err(FieldError::new(
         field,
-        format!("has names of over {LIMIT} bytes in all; a database is selected as 'database.*'"),
+        format!("has names of more than {LIMIT} bytes in total; 'database.*' selects a whole database"),
     ))
 }
 
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_selection_is_everything_and_an_empty_one_is_refused() {
+    fn an_absent_selection_selects_all_and_an_empty_one_is_refused() {
         assert_eq!(patterns(None).unwrap(), []);
         assert_eq!(patterns(Some(vec![])).unwrap_err().pointer, "/collections");
     }
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn more_names_than_a_record_holds_are_refused() {
+    fn names_that_are_too_long_for_a_record_are_refused() {
         assert!(patterns(Some(named(4_000))).is_ok());
         assert!(patterns(Some(named(5_000))).unwrap_err().detail.contains("database.*"));
         let twice =

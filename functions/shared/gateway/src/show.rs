@@ -1,4 +1,4 @@
-//! Objects that take more than one record to show, a page of their collections at a time.
+//! Descriptions of objects that consist of several records, with their collections in pages.
 
 use milvault_jobs::{Error, Jobs, schedule, snapshot};
 use milvault_model::{AutoBackup, AutoRun, AutoRunState, Backup, CollectionCapture, Instance, Manifest, Restore};
@@ -9,36 +9,36 @@ use milvault_wire::{
 
 use crate::{PageSize, Paging};
 
-/// A backup without its databases and collections, for one whose manifest can't be read.
-pub fn backup_alone(jobs: &Jobs, backup: &Backup) -> BackupDescription {
+/// Describes a backup without its databases and collections, because its manifest can't be read.
+pub fn backup_without_collections(jobs: &Jobs, backup: &Backup) -> BackupDescription {
     BackupDescription {
-        backup: BackupView::of(backup, jobs.now()),
-        verification: VerificationView::of(backup),
+        backup: BackupView::new(backup, jobs.now()),
+        verification: VerificationView::last(backup),
         databases: Vec::new(),
         left_out: Vec::new(),
         next_cursor: None,
     }
 }
 
-/// A backup with its databases and collections. One that isn't finished, or is being deleted, has none to show.
+/// Describes a backup with its databases and collections. An unfinished or deleted backup has none.
 ///
 /// # Errors
-/// When the catalog or the snapshot can't be read.
+/// The catalog or the snapshot can't be read.
 pub async fn backup(jobs: &Jobs, backup: &Backup, paging: &Paging) -> Result<BackupDescription, Error> {
-    let mut shown = backup_alone(jobs, backup);
+    let mut shown = backup_without_collections(jobs, backup);
     if !backup.is_living() {
         return Ok(shown);
     }
     let (objects, bucket) = (jobs.ports.objects.as_ref(), jobs.settings.snapshots.in_region(&backup.region)?);
     let manifest = snapshot::manifest(objects, bucket, &backup.instance_id, &backup.id).await?;
-    // A manifest never changes, so a collection's place in it is a sort key.
+    // A manifest never changes, so a collection's position in it is a sort key.
     let skip = paging.after.as_ref().and_then(|after| after.parse().ok()).unwrap_or(0);
     let mut captures = captures(jobs, backup, &manifest, skip, paging.limit).await?;
-    // What belongs to no collection is shown once, with the first of them.
+    // The names of all databases and the left-out collections are on the first page only.
     let mut names = Vec::new();
     if skip == 0 {
         names.extend(manifest.databases.iter().map(|database| database.name.clone()));
-        shown.left_out = manifest.left_out.iter().map(LeftOutView::of).collect();
+        shown.left_out = manifest.left_out.iter().map(LeftOutView::new).collect();
     }
     let end = skip.saturating_add(captures.len());
     captures.sort_by(|a, b| a.name.cmp(&b.name));
@@ -48,7 +48,7 @@ pub async fn backup(jobs: &Jobs, backup: &Backup, paging: &Paging) -> Result<Bac
     Ok(shown)
 }
 
-/// So many of a manifest's collections, after the first `skip`.
+/// Reads at most `limit` of a manifest's collections, after the first `skip`.
 async fn captures(
     jobs: &Jobs,
     backup: &Backup,
@@ -75,52 +75,52 @@ async fn captures(
     Ok(captures)
 }
 
-/// Where a restore is described: what other operations answer of one goes on there.
+/// The route that describes a restore. The cursors in other operations' answers are for this route.
 pub const RESTORE: &str = "GET /instances/{instanceId}/restores/{restoreId}";
 
-/// A restore with the first of its collections.
+/// Describes a restore with the first page of its collections.
 ///
 /// # Errors
-/// When the catalog can't be read.
-pub async fn restore_begun(jobs: &Jobs, found: &Restore) -> Result<RestoreDescription, Error> {
+/// The catalog can't be read.
+pub async fn restore_first_page(jobs: &Jobs, found: &Restore) -> Result<RestoreDescription, Error> {
     let path = [("instanceId", found.instance_id.as_str()), ("restoreId", found.id.as_str())];
     restore(jobs, found, &Paging::first(RESTORE, &path, PageSize::COLLECTIONS, &jobs.settings.cursor_key)).await
 }
 
-/// A restore with its collections.
+/// Describes a restore with a page of its collections.
 ///
 /// # Errors
-/// When the catalog can't be read.
+/// The catalog can't be read.
 pub async fn restore(jobs: &Jobs, restore: &Restore, paging: &Paging) -> Result<RestoreDescription, Error> {
     let page = jobs.ports.catalog.ledger(&restore.id, paging.request()).await?;
     Ok(RestoreDescription {
-        restore: RestoreView::of(restore, jobs.now()),
-        collections: page.items.iter().map(|line| CollectionRestoreView::of(line, restore)).collect(),
+        restore: RestoreView::new(restore, jobs.now()),
+        collections: page.items.iter().map(|line| CollectionRestoreView::new(line, restore)).collect(),
         next_cursor: page.next.map(|next| paging.cursor(&next)),
     })
 }
 
-/// An instance, with its automatic backups.
+/// Describes an instance with its automatic backups.
 ///
 /// # Errors
-/// When the catalog fails.
+/// The catalog fails.
 pub async fn instance(jobs: &Jobs, instance: &Instance) -> Result<InstanceDescription, Error> {
     let record = schedule::find(jobs, &instance.id).await?;
     let auto_backup = self::auto_backup(jobs, &record, Vec::new()).await?;
-    Ok(InstanceDescription { instance: InstanceView::of(instance), auto_backup })
+    Ok(InstanceDescription { instance: InstanceView::new(instance), auto_backup })
 }
 
-/// An instance's automatic backups, with what became of the last run.
+/// Describes an instance's automatic backups with the result of the last run.
 ///
 /// # Errors
-/// When the catalog fails.
+/// The catalog fails.
 pub async fn auto_backup(jobs: &Jobs, record: &AutoBackup, warnings: Vec<String>) -> Result<AutoBackupView, Error> {
-    let made = match &record.last_run {
+    let backup = match &record.last_run {
         Some(AutoRun { state: AutoRunState::Started { backup_id, .. }, .. }) => {
             jobs.ports.catalog.backup(&record.instance_id, backup_id).await?
         }
         _ => None,
     };
-    let made = made.map(|made| made.value);
-    Ok(AutoBackupView::of(record, made.as_ref(), jobs.now(), warnings))
+    let backup = backup.map(|backup| backup.value);
+    Ok(AutoBackupView::new(record, backup.as_ref(), jobs.now(), warnings))
 }

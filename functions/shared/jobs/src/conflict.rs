@@ -1,16 +1,16 @@
-//! Changes that are decided on what was read, and decided anew when that was changed meanwhile.
+//! Optimistic concurrency: a change is decided on the records as read, and retried if they have changed by its commit.
 
 use milvault_ports::CatalogError;
 
 use crate::Error;
 
-/// How often. Each time, someone else's change was made: only so many at the same moment keep one from being made.
+/// The maximum number of attempts. Each failed attempt means that another change succeeded in its place.
 const ATTEMPTS: u32 = 100;
 
-/// Decides on a change and commits it, and decides anew when something changed meanwhile.
+/// Makes a change, and repeats the attempt as long as it ends with a conflict.
 ///
 /// # Errors
-/// What the attempt ends with, but for a conflict, of which it takes very many.
+/// The error of the attempt; a conflict only after many attempts.
 pub async fn retry_on_conflict<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     for _ in 1..ATTEMPTS {
         match attempt().await {
@@ -21,11 +21,11 @@ pub async fn retry_on_conflict<T>(mut attempt: impl AsyncFnMut() -> Result<T, Er
     attempt().await
 }
 
-/// What a request makes: what it has made already, or what an attempt makes. An attempt answers `None` if something changed
-/// meanwhile, and is made anew.
+/// Returns what a request has already created, or creates it. An attempt that returns `None` met a concurrent change
+/// and is repeated.
 ///
 /// # Errors
-/// Whatever stands in its way, and isn't its own.
+/// The error of an attempt, unless the same request has created its object in the meantime.
 pub(crate) async fn create_once<T>(
     earlier: impl AsyncFn() -> Result<Option<T>, Error>,
     mut attempt: impl AsyncFnMut() -> Result<Option<T>, Error>,
@@ -35,10 +35,10 @@ pub(crate) async fn create_once<T>(
     }
     for _ in 0..ATTEMPTS {
         let outcome = attempt().await;
-        if let Ok(Some(made)) = outcome {
-            return Ok(made);
+        if let Ok(Some(created)) = outcome {
+            return Ok(created);
         }
-        // What is in the way, or has changed, may be what the same request has made at the same moment.
+        // The obstacle or the change may be the effect of the same request, sent twice.
         if let Some(earlier) = earlier().await? {
             return Ok(earlier);
         }

@@ -1,4 +1,4 @@
-//! The context of every operation: the ports, the settings, and the lookups that all of them need.
+//! The context of every operation: the ports, the settings, and the lookups that every operation needs.
 
 use std::sync::Arc;
 
@@ -9,30 +9,30 @@ use milvault_ports::{
 
 use crate::{Error, Settings};
 
-/// The ports: everything outside of the process.
+/// The ports to everything outside the process.
 #[derive(Clone)]
 pub struct Ports {
-    /// Records.
+    /// The records.
     pub catalog: Arc<dyn Catalog>,
-    /// Buckets.
+    /// Object storage.
     pub objects: Arc<dyn Objects>,
-    /// Milvus servers.
+    /// Connections to Milvus servers.
     pub milvus: Arc<dyn Connector>,
-    /// The next invocation.
+    /// Starts further invocations.
     pub continuation: Arc<dyn Continuation>,
-    /// Other invocations that help with a backup.
+    /// Other invocations that copy for a backup.
     pub copy_workers: Arc<dyn CopyWorkers>,
-    /// What starts automatic backups.
+    /// The scheduler that starts automatic backups.
     pub schedules: Arc<dyn Schedules>,
-    /// What users are told.
+    /// Publishes notices to users.
     pub events: Arc<dyn Events>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// New ids.
+    /// Makes new ids.
     pub ids: Arc<dyn IdSource>,
 }
 
-/// The ports and settings together: what the jobs run on.
+/// The ports and the settings that the jobs run on.
 #[derive(Clone)]
 pub struct Jobs {
     /// The ports.
@@ -42,12 +42,12 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// The time.
+    /// Returns the present time.
     pub fn now(&self) -> Time {
         self.ports.clock.now()
     }
 
-    /// An instance's record.
+    /// Reads an instance's record.
     ///
     /// # Errors
     /// [`Error::InstanceNotFound`]; when the catalog fails.
@@ -55,7 +55,7 @@ impl Jobs {
         self.ports.catalog.instance(id).await?.ok_or_else(|| Error::InstanceNotFound(id.clone()))
     }
 
-    /// A backup's record.
+    /// Reads a backup's record.
     ///
     /// # Errors
     /// [`Error::BackupNotFound`], [`Error::InstanceNotFound`]; when the catalog fails.
@@ -67,7 +67,7 @@ impl Jobs {
         Err(Error::BackupNotFound(instance.clone(), id.to_string()))
     }
 
-    /// A restore's record.
+    /// Reads a restore's record.
     ///
     /// # Errors
     /// [`Error::RestoreNotFound`], [`Error::InstanceNotFound`]; when the catalog fails.
@@ -79,7 +79,7 @@ impl Jobs {
         Err(Error::RestoreNotFound(instance.clone(), id.to_string()))
     }
 
-    /// Sees that an instance has no job.
+    /// Checks that an instance has no job.
     ///
     /// # Errors
     /// [`Error::BackupInProgress`], [`Error::RestoreInProgress`]; when the catalog fails.

@@ -1,4 +1,4 @@
-//! Deleting a backup: its data first, then its documents, then its record; nothing that another backup needs.
+//! Deletion of a backup: first its data, except what other backups need, then its documents; its record stays, DELETED.
 
 use milvault_model::{Backup, BackupId, BackupState, BackupStatus, InstanceId, JobRef, Notice, ObjectEntry, PageRef};
 use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
@@ -13,7 +13,7 @@ use crate::{
         self,
         claims::Claims,
         layout::{self, PageKind},
-        manifest_if_there,
+        manifest_if_exists,
         ownership::{self, Share},
         pages::Folder,
     },
@@ -22,19 +22,19 @@ use crate::{
 /// Why a backup is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Someone asked.
+    /// A caller requested the deletion.
     Request,
-    /// It is past its expiry: its users are told.
+    /// The backup has expired. Users get a notice.
     Expiry,
 }
 
-/// Deletes a finished backup, or stops one that isn't.
+/// Deletes a finished backup, or cancels an unfinished one. Repeating the call has no further effect.
 ///
-/// One that is locked stays as it is until that is over, and is deleted then.
+/// A locked backup stays as it is until the lock ends; then it is deleted.
 ///
-/// A finished backup is DELETING from here on, and DELETED if its objects could be removed before the deadline; a job
-/// of the instance or the deadline leave that to the sweep. A pending or running one is asked to stop, and a worker
-/// started that sees to it. Deleting twice is deleting once.
+/// A finished backup becomes DELETING, and DELETED if its objects could be removed before the deadline. If a job of the
+/// instance or the deadline prevents that, the sweep completes the deletion. For a pending or running backup, the
+/// cancellation is recorded, and a worker is started that carries it out.
 ///
 /// # Errors
 /// [`Error::RestoreInProgress`] while a restore reads the backup.
@@ -45,10 +45,10 @@ pub async fn delete(
     deadline: Deadline,
 ) -> Result<Backup, Error> {
     match delete_because(jobs, instance, backup, Cause::Request, deadline).await {
-        // What other backups need can't be told while one of them is damaged. It is DELETING by now: the sweep goes on
-        // with it, and says so for as long as it can't.
+        // While another backup is damaged, the objects that it needs are unknown. This backup is DELETING already: the
+        // sweep continues, and reports the error until it succeeds.
         Err(error @ Error::Document { .. }) => {
-            tracing::error!(%error, %backup, "the sweep will go on with the deletion");
+            tracing::error!(%error, %backup, "the sweep will continue the deletion");
             Ok(jobs.backup(instance, backup).await?.value)
         }
         outcome => outcome,
@@ -71,7 +71,7 @@ pub(crate) async fn delete_because(
             BackupStatus::Deleted | BackupStatus::Failed | BackupStatus::Cancelled => return Ok(found.value),
         };
         match marked {
-            // It changed since it was read: look again.
+            // The record changed after it was read.
             Err(Error::Catalog(CatalogError::Conflict(_))) => {}
             Err(error) => return Err(error),
             Ok(marked) if matches!(marked.state, BackupState::Deleting { .. }) => {
@@ -92,7 +92,7 @@ async fn request_cancel(jobs: &Jobs, found: Versioned<Backup>) -> Result<Backup,
     // If its worker is alive, this invocation finds the lease taken and ends at once.
     let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
     if let Err(error) = jobs.ports.continuation.resume(&job).await {
-        tracing::warn!(%error, backup = %backup.id, "the sweep will drive the cancelled job on");
+        tracing::warn!(%error, backup = %backup.id, "the sweep will resume the cancelled job");
     }
     Ok(backup)
 }
@@ -104,7 +104,8 @@ async fn mark(jobs: &Jobs, found: Versioned<Backup>, cause: Cause) -> Result<Bac
     }
     let now = jobs.now();
     if backup.locked_until.is_some_and(|locked_until| locked_until > now) {
-        // S3 would only hide it, and go on charging for what nobody sees: it stays what it is until it can be removed.
+        // A deletion would only hide the objects, and S3 would still charge for them. The backup stays until it can be
+        // removed.
         if cause == Cause::Request && backup.deletion_requested_at.is_none() {
             backup.deletion_requested_at = Some(now);
             let put = Write::Backup(Box::new(backup.clone()), Expect::Version(found.version));
@@ -125,7 +126,7 @@ async fn mark(jobs: &Jobs, found: Versioned<Backup>, cause: Cause) -> Result<Bac
     Ok(backup)
 }
 
-/// Removes the objects of a DELETING backup, if the instance's lease can be had and the time is enough.
+/// Removes the objects of a DELETING backup, if the instance's lease is free and the time suffices.
 pub(crate) async fn finish(
     jobs: &Jobs,
     instance: &InstanceId,
@@ -147,15 +148,15 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
     let bucket = jobs.settings.snapshots.in_region(&record.value.region)?;
     let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
 
-    let manifest = match manifest_if_there(&folder).await {
-        // Of a damaged backup, what isn't known can't be removed, and must not keep the rest from going.
+    let manifest = match manifest_if_exists(&folder).await {
+        // Objects of a damaged backup that no document names can't be removed. The others are.
         Err(Error::Document { key, reason }) => {
             tracing::error!(key, reason, %backup, "objects stay behind");
             None
         }
         found => found?,
     };
-    // Without a manifest, an earlier try has come as far as removing it.
+    // If the manifest is missing, an earlier attempt has already removed it.
     if let Some(manifest) = manifest {
         let claims = Claims::read(jobs, &record.value).await?;
         let removal = PageRemoval { held, claims, folder: &folder, deadline };
@@ -169,13 +170,13 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
         }
         jobs.ports.objects.delete(bucket, &[folder.path(layout::MANIFEST)]).await?;
     }
-    // And whatever else of its documents there may be.
+    // Working pages may be left.
     folder.remove_all("").await?;
     let state = BackupState::Deleted { snapshot, deleted_at: jobs.now() };
-    ownership::commit(held, &mut record, state, &Share::rest()).await
+    ownership::commit(held, &mut record, state, &Share::remainder()).await
 }
 
-/// The removal of a backup's objects, a page of the manifest after the other.
+/// The removal of a backup's objects, page by page of the manifest.
 struct PageRemoval<'a> {
     held: &'a Held,
     claims: Claims<'a>,
@@ -184,26 +185,26 @@ struct PageRemoval<'a> {
 }
 
 impl PageRemoval<'_> {
-    /// Removes or passes on the objects of a page, as far as that isn't done; `false` if it can't go on now. A deletion gets
-    /// further with every try, however short that is.
+    /// Removes a page's objects, or passes them on to other backups; skips those that are done. Returns `false` if it
+    /// can't continue now. Every attempt makes progress, however short its time is.
     async fn remove(&self, record: &mut Versioned<Backup>, page: &PageRef) -> Result<bool, Error> {
         let Self { held, claims, folder, deadline } = self;
         let Held { jobs, lease, .. } = held;
         let instance = &lease.instance_id;
-        let done = |record: &Versioned<Backup>| match &record.value.state {
+        let removed_up_to = |record: &Versioned<Backup>| match &record.value.state {
             BackupState::Deleting { after, .. } => after.clone(),
             _ => None,
         };
-        if done(record).is_some_and(|after| *page.last <= *after.as_str()) {
+        if removed_up_to(record).is_some_and(|after| *page.last <= *after.as_str()) {
             return Ok(true);
         }
         let waiting = jobs.ports.catalog.job(instance).await?.is_some();
         if waiting || deadline.is_over(jobs.now()) {
             return Ok(false);
         }
-        let mut entries = match folder.read_checked::<ObjectEntry>(page).await {
+        let mut entries = match folder.read_named_if_exists::<ObjectEntry>(page).await {
             Ok(Some(entries)) => entries,
-            // As above.
+            // A damaged page doesn't stop the removal of the others, as with the manifest.
             Ok(None) => {
                 tracing::error!(key = page.key, backup = %record.value.id, "objects stay behind: the page is missing");
                 return Ok(true);
@@ -214,7 +215,7 @@ impl PageRemoval<'_> {
             }
             Err(error) => return Err(error),
         };
-        if let Some(after) = done(record) {
+        if let Some(after) = removed_up_to(record) {
             entries.retain(|entry| entry.key > after);
         }
         let mut rest = entries.as_slice();

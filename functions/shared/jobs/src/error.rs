@@ -1,4 +1,4 @@
-//! What can go wrong, as far as a caller can act on it.
+//! The errors of the jobs, distinguished as far as a caller can act on them.
 
 use milvault_model::{
     BackupId, BackupName, BackupStatus, CollectionName, Failure, FailureCode, InstanceId, JobRef, Region, RestoreId,
@@ -7,123 +7,123 @@ use milvault_ports::{
     CatalogError, ContinuationError, EventsError, HeldError, MilvusError, ObjectsError, SchedulesError,
 };
 
-/// A field of a request that isn't right.
+/// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
     /// A JSON pointer into the request's body, or the name of a path or query parameter.
     pub pointer: String,
-    /// What is wrong with it, for people.
+    /// What is wrong with the field, for people.
     pub detail: String,
 }
 
 impl FieldError {
-    /// A field error.
+    /// Makes a field error.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
 
-/// Why an operation wasn't done. Most variants are an answer to the caller; which, and which are faults of ours, is for
-/// whoever answers to say.
+/// Why an operation failed. Most variants are answers to the caller, the others are faults of this service: see
+/// [`Error::class`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request isn't right.
+    /// The request is invalid.
     #[error("the request is not valid")]
     Invalid(Vec<FieldError>),
-    /// The API has nothing there.
+    /// The API has no such route.
     #[error("there is no {method} {path}")]
     RouteNotFound {
         /// The request's method.
         method: String,
-        /// Its path.
+        /// The request's path.
         path: String,
     },
-    /// No such instance.
+    /// The instance doesn't exist.
     #[error("there is no instance '{0}'")]
     InstanceNotFound(InstanceId),
-    /// No such backup; the caller's words, because what isn't an id can't be found either.
+    /// The backup doesn't exist. The id is the caller's text, which may be no valid id.
     #[error("instance '{0}' has no backup '{1}'")]
     BackupNotFound(InstanceId, String),
-    /// No such restore, likewise.
+    /// The restore doesn't exist. The id is the caller's text, which may be no valid id.
     #[error("instance '{0}' has no restore '{1}'")]
     RestoreNotFound(InstanceId, String),
     /// Another backup has the name.
     #[error("the name '{0}' is taken by backup {1}")]
     NameTaken(BackupName, BackupId),
-    /// The instance is being backed up.
+    /// A backup of the instance is in progress.
     #[error("backup {0} of the instance is in progress")]
     BackupInProgress(BackupId),
-    /// Data is being restored into the instance, or from the backup.
+    /// A restore into the instance, or from the backup, is in progress.
     #[error("restore {0} is in progress")]
     RestoreInProgress(RestoreId),
-    /// The backup can't be used like this in the state it is in.
+    /// The backup's present state doesn't allow the operation.
     #[error("backup {0} is {1}")]
     NotAvailable(BackupId, BackupStatus),
-    /// The restore can't be rolled back or cancelled in the state it is in.
+    /// The restore's present state doesn't allow a rollback or a cancellation.
     #[error("{0}")]
     RestoreState(String),
-    /// An instance can't be removed while it has backups.
+    /// The instance can't be removed while it has backups.
     #[error("instance '{0}' has backups; delete them first")]
     HasBackups(InstanceId),
-    /// The engine gate refused.
+    /// The engine's version isn't supported for this operation.
     #[error("{0}")]
     EngineUnsupported(String),
-    /// A collection that the restore may not touch exists.
+    /// The restore may not touch a collection that exists.
     #[error("collection {0} exists")]
     CollectionExists(CollectionName),
-    /// The idempotency key came with another request before.
+    /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// What the caller wanted to replace isn't what it has seen.
-    #[error("what is to be replaced isn't what the request's condition says: read it again")]
+    /// The object to replace doesn't meet the caller's condition.
+    #[error("the object to replace does not meet the request's condition: read it again")]
     PreconditionFailed,
-    /// Milvus doesn't answer, or not to us.
+    /// Milvus doesn't answer, or refuses the call.
     #[error(transparent)]
     Milvus(#[from] MilvusError),
-    /// A bucket doesn't answer, or not to us.
+    /// A bucket doesn't answer, or refuses the call.
     #[error(transparent)]
     Objects(#[from] ObjectsError),
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// Another invocation couldn't be had.
+    /// Another invocation couldn't be started.
     #[error(transparent)]
     Invocation(#[from] ContinuationError),
     /// The scheduler failed.
     #[error(transparent)]
     Schedules(#[from] SchedulesError),
-    /// Users couldn't be told.
+    /// Notices couldn't be published.
     #[error(transparent)]
     Events(#[from] EventsError),
-    /// The deployment has no bucket where the backup is.
+    /// The deployment has no bucket in the backup's region any more.
     #[error("the deployment has no snapshot bucket in {0} any more")]
     NoSnapshotBucket(Region),
-    /// A stored document is missing or isn't what it was.
+    /// A stored document is missing or was changed.
     #[error("stored document {key}: {reason}")]
     Document {
-        /// Its key in the snapshot bucket.
+        /// The document's key in the snapshot bucket.
         key: String,
-        /// What is wrong with it.
+        /// What is wrong with the document.
         reason: String,
     },
-    /// This worker no longer has the instance's lease: another one goes on.
+    /// This worker no longer holds the instance's lease: another one has taken over.
     #[error("another worker took over")]
     LeaseLost,
-    /// What is stored isn't as it must be, or changes too often to be worked with.
+    /// Stored records contradict each other, or change too often for the operation to succeed.
     #[error("{0}")]
     Inconsistent(String),
 }
 
-/// What an error says about its cause. All decisions about errors are made by it.
+/// The class of an error's cause. All decisions about errors depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The request can't be carried out as it is.
+    /// The request can't be carried out in this form.
     Request,
-    /// A job of the instance is in the way. It ends without anyone's doing.
+    /// A job of the instance prevents the operation. The job will end by itself.
     Busy,
-    /// Milvus or object storage doesn't answer. It may do so later.
+    /// Milvus or object storage doesn't answer. A retry may succeed.
     Unavailable,
-    /// Milvus or object storage refuses.
+    /// Milvus or object storage refuses the call.
     Refused,
     /// A stored document is missing or was changed.
     Damaged,
@@ -132,7 +132,7 @@ pub enum Class {
 }
 
 impl Error {
-    /// What the error says about its cause.
+    /// Returns the class of the error's cause.
     pub fn class(&self) -> Class {
         match self {
             Self::Invalid(_)
@@ -166,7 +166,7 @@ impl Error {
         }
     }
 
-    /// The failure of a backup or a restore that the error is; `None` if it says nothing about it.
+    /// The failure that a job ends with because of the error; `None` if the error is a fault of this service.
     pub(crate) fn failure(&self) -> Option<Failure> {
         let code = match self {
             Self::BackupInProgress(_) | Self::RestoreInProgress(_) => FailureCode::InstanceBusy,
@@ -178,7 +178,7 @@ impl Error {
             Self::EngineUnsupported(_) => FailureCode::EngineVersionUnsupported,
             Self::CollectionExists(_) => FailureCode::CollectionExists,
             Self::NameTaken(..) => FailureCode::NameTaken,
-            // The storage isn't where the server keeps its data.
+            // The registered storage isn't the one that holds the server's data.
             Self::Invalid(found) => {
                 let reasons: Vec<&str> = found.iter().map(|field| field.detail.as_str()).collect();
                 return Some(Failure::new(FailureCode::StorageUnreachable, reasons.join("; ")));
@@ -188,7 +188,7 @@ impl Error {
         Some(Failure::new(code, self.to_string()))
     }
 
-    /// The refusal that a job in the instance's way is.
+    /// Makes the error for an instance that has this job.
     pub fn occupied(job: JobRef) -> Self {
         match job {
             JobRef::Backup { backup_id, .. } => Self::BackupInProgress(backup_id),

@@ -1,17 +1,17 @@
-//! Telling users what happened: at least once, whatever crashes.
+//! Publication of notices to users, at least once in spite of crashes.
 //!
-//! A notice is written in the commit in which it happened, published after that, and removed when it was. What a crash
-//! leaves unpublished the sweep finds.
+//! The commit that changes a record also stores the notice of the change. The notice is published afterwards, then
+//! removed. The sweep publishes the notices that a crash left behind.
 
 use milvault_model::InstanceId;
 use milvault_ports::{EVENTS_AT_ONCE, PageRequest, Write};
 
 use crate::{Error, Jobs};
 
-/// Publishes what users haven't been told yet of an instance.
+/// Publishes an instance's notices.
 ///
 /// # Errors
-/// When the catalog fails or the events aren't accepted; the sweep tries again.
+/// The catalog fails, or the events aren't accepted. The sweep tries again.
 pub async fn publish(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
     loop {
         let page = PageRequest { after: None, limit: EVENTS_AT_ONCE };
@@ -28,7 +28,7 @@ pub async fn publish(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
     }
 }
 
-/// Publishes what there is, as far as that is possible now.
+/// Publishes an instance's notices. A failure is logged, and the sweep tries again.
 pub(crate) async fn publish_or_leave_to_sweep(jobs: &Jobs, instance: &InstanceId) {
     if let Err(error) = publish(jobs, instance).await {
         tracing::warn!(%error, %instance, "the sweep will publish the events");

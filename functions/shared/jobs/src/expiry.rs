@@ -1,4 +1,4 @@
-//! Which backups go: the decision, with what it needs of the catalog.
+//! The decision whether a backup has expired, with the records that it depends on.
 
 use std::pin::pin;
 
@@ -11,15 +11,15 @@ use milvault_ports::{Versioned, items};
 
 use crate::{Error, Jobs};
 
-/// Decides about one backup, as of now.
+/// Decides whether a backup is deleted or kept, as of now.
 ///
 /// # Errors
-/// When the catalog fails.
+/// The catalog fails.
 pub(crate) async fn decide(jobs: &Jobs, backup: &Backup) -> Result<Decision, Error> {
     Ok(retention::decide(backup, standing(jobs, backup).await?, jobs.now()))
 }
 
-/// How a backup that may have expired stands among the instance's automatic ones.
+/// Returns a backup's standing among the instance's automatic backups; it matters only if the backup has expired.
 async fn standing(jobs: &Jobs, backup: &Backup) -> Result<Standing, Error> {
     let mut standing = Standing { keep_at_least: KeepAtLeast::NONE, newer: 0 };
     let is_expired = backup.expires_at.is_some_and(|at| at <= jobs.now());

@@ -1,4 +1,4 @@
-//! The same request again gives the same answer.
+//! Idempotency keys: a repeated request has no further effect.
 
 use chrono::TimeDelta;
 use milvault_model::Time;
@@ -6,61 +6,61 @@ use milvault_ports::{Catalog, Idempotency, Write};
 
 use crate::{Error, Jobs, conflict::retry_on_conflict};
 
-/// How long a key is remembered.
-const REMEMBERED: TimeDelta = TimeDelta::hours(24);
+/// How long a key is kept.
+const TIME_TO_LIVE: TimeDelta = TimeDelta::hours(24);
 
-/// A caller's key for a request, and what the request was.
+/// A caller's key for a request, with a hash of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Unique per operation and instance.
+    /// The key, unique per operation and instance.
     pub key: String,
-    /// Of the request's content, so that the key with another request is noticed.
+    /// A hash of the request's content, which reveals another request under the same key.
     pub request_hash: String,
 }
 
 impl IdempotencyKey {
-    /// The record to commit together with what the request makes.
+    /// Makes the record to commit together with the resource that the request creates.
     pub(crate) fn record(&self, scope: String, resource: String, now: Time) -> Idempotency {
         Idempotency {
             scope,
             key: self.key.clone(),
             request_hash: self.request_hash.clone(),
             resource,
-            expires_at: now + REMEMBERED,
+            expires_at: now + TIME_TO_LIVE,
         }
     }
 
-    /// Remembers the key of a request that has no record of its own to be committed with; answers since when the key is
-    /// known, to the second.
+    /// Stores the key of a request that creates no record of its own. Returns when the key was first stored, to the
+    /// second.
     ///
     /// # Errors
-    /// [`Error::KeyReused`] if it came with another request before; when the catalog fails.
+    /// [`Error::KeyReused`] if the key was used for another request; or the catalog fails.
     pub async fn remember(&self, jobs: &Jobs, scope: String, resource: String) -> Result<Time, Error> {
         let catalog = jobs.ports.catalog.as_ref();
         retry_on_conflict(async || {
-            if let Some(record) = self.known(catalog, &scope).await? {
-                return Ok(record.expires_at - REMEMBERED);
+            if let Some(record) = self.find(catalog, &scope).await? {
+                return Ok(record.expires_at - TIME_TO_LIVE);
             }
             let now = jobs.now();
-            // The same key at the same moment: it is known then.
+            // If the same key was stored at the same moment, the commit conflicts, and the next attempt finds the key.
             catalog.commit(vec![Write::Idempotency(self.record(scope.clone(), resource.clone(), now))]).await?;
             Ok(now)
         })
         .await
     }
 
-    /// What the same request made before, if it did.
+    /// Returns the resource that the same request has already created, if it did.
     ///
     /// # Errors
-    /// [`Error::KeyReused`] if the key came with another request.
+    /// [`Error::KeyReused`] if the key was used for another request.
     pub(crate) async fn earlier(&self, catalog: &dyn Catalog, scope: &str) -> Result<Option<String>, Error> {
-        Ok(self.known(catalog, scope).await?.map(|record| record.resource))
+        Ok(self.find(catalog, scope).await?.map(|record| record.resource))
     }
 
-    async fn known(&self, catalog: &dyn Catalog, scope: &str) -> Result<Option<Idempotency>, Error> {
+    async fn find(&self, catalog: &dyn Catalog, scope: &str) -> Result<Option<Idempotency>, Error> {
         match catalog.idempotency(scope, &self.key).await? {
             Some(record) if record.request_hash != self.request_hash => Err(Error::KeyReused),
-            known => Ok(known),
+            found => Ok(found),
         }
     }
 }

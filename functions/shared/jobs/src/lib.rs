@@ -1,8 +1,8 @@
-//! The backup job and the restore job: durable state machines over ports. Nothing in here knows AWS.
+//! The backup job and the restore job: durable state machines over ports, independent of AWS.
 //!
-//! A job belongs to one instance, which has at most one at a time. Workers take turns at it in *slices*: each takes the
-//! instance's fenced lease, goes on from the last checkpoint, and hands over before its time is up. Every checkpoint
-//! is a commit that requires the lease, so that a worker that lost it can't do harm.
+//! A job belongs to one instance, and an instance has at most one job at a time. Workers process a job in *slices*:
+//! each worker takes the instance's fenced lease, continues from the last checkpoint, and hands over before its time
+//! ends. Every checkpoint is a commit that requires the lease, so a worker that has lost the lease can't do harm.
 #![forbid(unsafe_code)]
 
 pub mod backup;

@@ -1,4 +1,4 @@
-//! Conditions that a caller puts on a change: that what it replaces is still what the caller has seen.
+//! Preconditions of a change: the caller requires that the object to replace is still the version that it has read.
 
 use milvault_model::{AutoBackup, Instance, Switch};
 use serde::Serialize;
@@ -6,53 +6,53 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// Names what a PUT replaces, so that another PUT in between is noticed.
+/// Identifies the version of an object that a PUT replaces, so that another PUT in between is noticed.
 ///
-/// It is made of what was put and of nothing that changes by itself: that a server reports another version, or that an
-/// automatic backup has run, takes no caller's change away.
+/// It is a hash of the fields that a PUT sets. Fields that change by themselves, such as the version that the server
+/// reports or the last run of automatic backups, don't change the tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag(String);
 
 impl Tag {
-    /// Of an instance's registration. One that was removed and registered anew is another.
-    pub fn of_instance(instance: &Instance) -> Self {
-        Self::of(&Instance { reported_engine_version: None, ..instance.clone() })
+    /// Returns the tag of an instance's registration. It changes if the instance is removed and registered again.
+    pub fn for_instance(instance: &Instance) -> Self {
+        Self::from_value(&Instance { reported_engine_version: None, ..instance.clone() })
     }
 
-    /// Of what is asked for of automatic backups.
-    pub fn of_auto_backup(record: &AutoBackup) -> Self {
-        Self::of(&(&record.plan, matches!(record.switch, Switch::On { .. })))
+    /// Returns the tag of the settings of automatic backups.
+    pub fn for_auto_backup(record: &AutoBackup) -> Self {
+        Self::from_value(&(&record.plan, matches!(record.switch, Switch::On { .. })))
     }
 
-    /// As `ETag` has it, quotes included.
+    /// Returns the tag as an `ETag` header has it, with quotes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    fn of(put: &impl Serialize) -> Self {
-        // Records are structs of texts, numbers and times, which always serialise.
-        let digest = Sha256::digest(serde_json::to_vec(put).unwrap_or_default());
+    fn from_value(value: &impl Serialize) -> Self {
+        // Records consist of strings, numbers and times, so their serialisation can't fail.
+        let digest = Sha256::digest(serde_json::to_vec(value).unwrap_or_default());
         Self(format!("\"{}\"", hex::encode(&digest[..16])))
     }
 }
 
-/// What must hold of the present state for a change to be made. It is looked at again whenever a change is decided anew,
-/// and the commit that follows requires the version that was looked at.
+/// The condition that the present state has to meet for a change. It is checked in every attempt at the change, and the
+/// commit requires the version that was checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Precondition {
-    /// Nothing.
+    /// No condition.
     #[default]
     None,
-    /// There is something to replace.
+    /// The object exists.
     Exists,
-    /// There is nothing to replace.
+    /// The object doesn't exist.
     Absent,
-    /// What is replaced has one of these tags, as the caller wrote them.
+    /// The object has one of these tags, as the caller wrote them.
     Matches(Vec<String>),
 }
 
 impl Precondition {
-    /// Refuses a change of what isn't as the caller wants it to be.
+    /// Checks that the object with this tag, or no object, meets the condition.
     ///
     /// # Errors
     /// [`Error::PreconditionFailed`].
@@ -78,8 +78,8 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_holds_for_what_it_names_and_for_nothing_else() {
-        let tag = Tag::of_auto_backup(&record());
+    fn a_condition_holds_for_the_tags_that_it_names_and_for_no_others() {
+        let tag = Tag::for_auto_backup(&record());
         let matching = Precondition::Matches(vec!["\"other\"".into(), tag.as_str().into()]);
         let cases = [
             (Precondition::None, true, true),
@@ -88,19 +88,19 @@ mod tests {
             (matching, true, false),
             (Precondition::Matches(vec!["\"other\"".into()]), false, false),
         ];
-        for (condition, with_something, with_nothing) in cases {
-            assert_eq!(condition.check(Some(&tag)).is_ok(), with_something, "{condition:?}");
-            assert_eq!(condition.check(None).is_ok(), with_nothing, "{condition:?}");
+        for (condition, if_present, if_absent) in cases {
+            assert_eq!(condition.check(Some(&tag)).is_ok(), if_present, "{condition:?}");
+            assert_eq!(condition.check(None).is_ok(), if_absent, "{condition:?}");
         }
     }
 
     #[test]
-    fn a_tag_changes_with_what_is_put_and_not_with_when() {
+    fn a_tag_changes_with_the_put_fields_and_not_with_the_time() {
         let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0).unwrap();
-        let on = |plan: Plan, seconds| Tag::of_auto_backup(&record().changed(plan, Wanted::On, at(seconds)));
+        let on = |plan: Plan, seconds| Tag::for_auto_backup(&record().changed(plan, Wanted::On, at(seconds)));
         let other = Plan { timezone: "Asia/Tokyo".parse().unwrap(), ..Plan::default() };
         assert_eq!(on(Plan::default(), 5), on(Plan::default(), 50_000));
         assert_ne!(on(Plan::default(), 5), on(other, 5));
-        assert_ne!(on(Plan::default(), 5), Tag::of_auto_backup(&record()));
+        assert_ne!(on(Plan::default(), 5), Tag::for_auto_backup(&record()));
     }
 }

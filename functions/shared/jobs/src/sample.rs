@@ -1,16 +1,16 @@
-//! How many primary keys are looked for.
+//! The size of the samples of primary keys that a restore looks for.
 
 use milvault_model::PrimaryKey;
 
-/// How many a sample has at most.
-pub(crate) const SAMPLE: usize = 64;
+/// The maximum number of keys in a sample.
+pub(crate) const MAX_KEYS: usize = 64;
 
-/// And how many bytes: a key may have 65,535 of them.
-const SAMPLE_BYTES: usize = 4096;
+/// The maximum number of bytes in a sample: a single key may have up to 65,535.
+const MAX_BYTES: usize = 4096;
 
-/// Of these keys, the first that a sample has room for.
+/// Takes the first of these keys that fit into a sample.
 pub(crate) fn first(keys: impl IntoIterator<Item = PrimaryKey>) -> Vec<PrimaryKey> {
-    let mut room = SAMPLE_BYTES;
+    let mut room = MAX_BYTES;
     let fits = |key: &PrimaryKey| {
         let size = match key {
             PrimaryKey::Int(_) => 8,
@@ -20,5 +20,5 @@ pub(crate) fn first(keys: impl IntoIterator<Item = PrimaryKey>) -> Vec<PrimaryKe
         room = left.unwrap_or(room);
         left.is_some()
     };
-    keys.into_iter().filter(fits).take(SAMPLE).collect()
+    keys.into_iter().filter(fits).take(MAX_KEYS).collect()
 }

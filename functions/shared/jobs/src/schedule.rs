@@ -1,4 +1,4 @@
-//! Automatic backups: what is asked for, the scheduler that has to know it, and the runs.
+//! Automatic backups: changes to their settings, the schedule that follows them, and the runs.
 
 use milvault_model::{
     AutoBackup, AutoRun, AutoRunState, Backup, BackupKind, Failure, InstanceId, MissedRuns, Notice, Plan, RunDecision,
@@ -13,35 +13,35 @@ use crate::{
     events, turns,
 };
 
-/// How often a run is looked at anew because its record changed at the same moment; then it is delivered again.
-const LOOKS: u32 = 8;
+/// The maximum number of attempts at a run whose record keeps changing; after that, the run is delivered again.
+const ATTEMPTS: u32 = 8;
 
-/// How many names are tried for a backup: others may have taken the run's.
+/// The maximum number of names that are tried for a run's backup, because other backups may have taken them.
 const NAMES: u32 = 9;
 
-/// Whether the scheduler has been told.
+/// Whether the scheduler has a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
-    /// It has.
-    Yes,
-    /// It may not have; the sweep sees to it.
+pub enum SchedulerUpdate {
+    /// The scheduler has the change.
+    Confirmed,
+    /// The scheduler may not have the change; the sweep passes it on.
     BySweep,
 }
 
-/// What came of a run's delivery.
+/// The result of a run's delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEnd {
-    /// A backup was begun, and is for the caller to drive.
+    /// A backup was accepted. The caller has to start working on it.
     Begun(Box<Backup>),
-    /// It waits for its turn.
+    /// The run can't begin yet, and waits.
     Waits(Failure),
-    /// It can't be made.
+    /// The run's backup can't be made.
     Failed(Failure),
-    /// There was nothing to do, for this reason.
+    /// Nothing had to be done, for this reason.
     Nothing(&'static str),
 }
 
-/// What is known of an instance's automatic backups; that none were ever asked for, if so.
+/// Reads the record of an instance's automatic backups. If there is none, automatic backup was never switched on.
 ///
 /// # Errors
 /// When the catalog fails.
@@ -50,9 +50,9 @@ pub async fn find(jobs: &Jobs, instance: &InstanceId) -> Result<AutoBackup, Erro
     Ok(found.map_or_else(|| AutoBackup::off(instance.clone()), |found| found.value))
 }
 
-/// Changes an instance's automatic backups: writes down what is wanted, as `plan` makes it of the present plan, tells the
-/// scheduler, and writes down that it knows. Whatever goes wrong in between, the sweep tells the scheduler what the
-/// catalog says.
+/// Changes an instance's automatic backups: stores the plan that `plan` makes from the present one, passes it to the
+/// scheduler, and stores that the scheduler has it. If a step fails, the sweep passes the catalog's record to the
+/// scheduler.
 ///
 /// # Errors
 /// [`Error::InstanceNotFound`], [`Error::PreconditionFailed`]; when the catalog fails.
@@ -62,35 +62,35 @@ pub async fn change(
     plan: &(dyn Fn(&Plan) -> Plan + Send + Sync),
     wanted: Wanted,
     precondition: &Precondition,
-) -> Result<(AutoBackup, Told), Error> {
-    let change = write_down(jobs, instance, plan, wanted, precondition).await?;
-    let told = tell(jobs, &change.record.value).await;
-    if let Err(error) = &told {
-        tracing::warn!(%error, %instance, "the sweep will tell the scheduler");
+) -> Result<(AutoBackup, SchedulerUpdate), Error> {
+    let change = store(jobs, instance, plan, wanted, precondition).await?;
+    let update = update_scheduler(jobs, &change.record.value).await;
+    if let Err(error) = &update {
+        tracing::warn!(%error, %instance, "the sweep will update the scheduler");
     }
     events::publish_or_leave_to_sweep(jobs, instance).await;
     if let Some(pending) = change.record.value.pending(jobs.now()) {
         turns::begin_run(jobs, instance, pending).await;
     }
     let changed = change.record.value.clone();
-    // While another change's request may be under way, nobody knows which of them comes last.
-    if told.is_err() || change.before != ScheduleState::Confirmed {
-        return Ok((changed, Told::BySweep));
+    // An earlier change's request that is still in progress may reach the scheduler after this one's.
+    if update.is_err() || change.before != ScheduleState::Confirmed {
+        return Ok((changed, SchedulerUpdate::BySweep));
     }
     Ok(match confirm(jobs, change.record).await? {
-        Some(confirmed) => (confirmed, Told::Yes),
-        None => (changed, Told::BySweep),
+        Some(confirmed) => (confirmed, SchedulerUpdate::Confirmed),
+        None => (changed, SchedulerUpdate::BySweep),
     })
 }
 
-/// A change that is durable.
+/// A change that is stored.
 struct Change {
     record: Versioned<AutoBackup>,
-    /// What was known of the scheduler before it.
+    /// The state of the schedule before the change.
     before: ScheduleState,
 }
 
-async fn write_down(
+async fn store(
     jobs: &Jobs,
     instance: &InstanceId,
     plan: &(dyn Fn(&Plan) -> Plan + Send + Sync),
@@ -104,16 +104,16 @@ async fn write_down(
             None => (AutoBackup::off(instance.clone()), Expect::Absent, 1),
             Some(found) => (found.value, Expect::Version(found.version), found.version + 1),
         };
-        // There always is something: that nothing was ever asked for is shown as switched off.
-        precondition.check(Some(&Tag::of_auto_backup(&before)))?;
+        // The object always exists: without a record, automatic backup is shown as switched off.
+        precondition.check(Some(&Tag::for_auto_backup(&before)))?;
         let now = jobs.now();
         let changed = before.clone().changed(plan(&before.plan), wanted, now);
         let mut writes = vec![
             Write::AutoBackup(Box::new(changed.clone()), expect),
-            // So that nothing is left behind of an instance that is being removed at this moment.
+            // If the instance is removed at the same moment, this write fails, so that no record is left behind.
             Write::Instance(Box::new(registered.value), Expect::Version(registered.version)),
         ];
-        let missed = missed_by(&changed).filter(|_| missed_by(&before).is_none());
+        let missed = missed_run(&changed).filter(|_| missed_run(&before).is_none());
         writes.extend(missed.map(|missed| Write::Notice(Box::new(Notice::runs_missed(instance, &missed, now)))));
         catalog.commit(writes).await?;
         Ok(Change { record: Versioned { value: changed, version }, before: before.schedule })
@@ -121,8 +121,8 @@ async fn write_down(
     .await
 }
 
-/// The run that a change of the record has ended.
-fn missed_by(record: &AutoBackup) -> Option<MissedRuns> {
+/// Returns the record's last run, if it was missed.
+fn missed_run(record: &AutoBackup) -> Option<MissedRuns> {
     match &record.last_run {
         Some(AutoRun { scheduled_for, state: AutoRunState::Missed { failure, .. } }) => {
             Some(MissedRuns { first: *scheduled_for, last: *scheduled_for, count: 1, failure: failure.clone() })
@@ -131,8 +131,8 @@ fn missed_by(record: &AutoBackup) -> Option<MissedRuns> {
     }
 }
 
-/// Makes the scheduler have what the catalog says.
-async fn tell(jobs: &Jobs, record: &AutoBackup) -> Result<(), Error> {
+/// Makes the scheduler's schedule agree with this record.
+async fn update_scheduler(jobs: &Jobs, record: &AutoBackup) -> Result<(), Error> {
     let (schedules, instance) = (&jobs.ports.schedules, &record.instance_id);
     match record.switch {
         Switch::On { .. } => schedules.put(instance, &record.plan).await?,
@@ -141,7 +141,7 @@ async fn tell(jobs: &Jobs, record: &AutoBackup) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes down that the scheduler has what this version of the record says; `None` if it changed meanwhile.
+/// Stores that the scheduler has this version of the record; `None` if the record has changed since.
 async fn confirm(jobs: &Jobs, found: Versioned<AutoBackup>) -> Result<Option<AutoBackup>, Error> {
     let confirmed = AutoBackup { schedule: ScheduleState::Confirmed, ..found.value };
     let put = Write::AutoBackup(Box::new(confirmed.clone()), Expect::Version(found.version));
@@ -152,36 +152,38 @@ async fn confirm(jobs: &Jobs, found: Versioned<AutoBackup>) -> Result<Option<Aut
     }
 }
 
-/// The writes that make an instance that is being removed have no automatic backups. The schedule goes afterwards: by
-/// [`forget`], or by the sweep where another request about it may be under way.
+/// Makes the writes that switch off the automatic backups of an instance that is being removed. The schedule is removed
+/// afterwards: by [`remove_schedule`], or by the sweep if another request about the schedule may be in progress.
 ///
 /// # Errors
 /// When the catalog fails.
-pub async fn removal(jobs: &Jobs, instance: &InstanceId) -> Result<(Vec<Write>, Told), Error> {
-    let Some(found) = jobs.ports.catalog.auto_backup(instance).await? else { return Ok((Vec::new(), Told::BySweep)) };
-    let told = match found.value.schedule {
-        ScheduleState::Confirmed => Told::Yes,
-        ScheduleState::Unconfirmed { .. } => Told::BySweep,
+pub async fn removal_writes(jobs: &Jobs, instance: &InstanceId) -> Result<(Vec<Write>, SchedulerUpdate), Error> {
+    let Some(found) = jobs.ports.catalog.auto_backup(instance).await? else {
+        return Ok((Vec::new(), SchedulerUpdate::BySweep));
+    };
+    let update = match found.value.schedule {
+        ScheduleState::Confirmed => SchedulerUpdate::Confirmed,
+        ScheduleState::Unconfirmed { .. } => SchedulerUpdate::BySweep,
     };
     let mut off = AutoBackup::off(instance.clone());
     off.schedule = ScheduleState::Unconfirmed { since: jobs.now() };
-    Ok((vec![Write::AutoBackup(Box::new(off), Expect::Version(found.version))], told))
+    Ok((vec![Write::AutoBackup(Box::new(off), Expect::Version(found.version))], update))
 }
 
-/// Removes the schedule of an instance that was removed, then its record.
-pub async fn forget(jobs: &Jobs, instance: &InstanceId) {
-    if let Err(error) = settle(jobs, instance).await {
+/// Removes the schedule of a removed instance, then its record. If that fails, the sweep does it.
+pub async fn remove_schedule(jobs: &Jobs, instance: &InstanceId) {
+    if let Err(error) = reconcile(jobs, instance).await {
         tracing::warn!(%error, %instance, "the sweep will remove the schedule");
     }
 }
 
-/// Makes the scheduler have what the catalog says, where it may not; whether it was told.
+/// Makes the scheduler's schedule agree with the catalog. Removes the record if the instance no longer exists.
 ///
 /// # Errors
-/// When the catalog or the scheduler fails; the next sweep tries again.
-pub(crate) async fn settle(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
+/// The catalog or the scheduler fails. The next sweep tries again.
+pub(crate) async fn reconcile(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
     let Some(found) = jobs.ports.catalog.auto_backup(instance).await? else { return Ok(()) };
-    tell(jobs, &found.value).await?;
+    update_scheduler(jobs, &found.value).await?;
     if jobs.ports.catalog.instance(instance).await?.is_some() || found.value.switch != Switch::Off {
         confirm(jobs, found).await?;
         return Ok(());
@@ -193,48 +195,49 @@ pub(crate) async fn settle(jobs: &Jobs, instance: &InstanceId) -> Result<(), Err
     }
 }
 
-/// Begins the run that was scheduled for this time; the latest that is due, if the event doesn't say.
+/// Begins the run that was scheduled for this time, or, if the event doesn't name a time, the latest run that is due.
 ///
-/// However often it is delivered, at most one backup is begun: the record says so in the commit that accepts the backup.
+/// However often the run is delivered, at most one backup is begun: the commit that accepts the backup also records the
+/// run.
 ///
 /// # Errors
-/// When the catalog fails; the run is delivered again, or found by the sweep.
+/// The catalog fails. The run is delivered again, or the sweep finds it.
 pub async fn run(jobs: &Jobs, instance: &InstanceId, scheduled_for: Option<Time>) -> Result<RunEnd, Error> {
-    let mut again = 0;
-    for _ in 0..LOOKS + NAMES {
+    let mut names_taken = 0;
+    for _ in 0..ATTEMPTS + NAMES {
         let Some(found) = jobs.ports.catalog.auto_backup(instance).await? else {
-            return Ok(RunEnd::Nothing("no automatic backups were asked for"));
+            return Ok(RunEnd::Nothing("automatic backup was never switched on"));
         };
         let now = jobs.now();
         let scheduled_for = scheduled_for.unwrap_or_else(|| found.value.plan.latest_run(now));
         let missed = match found.value.decide(scheduled_for, now) {
             RunDecision::Begin { missed } => missed,
             RunDecision::Nothing(reason) => {
-                tracing::info!(%instance, %scheduled_for, reason, "nothing to do for a scheduled run");
+                tracing::info!(%instance, %scheduled_for, reason, "a scheduled run has nothing to do");
                 return Ok(RunEnd::Nothing(reason));
             }
         };
         let run = Run { jobs, found, scheduled_for, missed };
-        match run.begin(again).await {
+        match run.begin(names_taken).await {
             Ok(backup) => {
                 tracing::info!(%instance, %scheduled_for, backup = %backup.id, "a scheduled run begins");
                 events::publish_or_leave_to_sweep(jobs, instance).await;
                 return Ok(RunEnd::Begun(Box::new(backup)));
             }
-            Err(Error::NameTaken(..)) if again < NAMES => again += 1,
-            // Another delivery of the run was faster, or something changed: look again.
+            Err(Error::NameTaken(..)) if names_taken < NAMES => names_taken += 1,
+            // Another delivery of the run was faster, or a record changed.
             Err(Error::Catalog(CatalogError::Conflict(_))) => {}
-            Err(Error::InstanceNotFound(_)) => return Ok(RunEnd::Nothing("the instance is gone")),
+            Err(Error::InstanceNotFound(_)) => return Ok(RunEnd::Nothing("the instance was removed")),
             Err(error) => {
-                tracing::warn!(%error, %instance, %scheduled_for, "a scheduled run can't begin");
-                if let Some(end) = run.end(error, now).await? {
+                tracing::warn!(%error, %instance, %scheduled_for, "a scheduled run cannot begin");
+                if let Some(end) = run.record_obstacle(error, now).await? {
                     events::publish_or_leave_to_sweep(jobs, instance).await;
                     return Ok(end);
                 }
             }
         }
     }
-    Err(Error::Inconsistent("the run's record changed every time that it was read".to_owned()))
+    Err(Error::Inconsistent("the run's record changed in every attempt".to_owned()))
 }
 
 /// A run that is to begin.
@@ -246,10 +249,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn begin(&self, again: u32) -> Result<Backup, Error> {
+    async fn begin(&self, names_taken: u32) -> Result<Backup, Error> {
         let plan = &self.found.value.plan;
-        let name = plan.name(self.scheduled_for, again).map_err(|reason| {
-            // A year of more than four digits is still a name; nothing else can be wrong with it.
+        let name = plan.name(self.scheduled_for, names_taken).map_err(|reason| {
+            // Even a year of more than four digits makes a valid name, so this can't fail.
             Error::Inconsistent(reason.to_string())
         })?;
         let request = CreateBackup {
@@ -260,22 +263,22 @@ impl Run<'_> {
             expires_in: Some(plan.retention_days.duration()),
             idempotency: None,
         };
-        backup::create_with_writes(self.jobs, request, &|backup| self.begun(backup)).await
+        backup::create_with_writes(self.jobs, request, &|backup| self.started(backup)).await
     }
 
-    /// What goes with the backup's acceptance.
-    fn begun(&self, backup: &Backup) -> Vec<Write> {
+    /// Makes the writes that go with the acceptance of the backup.
+    fn started(&self, backup: &Backup) -> Vec<Write> {
         let state = AutoRunState::Started { at: backup.created_at, backup_id: backup.id.clone() };
         let run = AutoRun { scheduled_for: self.scheduled_for, state };
         let is_late = run.late_by().is_some();
-        let mut writes = self.put(run, backup.created_at);
+        let mut writes = self.record(run, backup.created_at);
         if is_late {
             writes.push(Write::Notice(Box::new(Notice::run_late(backup, self.scheduled_for))));
         }
         writes
     }
 
-    fn put(&self, run: AutoRun, now: Time) -> Vec<Write> {
+    fn record(&self, run: AutoRun, now: Time) -> Vec<Write> {
         let record = AutoBackup { last_run: Some(run), ..self.found.value.clone() };
         let mut writes = vec![Write::AutoBackup(Box::new(record), Expect::Version(self.found.version))];
         if let Some(missed) = &self.missed {
@@ -285,8 +288,8 @@ impl Run<'_> {
         writes
     }
 
-    /// Writes down why the run can't begin; `None` if the record changed meanwhile.
-    async fn end(&self, error: Error, now: Time) -> Result<Option<RunEnd>, Error> {
+    /// Stores why the run can't begin; `None` if the record has changed since it was read.
+    async fn record_obstacle(&self, error: Error, now: Time) -> Result<Option<RunEnd>, Error> {
         let Self { found, scheduled_for, .. } = self;
         let (end, state) = match obstacle(error)? {
             Obstacle::Passing(failure) => {
@@ -306,7 +309,7 @@ impl Run<'_> {
             }
             Obstacle::Lasting(failure) => (RunEnd::Failed(failure.clone()), AutoRunState::Failed { at: now, failure }),
         };
-        let mut writes = self.put(AutoRun { scheduled_for: *scheduled_for, state }, now);
+        let mut writes = self.record(AutoRun { scheduled_for: *scheduled_for, state }, now);
         if let RunEnd::Failed(failure) = &end {
             let notice = Notice::run_failed(&found.value.instance_id, *scheduled_for, failure, now);
             writes.push(Write::Notice(Box::new(notice)));
@@ -319,11 +322,11 @@ impl Run<'_> {
     }
 }
 
-/// What keeps a run from beginning.
+/// The reason why a run can't begin.
 enum Obstacle {
-    /// It may pass before the next run.
+    /// The obstacle may disappear before the next run is due.
     Passing(Failure),
-    /// It won't.
+    /// The obstacle won't disappear by itself.
     Lasting(Failure),
 }
 

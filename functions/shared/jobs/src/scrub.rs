@@ -1,4 +1,4 @@
-//! Comparing a finished backup with what is stored, as often as anyone asks and once a week without.
+//! Verification of finished backups against the stored objects, on request and once a week.
 
 use milvault_model::{
     Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, Manifest, Notice, ObjectEntry,
@@ -17,24 +17,25 @@ use crate::{
     snapshot::{self, layout},
 };
 
-/// The most keys that a verification names.
-const NAMED: usize = 100;
+/// The maximum number of keys that a verification lists.
+const LISTED: usize = 100;
 
-/// Compares a backup's objects and documents with what is stored, by listing; goes on with a verification that is under
-/// way. Marks the backup DAMAGED if something is missing or changed, and AVAILABLE again if nothing is any more.
+/// Compares a backup's objects and documents with the stored ones, by listing them, or continues a verification that is
+/// in progress. Marks the backup DAMAGED if anything is missing or changed, and AVAILABLE again if nothing is any
+/// longer.
 ///
-/// The answer is the backup as it stands then; its verification isn't completed if the time wasn't enough, and then
-/// another invocation goes on with it.
+/// Returns the backup after that. If the time didn't suffice, its verification isn't completed, and another invocation
+/// continues it.
 ///
 /// # Errors
-/// [`Error::NotAvailable`] for a backup that isn't finished or is over.
+/// [`Error::NotAvailable`] if the backup isn't finished, or is being deleted.
 pub async fn verify(
     jobs: &Jobs,
     instance: &InstanceId,
     backup: &BackupId,
     deadline: Deadline,
 ) -> Result<Backup, Error> {
-    let Begun { found, mut verification, renewing } = begin(jobs, instance, backup).await?;
+    let Scrub { found, mut verification, renewing } = begin(jobs, instance, backup).await?;
     let lock = renewing.as_ref().map(|renewing| &renewing.lock);
     compare(jobs, &found.value, &mut verification, lock, deadline).await?;
     let is_whole =
@@ -43,9 +44,9 @@ pub async fn verify(
     let all_locked_until = renewed.map(|renewing| renewing.lock.end(None));
     let backup = save(jobs, found, verification, all_locked_until).await?;
     if backup.is_living() && backup.verification.as_ref().is_some_and(|last| last.completed_at.is_none()) {
-        // A lost invocation only costs time: the sweep goes on with what stands still.
+        // If the invocation is lost, the sweep resumes the verification later.
         if let Err(error) = jobs.ports.continuation.verify(instance, &backup.id).await {
-            tracing::warn!(%error, backup = %backup.id, "the sweep will go on with the verification");
+            tracing::warn!(%error, backup = %backup.id, "the sweep will continue the verification");
         }
     }
     Ok(backup)
@@ -59,26 +60,26 @@ async fn living(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result
     }
 }
 
-/// A verification that begins, or goes on.
-struct Begun {
+/// A verification that begins or is continued.
+struct Scrub {
     found: Versioned<Backup>,
     verification: Verification,
-    /// The locks that it renews, if they have to be.
+    /// The locks to renew, if they would end too soon.
     renewing: Option<Renewing>,
 }
 
 struct Renewing {
     lock: ObjectLock,
-    /// Whether all of the verification's invocations do, from the first on.
+    /// Whether all invocations of the verification renew them, from the first one on.
     since_the_first: bool,
 }
 
-async fn begin(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Begun, Error> {
+async fn begin(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<Scrub, Error> {
     retry_on_conflict(async || {
         let mut found = living(jobs, instance, backup).await?;
         let now = jobs.now();
-        let under_way = found.value.verification.clone().filter(|last| last.completed_at.is_none());
-        let verification = under_way.unwrap_or_else(|| Verification {
+        let in_progress = found.value.verification.clone().filter(|last| last.completed_at.is_none());
+        let verification = in_progress.unwrap_or_else(|| Verification {
             started_at: now,
             advanced_at: now,
             completed_at: None,
@@ -89,28 +90,28 @@ async fn begin(jobs: &Jobs, instance: &InstanceId, backup: &BackupId) -> Result<
         });
         let bucket = jobs.settings.snapshots.in_region(&found.value.region)?;
         let lock = ObjectLock::for_backup(jobs, bucket, &found.value, verification.started_at).await?;
-        // Only what would run out is renewed, and nothing of what is to go.
+        // Only locks that would end too soon are renewed, and none of a backup that is to be deleted.
         let lock = lock.filter(|lock| lock.needs_renewal(found.value.all_locked_until));
         let lock = match lock {
             Some(lock) if !expiry::decide(jobs, &found.value).await?.is_going() => lock,
-            _ => return Ok(Begun { found, verification, renewing: None }),
+            _ => return Ok(Scrub { found, verification, renewing: None }),
         };
         let until = lock.locked_until(verification.started_at);
         let is_known = found.value.locked_until >= Some(until);
         if !is_known {
-            // Before anything is locked for longer, so that whoever deletes the backup from here on waits for it.
+            // Stored before any lock is extended, so that a deletion that begins from here on waits for the lock's end.
             found.value.locked_until = Some(until);
             let put = Write::Backup(Box::new(found.value.clone()), Expect::Version(found.version));
             jobs.ports.catalog.commit(vec![put]).await?;
             found.version += 1;
         }
         let renewing = Renewing { lock, since_the_first: verification.next == 0 || is_known };
-        Ok(Begun { found, verification, renewing: Some(renewing) })
+        Ok(Scrub { found, verification, renewing: Some(renewing) })
     })
     .await
 }
 
-/// Writes down how far the verification is, whatever else happens to the record meanwhile.
+/// Stores the progress of the verification, in spite of concurrent changes of the record.
 async fn save(
     jobs: &Jobs,
     mut found: Versioned<Backup>,
@@ -122,7 +123,7 @@ async fn save(
         let mut backup = found.value;
         let before = backup.state.status();
         if verification.completed_at.is_some() {
-            backup.state = judged(backup.state, &verification);
+            backup.state = state_after(backup.state, &verification);
         }
         backup.verification = Some(verification.clone());
         backup.all_locked_until = backup.all_locked_until.max(all_locked_until);
@@ -139,7 +140,7 @@ async fn save(
                 }
                 return Ok(backup);
             }
-            // It was deleted, pinned or verified meanwhile.
+            // The record changed: the backup was deleted, pinned or verified.
             Err(CatalogError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -147,8 +148,8 @@ async fn save(
     }
 }
 
-/// The state of a backup of which this was found.
-fn judged(state: BackupState, found: &Verification) -> BackupState {
+/// Returns a backup's state after a completed verification with this result.
+fn state_after(state: BackupState, found: &Verification) -> BackupState {
     match (state, found.missing.first().or(found.changed.first())) {
         (BackupState::Available(snapshot) | BackupState::Damaged { snapshot, .. }, Some(key)) => BackupState::Damaged {
             snapshot,
@@ -161,17 +162,17 @@ fn judged(state: BackupState, found: &Verification) -> BackupState {
 
 async fn compare(
     jobs: &Jobs,
-    of: &Backup,
+    backup: &Backup,
     verification: &mut Verification,
     renew: Option<&ObjectLock>,
     deadline: Deadline,
 ) -> Result<(), Error> {
-    let (instance, backup, bucket) = (&of.instance_id, &of.id, jobs.settings.snapshots.in_region(&of.region)?);
-    let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
-    let manifest: Manifest = match snapshot::manifest(folder.objects, bucket, instance, backup).await {
+    let (instance, bucket) = (&backup.instance_id, jobs.settings.snapshots.in_region(&backup.region)?);
+    let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, &backup.id);
+    let manifest: Manifest = match snapshot::manifest(folder.objects, bucket, instance, &backup.id).await {
         Ok(manifest) => manifest,
         Err(Error::Document { key, .. }) => {
-            name(&mut verification.missing, key);
+            list_key(&mut verification.missing, key);
             verification.completed_at = Some(jobs.now());
             return Ok(());
         }
@@ -181,7 +182,7 @@ async fn compare(
         for page in &manifest.collection_pages {
             match folder.read_named::<CollectionCapture>(page).await {
                 Ok(_) => {}
-                Err(Error::Document { key, .. }) => name(&mut verification.changed, key),
+                Err(Error::Document { key, .. }) => list_key(&mut verification.changed, key),
                 Err(error) => return Err(error),
             }
         }
@@ -194,25 +195,25 @@ async fn compare(
         }
         match folder.read_named::<ObjectEntry>(page).await {
             Ok(entries) => {
-                let mut sound = Vec::new();
+                let mut intact = Vec::new();
                 for entry in &entries {
                     let list = match inspection.check(entry).await? {
                         None => {
-                            sound.push(entry);
+                            intact.push(entry);
                             continue;
                         }
                         Some(Finding::Missing) => &mut verification.missing,
                         Some(Finding::Changed) => &mut verification.changed,
                     };
-                    name(list, format!("{data}{}", entry.key.stored()));
+                    list_key(list, format!("{data}{}", entry.key.stored()));
                 }
                 if let Some(lock) = renew {
-                    let keys = sound.into_iter().map(|entry| format!("{data}{}", entry.key.stored()));
+                    let keys = intact.into_iter().map(|entry| format!("{data}{}", entry.key.stored()));
                     lock.renew(jobs, bucket, keys).await?;
                 }
                 verification.objects_checked += entries.len() as u64;
             }
-            Err(Error::Document { key, .. }) => name(&mut verification.changed, key),
+            Err(Error::Document { key, .. }) => list_key(&mut verification.changed, key),
             Err(error) => return Err(error),
         }
         verification.next += 1;
@@ -224,8 +225,9 @@ async fn compare(
     Ok(())
 }
 
-fn name(list: &mut Vec<String>, key: String) {
-    if list.len() < NAMED {
+/// Adds a key to a list, if there is room.
+fn list_key(list: &mut Vec<String>, key: String) {
+    if list.len() < LISTED {
         list.push(key);
     }
 }

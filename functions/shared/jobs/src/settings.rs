@@ -11,42 +11,42 @@ use crate::Error;
 /// The deployment's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where snapshots are kept.
+    /// The buckets that snapshots are stored in.
     pub snapshots: SnapshotBuckets,
-    /// Which servers may be registered and connected to.
+    /// The servers that may be registered and connected to.
     pub endpoints: AllowedEndpoints,
-    /// What cursors are signed with.
+    /// The key that cursors are signed with.
     pub cursor_key: CursorKey,
-    /// What storage costs, for the records of usage.
+    /// The prices of storage, for the usage records.
     pub prices: Prices,
-    /// Who is billed, as files of usage name it: the ARN of the AWS account.
+    /// The billed account as the usage files name it: the ARN of the AWS account.
     pub billing_account: String,
-    /// How long a worker's lease lasts without being renewed: after a crash, the sweep drives the job on from then.
+    /// How long a worker's lease lasts without renewal. If the worker crashes, the sweep resumes the job after that.
     pub lease: TimeDelta,
-    /// How long a job may go without getting any further before it is failed.
+    /// How long a job may make no progress before it fails.
     pub stall: TimeDelta,
-    /// How long a started import may go without getting any further before its collection is built again.
+    /// How long a started import may make no progress before its collection is built again.
     pub import_stall: TimeDelta,
-    /// How many segments a restore has Milvus import at once at most. The import jobs of 2.3 expire after 15 minutes, their
-    /// wait for the ones before them included.
+    /// The maximum number of segments that a restore has Milvus import at the same time. The import jobs of 2.3 expire
+    /// after 15 minutes, including their wait for the jobs before them.
     pub imports_in_flight: usize,
-    /// How many objects are in a page of a backup's plan and manifest at most.
+    /// The maximum number of objects in a page of a backup's plan and manifest.
     pub objects_per_page: usize,
-    /// How many server-side copies an invocation has in flight at most.
+    /// The maximum number of server-side copies that an invocation has in flight.
     pub copies_in_flight: usize,
 }
 
-/// What cursors are signed with, so that callers can't make any up. Nothing else depends on its being secret.
+/// The key that cursors are signed with, so that callers can't forge them. Nothing else depends on its secrecy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CursorKey(String);
 
 impl CursorKey {
-    /// The key of this text.
+    /// Makes a key from its text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Its bytes.
+    /// Returns the key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -58,17 +58,17 @@ impl fmt::Debug for CursorKey {
     }
 }
 
-/// The buckets with snapshots, one in a region.
+/// The buckets that snapshots are stored in, at most one per region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotBuckets {
-    /// The deployment's own.
+    /// The bucket in the deployment's region.
     home: Bucket,
-    /// Those in other regions.
+    /// The buckets in other regions.
     elsewhere: BTreeMap<Region, Bucket>,
 }
 
 impl SnapshotBuckets {
-    /// The deployment's own bucket, and others; of two in one region, the first counts.
+    /// Combines the deployment's own bucket with others. Of two buckets in one region, the first is used.
     pub fn new(home: Bucket, others: impl IntoIterator<Item = Bucket>) -> Self {
         let mut elsewhere = BTreeMap::new();
         for bucket in others {
@@ -79,25 +79,27 @@ impl SnapshotBuckets {
         Self { home, elsewhere }
     }
 
-    /// Where an instance in this region is backed up to: there, or else where the deployment is.
+    /// Returns the bucket for backups of an instance in this region: the one in that region, or else the deployment's
+    /// own.
     pub fn for_instance_in(&self, region: &Region) -> &Bucket {
         self.elsewhere.get(region).unwrap_or(&self.home)
     }
 
-    /// The one in this region.
+    /// Returns the bucket in this region.
     ///
     /// # Errors
-    /// [`Error::NoSnapshotBucket`]; a backup may be in a region of which the deployment isn't told any more.
+    /// [`Error::NoSnapshotBucket`]. A backup may be in a region whose bucket was removed from the deployment's
+    /// settings.
     pub fn in_region(&self, region: &Region) -> Result<&Bucket, Error> {
         self.iter().find(|bucket| bucket.region == *region).ok_or_else(|| Error::NoSnapshotBucket(region.clone()))
     }
 
-    /// The deployment's own.
+    /// Returns the deployment's own bucket.
     pub fn home(&self) -> &Bucket {
         &self.home
     }
 
-    /// The deployment's own, then the others by region.
+    /// Iterates over the deployment's own bucket, then the others by region.
     pub fn iter(&self) -> impl Iterator<Item = &Bucket> {
         [&self.home].into_iter().chain(self.elsewhere.values())
     }

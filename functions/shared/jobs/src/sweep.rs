@@ -1,5 +1,5 @@
-//! The sweep: what nobody else would do. Deletes what has expired, finishes what was interrupted, drives on what stands
-//! still.
+//! The sweep, which runs regularly: it deletes expired backups, completes interrupted deletions and verifications,
+//! resumes stalled jobs, and repeats notifications that failed.
 
 use std::pin::pin;
 
@@ -18,57 +18,57 @@ use tracing::{
 
 use crate::{Error, Jobs, backup::object_lock, deletion, events, expiry, schedule, turns};
 
-/// The most verifications that one sweep starts, each an invocation of its own; with a sweep every fifteen minutes, that
-/// is enough for more than ten thousand backups a week.
+/// The maximum number of verifications that one sweep starts, each as its own invocation. With a sweep every fifteen
+/// minutes, this suffices for more than ten thousand backups a week.
 const VERIFICATIONS: usize = 20;
 
-/// A verification that is due for longer than this fails each time that it is begun, or is never come to.
+/// A verification that has been due for longer than this fails in every attempt, or the sweep never reaches it.
 const VERIFICATION_OVERDUE: TimeDelta = TimeDelta::days(1);
 
-/// Whether the sweep acts.
+/// Whether the sweep acts or only reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SweepMode {
-    /// It does.
+    /// The sweep acts.
     Act,
-    /// It only says what it would do.
+    /// The sweep only reports what it would do.
     DryRun,
 }
 
-/// What a sweep did, or would do.
+/// The report of a sweep: what it did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SweepReport {
-    /// Jobs that stood still, driven on.
+    /// Jobs whose worker was lost, resumed.
     pub resumed: Vec<JobRef>,
-    /// Backups past their expiry, with what was decided.
+    /// Backups past their expiry, with the decision about each.
     pub expired: Vec<SweptBackup>,
-    /// Interrupted deletions, finished if nothing kept them from it.
+    /// Interrupted deletions, completed if nothing prevented it.
     pub deletions: Vec<SweptBackup>,
-    /// Backups whose weekly verification began, or goes on.
+    /// Backups whose weekly verification was begun or continued.
     pub verifications: Vec<SweptBackup>,
-    /// How many have been due for longer than a day: they fail, or there are too many of them.
+    /// The number of verifications that have been due for longer than a day: they fail, or there are too many of them.
     #[serde(skip)]
     pub verifications_overdue: usize,
     /// Restores whose previous collections or leftovers are due to be dropped.
     pub restores: Vec<SweptRestore>,
-    /// Automatic backups whose schedule or run was seen to.
+    /// Automatic backups whose schedule was reconciled or whose run was begun.
     pub automatic: Vec<SweptSchedule>,
-    /// What went wrong; the next sweep tries again.
+    /// Errors. The next sweep tries again.
     pub errors: Vec<String>,
-    /// What isn't listed here, for want of room: the log has it.
+    /// The number of entries that didn't fit into these lists. The log has all of them.
     pub unlisted: u64,
-    /// Whether everything that was due was looked at; if not, the next sweep goes on.
+    /// Whether the sweep handled everything that was due; if not, the next sweep continues.
     pub is_whole: bool,
-    /// Since when the oldest thing was due that it came to.
+    /// When the longest due item that the sweep reached became due.
     #[serde(skip)]
-    pub oldest: Option<Time>,
+    pub oldest_due: Option<Time>,
 }
 
-/// The most that each list of a report names, whatever there is to do.
+/// The maximum length of each list in a report.
 const LISTED: usize = 1_000;
 
 impl SweepReport {
-    /// Names something in a list, if there is room.
+    /// Adds an item to a list, if there is room.
     fn list<T>(&mut self, item: T, list: impl Fn(&mut Self) -> &mut Vec<T>) {
         match list(self) {
             full if full.len() >= LISTED => self.unlisted += 1,
@@ -77,69 +77,69 @@ impl SweepReport {
     }
 }
 
-/// A backup that the sweep looked at.
+/// A backup that the sweep handled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SweptBackup {
-    /// Of which instance.
+    /// The instance of the backup.
     pub instance_id: InstanceId,
-    /// Which.
+    /// The backup's id.
     pub backup_id: BackupId,
-    /// What was retry_on_conflict, or how it stands now.
+    /// What was done, or the backup's status after it.
     pub outcome: String,
-    /// Why, of an expired one.
+    /// The reason for the decision about an expired backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// A restore that the sweep looked at.
+/// A restore that the sweep handled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SweptRestore {
-    /// Into which instance.
+    /// The instance that was restored into.
     pub instance_id: InstanceId,
-    /// Which.
+    /// The restore's id.
     pub restore_id: RestoreId,
 }
 
-/// Automatic backups that the sweep looked at.
+/// An instance's automatic backups that the sweep handled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SweptSchedule {
-    /// Of which instance.
+    /// The instance.
     pub instance_id: InstanceId,
-    /// What was, or would be, done.
+    /// What was done, or would be done.
     pub outcome: String,
 }
 
-/// Looks at everything that is due. One thing's failure doesn't keep the sweep from the others.
+/// Handles everything that is due. A failure of one item doesn't stop the sweep.
 ///
 /// # Errors
-/// When the catalog can't say what is due.
+/// The catalog can't list what is due.
 pub async fn sweep(jobs: &Jobs, mode: SweepMode, deadline: Deadline) -> Result<SweepReport, Error> {
     let (sweep, mut report) = (Sweep { jobs, mode, deadline }, SweepReport::default());
     for kind in DueKind::ALL {
         let now = jobs.now();
         let mut due = pin!(items(100, |page| jobs.ports.catalog.due(kind, now, page)));
         while let Some(entry) = due.try_next().await? {
-            report.oldest = report.oldest.into_iter().chain([entry.at]).min();
+            report.oldest_due = report.oldest_due.into_iter().chain([entry.at]).min();
             if deadline.is_over(jobs.now()) {
                 return Ok(report);
             }
-            let looked_at = async {
-                if let Err(error) = sweep.look_at(kind, &entry, &mut report).await {
-                    tracing::error!(%error, "the sweep goes on without");
+            let handled = async {
+                if let Err(error) = sweep.handle(kind, &entry, &mut report).await {
+                    tracing::error!(%error, "the sweep skips an item that failed");
                     report.list(format!("{}: {error}", entry.item), |report| &mut report.errors);
                 }
             };
-            looked_at.instrument(span_of(kind, &entry.item)).await;
+            handled.instrument(span_of(kind, &entry.item)).await;
         }
     }
     report.is_whole = true;
     Ok(report)
 }
 
-/// What is logged while an item is looked at says which.
+/// The span of the log lines about an item.
 fn span_of(due: DueKind, item: &DueItem) -> Span {
     let due = due.as_str();
     match item {
@@ -151,7 +151,7 @@ fn span_of(due: DueKind, item: &DueItem) -> Span {
     }
 }
 
-/// A sweep under way.
+/// A sweep in progress.
 struct Sweep<'a> {
     jobs: &'a Jobs,
     mode: SweepMode,
@@ -159,8 +159,8 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// Looks at one thing that is due.
-    async fn look_at(&self, kind: DueKind, entry: &DueEntry, report: &mut SweepReport) -> Result<(), Error> {
+    /// Handles one item that is due.
+    async fn handle(&self, kind: DueKind, entry: &DueEntry, report: &mut SweepReport) -> Result<(), Error> {
         let Self { jobs, mode, deadline } = *self;
         match &entry.item {
             DueItem::Job(instance) => {
@@ -169,14 +169,14 @@ impl Sweep<'_> {
                         JobRef::Backup { backup_id, .. } => Span::current().record("backup", display(backup_id)),
                         JobRef::Restore { restore_id, .. } => Span::current().record("restore", display(restore_id)),
                     };
-                    tracing::info!("a job stands still");
+                    tracing::info!("a job has no worker");
                     if mode == SweepMode::Act {
                         resume(jobs, &job).await;
                     }
                     report.list(job, |report| &mut report.resumed);
                 }
             }
-            // Whichever of the two was due first, it must not hide the other.
+            // A backup is listed only for the earlier of the two, which must not hide the other.
             DueItem::Backup(instance, backup) if matches!(kind, DueKind::Expiry | DueKind::Verification) => {
                 let found = jobs.backup(instance, backup).await?;
                 let decision = expiry::decide(jobs, &found.value).await?;
@@ -208,9 +208,9 @@ impl Sweep<'_> {
                 report.list(deleted, |report| &mut report.deletions);
             }
             DueItem::AutoBackup(instance) => {
-                for seen_to in see_to(jobs, mode, instance).await? {
-                    tracing::info!(outcome = seen_to.outcome, "swept");
-                    report.list(seen_to, |report| &mut report.automatic);
+                for swept in sweep_auto_backup(jobs, mode, instance).await? {
+                    tracing::info!(outcome = swept.outcome, "swept");
+                    report.list(swept, |report| &mut report.automatic);
                 }
             }
             DueItem::Notice(instance, _) => {
@@ -220,7 +220,7 @@ impl Sweep<'_> {
             }
             DueItem::Restore(instance, restore) => {
                 if mode == SweepMode::Act {
-                    // Only the restore's own function reaches Milvus.
+                    // Only the restore function has access to Milvus.
                     let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
                     resume(jobs, &job).await;
                 }
@@ -233,7 +233,7 @@ impl Sweep<'_> {
     }
 }
 
-/// Does what was decided about a backup whose expiry is due; answers what came of it.
+/// Carries out the decision about a backup whose expiry is due, and returns the outcome.
 async fn carry_out(
     jobs: &Jobs,
     found: Versioned<Backup>,
@@ -251,15 +251,15 @@ async fn carry_out(
             Ok(deleted.state.status().to_string())
         }
         Decision::KeptAtLeast { .. } => {
-            // Or every sweep would read it, as long as it is kept.
+            // Otherwise every sweep would read the backup for as long as it is kept.
             let kept_until = Some(jobs.now() + retention::LOOK_AGAIN);
             if object_lock::ends_soon(&backup, jobs.now()) {
-                // Which renews its locks: they were to end with it.
+                // The verification renews the locks, which were to end with the backup's retention.
                 jobs.ports.continuation.verify(&backup.instance_id, &backup.id).await?;
             }
             let put = Write::Backup(Box::new(Backup { kept_until, ..backup }), Expect::Version(version));
             match jobs.ports.catalog.commit(vec![put]).await {
-                // It was deleted, pinned or verified meanwhile: the next sweep looks again.
+                // After a conflict (the backup was deleted, pinned or verified), the next sweep decides again.
                 Ok(()) | Err(CatalogError::Conflict(_)) => Ok(decision.name().to_owned()),
                 Err(error) => Err(error.into()),
             }
@@ -272,7 +272,7 @@ async fn carry_out(
     }
 }
 
-/// Has a backup verified, unless this sweep has begun enough verifications.
+/// Starts a backup's verification, unless this sweep has started the maximum number of them.
 async fn verify(
     jobs: &Jobs,
     mode: SweepMode,
@@ -290,16 +290,16 @@ async fn verify(
     Ok(())
 }
 
-/// Tells the scheduler what it may not know, and has a run begun that didn't come or that waits.
-async fn see_to(jobs: &Jobs, mode: SweepMode, instance: &InstanceId) -> Result<Vec<SweptSchedule>, Error> {
-    let mut seen_to = Vec::new();
+/// Reconciles the schedule if it is unconfirmed, and begins a run that wasn't delivered or is waiting.
+async fn sweep_auto_backup(jobs: &Jobs, mode: SweepMode, instance: &InstanceId) -> Result<Vec<SweptSchedule>, Error> {
+    let mut swept = Vec::new();
     let now = jobs.now();
     let record = schedule::find(jobs, instance).await?;
-    let mut done = |outcome: String| seen_to.push(SweptSchedule { instance_id: instance.clone(), outcome });
+    let mut done = |outcome: String| swept.push(SweptSchedule { instance_id: instance.clone(), outcome });
     if record.is_unsettled(now) {
         if mode == SweepMode::Act {
-            schedule::settle(jobs, instance).await?;
-            tracing::warn!(switch = ?record.switch, "the schedule was made what the catalog says");
+            schedule::reconcile(jobs, instance).await?;
+            tracing::warn!(switch = ?record.switch, "the schedule was made to agree with the catalog");
         }
         done("Reconcile".to_owned());
     }
@@ -309,7 +309,7 @@ async fn see_to(jobs: &Jobs, mode: SweepMode, instance: &InstanceId) -> Result<V
         }
         done(format!("Begin {}", pending.to_rfc3339()));
     }
-    Ok(seen_to)
+    Ok(swept)
 }
 
 fn swept(instance: &InstanceId, backup: &BackupId, outcome: String) -> SweptBackup {
@@ -318,6 +318,6 @@ fn swept(instance: &InstanceId, backup: &BackupId, outcome: String) -> SweptBack
 
 async fn resume(jobs: &Jobs, job: &JobRef) {
     if let Err(error) = jobs.ports.continuation.resume(job).await {
-        tracing::error!(%error, "the next sweep tries again");
+        tracing::error!(%error, "the next sweep will try again");
     }
 }

@@ -1,23 +1,23 @@
-//! What waits until a job of an instance is over: an instance has at most one job at a time.
+//! Work that has to wait for the end of an instance's job, because an instance has at most one job at a time.
 
 use milvault_model::{AutoRun, AutoRunState, InstanceId, Time};
 use milvault_ports::Versioned;
 
 use crate::{Jobs, engine::slice::SliceEnd, events};
 
-/// Once a job is over, begins the automatic backup that waits for its turn, and publishes the instance's events. Whatever
-/// fails here is left to the sweep.
-pub(crate) async fn after(jobs: &Jobs, instance: &InstanceId, end: SliceEnd) {
+/// After a job has ended, begins the automatic backup that is waiting and publishes the instance's notices. If that
+/// fails, the sweep does it.
+pub(crate) async fn after_slice(jobs: &Jobs, instance: &InstanceId, end: SliceEnd) {
     if end == SliceEnd::Ended {
         begin_waiting(jobs, instance).await;
         events::publish_or_leave_to_sweep(jobs, instance).await;
     }
 }
 
-/// Has the backups' function begin a run. It alone reaches Milvus.
+/// Asks the backup function to begin a run, because only that function has access to Milvus.
 pub(crate) async fn begin_run(jobs: &Jobs, instance: &InstanceId, scheduled_for: Time) {
     if let Err(error) = jobs.ports.continuation.begin_run(instance, scheduled_for).await {
-        tracing::warn!(%error, %instance, "the next sweep begins the run");
+        tracing::warn!(%error, %instance, "the next sweep will begin the run");
     }
 }
 
@@ -29,6 +29,6 @@ async fn begin_waiting(jobs: &Jobs, instance: &InstanceId) {
             }
         }
         Ok(None) => {}
-        Err(error) => tracing::warn!(%error, %instance, "the sweep begins what waits"),
+        Err(error) => tracing::warn!(%error, %instance, "the sweep will begin the waiting run"),
     }
 }

@@ -55,7 +55,7 @@ where
         let now = jobs.now();
         let invocation = Invocation::new(event.context.request_id, event.context.deadline, now);
         let event = Event::read(event.payload);
-        let (caller, span) = (Caller::of(&event), logging::span_of(&invocation, &event));
+        let (caller, span) = (Caller::from_event(&event), logging::span_of(&invocation, &event));
         let replied = async { invocation.reply(caller, handle(jobs, event, &invocation).await) };
         logging::of(&invocation, replied.instrument(span)).await
     }))

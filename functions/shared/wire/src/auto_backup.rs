@@ -1,16 +1,16 @@
-//! Automatic backups.
+//! The settings and runs of automatic backups.
 
 use milvault_model::{AutoBackup, AutoRunState, Backup, BackupState, Switch, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::{CompletenessView, FailureView, Open, Timestamp};
 
-/// The body of a PUT that sets automatic backups. What is left out gets its default or, when they are switched off, stays
-/// as it was.
+/// The body of a PUT that sets automatic backups. An omitted field gets its default or, if the request switches
+/// automatic backups off, keeps its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AutoBackupRequest {
-    /// Whether they are on.
+    /// Whether automatic backups are on.
     pub enabled: bool,
     /// When a run begins, `HH:MM` or `HH:MM:SS`; 03:00 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub struct AutoBackupRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoBackupView {
-    /// Whether they are on.
+    /// Whether automatic backups are on.
     pub enabled: bool,
     /// When a run begins, `HH:MM:SS`.
     pub time: String,
@@ -40,56 +40,56 @@ pub struct AutoBackupView {
     pub retention_days: u32,
     /// How many of the newest backups are kept, however old they are.
     pub keep_at_least: u32,
-    /// When the next run begins; null while they are off.
+    /// When the next run begins; null while automatic backups are off.
     pub next_run_at: Option<Timestamp>,
-    /// The last run; null before the first.
+    /// The last run; null before the first one.
     pub last_run: Option<AutoRunView>,
-    /// What the caller should know of a change, for people; left out where there is nothing.
+    /// Warnings about a change, for people; omitted if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-/// A run and its end.
+/// A run and its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoRunView {
-    /// Where the run, or the backup that it made, stands.
+    /// The status of the run, or of the backup that it made.
     pub status: Open<AutoRunStatus>,
-    /// The backup that it made; null where it made none.
+    /// The backup that the run made; null if it made none.
     pub backup_id: Option<String>,
-    /// Whether that backup has everything.
+    /// Whether that backup is complete.
     #[serde(flatten)]
     pub completeness: CompletenessView,
-    /// When it was to begin.
+    /// The scheduled time.
     #[serde(default)]
     pub at: Timestamp,
-    /// By how many seconds it began late; null where it began in time, or not at all.
+    /// How many seconds late the run began; null if it began in time or not at all.
     pub late_seconds: Option<i64>,
-    /// Why it waits, or made no usable backup; null otherwise.
+    /// Why the run waits, or made no usable backup; null otherwise.
     pub failure: Option<FailureView>,
 }
 
-/// Where a run stands.
+/// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum AutoRunStatus {
-    /// It can't begin yet, and is tried again.
+    /// The run can't begin yet, and is retried.
     Waiting,
-    /// Its backup is pending or running.
+    /// The run's backup is pending or running.
     Running,
-    /// Its backup was finished, whatever became of it since.
+    /// The run's backup became available. It may have been deleted or damaged since.
     Completed,
-    /// It made no backup, or one that failed.
+    /// The run made no backup, or its backup failed.
     Failed,
-    /// Its backup was cancelled.
+    /// The run's backup was cancelled.
     Cancelled,
-    /// It never began.
+    /// The run never began.
     Missed,
 }
 
 impl AutoBackupView {
-    /// The object of a record, with the backup that its last run made.
-    pub fn of(record: &AutoBackup, made: Option<&Backup>, now: Time, warnings: Vec<String>) -> Self {
+    /// Makes the object from a record and the backup that its last run made.
+    pub fn new(record: &AutoBackup, last: Option<&Backup>, now: Time, warnings: Vec<String>) -> Self {
         Self {
             enabled: matches!(record.switch, Switch::On { .. }),
             time: record.plan.time.to_string(),
@@ -103,15 +103,15 @@ impl AutoBackupView {
                     AutoRunState::Failed { failure, .. } => (AutoRunStatus::Failed, None, Some(failure.into())),
                     AutoRunState::Missed { failure, .. } => (AutoRunStatus::Missed, None, Some(failure.into())),
                     AutoRunState::Started { backup_id, .. } => {
-                        let (status, failure) = became(made);
+                        let (status, failure) = run_result(last);
                         (status, Some(backup_id.to_string()), failure)
                     }
                 };
                 AutoRunView {
                     status: status.into(),
                     backup_id,
-                    // `made` is of a run that has made one.
-                    completeness: CompletenessView::of(made.and_then(|backup| backup.state.snapshot())),
+                    // `last` is `None` unless the run made a backup.
+                    completeness: CompletenessView::new(last.and_then(|backup| backup.state.snapshot())),
                     at: run.scheduled_for.into(),
                     late_seconds: run.late_by().map(|late| late.num_seconds()),
                     failure,
@@ -122,9 +122,9 @@ impl AutoBackupView {
     }
 }
 
-/// What became of the backup that a run has made. A later deletion says nothing about the run.
-fn became(made: Option<&Backup>) -> (AutoRunStatus, Option<FailureView>) {
-    match made.map(|backup| &backup.state) {
+/// Returns the result of a run from the backup that it made. A later deletion of the backup doesn't change it.
+fn run_result(backup: Option<&Backup>) -> (AutoRunStatus, Option<FailureView>) {
+    match backup.map(|backup| &backup.state) {
         Some(BackupState::Pending | BackupState::Running(_)) => (AutoRunStatus::Running, None),
         Some(BackupState::Failed { failure, .. }) => (AutoRunStatus::Failed, Some(failure.into())),
         Some(BackupState::Cancelled { .. }) => (AutoRunStatus::Cancelled, None),

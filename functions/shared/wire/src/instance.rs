@@ -9,22 +9,22 @@ use crate::{AutoBackupView, Checked, PreflightView, Texts, Timestamp};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, bound = "")]
 pub struct Registration<T: Texts = Checked> {
-    /// A name for people.
+    /// The instance's name, for people.
     pub name: String,
     /// The gRPC endpoint, `http://host:port` or `https://host:port`.
     pub endpoint: String,
-    /// Where its data is.
+    /// The region of the data.
     pub region: T::Of<Region>,
-    /// Its object storage; left out where that is out of reach.
+    /// The object storage; omitted if it isn't reachable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageRequest<T>>,
-    /// Where its credentials are kept; left out for a server without authentication.
+    /// The location of the credentials; omitted for a server without authentication.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
-    /// The management endpoint, of the same form; left out where it can't be reached.
+    /// The management endpoint, in the same form; omitted if it isn't reachable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub management_endpoint: Option<String>,
-    /// Over how many invocations the copying of a backup is spread; 1 by default.
+    /// The number of invocations that the copying of a backup is spread over; 1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy_workers: Option<u8>,
 }
@@ -35,58 +35,58 @@ pub struct Registration<T: Texts = Checked> {
 pub struct StorageRequest<T: Texts = Checked> {
     /// Milvus's `minio.bucketName`.
     pub bucket: String,
-    /// Milvus's `minio.rootPath`; empty where it is left out, as in Milvus.
+    /// Milvus's `minio.rootPath`; empty if omitted, as in Milvus.
     #[serde(default, deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     pub root_path: Option<T::Of<RootPath>>,
 }
 
-/// Reads a field that may be left out, and not be null.
+/// Reads a field that may be omitted but not null.
 fn not_null<'de, D: Deserializer<'de>, V: Deserialize<'de>>(deserializer: D) -> Result<Option<V>, D::Error> {
     V::deserialize(deserializer).map(Some)
 }
 
-/// An instance. Of its credentials there is only where they are kept.
+/// An instance. It has the location of the credentials, never the credentials themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceView {
-    /// Its id.
+    /// The instance's id.
     pub instance_id: String,
-    /// A name for people.
+    /// The instance's name, for people.
     #[serde(default)]
     pub name: String,
     /// The gRPC endpoint.
     #[serde(default)]
     pub endpoint: String,
-    /// Where its data is.
+    /// The region of the data.
     #[serde(default)]
     pub region: String,
-    /// Its object storage; left out where that is out of reach.
+    /// The object storage; omitted if it isn't reachable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageView>,
-    /// Where its credentials are kept; left out for a server without authentication.
+    /// The location of the credentials; omitted for a server without authentication.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthView>,
-    /// The management endpoint; left out where it can't be reached.
+    /// The management endpoint; omitted if it isn't reachable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub management_endpoint: Option<String>,
-    /// Over how many invocations the copying of a backup is spread, at least 1.
+    /// The number of invocations that the copying of a backup is spread over, at least 1.
     #[serde(default = "one")]
     pub copy_workers: u8,
-    /// When it was registered.
+    /// When the instance was registered.
     #[serde(default)]
     pub created_at: Timestamp,
-    /// The version that the server reported when it was last asked; null before.
+    /// The version that the server last reported; null before the first report.
     pub reported_engine_version: Option<String>,
 }
 
-/// What a registration that says nothing of it means.
+/// The default of `copyWorkers`.
 fn one() -> u8 {
     1
 }
 
 impl InstanceView {
-    /// The object of a record.
-    pub fn of(instance: &Instance) -> Self {
+    /// Makes the object from a record.
+    pub fn new(instance: &Instance) -> Self {
         Self {
             instance_id: instance.id.to_string(),
             name: instance.name.clone(),
@@ -119,7 +119,7 @@ impl From<&Storage> for StorageView {
     }
 }
 
-/// Where an instance's credentials are kept.
+/// The location of an instance's credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthView {
@@ -137,10 +137,10 @@ impl From<&Auth> for AuthView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceDescription {
-    /// What lists show.
+    /// The fields that listings have.
     #[serde(flatten)]
     pub instance: InstanceView,
-    /// Its automatic backups.
+    /// The instance's automatic backups.
     pub auto_backup: AutoBackupView,
 }
 
@@ -150,7 +150,7 @@ pub struct CheckedInstanceView {
     /// The instance.
     #[serde(flatten)]
     pub instance: InstanceView,
-    /// What the preflight found; left out where none was asked for.
+    /// The preflight's report; omitted if no preflight was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preflight: Option<PreflightView>,
 }

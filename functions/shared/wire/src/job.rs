@@ -1,15 +1,15 @@
-//! What running and ended jobs have in common.
+//! The objects that backups and restores have in common: progress and failures.
 
 use milvault_model::{Failure, FailureCode, ImportProgress, Progress, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::Open;
 
-/// How far a running job's present phase is. Both totals are 0 until they are known.
+/// The progress of a running job's present phase. Both totals are 0 until they are known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProgressView {
-    /// Percent of the phase, from 0 to 100.
+    /// The percentage of the phase that is done, from 0 to 100.
     pub percent: u8,
     /// Objects done.
     pub objects_done: u64,
@@ -19,16 +19,16 @@ pub struct ProgressView {
     pub bytes_done: u64,
     /// Bytes to do.
     pub bytes_total: u64,
-    /// How far a restore's import jobs are; left out outside of its imports.
+    /// The progress of a restore's import jobs; omitted outside its import phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub imports: Option<ImportProgressView>,
-    /// Seconds until the phase ends at its pace so far; null before anything is done.
+    /// Seconds until the phase ends at its average pace so far; null until any progress.
     pub eta_seconds: Option<u64>,
 }
 
 impl ProgressView {
-    /// The object of a job's progress since it started, as of now.
-    pub(crate) fn of(progress: &Progress, started_at: Time, now: Time) -> Self {
+    /// Makes the object from a job's progress since it started, as of now.
+    pub(crate) fn new(progress: &Progress, started_at: Time, now: Time) -> Self {
         Self {
             percent: progress.percent(),
             objects_done: progress.objects_done,
@@ -41,15 +41,15 @@ impl ProgressView {
     }
 }
 
-/// How far a restore's import jobs are.
+/// The progress of a restore's import jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ImportProgressView {
-    /// Jobs that are completed.
+    /// Completed jobs.
     pub jobs_done: u64,
     /// All jobs.
     pub jobs_total: u64,
-    /// Rows that completed jobs imported.
+    /// Rows that the completed jobs imported.
     pub rows_done: u64,
     /// Rows expected of all jobs.
     pub rows_total: u64,

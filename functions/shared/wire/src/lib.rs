@@ -1,16 +1,17 @@
-//! The objects of the HTTP API: what the functions write and what clients read, and the reverse for requests.
+//! The objects of the HTTP API: answers, which functions write and clients read, and requests, which clients write and
+//! functions read.
 //!
-//! The functions make the objects from records by pure functions (`of`). A client may be older or newer than the API that
-//! it calls, so reading is tolerant:
+//! Pure functions (`new`) make the objects from records. A client may be older or newer than the API that it calls, so
+//! answers are read tolerantly:
 //!
-//! - A field that the reader doesn't know is ignored.
-//! - A field that isn't there is read as null, an empty text or list, or zero. Only the fields that say which object it is
-//!   and how it stands are required.
-//! - A text of a closed set is an [`Open`], which keeps what it doesn't know.
-//! - Ids, names, regions and currencies are plain text: they are opaque to clients, and one that checked their form would
-//!   fail on a new form.
+//! - An unknown field is ignored.
+//! - An absent field is read as null, an empty text or list, or zero. Only the fields that identify the object and give its
+//!   status are required.
+//! - A text of a closed set is an [`Open`], which keeps unknown values.
+//! - Ids, names, regions and currencies are plain text. They are opaque to clients: a client that validated them would fail
+//!   on a new form.
 //!
-//! Requests are read strictly, see [`Texts`].
+//! Requests are read strictly: see [`Texts`].
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -54,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    /// An object as JSON, which must be the same object when it is read.
+    /// Returns an object as JSON, and checks that reading it returns the same object.
     pub(crate) fn written<T: Serialize + DeserializeOwned + PartialEq + Debug>(object: &T) -> Value {
         let written = to_value(object).unwrap();
         assert_eq!(&from_value::<T>(written.clone()).unwrap(), object);
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_release_before_or_after_this_one_sends_is_read() {
+    fn answers_of_earlier_and_later_releases_are_read() {
         let older: BackupView = from_value(json!({ "backupId": "bk-1", "status": "AVAILABLE" })).unwrap();
         assert_eq!((older.completeness.complete, older.name.as_str(), older.created_at.as_str()), (None, "", ""));
         let newer = json!({
@@ -75,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_does_not_say_which_it_is_or_how_it_stands_is_refused() {
+    fn an_object_without_its_id_or_status_is_refused() {
         assert!(from_value::<BackupView>(json!({ "backupId": "bk-1" })).is_err());
         assert!(from_value::<RestoreView>(json!({ "status": "PENDING" })).is_err());
         assert!(from_value::<PageView<InstanceView>>(json!({ "nextCursor": null })).is_err());
     }
 
     #[test]
-    fn a_request_is_checked_as_it_is_read_and_not_as_it_is_written() {
+    fn a_request_is_validated_when_it_is_read_and_not_when_it_is_written() {
         let given = BackupRequest::<AsGiven> { name: " ".to_owned(), collections: None, expires_in_days: None };
         assert_eq!(written(&given), json!({ "name": " " }));
         assert!(from_value::<BackupRequest>(written(&given)).is_err());
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_path_may_be_left_out_and_not_be_null() {
+    fn a_root_path_may_be_omitted_but_not_null() {
         let read = |storage: Value| from_value::<StorageRequest>(storage).map(|storage| storage.root_path);
         assert_eq!(read(json!({ "bucket": "b" })).unwrap(), None);
         assert_eq!(read(json!({ "bucket": "b", "rootPath": "/files/" })).unwrap().unwrap().as_str(), "files");

@@ -1,18 +1,18 @@
-//! Texts of sets that grow.
+//! Enums that later releases extend.
 
 use std::fmt::{self, Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
-/// A text of a closed set, such as a status, as a reader sees it: one that it knows, or another.
+/// A text of a closed set, such as a status, as a reader sees it: known or unknown.
 ///
-/// Later releases add to these sets. With a plain enum, one new status among a thousand backups would make the whole
-/// listing unreadable for an older client. `#[serde(other)]` would read it, but lose the text, which a client still has to
+/// Later releases extend these sets. With a plain enum, one new status among a thousand backups would make the whole
+/// listing unreadable for an older client. `#[serde(other)]` would accept it, but lose the text, which a client has to
 /// show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Open<T> {
-    /// One of the set as this release knows it.
+    /// A value that this release knows.
     Known(T),
     /// Any other text.
     Other(String),
@@ -24,7 +24,7 @@ impl<T> From<T> for Open<T> {
     }
 }
 
-/// The empty text, for a field that isn't there.
+/// The empty text, for an absent field.
 impl<T> Default for Open<T> {
     fn default() -> Self {
         Self::Other(String::new())
@@ -37,11 +37,11 @@ impl<T: PartialEq> PartialEq<T> for Open<T> {
     }
 }
 
-/// The text as it is on the wire.
+/// Writes the text as it is on the wire.
 impl<T: Serialize> Display for Open<T> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            // A formatter is a serializer of texts and of enum variants without data.
+            // A formatter can serialise texts and enum variants without data.
             Self::Known(known) => known.serialize(formatter),
             Self::Other(text) => formatter.write_str(text),
         }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_of_a_later_release_is_kept_and_shown_as_it_is() {
+    fn a_text_of_a_later_release_is_kept_and_shown_unchanged() {
         for (text, read) in [
             ("ROLLED_BACK", Open::Known(RestoreStatus::RolledBack)),
             ("PAUSED", Open::Other("PAUSED".to_owned())),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused() {
+    fn a_value_that_is_no_text_is_refused() {
         assert!(from_value::<Open<RestoreStatus>>(json!(1)).is_err());
         assert_eq!(from_value::<Option<Open<RestoreStatus>>>(json!(null)).unwrap(), None);
     }

@@ -8,6 +8,6 @@ use serde::{Deserialize, Serialize};
 pub struct PageView<T> {
     /// The items, in the listing's order.
     pub items: Vec<T>,
-    /// Where the listing goes on; null at its end.
+    /// The cursor of the next page; null at the end.
     pub next_cursor: Option<String>,
 }

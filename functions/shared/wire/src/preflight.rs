@@ -9,18 +9,18 @@ use crate::Open;
 pub struct PreflightView {
     /// Whether no check failed.
     pub ok: bool,
-    /// The checks, in the order in which they depend on each other.
+    /// The checks, in the order of their dependencies.
     pub checks: Vec<CheckView>,
 }
 
 /// One check of a preflight.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckView {
-    /// Its subject.
+    /// The subject of the check.
     pub name: Open<CheckName>,
-    /// Its outcome.
+    /// The outcome of the check.
     pub status: Open<CheckStatus>,
-    /// What was found, for people.
+    /// The finding, for people.
     #[serde(default)]
     pub detail: String,
 }
@@ -31,23 +31,23 @@ pub struct CheckView {
 pub enum CheckName {
     /// The server answers.
     Reachable,
-    /// It takes the credentials.
+    /// The server accepts the credentials.
     Authenticated,
-    /// Its version is supported.
+    /// The server's version is supported.
     Version,
-    /// Its user sees every collection, and may do what a backup does.
+    /// The user sees every collection, and has the privileges that a backup needs.
     Visibility,
-    /// Its bucket can be read.
+    /// The data bucket can be read.
     DataBucketReadable,
-    /// Restores can stage their data in its bucket.
+    /// Restores can stage their data in the data bucket.
     StagingWritable,
-    /// The snapshots' bucket can be written.
+    /// The snapshot bucket can be written.
     SnapshotBucketWritable,
-    /// The registered storage has the server's data.
+    /// The registered storage contains the server's data.
     DataFound,
-    /// It keeps its garbage during a backup.
+    /// The server can hold its garbage collection during a backup.
     GarbageCollectionHold,
-    /// Its clock agrees with ours.
+    /// The server's clock agrees with this service's.
     Clocks,
 }
 
@@ -55,33 +55,33 @@ pub enum CheckName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum CheckStatus {
-    /// All is well.
+    /// The check passed.
     Passed,
-    /// Backups and restores work, and something about them should be known.
+    /// Backups and restores work, but there is something that users should know.
     Warning,
     /// Backups or restores don't work.
     Failed,
-    /// It couldn't be made, or there is nothing to check.
+    /// The check couldn't be made, or there is nothing to check.
     Skipped,
 }
 
 impl CheckName {
-    /// A check that passed.
+    /// Makes a check that passed.
     pub fn passed(self, detail: impl Into<String>) -> CheckView {
         self.ended(CheckStatus::Passed, detail)
     }
 
-    /// A check that found something that should be known.
+    /// Makes a check that passed with a warning.
     pub fn warning(self, detail: impl Into<String>) -> CheckView {
         self.ended(CheckStatus::Warning, detail)
     }
 
-    /// A check that failed.
+    /// Makes a check that failed.
     pub fn failed(self, detail: impl Into<String>) -> CheckView {
         self.ended(CheckStatus::Failed, detail)
     }
 
-    /// A check that wasn't made.
+    /// Makes a check that was skipped.
     pub fn skipped(self, detail: impl Into<String>) -> CheckView {
         self.ended(CheckStatus::Skipped, detail)
     }

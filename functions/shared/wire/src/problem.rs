@@ -8,44 +8,44 @@ use crate::Open;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Code {
-    /// The request isn't right; `errors` says where.
+    /// The request is invalid; `errors` names the fields.
     ValidationFailed,
-    /// The API has nothing there.
+    /// The API has no such route.
     RouteNotFound,
-    /// No such instance.
+    /// The instance doesn't exist.
     InstanceNotFound,
-    /// No such backup.
+    /// The backup doesn't exist.
     BackupNotFound,
-    /// No such restore.
+    /// The restore doesn't exist.
     RestoreNotFound,
     /// Another backup has the name.
     BackupNameTaken,
-    /// A backup is in the way.
+    /// A running backup prevents the operation.
     BackupInProgress,
-    /// A restore is in the way.
+    /// A running restore prevents the operation.
     RestoreInProgress,
-    /// What is to be used isn't there in the state that this needs.
+    /// The present state of a backup or restore doesn't allow the operation.
     BackupNotAvailable,
     /// The instance has backups.
     InstanceHasBackups,
-    /// The engine is too old, or unknown.
+    /// The engine's version is too old or unknown.
     EngineVersionUnsupported,
-    /// A collection that may not be touched exists.
+    /// The restore may not touch a collection that exists.
     CollectionExists,
-    /// The idempotency key belongs to another request.
+    /// The idempotency key was used for another request.
     IdempotencyKeyReused,
-    /// What was to be replaced isn't what the caller has seen.
+    /// The object to replace doesn't meet the caller's condition.
     PreconditionFailed,
-    /// Milvus doesn't answer, or not to us.
+    /// Milvus doesn't answer, or refuses the call.
     MilvusUnreachable,
-    /// A bucket doesn't answer, or not to us.
+    /// A bucket doesn't answer, or refuses the call.
     StorageUnreachable,
-    /// Ours to solve; the log has the cause under the request's id.
+    /// A fault of this service. The log has the cause under the request's id.
     Internal,
 }
 
 impl Code {
-    /// The HTTP status that goes with it.
+    /// Returns the HTTP status of the code.
     pub fn status(self) -> u16 {
         match self {
             Self::ValidationFailed => 400,
@@ -79,9 +79,9 @@ impl Code {
             Self::EngineVersionUnsupported => "The engine version is not supported",
             Self::CollectionExists => "The collection exists",
             Self::IdempotencyKeyReused => "The idempotency key was used for another request",
-            Self::PreconditionFailed => "The condition doesn't hold",
-            Self::MilvusUnreachable => "Milvus can't be used",
-            Self::StorageUnreachable => "Object storage can't be used",
+            Self::PreconditionFailed => "The condition is not met",
+            Self::MilvusUnreachable => "Milvus cannot be used",
+            Self::StorageUnreachable => "Object storage cannot be used",
             Self::Internal => "Internal error",
         }
     }
@@ -109,14 +109,14 @@ impl Code {
     }
 }
 
-/// The answer to a request that wasn't carried out.
+/// The answer to a request that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The code as a URN.
     #[serde(rename = "type", default)]
     pub kind: String,
-    /// The code in words.
+    /// A title for the code.
     #[serde(default)]
     pub title: String,
     /// The HTTP status.
@@ -125,28 +125,28 @@ pub struct Problem {
     /// What is wrong, for people.
     #[serde(default)]
     pub detail: String,
-    /// What is wrong, for programs.
+    /// The stable code, for programs.
     pub code: Open<Code>,
-    /// The fields that aren't right; left out where no field is meant.
+    /// The invalid fields; omitted if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldProblem>,
-    /// The request under which the log has the cause; left out where the problem says all there is.
+    /// The id under which the log has the cause; omitted unless the error is internal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
 
-/// A field of a request that isn't right.
+/// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldProblem {
     /// A JSON pointer into the body, or the name of a parameter or a header.
     pub pointer: String,
-    /// What is wrong with it, for people.
+    /// What is wrong with the field, for people.
     #[serde(default)]
     pub detail: String,
 }
 
 impl Problem {
-    /// The problem of this code.
+    /// Makes a problem of this code.
     pub fn new(code: Code, detail: String) -> Self {
         Self {
             kind: code.urn().to_owned(),

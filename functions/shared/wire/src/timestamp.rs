@@ -1,4 +1,4 @@
-//! Times.
+//! Times as the API writes them.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -6,15 +6,15 @@ use chrono::SecondsFormat;
 use milvault_model::Time;
 use serde::{Deserialize, Serialize};
 
-/// A time as the contract writes it: RFC 3339 in UTC, always with milliseconds, so that texts sort as times do.
+/// A time as the API writes it: RFC 3339 in UTC, always with milliseconds, so that the texts sort in order of time.
 ///
-/// A reader keeps the text as it is: clients show times, and compare them at most. Empty for a field that isn't there.
+/// A reader keeps the text unchanged, because clients only show and compare times. It is empty for an absent field.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(String);
 
 impl Timestamp {
-    /// The time as text.
+    /// Returns the time as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_in_utc_with_milliseconds_and_texts_sort_as_times_do() {
+    fn a_time_is_in_utc_with_milliseconds_and_sorts_as_text() {
         let after = |milliseconds| Timestamp::from(DateTime::UNIX_EPOCH + TimeDelta::milliseconds(milliseconds));
         assert_eq!(after(1_000).as_str(), "1970-01-01T00:00:01.000Z");
         assert!(after(999) < after(1_000) && after(1_000) < after(1_001));

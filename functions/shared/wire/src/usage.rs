@@ -1,4 +1,4 @@
-//! Usage.
+//! Usage lines and corrections.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ use crate::{Open, Timestamp};
 pub struct UsageView {
     /// The lines, in the order of their periods.
     pub items: Vec<UsageLineView>,
-    /// Where the lines go on; null at their end.
+    /// The cursor of the next page; null at the end.
     pub next_cursor: Option<String>,
-    /// By region, the time before which everything is metered and written out; null before anything is.
+    /// For each region, the time before which all usage is metered and exported; null before the first.
     #[serde(default)]
     pub complete_until: BTreeMap<String, Option<Timestamp>>,
 }
 
-/// A page of usage lines as a file, for a caller that isn't behind HTTP.
+/// A page of usage lines as a file, for a direct caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageFile {
     /// The file.
     pub csv: String,
-    /// Where the lines go on; null at their end.
+    /// The cursor of the next page; null at the end.
     pub next_cursor: Option<String>,
 }
 
@@ -37,46 +37,46 @@ pub struct UsageLineView {
     /// When the period begins.
     #[serde(default)]
     pub period_start: Timestamp,
-    /// When it ends.
+    /// When the period ends.
     #[serde(default)]
     pub period_end: Timestamp,
-    /// Where the bytes are.
+    /// The region that the bytes are stored in.
     #[serde(default)]
     pub region: String,
-    /// The instance that the backup is of.
+    /// The instance that was backed up.
     #[serde(default)]
     pub instance_id: String,
-    /// The backup.
+    /// The backup's id.
     pub backup_id: String,
-    /// Who asked for it.
+    /// Who requested the backup.
     #[serde(rename = "type", default)]
     pub kind: Open<BackupKind>,
-    /// Bytes times hours; below zero in a correction that takes some back.
+    /// Bytes times hours; negative in a correction that reduces the usage.
     #[serde(default)]
     pub byte_hours: i64,
-    /// The bytes of all its objects, those that it shares with other backups included.
+    /// The bytes of all objects of the backup, including those shared with other backups.
     #[serde(default)]
     pub logical_bytes: u64,
-    /// Per gibibyte and hour; null where the region had no price.
+    /// The price per gibibyte and hour; null if the region had no price.
     pub unit_price: Option<Decimal>,
-    /// Exact, to be rounded by whoever makes an invoice; null where the region had no price.
+    /// The exact cost, which is rounded only when an invoice is made; null if the region had no price.
     pub cost: Option<Decimal>,
-    /// The currency of both, three letters; null where the region had no price.
+    /// The currency of both, three letters; null if the region had no price.
     pub currency: Option<String>,
-    /// The correction that the line is; null for a metered line.
+    /// The correction that the line represents; null for a metered line.
     pub correction: Option<CorrectionView>,
 }
 
-/// A correction of what was metered.
+/// A correction of metered usage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CorrectionView {
-    /// Its id.
+    /// The correction's id.
     pub id: String,
-    /// Why it was made, for people.
+    /// The reason, for people.
     #[serde(default)]
     pub reason: String,
-    /// When it was made.
+    /// When the correction was made.
     #[serde(default)]
     pub made_at: Timestamp,
 }

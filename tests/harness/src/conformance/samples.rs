@@ -312,7 +312,7 @@ pub(super) fn notice(backup: &Backup, at: Time) -> Option<Notice> {
 
 /// With every kind of change.
 pub(super) fn account(region: &Region, backup: &Backup) -> Account {
-    let hour = Hour::of(backup.created_at);
+    let hour = Hour::containing(backup.created_at);
     let mut account = crate::account(&Backup { region: region.clone(), ..backup.clone() }, (1 << 53) + 1);
     account.inherit(hour, 7).unwrap();
     account.lose(hour.next(), 3).unwrap();

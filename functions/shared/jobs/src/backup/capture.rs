@@ -420,7 +420,7 @@ impl<'a> Capturer<'a> {
         if !names_no_more(flush) || !lists_no_more || self.milvus.count(name).await? != before.rows {
             return Ok(None);
         }
-        let sample = self.milvus.some_keys(name, sample::SAMPLE).await?;
+        let sample = self.milvus.some_keys(name, sample::MAX_KEYS).await?;
         // Only the segments that this flush names matter: it needn't be complete.
         match self.milvus.flush(name, OnRateLimit::GiveUp).await {
             Ok(after) => {

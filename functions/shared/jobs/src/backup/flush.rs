@@ -143,7 +143,9 @@ impl Page {
         if page.lines.is_empty() {
             return Ok(());
         }
-        work.folder().write(&PageKind::Capture.key_of(work.lease.fence, flushing.capture.count), &page.lines).await?;
+        work.folder()
+            .write(&PageKind::Capture.key_with_fence(work.lease.fence, flushing.capture.count), &page.lines)
+            .await?;
         flushing.capture.push(work.lease.fence);
         work.run.survey = page.survey.or(work.run.survey.take());
         work.enter(BackupPhase::Flush(flushing.clone())).await
@@ -250,7 +252,7 @@ async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) 
         }
     }
     flushing.after = last_of(&lines).or(flushing.after);
-    work.folder().write(&PageKind::Capture.key_of(work.lease.fence, number), &lines).await?;
+    work.folder().write(&PageKind::Capture.key_with_fence(work.lease.fence, number), &lines).await?;
     flushing.capture.push(work.lease.fence);
     flushing.again = Some(again);
     Ok(work.enter(BackupPhase::Flush(flushing)).await?)

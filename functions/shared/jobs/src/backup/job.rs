@@ -32,7 +32,7 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline
     // At error level, so that the span's fields are in every log line.
     let span = tracing::error_span!("backup", %instance, %backup, phase = tracing::field::Empty);
     let end = slice::run(jobs, &job, work).instrument(span).await?;
-    turns::after(jobs, instance, end).await;
+    turns::after_slice(jobs, instance, end).await;
     Ok(end)
 }
 

@@ -137,7 +137,7 @@ impl<'a> PageCopy<'a> {
     pub(super) async fn run(&self, shared: &Shared) -> Result<CopyReport, Error> {
         let (jobs, task) = (self.jobs, &self.task);
         let folder = snapshot::folder(jobs.ports.objects.as_ref(), self.target, &task.instance_id, &task.backup_id);
-        let planned = PageKind::Plan.key_of(task.plan, task.page);
+        let planned = PageKind::Plan.key_with_fence(task.plan, task.page);
         let mut entries: Vec<ObjectEntry> = folder.read(&planned).await?;
         let mut report =
             CopyReport { end: CopyEnd::Whole, copied: Copied::default(), gone: BTreeSet::new(), failed_at: None };
@@ -191,7 +191,7 @@ impl<'a> PageCopy<'a> {
         }
         // The manifest names complete pages. An incomplete page stays in the plan, with its stored objects marked.
         let key = match report.end == CopyEnd::Whole && failure.is_none() && report.gone.is_empty() {
-            true => PageKind::Objects.key_of(task.plan, task.page),
+            true => PageKind::Objects.key_with_fence(task.plan, task.page),
             false => planned,
         };
         folder.write(&key, &entries).await?;

@@ -80,11 +80,11 @@ impl<'w, 'a> Planner<'w, 'a> {
                 let (objects, bucket) = (work.jobs.ports.objects.as_ref(), work.bucket);
                 let manifest = snapshot::manifest(objects, bucket, &work.instance.id, base).await?;
                 let folder = snapshot::folder(objects, bucket, &work.instance.id, base);
-                Some(ObjectReader::of_manifest(folder, manifest))
+                Some(ObjectReader::for_manifest(folder, manifest))
             }
             Reuse::Newest | Reuse::Nothing => None,
         };
-        let earlier = planning.again.as_ref().map(|again| ObjectReader::of_plan(work.folder(), again.plan.clone()));
+        let earlier = planning.again.as_ref().map(|again| ObjectReader::for_plan(work.folder(), again.plan.clone()));
         let entries = Vec::new();
         let mut planner = Planner { work, planning, entries, base, earlier, bucket, root };
         planner.collections().await?;
@@ -413,7 +413,7 @@ impl<'w, 'a> Planner<'w, 'a> {
         self.planning.objects += self.entries.len() as u64;
         self.planning.bytes += self.entries.iter().map(|entry| entry.size).sum::<u64>();
         let fence = self.work.lease.fence;
-        let key = PageKind::Plan.key_of(fence, self.planning.plan.count);
+        let key = PageKind::Plan.key_with_fence(fence, self.planning.plan.count);
         self.work.folder().write(&key, &self.entries).await?;
         self.planning.plan.push(fence);
         self.entries.clear();

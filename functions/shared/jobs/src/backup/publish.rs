@@ -21,12 +21,12 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
     // An earlier plan may have copied objects that the last plan doesn't have.
     if work.run.replans > 0 {
         let claims = Claims::read(work.jobs, &work.backup).await?;
-        let claims = claims.and(work.backup.id.clone(), manifest.clone());
+        let claims = claims.with(work.backup.id.clone(), manifest.clone());
         remove_own(work, &claims, PageKind::Plan).await?;
         let pages = manifest.object_pages.iter().chain(&manifest.collection_pages);
         let named: BTreeSet<&str> = pages.map(|page| page.key.as_str()).collect();
         for kind in [PageKind::Objects, PageKind::Collections] {
-            work.folder().remove_all_but(kind.prefix(), &named).await?;
+            work.folder().remove_all_except(kind.prefix(), &named).await?;
         }
     }
     for kind in [PageKind::Plan, PageKind::Survey, PageKind::Capture] {
@@ -56,7 +56,7 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
             publishing.owned_bytes
         }
     };
-    let opened = ownership::opened(&work.backup, &snapshot, owned, work.jobs.now());
+    let opened = ownership::open_account(&work.backup, &snapshot, owned, work.jobs.now());
     work.end(BackupState::Available(snapshot), opened.into_iter().collect()).await
 }
 

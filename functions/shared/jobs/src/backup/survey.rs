@@ -119,7 +119,7 @@ pub(super) fn require_matches(work: &Work<'_>, survey: &Survey) -> Step {
 pub(super) async fn write(folder: &Folder<'_>, fence: u64, targets: &[CaptureTarget]) -> Result<PageSet, Error> {
     let mut pages = PageSet::default();
     for page in targets.chunks(PAGE) {
-        folder.write(&PageKind::Survey.key_of(fence, pages.count), page).await?;
+        folder.write(&PageKind::Survey.key_with_fence(fence, pages.count), page).await?;
         pages.push(fence);
     }
     Ok(pages)

@@ -152,7 +152,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
     let key = folder.path(layout::MANIFEST);
     let put = folder.objects.put(folder.bucket, &key, body, PutMode::IfAbsent).await?;
     // An interrupted worker may have written the manifest already.
-    if put == PutOutcome::Occupied && snapshot::manifest_if_there(&folder).await?.as_ref() != Some(&manifest) {
+    if put == PutOutcome::Occupied && snapshot::manifest_if_exists(&folder).await?.as_ref() != Some(&manifest) {
         return Err(folder.bad(layout::MANIFEST, "another manifest is stored").into());
     }
     Ok(())

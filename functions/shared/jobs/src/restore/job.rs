@@ -39,7 +39,7 @@ pub async fn run(
     // What is logged from here on has it all, errors too.
     let span = tracing::error_span!("restore", %instance, %restore, phase = tracing::field::Empty);
     let end = slice::run(jobs, &job, work).instrument(span).await?;
-    turns::after(jobs, instance, end).await;
+    turns::after_slice(jobs, instance, end).await;
     Ok(end)
 }
 

@@ -1,4 +1,4 @@
-//! To which backups stored objects belong, and which belong to none: a set difference, streamed.
+//! Claims of backups on stored objects, and the objects that no backup claims: a streamed set difference.
 
 use std::{collections::BTreeSet, pin::pin};
 
@@ -9,30 +9,31 @@ use milvault_ports::{Bucket, Versioned, items};
 use super::layout;
 use crate::{Error, Jobs, snapshot};
 
-/// What the backups of an instance reference in a bucket.
+/// The references of an instance's backups to objects in a bucket.
 pub(crate) struct Claims<'a> {
     jobs: &'a Jobs,
     bucket: &'a Bucket,
     instance: InstanceId,
-    /// The oldest first.
+    /// Oldest backup first.
     claims: Vec<Claim>,
 }
 
-/// What one backup references.
+/// The references of one backup.
 struct Claim {
     backup: BackupId,
     manifest: Manifest,
-    /// Of one that is being deleted: only what comes after this object is still its own.
+    /// For a backup that is being deleted: it still claims only the objects after this one.
     after: Option<ObjectKey>,
 }
 
 impl<'a> Claims<'a> {
-    /// Those of the living backups of the same instance in the same region, and of those that are being deleted as far as
-    /// they aren't yet, without `except` itself: what they name must stay, and belongs to the oldest of them. Sound only
-    /// under the instance's lease: then no other backup becomes living meanwhile, and no other deletion gets further.
+    /// Reads the claims of the other backups of the same instance in the same region as `except`: of living ones, and
+    /// of those being deleted, as far as the deletion hasn't come. An object that they name must stay, and belongs to
+    /// the oldest of them. The result holds only under the instance's lease, under which no other backup becomes living
+    /// and no other deletion progresses.
     ///
     /// # Errors
-    /// [`Error::Document`] if a living backup's manifest can't be read: then nothing may be removed.
+    /// [`Error::Document`] if a living backup's manifest can't be read. Nothing may be removed then.
     pub(crate) async fn read(jobs: &'a Jobs, except: &Backup) -> Result<Self, Error> {
         let (objects, instance) = (jobs.ports.objects.as_ref(), &except.instance_id);
         let bucket = jobs.settings.snapshots.in_region(&except.region)?;
@@ -47,32 +48,32 @@ impl<'a> Claims<'a> {
                 _ => continue,
             };
             let folder = snapshot::folder(objects, bucket, instance, &backup.id);
-            match snapshot::manifest_if_there(&folder).await {
+            match snapshot::manifest_if_exists(&folder).await {
                 Ok(Some(manifest)) => claims.push(Claim { backup: backup.id, manifest, after }),
-                // Of one that is being deleted, it goes when everything else has gone.
+                // A deletion removes the manifest after everything that it names.
                 Ok(None) | Err(Error::Document { .. }) if !backup.is_living() => {}
                 Ok(None) => return Err(folder.bad(layout::MANIFEST, "is missing")),
                 Err(error) => return Err(error),
             }
         }
-        // They come newest first.
+        // The catalog lists the newest first.
         claims.reverse();
         Ok(Self { jobs, bucket, instance: instance.clone(), claims })
     }
 
-    /// Also what this manifest names.
-    pub(crate) fn and(mut self, backup: BackupId, manifest: Manifest) -> Self {
+    /// Adds the claims of this manifest.
+    pub(crate) fn with(mut self, backup: BackupId, manifest: Manifest) -> Self {
         self.claims.push(Claim { backup, manifest, after: None });
         self
     }
 
-    /// Whether there is none.
+    /// Whether there are no claims.
     pub(crate) fn is_empty(&self) -> bool {
         self.claims.is_empty()
     }
 
-    /// Those of these objects, sorted by key, that nothing claims. Tells `claimed` of each other one by which backup,
-    /// the oldest that does.
+    /// Returns those of these objects, sorted by key, that no backup claims. Calls `claimed` for each of the others,
+    /// with the oldest backup that claims it.
     pub(crate) async fn unclaimed<'c>(
         &self,
         candidates: &'c [ObjectEntry],
@@ -101,7 +102,7 @@ impl<'a> Claims<'a> {
         Ok(left)
     }
 
-    /// Removes those of these objects, sorted by key, that nothing claims.
+    /// Removes those of these objects, sorted by key, that no backup claims.
     pub(crate) async fn remove_unclaimed(&self, candidates: &[ObjectEntry]) -> Result<(), Error> {
         let garbage = self.unclaimed(candidates, |_, _| {}).await?;
         self.remove(&garbage).await

@@ -1,4 +1,4 @@
-//! Snapshots in object storage: where their documents and objects are, how they are read, and whose the objects are.
+//! Snapshots in object storage: the layout, the reading of documents, and the ownership of objects.
 
 pub(crate) mod claims;
 pub(crate) mod layout;
@@ -6,5 +6,5 @@ pub(crate) mod ownership;
 pub(crate) mod pages;
 mod reader;
 
-pub(crate) use reader::{ObjectReader, folder, manifest_if_there};
+pub(crate) use reader::{ObjectReader, folder, manifest_if_exists};
 pub use reader::{collections, manifest};

@@ -1,4 +1,4 @@
-//! Who owns which stored bytes: the accounts change in the same commits as the backups' records.
+//! Ownership of stored bytes: the accounts change in the same commits as the backups' records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,12 +18,12 @@ use crate::{
     snapshot,
 };
 
-/// Counts the bytes that a backup owns once it is published, page by page: of the objects that it names, those that no
-/// other one counts.
+/// Counts, page by page, the bytes that a backup owns once it is published: the objects that it names and that no other
+/// backup claims.
 ///
 /// # Errors
-/// [`Halt::OutOfTime`] when the deadline comes first, with `publishing` as far as it got; [`Error::Document`] if a
-/// manifest can't be read.
+/// `Halt::OutOfTime` if the deadline comes first, with the progress in
+/// `publishing`; [`Error::Document`] if a manifest can't be read.
 pub(crate) async fn count(
     jobs: &Jobs,
     backup: &Backup,
@@ -41,7 +41,7 @@ pub(crate) async fn count(
     while let Some(page) = manifest.object_pages.get(publishing.next as usize) {
         require_time(deadline, jobs.now())?;
         let mut candidates = folder.read_named::<ObjectEntry>(page).await?;
-        // What was taken over from the base is in the base.
+        // Objects taken over from the base are claimed by the base.
         candidates.retain(|entry| entry.origin != Origin::Earlier);
         let unclaimed = claims.unclaimed(&candidates, |_, _| {}).await?;
         let owned = candidates.iter().filter(|entry| unclaimed.contains(&entry.key));
@@ -51,31 +51,33 @@ pub(crate) async fn count(
     Ok(())
 }
 
-/// The change that opens a published backup's account; none for one that owns nothing.
-pub(crate) fn opened(backup: &Backup, snapshot: &Snapshot, owned: u64, now: Time) -> Option<Write> {
-    (owned > 0).then(|| Write::Account(Box::new(account(backup, snapshot, (Hour::of(now), owned))), Expect::Absent))
+/// Makes the write that opens a published backup's account; `None` if the backup owns nothing.
+pub(crate) fn open_account(backup: &Backup, snapshot: &Snapshot, owned: u64, now: Time) -> Option<Write> {
+    (owned > 0)
+        .then(|| Write::Account(Box::new(account(backup, snapshot, (Hour::containing(now), owned))), Expect::Absent))
 }
 
-/// The account of a finished backup that stored so many bytes in this hour.
+/// Makes the account of a finished backup that stored this number of bytes in this hour.
 fn account(backup: &Backup, snapshot: &Snapshot, stored: (Hour, u64)) -> Account {
     let (region, logical) = (backup.region.clone(), snapshot.totals.size_bytes);
     Account::open(region, (backup.instance_id.clone(), backup.id.clone()), backup.kind, logical, stored)
 }
 
-/// What becomes of objects of a backup that is being deleted.
+/// Objects of a backup that is being deleted, divided into garbage and those that other backups inherit.
 pub(crate) struct Share<'e> {
-    /// The bytes that it owned.
+    /// The bytes that the backup owned.
     owned: u64,
-    /// Those that others own from now on.
+    /// The bytes that other backups own from now on.
     heirs: BTreeMap<BackupId, u64>,
-    /// Those that nothing needs any more.
+    /// The objects that no backup needs any more.
     pub(crate) garbage: BTreeSet<&'e ObjectKey>,
 }
 
-/// A commit takes a hundred writes: the lease, the record, the backup's own account, and those of its heirs.
+/// The maximum number of heirs in one commit. A commit takes a hundred writes: the lease, the record, the backup's own
+/// account, and those of its heirs.
 const HEIRS: usize = 90;
 
-/// Shares out as many of these objects, sorted by key, as one commit takes; gives how many those are.
+/// Divides as many of these objects, sorted by key, as one commit can handle, and returns their number.
 pub(crate) async fn share<'e>(
     backup: &Backup,
     claims: &Claims<'_>,
@@ -87,7 +89,7 @@ pub(crate) async fn share<'e>(
         let (mut owned, mut heirs) = (0, BTreeMap::new());
         let garbage = claims
             .unclaimed(some, |claimer, entry| {
-                // An older one owned it all along.
+                // An object that an older backup claims was never owned by this one.
                 if *claimer > backup.id {
                     owned += entry.size;
                     *heirs.entry(claimer.clone()).or_default() += entry.size;
@@ -102,7 +104,7 @@ pub(crate) async fn share<'e>(
     }
 }
 
-/// Commits a change of a backup that is being deleted together with what it does to the accounts.
+/// Commits a new state of a backup that is being deleted, together with the changes of the accounts.
 pub(crate) async fn commit(
     held: &Held,
     record: &mut Versioned<Backup>,
@@ -112,13 +114,13 @@ pub(crate) async fn commit(
     let jobs = &held.jobs;
     let changed = Backup { state, ..record.value.clone() };
     loop {
-        let now = Hour::of(jobs.now());
+        let now = Hour::containing(jobs.now());
         let own = jobs.ports.catalog.account(&changed.region, &changed.instance_id, &changed.id).await?;
         let mut heirs = Vec::new();
         for (heir, bytes) in &share.heirs {
             heirs.push((heirs_account(jobs, &changed.instance_id, heir, now).await?, *bytes));
         }
-        // What passes from one to another does so in one hour: otherwise it would be billed twice, or not at all.
+        // Bytes pass from one account to another within one hour. Otherwise they would be billed twice, or not at all.
         let accounts = own.iter().map(|own| &own.value).chain(heirs.iter().map(|((account, _), _)| account));
         let hour = accounts.map(Account::open_hour).fold(now, Hour::max);
         let mut writes = vec![Write::Backup(Box::new(changed.clone()), Expect::Version(record.version))];
@@ -136,7 +138,7 @@ pub(crate) async fn commit(
                 return Ok(());
             }
             Err(HeldError::Conflict(0)) => return Err(Error::LeaseLost),
-            // The meter has an account at the same moment.
+            // The meter changed an account at the same moment.
             Err(HeldError::Conflict(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -154,19 +156,20 @@ async fn heirs_account(
     match (found, backup.state.snapshot()) {
         (Some(found), _) => Ok((found.value, Expect::Version(found.version))),
         (None, Some(snapshot)) => Ok((account(&backup, snapshot, (now, 0)), Expect::Absent)),
-        // What claims objects has a snapshot.
+        // A backup that claims objects has a snapshot.
         (None, None) => Err(Error::LeaseLost),
     }
 }
 
-/// The hour is one that is open, and no more is lost than there is.
+/// Makes the error for a change that an account refuses. It can't occur: the hour is open, and the account never loses
+/// more bytes than it has.
 fn imbalance(error: AccountError) -> Error {
     Error::Inconsistent(error.to_string())
 }
 
 impl Share<'_> {
-    /// Of a backup that owns nothing more than what was shared out before.
-    pub(crate) fn rest() -> Self {
+    /// Returns the share that takes all remaining bytes from the account, once all objects have been divided.
+    pub(crate) fn remainder() -> Self {
         Self { owned: u64::MAX, heirs: BTreeMap::new(), garbage: BTreeSet::new() }
     }
 }

@@ -1,4 +1,4 @@
-//! Pages: sorted entries as compressed JSON lines, so that a snapshot of any size is read and written in small pieces.
+//! Pages: sorted entries as compressed JSON lines, so that snapshots of any size can be read and written in pieces.
 
 use std::{collections::BTreeSet, pin::pin};
 
@@ -10,14 +10,14 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// The most objects in a page: some megabytes in memory, some hundred kilobytes stored.
+/// The maximum number of objects in a page: some megabytes in memory, some hundred kilobytes stored.
 pub const OBJECTS_PER_PAGE: usize = 10_000;
-/// The most collections in a page: they are larger, with a schema and indexes.
+/// The maximum number of collections in a page. They are larger than objects, with a schema and indexes.
 pub(crate) const COLLECTIONS_PER_PAGE: usize = 500;
-/// A page of collections ends with the one that brings it to so many segments.
+/// A page of collections ends with the collection that brings it to this number of segments.
 pub(crate) const SEGMENTS_PER_PAGE: usize = 50_000;
 
-/// Something that a manifest's pages are sorted by.
+/// An entry of a page, which is sorted by the entries' sort keys.
 pub(crate) trait Entry: Serialize + DeserializeOwned {
     fn sort_key(&self) -> String;
 }
@@ -34,7 +34,7 @@ impl Entry for CollectionCapture {
     }
 }
 
-/// Where a backup's documents are.
+/// The folder of a backup's documents.
 #[derive(Clone)]
 pub(crate) struct Folder<'a> {
     pub(crate) objects: &'a dyn Objects,
@@ -43,14 +43,14 @@ pub(crate) struct Folder<'a> {
 }
 
 impl Folder<'_> {
-    /// Writes one page, whatever is there. The same entries make the same bytes.
+    /// Writes a page, and replaces an existing one. The same entries make the same bytes.
     pub(crate) async fn write<T: Serialize>(&self, key: &str, entries: &[T]) -> Result<(), Error> {
         let body = encode(entries).map_err(|reason| self.bad(key, reason))?;
         self.objects.put(self.bucket, &self.path(key), body, PutMode::Replace).await?;
         Ok(())
     }
 
-    /// Writes one page and makes its reference, for a manifest.
+    /// Writes a page and returns its reference for a manifest.
     pub(crate) async fn write_with_ref<T: Entry>(&self, key: String, entries: &[T]) -> Result<PageRef, Error> {
         let body = encode(entries).map_err(|reason| self.bad(&key, reason))?;
         let page = page_ref(key, &body, entries);
@@ -58,18 +58,18 @@ impl Folder<'_> {
         Ok(page)
     }
 
-    /// Reads a page of which only the key is known.
+    /// Reads a page by its key.
     pub(crate) async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Vec<T>, Error> {
-        self.read_if_there(key).await?.ok_or_else(|| self.bad(key, "is missing"))
+        self.read_if_exists(key).await?.ok_or_else(|| self.bad(key, "is missing"))
     }
 
-    /// Reads a page of which only the key is known; `None` if there is none.
-    pub(crate) async fn read_if_there<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Vec<T>>, Error> {
+    /// Reads a page by its key; `None` if it doesn't exist.
+    pub(crate) async fn read_if_exists<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Vec<T>>, Error> {
         let Some(body) = self.bytes(key).await? else { return Ok(None) };
         decode(&body).map(Some).map_err(|reason| self.bad(key, reason))
     }
 
-    /// Reads a page and makes its reference, for a manifest.
+    /// Reads a page and returns it with its reference for a manifest.
     pub(crate) async fn read_with_ref<T: Entry>(&self, key: &str) -> Result<(Vec<T>, PageRef), Error> {
         let body = self.bytes(key).await?.ok_or_else(|| self.bad(key, "is missing"))?;
         let entries = decode(&body).map_err(|reason| self.bad(key, reason))?;
@@ -77,11 +77,11 @@ impl Folder<'_> {
         Ok((entries, page))
     }
 
-    /// Reads a page that a manifest names; `None` if it is gone.
+    /// Reads a page that a manifest names; `None` if it doesn't exist.
     ///
     /// # Errors
-    /// [`Error::Document`] if it isn't the page that the manifest was written for.
-    pub(crate) async fn read_checked<T: Entry>(&self, page: &PageRef) -> Result<Option<Vec<T>>, Error> {
+    /// [`Error::Document`] if its hash isn't the one in the manifest.
+    pub(crate) async fn read_named_if_exists<T: Entry>(&self, page: &PageRef) -> Result<Option<Vec<T>>, Error> {
         let Some(body) = self.bytes(&page.key).await? else { return Ok(None) };
         if hex::encode(Sha256::digest(&body)) != page.sha256 {
             return Err(self.bad(&page.key, "its SHA-256 is not the one that the manifest names"));
@@ -89,17 +89,17 @@ impl Folder<'_> {
         decode(&body).map(Some).map_err(|reason| self.bad(&page.key, reason))
     }
 
-    /// Reads a page that a manifest names and that must be there.
+    /// Reads a page that a manifest names and that must exist.
     pub(crate) async fn read_named<T: Entry>(&self, page: &PageRef) -> Result<Vec<T>, Error> {
-        self.read_checked(page).await?.ok_or_else(|| self.bad(&page.key, "is missing"))
+        self.read_named_if_exists(page).await?.ok_or_else(|| self.bad(&page.key, "is missing"))
     }
 
-    /// A document's bytes; `None` if there is none.
+    /// Reads a document's bytes; `None` if it doesn't exist.
     pub(crate) async fn bytes(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.objects.get(self.bucket, &self.path(key)).await?)
     }
 
-    /// The keys below a prefix, relative to the folder, of which a thousand are in memory at a time.
+    /// Lists the keys below a prefix, relative to the folder, a thousand at a time.
     pub(crate) fn keys(&self, below: &str) -> impl Stream<Item = Result<Vec<String>, ObjectsError>> {
         let (prefix, own) = (self.path(below), self.prefix.len());
         let (objects, bucket) = (self.objects, self.bucket);
@@ -115,19 +115,19 @@ impl Folder<'_> {
         Ok(self.objects.delete(self.bucket, &[self.path(key)]).await?)
     }
 
-    /// Removes everything below a prefix.
+    /// Removes all documents below a prefix.
     pub(crate) async fn remove_all(&self, below: &str) -> Result<(), Error> {
-        self.remove_all_but(below, &BTreeSet::new()).await
+        self.remove_all_except(below, &BTreeSet::new()).await
     }
 
-    /// Removes everything below a prefix but these.
-    pub(crate) async fn remove_all_but(&self, below: &str, keep: &BTreeSet<&str>) -> Result<(), Error> {
+    /// Removes all documents below a prefix, except these.
+    pub(crate) async fn remove_all_except(&self, below: &str, keep: &BTreeSet<&str>) -> Result<(), Error> {
         let mut pages = pin!(self.keys(below));
         while let Some(keys) = pages.try_next().await? {
-            let gone = keys.iter().filter(|key| !keep.contains(key.as_str())).map(|key| self.path(key));
-            let gone: Vec<String> = gone.collect();
-            if !gone.is_empty() {
-                self.objects.delete(self.bucket, &gone).await?;
+            let removed = keys.iter().filter(|key| !keep.contains(key.as_str())).map(|key| self.path(key));
+            let removed: Vec<String> = removed.collect();
+            if !removed.is_empty() {
+                self.objects.delete(self.bucket, &removed).await?;
             }
         }
         Ok(())
@@ -162,11 +162,11 @@ fn encode<T: Serialize>(entries: &[T]) -> Result<Vec<u8>, String> {
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, String> {
-    let lines = zstd::decode_all(body).map_err(|error| format!("can't be decompressed: {error}"))?;
+    let lines = zstd::decode_all(body).map_err(|error| format!("cannot be decompressed: {error}"))?;
     serde_json::Deserializer::from_slice(&lines)
         .into_iter()
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("can't be read: {error}"))
+        .map_err(|error| format!("cannot be read: {error}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reading a finished snapshot.
+//! Reading of snapshots.
 
 use milvault_model::{BackupId, CollectionCapture, InstanceId, Manifest, ObjectEntry, ObjectKey, PageRef, PageSet};
 use milvault_ports::{Bucket, Objects};
@@ -9,6 +9,7 @@ use super::{
 };
 use crate::Error;
 
+/// Returns the folder of a backup's documents.
 pub(crate) fn folder<'a>(
     objects: &'a dyn Objects,
     bucket: &'a Bucket,
@@ -18,10 +19,10 @@ pub(crate) fn folder<'a>(
     Folder { objects, bucket, prefix: layout::backup(instance, backup) }
 }
 
-/// A backup's manifest.
+/// Reads a backup's manifest.
 ///
 /// # Errors
-/// [`Error::Document`] if it is missing or can't be read.
+/// [`Error::Document`] if the manifest is missing or can't be read.
 pub async fn manifest(
     objects: &dyn Objects,
     bucket: &Bucket,
@@ -29,20 +30,21 @@ pub async fn manifest(
     backup: &BackupId,
 ) -> Result<Manifest, Error> {
     let folder = folder(objects, bucket, instance, backup);
-    manifest_if_there(&folder).await?.ok_or_else(|| folder.bad(layout::MANIFEST, "is missing"))
+    manifest_if_exists(&folder).await?.ok_or_else(|| folder.bad(layout::MANIFEST, "is missing"))
 }
 
-pub(crate) async fn manifest_if_there(folder: &Folder<'_>) -> Result<Option<Manifest>, Error> {
+/// Reads a backup's manifest; `None` if it doesn't exist.
+pub(crate) async fn manifest_if_exists(folder: &Folder<'_>) -> Result<Option<Manifest>, Error> {
     let Some(body) = folder.bytes(layout::MANIFEST).await? else { return Ok(None) };
     serde_json::from_slice(&body)
         .map(Some)
-        .map_err(|error| folder.bad(layout::MANIFEST, format!("can't be read: {error}")))
+        .map_err(|error| folder.bad(layout::MANIFEST, format!("cannot be read: {error}")))
 }
 
-/// One of the manifest's pages of collections.
+/// Reads one of a manifest's pages of collections.
 ///
 /// # Errors
-/// [`Error::Document`] if it is missing or isn't the page that the manifest names.
+/// [`Error::Document`] if the page is missing, or its hash isn't the one in the manifest.
 pub async fn collections(
     objects: &dyn Objects,
     bucket: &Bucket,
@@ -61,20 +63,20 @@ pub(crate) struct ObjectReader<'a> {
 }
 
 enum Pages {
-    /// Of a manifest.
+    /// The object pages of a manifest.
     Named(std::iter::Peekable<std::vec::IntoIter<PageRef>>),
-    /// Of a plan that was copied, except for what was gone.
+    /// The pages of a plan: each as it was copied, without missing objects, or else as it was planned.
     Planned(PageSet, std::ops::Range<u32>),
 }
 
 impl<'a> ObjectReader<'a> {
-    /// Of a finished snapshot.
-    pub(crate) fn of_manifest(folder: Folder<'a>, manifest: Manifest) -> Self {
+    /// Makes a reader of a finished snapshot.
+    pub(crate) fn for_manifest(folder: Folder<'a>, manifest: Manifest) -> Self {
         Self::new(folder, Pages::Named(manifest.object_pages.into_iter().peekable()))
     }
 
-    /// Of a plan, as far as it was copied.
-    pub(crate) fn of_plan(folder: Folder<'a>, plan: PageSet) -> Self {
+    /// Makes a reader of a plan, with the results of its copying.
+    pub(crate) fn for_plan(folder: Folder<'a>, plan: PageSet) -> Self {
         let numbers = 0..plan.count;
         Self::new(folder, Pages::Planned(plan, numbers))
     }
@@ -83,20 +85,21 @@ impl<'a> ObjectReader<'a> {
         Self { folder, pages, entries: Vec::new().into_iter().peekable() }
     }
 
-    /// The entry of this key, if there is one; entries before it are passed over for good.
+    /// Returns the entry with this key, if there is one. Entries before it are skipped and can't be read later.
     pub(crate) async fn seek(&mut self, key: &ObjectKey) -> Result<Option<ObjectEntry>, Error> {
-        self.pass_over(key.as_str()).await?;
+        self.skip_to(key.as_str()).await?;
         Ok(self.entries.next_if(|entry| entry.key == *key))
     }
 
-    /// The next entry of this collection, if there is one; entries of collections before it are passed over for good.
+    /// Returns the next entry of this collection, if there is one. Entries of earlier collections are skipped and can't
+    /// be read later.
     pub(crate) async fn next_of(&mut self, collection: &str) -> Result<Option<ObjectEntry>, Error> {
-        self.pass_over(&format!("{collection}/")).await?;
+        self.skip_to(&format!("{collection}/")).await?;
         Ok(self.entries.next_if(|entry| entry.key.collection() == collection))
     }
 
-    /// Passes over what sorts before `key`, without reading pages that hold nothing else.
-    async fn pass_over(&mut self, key: &str) -> Result<(), Error> {
+    /// Skips the entries before `key`, without reading pages that have no other entries.
+    async fn skip_to(&mut self, key: &str) -> Result<(), Error> {
         loop {
             while self.entries.next_if(|entry| entry.key.as_str() < key).is_some() {}
             if self.entries.peek().is_some() {
@@ -110,7 +113,7 @@ impl<'a> ObjectReader<'a> {
                 }
                 Pages::Planned(plan, numbers) => {
                     let Some(number) = numbers.next() else { return Ok(()) };
-                    match self.folder.read_if_there(&PageKind::Objects.key(plan, number)).await? {
+                    match self.folder.read_if_exists(&PageKind::Objects.key(plan, number)).await? {
                         Some(copied) => copied,
                         None => self.folder.read(&PageKind::Plan.key(plan, number)).await?,
                     }

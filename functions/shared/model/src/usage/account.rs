@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn hour(text: &str) -> Hour {
-        Hour::of(text.parse().unwrap())
+        Hour::containing(text.parse().unwrap())
     }
 
     #[test]

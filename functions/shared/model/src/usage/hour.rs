@@ -17,13 +17,13 @@ pub struct Hour(i64);
 impl Hour {
     /// The hour that contains this time. An hour begins with its first millisecond and ends before the first
     /// millisecond of the next hour.
-    pub fn of(time: Time) -> Self {
+    pub fn containing(time: Time) -> Self {
         Self(time.timestamp().div_euclid(SECONDS))
     }
 
     /// The first hour of a day in UTC.
     pub fn first_of(day: NaiveDate) -> Self {
-        Self::of(day.and_time(NaiveTime::MIN).and_utc())
+        Self::containing(day.and_time(NaiveTime::MIN).and_utc())
     }
 
     /// The day that contains the hour.
@@ -62,7 +62,7 @@ pub struct Month {
 
 impl Month {
     /// The month that contains this hour.
-    pub fn of(hour: Hour) -> Self {
+    pub fn containing(hour: Hour) -> Self {
         let begins = hour.start();
         Self { year: begins.year(), month: begins.month() }
     }

@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn hour(text: &str) -> Hour {
-        Hour::of(text.parse().unwrap())
+        Hour::containing(text.parse().unwrap())
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl FromStr for CorrectionId {
 
 impl UsageRecord {
     /// The record of a metered hour of an account.
-    pub fn of(account: &Account, metered: Metered, prices: &Prices) -> Self {
+    pub fn new(account: &Account, metered: Metered, prices: &Prices) -> Self {
         Self {
             region: account.region.clone(),
             hour: metered.hour,

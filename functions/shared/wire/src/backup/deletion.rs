@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::BackupView;
 
-/// A backup with the meaning of its deletion.
+/// A deleted backup with a warning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletedBackupView {
     /// The backup.
     #[serde(flatten)]
     pub backup: BackupView,
-    /// What the deletion means, for people.
+    /// The consequences of the deletion, for people.
     #[serde(default)]
     pub warning: String,
 }

@@ -1,4 +1,4 @@
-//! What describing a backup adds: its databases, their collections, and the collections that it lacks.
+//! The description of a backup: its databases, their collections, and the collections that it lacks.
 
 use milvault_model::{CollectionCapture, CountKind, LeftOut, LeftOutCause};
 use serde::{Deserialize, Serialize};
@@ -7,31 +7,31 @@ use crate::{BackupView, Open, Timestamp, VerificationView};
 
 /// A backup with a page of its collections.
 ///
-/// Its lists may be left out, so that a reader gets the other objects of one backup as descriptions too.
+/// Its lists may be omitted, so that other answers about one backup can be read as descriptions too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupDescription {
-    /// What lists show.
+    /// The fields that listings have.
     #[serde(flatten)]
     pub backup: BackupView,
-    /// Its last verification; null before the first.
+    /// The last verification; null before the first one.
     pub verification: Option<VerificationView>,
-    /// Its databases, with those of their collections that are on this page.
+    /// The databases, with their collections on this page.
     #[serde(default)]
     pub databases: Vec<DatabaseView>,
-    /// The collections that were there and aren't in it.
+    /// The collections that existed and aren't in the backup.
     #[serde(default)]
     pub left_out: Vec<LeftOutView>,
-    /// Where the collections go on; null at their end.
+    /// The cursor of the next page of collections; null at the end.
     pub next_cursor: Option<String>,
 }
 
 /// A database of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseView {
-    /// Its name.
+    /// The database's name.
     pub name: String,
-    /// Its collections on this page.
+    /// The database's collections on this page.
     #[serde(default)]
     pub collections: Vec<CollectionView>,
 }
@@ -40,29 +40,29 @@ pub struct DatabaseView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CollectionView {
-    /// Its name, without the database.
+    /// The collection's name, without the database.
     pub name: String,
-    /// How many rows it has.
+    /// The number of rows.
     #[serde(default)]
     pub entity_count: u64,
-    /// What kind of count that is.
+    /// The kind of count that `entityCount` is.
     #[serde(default)]
     pub entity_count_is: Open<CountKind>,
-    /// The bytes of its objects.
+    /// The bytes of the collection's objects.
     #[serde(default)]
     pub size_bytes: u64,
-    /// How many partitions it has.
+    /// The number of partitions.
     #[serde(default)]
     pub partitions: usize,
-    /// The time whose data it has.
+    /// The time whose data the backup has of this collection.
     #[serde(default)]
     pub point_in_time: Timestamp,
 }
 
-/// A collection that was there and isn't in the backup.
+/// A collection that existed and isn't in the backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOutView {
-    /// Its name.
+    /// The collection's name, with the database.
     pub collection: String,
     /// The cause, for programs.
     #[serde(default)]
@@ -72,21 +72,21 @@ pub struct LeftOutView {
     pub reason: String,
 }
 
-/// Why a collection isn't in a backup. Manifests spell these causes otherwise.
+/// Why a collection isn't in a backup. Manifests spell these causes differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum LeftOutCauseView {
-    /// A restore made it, or keeps it for a rollback.
+    /// A restore made the collection, or keeps it for a rollback.
     Restores,
-    /// It was dropped before its point in time: nothing of it is missing.
+    /// The collection was dropped before its point in time, so nothing is missing.
     Dropped,
-    /// It was there and couldn't be captured: the backup is incomplete.
+    /// The collection existed and couldn't be captured, so the backup is incomplete.
     Trouble,
 }
 
 impl LeftOutView {
-    /// The object of a manifest's entry.
-    pub fn of(left_out: &LeftOut) -> Self {
+    /// Makes the object from a manifest's entry.
+    pub fn new(left_out: &LeftOut) -> Self {
         let cause = match left_out.cause {
             LeftOutCause::Restores => LeftOutCauseView::Restores,
             LeftOutCause::Dropped => LeftOutCauseView::Dropped,
@@ -96,7 +96,8 @@ impl LeftOutView {
     }
 }
 
-/// Collections by database: those of `names` in their order, whether or not they have any, then any others.
+/// Groups collections by database: first the databases in `names`, in this order and even without collections, then any
+/// others.
 pub fn databases(names: impl IntoIterator<Item = String>, captures: &[CollectionCapture]) -> Vec<DatabaseView> {
     let mut databases: Vec<DatabaseView> =
         names.into_iter().map(|name| DatabaseView { name, collections: Vec::new() }).collect();
@@ -125,8 +126,8 @@ mod tests {
     use crate::tests::written;
 
     #[test]
-    fn what_was_left_out_is_named_with_a_cause_for_programs_and_a_reason_for_people() {
-        let of = |cause| {
+    fn a_left_out_collection_has_a_cause_for_programs_and_a_reason_for_people() {
+        let view = |cause| {
             let left_out = LeftOut {
                 collection: "default.items".parse().unwrap(),
                 id: None,
@@ -134,13 +135,13 @@ mod tests {
                 cause,
                 code: None,
             };
-            written(&LeftOutView::of(&left_out))
+            written(&LeftOutView::new(&left_out))
         };
         assert_eq!(
-            of(LeftOutCause::Trouble),
+            view(LeftOutCause::Trouble),
             json!({ "collection": "default.items", "cause": "TROUBLE", "reason": "why" })
         );
-        assert_eq!(of(LeftOutCause::Restores)["cause"], "RESTORES");
-        assert_eq!(of(LeftOutCause::Dropped)["cause"], "DROPPED");
+        assert_eq!(view(LeftOutCause::Restores)["cause"], "RESTORES");
+        assert_eq!(view(LeftOutCause::Dropped)["cause"], "DROPPED");
     }
 }

@@ -1,4 +1,4 @@
-//! The backup object, what describing it adds, and the request for one.
+//! The backup object, its description, and the request for a backup.
 
 mod completeness;
 mod deletion;

@@ -9,12 +9,12 @@ use crate::{Checked, Texts};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, bound = "")]
 pub struct BackupRequest<T: Texts = Checked> {
-    /// The backup's name.
+    /// The name of the backup.
     pub name: T::Of<BackupName>,
-    /// Only these collections; all where it is left out.
+    /// The collections to back up; all if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collections: Option<Vec<T::Of<CollectionPattern>>>,
-    /// After how many days it is deleted; never where it is left out.
+    /// The number of days after which the backup is deleted; never if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in_days: Option<u32>,
 }

@@ -12,52 +12,52 @@ pub struct VerifiedBackupView {
     /// The backup.
     #[serde(flatten)]
     pub backup: BackupView,
-    /// Its last verification; null before the first.
+    /// The last verification; null before the first one.
     pub verification: Option<VerificationView>,
 }
 
 impl VerifiedBackupView {
-    /// The object of a record, as of now.
-    pub fn of(backup: &Backup, now: Time) -> Self {
-        Self { backup: BackupView::of(backup, now), verification: VerificationView::of(backup) }
+    /// Makes the object from a record, as of now.
+    pub fn new(backup: &Backup, now: Time) -> Self {
+        Self { backup: BackupView::new(backup, now), verification: VerificationView::last(backup) }
     }
 }
 
-/// A comparison of a backup with what is stored.
+/// A comparison of a backup with the stored objects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationView {
-    /// Whether it is over.
+    /// Whether the verification is completed.
     pub status: Open<VerificationStatus>,
-    /// When it began.
+    /// When the verification began.
     #[serde(default)]
     pub started_at: Timestamp,
-    /// When it was over; null before.
+    /// When the verification was completed; null before.
     pub completed_at: Option<Timestamp>,
-    /// How many objects were compared.
+    /// The number of objects that were compared.
     #[serde(default)]
     pub objects_checked: u64,
-    /// The keys of objects that aren't there, the first hundred.
+    /// The keys of missing objects; the first hundred.
     #[serde(default)]
     pub missing: Vec<String>,
-    /// The keys of objects that aren't what was stored, the first hundred.
+    /// The keys of objects that differ from what was stored; the first hundred.
     #[serde(default)]
     pub changed: Vec<String>,
 }
 
-/// Whether a verification is over.
+/// Whether a verification is completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum VerificationStatus {
-    /// It is under way.
+    /// The verification is in progress.
     Running,
-    /// It is over.
+    /// The verification is completed.
     Completed,
 }
 
 impl VerificationView {
-    /// The object of a record's last verification, if there was one.
-    pub fn of(backup: &Backup) -> Option<Self> {
+    /// Makes the object from a record's last verification, if there was one.
+    pub fn last(backup: &Backup) -> Option<Self> {
         let last = backup.verification.as_ref()?;
         let status = match last.completed_at {
             Some(_) => VerificationStatus::Completed,

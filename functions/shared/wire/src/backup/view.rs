@@ -1,78 +1,79 @@
-//! The backup object, as lists show it.
+//! The backup object, as listings have it.
 
 use milvault_model::{Backup, BackupKind, BackupPhase, BackupState, BackupStatus, CaptureMethod, CountKind, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::{CompletenessView, FailureView, Open, PrincipalView, ProgressView, Timestamp};
 
-/// A backup. What isn't known yet, or never will be, is null.
+/// A backup. A field whose value isn't known, or never will be, is null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupView {
-    /// Its id.
+    /// The backup's id.
     pub backup_id: String,
-    /// The instance that it is of.
+    /// The instance that was backed up.
     #[serde(default)]
     pub instance_id: String,
-    /// Its name.
+    /// The backup's name.
     #[serde(default)]
     pub name: String,
-    /// Who asked for it.
+    /// Who requested the backup.
     #[serde(rename = "type", default)]
     pub kind: Open<BackupKind>,
     /// How the data was captured.
     #[serde(default)]
     pub method: Open<CaptureMethod>,
-    /// Where it stands.
+    /// The backup's status.
     pub status: Open<BackupStatus>,
-    /// What a running one does, such as `COPY`; left out otherwise.
+    /// The phase of a running backup, such as `COPY`; omitted otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// How far that is; left out where `phase` is.
+    /// The progress of the phase; omitted if `phase` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressView>,
-    /// The bytes of all its objects, those that it shares with other backups included; null until it is finished.
+    /// The bytes of all objects, including those shared with other backups; null until the backup is finished.
     pub size_bytes: Option<u64>,
-    /// The bytes that it added to what earlier backups had stored; null until its copying begins.
+    /// The bytes that the backup stored in addition to earlier backups; null until copying begins.
     pub added_bytes: Option<u64>,
-    /// How many collections it has; null until it is finished.
+    /// The number of collections; null until the backup is finished.
     pub collection_count: Option<u64>,
-    /// How many rows it has; null until it is finished.
+    /// The number of rows; null until the backup is finished.
     pub entity_count: Option<u64>,
-    /// What kind of count `entityCount` is; null where that is.
+    /// The kind of count that `entityCount` is; null if that is null.
     pub entity_count_is: Option<Open<CountKind>>,
-    /// Whether it has everything.
+    /// Whether the backup is complete.
     #[serde(flatten)]
     pub completeness: CompletenessView,
-    /// The user that Milvus was asked as; null until it is finished, and in backups of before this was recorded.
+    /// The user that Milvus was queried as; null until the backup is finished, and in backups made before this was
+    /// recorded.
     pub captured_as: Option<PrincipalView>,
     /// The version that the server reported.
     #[serde(default)]
     pub engine_version: String,
-    /// Where its bytes are.
+    /// The region that the bytes are stored in.
     #[serde(default)]
     pub region: String,
-    /// When it was asked for.
+    /// When the backup was requested.
     #[serde(default)]
     pub created_at: Timestamp,
-    /// When work on it began; null before.
+    /// When work on the backup began; null before.
     pub started_at: Option<Timestamp>,
-    /// When it was over; null before.
+    /// When the backup ended; null before.
     pub completed_at: Option<Timestamp>,
-    /// The time whose data it has; null until it is finished.
+    /// The time whose data the backup has; null until it is finished.
     pub point_in_time: Option<Timestamp>,
-    /// When it is deleted without anyone asking; null for never.
+    /// When the backup expires; null if it never does.
     pub expires_at: Option<Timestamp>,
-    /// Until when Object Lock keeps it from being deleted; left out in a bucket without Object Lock.
+    /// The time until which Object Lock prevents the deletion; omitted in a bucket without Object Lock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<Timestamp>,
-    /// Why it failed or is damaged; null otherwise.
+    /// Why the backup failed or is damaged; null otherwise.
     pub failure: Option<FailureView>,
 }
 
 impl BackupView {
-    /// The object of a record, as of now.
-    pub fn of(backup: &Backup, now: Time) -> Self {
+    /// Makes the object from a record, as of now.
+    pub fn new(backup: &Backup, now: Time) -> Self {
         let snapshot = backup.state.snapshot();
         let totals = snapshot.map(|snapshot| snapshot.totals);
         let mut view = Self {
@@ -89,15 +90,15 @@ impl BackupView {
             collection_count: totals.map(|totals| totals.collections),
             entity_count: totals.map(|totals| totals.entities),
             entity_count_is: totals.map(|totals| totals.entities_are().into()),
-            completeness: CompletenessView::of(snapshot),
-            captured_as: snapshot.and_then(|snapshot| snapshot.captured_as.as_ref()).map(PrincipalView::of),
+            completeness: CompletenessView::new(snapshot),
+            captured_as: snapshot.and_then(|snapshot| snapshot.captured_as.as_ref()).map(PrincipalView::new),
             engine_version: backup.engine_version.clone(),
             region: backup.region.to_string(),
             created_at: backup.created_at.into(),
             started_at: snapshot.map(|snapshot| snapshot.started_at.into()),
             completed_at: snapshot.map(|snapshot| snapshot.completed_at.into()),
             point_in_time: snapshot.map(|snapshot| snapshot.point_in_time.into()),
-            // What was to be deleted while it was locked goes when that is over.
+            // A backup whose deletion was requested while it was locked is deleted when the lock ends.
             expires_at: backup
                 .deletion_requested_at
                 .and(backup.locked_until)
@@ -109,7 +110,7 @@ impl BackupView {
         match &backup.state {
             BackupState::Running(run) => {
                 view.phase = Some(run.phase.name().to_owned());
-                view.progress = Some(ProgressView::of(&run.progress, run.started_at, now));
+                view.progress = Some(ProgressView::new(&run.progress, run.started_at, now));
                 view.started_at = Some(run.started_at.into());
                 if let BackupPhase::Copy(copying) = &run.phase {
                     view.added_bytes = Some(copying.done.added_bytes);
@@ -171,7 +172,7 @@ mod tests {
             verification: None,
             state,
         };
-        written(&BackupView::of(&backup, at(20)))
+        written(&BackupView::new(&backup, at(20)))
     }
 
     fn snapshot() -> Snapshot {
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_backup_shows_phase_and_progress_and_nulls_for_what_is_not_known_yet() {
+    fn a_running_backup_shows_phase_and_progress_and_null_for_unknown_values() {
         let run = BackupRun {
             phase: BackupPhase::Copy(Copying {
                 done: Copied { objects: 400, bytes: 50, added_bytes: 45 },
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_backup_shows_its_sums_and_no_progress() {
+    fn a_finished_backup_shows_its_totals_and_no_progress() {
         let snapshot = snapshot();
         let available = view(BackupState::Available(snapshot.clone()));
         assert_eq!(available["sizeBytes"], 123);
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_says_whether_it_is_complete_and_as_whom_it_was_captured() {
+    fn a_backup_shows_whether_it_is_complete_and_the_user_that_captured_it() {
         let mut snapshot = snapshot();
         let complete = view(BackupState::Available(snapshot.clone()));
         assert_eq!(complete["complete"], true);
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_of_before_completeness_was_recorded_says_that_it_is_not_known() {
+    fn the_completeness_of_a_backup_made_before_it_was_recorded_is_unknown() {
         let mut old = snapshot();
         old.totals.counted_exactly = 0;
         old.captured_as = None;
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_backup_names_its_cause_and_has_no_size() {
+    fn a_failed_backup_has_its_cause_and_no_size() {
         let failure = Failure::new(FailureCode::SourceChanged, "too fast");
         let failed = view(BackupState::Failed { started_at: None, ended_at: at(3), failure });
         assert_eq!(failed["status"], "FAILED");

@@ -1,4 +1,4 @@
-//! What describing a restore adds: its collections, and what each waits for.
+//! The description of a restore: its collections, and what each of them waits for.
 
 use milvault_model::{
     CollectionRestore, CollectionStage, CollectionState, CountKind, ImportState, Loaded, Reload, Restore, RestorePhase,
@@ -13,13 +13,13 @@ use crate::{FailureView, Open, RestoreView, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreDescription {
-    /// What lists show.
+    /// The fields that listings have.
     #[serde(flatten)]
     pub restore: RestoreView,
-    /// The collections on this page; none before the restore has read the backup's.
+    /// The collections on this page; none until the restore has read the backup's collections.
     #[serde(default)]
     pub collections: Vec<CollectionRestoreView>,
-    /// Where they go on; null at their end.
+    /// The cursor of the next page of collections; null at the end.
     pub next_cursor: Option<String>,
 }
 
@@ -27,40 +27,40 @@ pub struct RestoreDescription {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CollectionRestoreView {
-    /// The name that it is restored to, with the database.
+    /// The name that the collection is restored to, with the database.
     pub name: String,
-    /// Its name in the backup, with the database.
+    /// The collection's name in the backup, with the database.
     #[serde(default)]
     pub source: String,
-    /// Where it stands.
+    /// The collection's state.
     #[serde(default)]
     pub state: Open<CollectionState>,
-    /// Since when it stands there; null where that wasn't noted.
+    /// When the collection entered this state; null if that wasn't recorded.
     pub since: Option<Timestamp>,
-    /// What has to come before the restore gets further with it, for people; null when it is over.
+    /// What the restore waits for before it continues with the collection, for people; null when it is done.
     pub waits_for: Option<String>,
-    /// Rows in the backup.
+    /// The number of rows in the backup.
     #[serde(default)]
     pub rows_expected: u64,
-    /// What kind of count that is.
+    /// The kind of count that `rowsExpected` is.
     #[serde(default)]
     pub rows_expected_is: Open<CountKind>,
-    /// Rows found in the rebuilt collection; null until they are counted.
+    /// The number of rows in the rebuilt collection; null until they are counted.
     pub rows_found: Option<u64>,
-    /// Whether the user has to load it before it answers a search or a query.
+    /// Whether the user has to load the collection before it answers a search or a query.
     #[serde(default)]
     pub load_required: bool,
-    /// For how many milliseconds its name answered nothing during the swap; null until it is swapped.
+    /// How long the collection's name was unavailable during the swap, in milliseconds; null until the swap.
     pub unavailable_ms: Option<u64>,
-    /// The collection that it replaced; null where there was none, or it isn't kept.
+    /// The collection that was replaced; null if there was none or it isn't kept.
     pub previous_collection: Option<String>,
-    /// Why it was given up; null otherwise.
+    /// Why the collection was given up; null otherwise.
     pub failure: Option<FailureView>,
 }
 
 impl CollectionRestoreView {
-    /// The object of a line in the ledger of `restore`.
-    pub fn of(line: &CollectionRestore, restore: &Restore) -> Self {
+    /// Makes the object from a line in the ledger of `restore`.
+    pub fn new(line: &CollectionRestore, restore: &Restore) -> Self {
         let kept = matches!(restore.state, RestoreState::Running(_)) || previous_kept_until(restore).is_some();
         let previous_collection = match &line.stage {
             CollectionStage::Swapped(swap) if kept && swap.live_id.is_some() => {
@@ -85,32 +85,34 @@ impl CollectionRestoreView {
     }
 }
 
-/// What a running restore waits for before it gets further with a collection, for people.
+/// Describes, for people, what a running restore waits for before it continues with a collection.
 fn waits_for(line: &CollectionRestore, restore: &Restore) -> Option<String> {
     let RestoreState::Running(run) = &restore.state else { return None };
     let sentence = match (line.state(), &run.phase) {
         (_, RestorePhase::Clean | RestorePhase::Undo(_) | RestorePhase::Rollback { .. }) => return None,
         (CollectionState::Waiting, RestorePhase::Stage { .. }) => {
-            "the copies of the backup's objects into the instance's own bucket"
+            "the copying of the backup's objects to the instance's own bucket"
         }
-        (CollectionState::Waiting, _) => "its turn: so many collections are worked on at once",
-        (CollectionState::Building, _) => "Milvus, which makes the collection and its indexes",
+        (CollectionState::Waiting, _) => "its turn: the number of collections in progress is limited",
+        (CollectionState::Building, _) => "Milvus, which creates the collection and its indexes",
         (CollectionState::Importing | CollectionState::Indexing, RestorePhase::Build) => {
-            "the other collections: data is imported when all are made"
+            "the other collections: data is imported once all of them are created"
         }
         (CollectionState::Importing, _) => return Some(imports(line)),
         (CollectionState::Indexing, _) => "Milvus, which builds the indexes",
         (CollectionState::Imported, RestorePhase::Import) => "the imports of the other collections",
-        (CollectionState::Imported, _) => "Milvus, which loads it for its rows to be compared with the backup's",
+        (CollectionState::Imported, _) => {
+            "Milvus, which loads the collection so that its rows can be compared with the backup"
+        }
         (CollectionState::Verified, RestorePhase::Swap) => "its turn: collections are swapped in one by one",
         (CollectionState::Verified, _) => "the other collections: none is swapped in before all are verified",
-        (CollectionState::Swapping, _) => "Milvus, which gives the collections their names",
+        (CollectionState::Swapping, _) => "Milvus, which renames the collections",
         (CollectionState::Restored | CollectionState::Failed | CollectionState::Undone, _) => return None,
     };
     Some(sentence.to_owned())
 }
 
-/// How far Milvus is with the imports into a collection.
+/// Describes the progress of Milvus's imports into a collection.
 fn imports(line: &CollectionRestore) -> String {
     let CollectionStage::Built { imports, .. } = &line.stage else { return String::new() };
     let count = |is: fn(&ImportState) -> bool| imports.at_work.iter().filter(|job| is(&job.state)).count();
@@ -119,10 +121,12 @@ fn imports(line: &CollectionRestore) -> String {
     let refused = count(|state| matches!(state, ImportState::Refused { .. }));
     let (done, jobs) = (imports.completed.len(), line.jobs);
     if at_work + queued == 0 && refused > 0 {
-        return format!("room for an import job: Milvus has as many as it takes; {done} of {jobs} are done");
+        return format!(
+            "room for an import job: Milvus has the maximum number of jobs; {done} of {jobs} jobs are done"
+        );
     }
     if at_work + queued == 0 {
-        return format!("its turn: so many segments are imported at once; {done} of {jobs} jobs are done");
+        return format!("its turn: the number of segments imported at once is limited; {done} of {jobs} jobs are done");
     }
     format!("Milvus, which has imported {done} of {jobs} jobs, works on {at_work} and has {queued} in its queue")
 }

@@ -1,4 +1,4 @@
-//! The restore object, with what the caller must know before and after, and the request for one.
+//! The restore object, its description, and the request for a restore.
 
 mod description;
 mod request;

@@ -11,35 +11,35 @@ use crate::{Checked, Texts};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, bound = "")]
 pub struct RestoreRequest<T: Texts = Checked> {
-    /// The backup, by its id. As text: a text that isn't an id is a backup that doesn't exist.
+    /// The backup, by its id. It is plain text, because a text that isn't a valid id names a backup that doesn't exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_id: Option<String>,
-    /// The backup, by its name. Either this or the id is given.
+    /// The backup, by its name. Exactly one of name and id is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_name: Option<T::Of<BackupName>>,
-    /// The instance whose backup it is; the one that is restored into where it is left out.
+    /// The instance that the backup was made of; if omitted, the instance that is restored into.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_instance_id: Option<T::Of<InstanceId>>,
-    /// Only these collections; all of the backup where it is left out.
+    /// The collections to restore; all collections of the backup if omitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collections: Option<Vec<T::Of<CollectionPattern>>>,
-    /// Other names for some of them.
+    /// New names for some of the collections.
     #[serde(default)]
     pub rename: BTreeMap<T::Of<CollectionName>, T::Of<CollectionName>>,
-    /// Whether a damaged backup may be used, as far as it is whole.
+    /// Whether the intact collections of a damaged backup may be restored.
     #[serde(default)]
     pub allow_damaged: bool,
-    /// What to do about collections that exist.
+    /// What to do if a collection of the target name exists.
     #[serde(default)]
     pub mode: RestoreMode,
-    /// What to do about loading.
+    /// Whether to load the restored collections.
     #[serde(default)]
     pub reload: Reload,
-    /// What to do about the others once a collection can't be restored. Left out of the request's hash where it is the
-    /// default, because requests of before it was known have none.
+    /// What to do about the other collections when one can't be restored. The default is omitted from the request's
+    /// hash, because earlier releases didn't have this field.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_error: OnError,
-    /// For how many hours the replaced collections are kept for a rollback.
+    /// How many hours the replaced collections are kept for a rollback.
     #[serde(default = "a_day")]
     pub keep_previous_hours: u32,
 }

@@ -78,15 +78,15 @@ fn swapped(live_id: Option<i64>) -> CollectionStage {
 }
 
 fn json_of(restore: &Restore) -> Value {
-    written(&RestoreView::of(restore, at(10)))
+    written(&RestoreView::new(restore, at(10)))
 }
 
 fn line_of(line: &CollectionRestore, restore: &Restore) -> Value {
-    written(&CollectionRestoreView::of(line, restore))
+    written(&CollectionRestoreView::new(line, restore))
 }
 
 #[test]
-fn before_the_swap_the_caller_is_told_what_becomes_unavailable_and_for_how_long() {
+fn a_pending_restore_states_what_becomes_unavailable_and_for_how_long() {
     let shown = json_of(&restore(RestoreState::Pending));
     let sentences = shown["unavailability"].to_string();
     assert!(sentences.contains("for a few milliseconds"), "{sentences}");
@@ -103,7 +103,7 @@ fn a_running_restore_shows_its_phase_and_progress() {
 }
 
 #[test]
-fn a_previous_collection_is_named_while_it_is_kept_and_only_where_there_was_one() {
+fn a_previous_collection_is_named_only_while_it_is_kept() {
     let kept = completed(Previous::Kept { until: at(100) });
     assert_eq!(json_of(&kept)["previousKeptUntil"], "1970-01-01T00:01:40.000Z");
     let loaded = Loaded::Whole { replicas: 1 };
@@ -122,7 +122,7 @@ fn a_previous_collection_is_named_while_it_is_kept_and_only_where_there_was_one(
 }
 
 #[test]
-fn a_collection_says_what_it_waits_for_while_the_restore_runs() {
+fn a_collection_shows_what_it_waits_for_while_the_restore_runs() {
     let running = |phase| restore(RestoreState::Running(RestoreRun::resume(at(5), phase)));
     let waits = |stage, phase| line_of(&line(Loaded::No, stage), &running(phase))["waitsFor"].clone();
     let job = |group, state| ImportJob { group, state };
@@ -134,7 +134,7 @@ fn a_collection_says_what_it_waits_for_while_the_restore_runs() {
     );
     assert_eq!(
         waits(built(vec![job(0, ImportState::Refused { since: at(1) })]), RestorePhase::Import),
-        "room for an import job: Milvus has as many as it takes; 0 of 1 are done"
+        "room for an import job: Milvus has the maximum number of jobs; 0 of 1 jobs are done"
     );
     let verified = || CollectionStage::Verified { id: 2 };
     assert!(waits(verified(), RestorePhase::Verify).as_str().unwrap().starts_with("the other collections"));
@@ -144,7 +144,7 @@ fn a_collection_says_what_it_waits_for_while_the_restore_runs() {
 }
 
 #[test]
-fn a_restore_that_gave_a_collection_up_is_completed_and_not_complete() {
+fn a_restore_that_gave_a_collection_up_is_completed_but_not_complete() {
     let failure = Failure::new(FailureCode::ImportFailed, "default.copy: refused");
     let reasons = [failure.message.clone()].into_iter();
     let lacking = Restore { completeness: Completeness::of_restore(reasons), ..completed(Previous::Gone) };
@@ -159,7 +159,7 @@ fn a_restore_that_gave_a_collection_up_is_completed_and_not_complete() {
 }
 
 #[test]
-fn loading_is_the_users_where_nothing_is_reloaded_or_nothing_was_loaded() {
+fn the_user_has_to_load_a_collection_that_is_not_reloaded_or_was_not_loaded() {
     let as_before = completed(Previous::Gone);
     let none = Restore { reload: Reload::None, ..as_before.clone() };
     let required = |loaded, restore| line_of(&line(loaded, CollectionStage::Waiting), restore)["loadRequired"].clone();

@@ -1,4 +1,4 @@
-//! The restore object, as lists show it.
+//! The restore object, as listings have it.
 
 use milvault_model::{
     OnError, Previous, Reload, Restore, RestoreMode, RestorePhase, RestoreState, RestoreStatus, Time,
@@ -7,69 +7,69 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CompletenessView, FailureView, Open, ProgressView, Timestamp};
 
-/// A restore. What isn't known yet, or never will be, is null.
+/// A restore. A field whose value isn't known, or never will be, is null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreView {
-    /// Its id.
+    /// The restore's id.
     pub restore_id: String,
     /// The instance that is restored into.
     #[serde(default)]
     pub instance_id: String,
-    /// The instance whose backup it is.
+    /// The instance that the backup was made of.
     #[serde(default)]
     pub source_instance_id: String,
-    /// The backup.
+    /// The backup's id.
     #[serde(default)]
     pub backup_id: String,
     /// The backup's name.
     #[serde(default)]
     pub backup_name: String,
-    /// What it does about collections that exist.
+    /// What the restore does if a collection of the target name exists.
     #[serde(default)]
     pub mode: Open<RestoreMode>,
-    /// What it does about loading.
+    /// Whether the restore loads the collections.
     #[serde(default)]
     pub reload: Open<Reload>,
-    /// What it does about the others once a collection can't be restored.
+    /// What the restore does about the other collections when one can't be restored.
     #[serde(default)]
     pub on_error: Open<OnError>,
-    /// Where it stands.
+    /// The restore's status.
     pub status: Open<RestoreStatus>,
-    /// What a running one does, such as `IMPORT`; left out otherwise.
+    /// The phase of a running restore, such as `IMPORT`; omitted otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// How far that is; left out where `phase` is.
+    /// The progress of the phase; omitted if `phase` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressView>,
-    /// How many collections it restores; 0 until that is known.
+    /// The number of collections to restore; 0 until it is known.
     #[serde(default)]
     pub collection_count: u32,
-    /// Whether every collection came back, once it is completed.
+    /// Whether every collection was restored, once the restore is completed.
     #[serde(flatten)]
     pub completeness: CompletenessView,
-    /// What the user should know and can't see elsewhere, for people.
+    /// Facts that the user should know and can't see elsewhere, for people.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// What becomes unavailable, and for how long, for people.
     #[serde(default)]
     pub unavailability: Vec<String>,
-    /// When it was asked for.
+    /// When the restore was requested.
     #[serde(default)]
     pub created_at: Timestamp,
-    /// When work on it began; null before.
+    /// When work on the restore began; null before.
     pub started_at: Option<Timestamp>,
-    /// When it was over; null before.
+    /// When the restore ended; null before.
     pub completed_at: Option<Timestamp>,
-    /// Until when a rollback can bring the replaced collections back; null where it can't.
+    /// The time until which a rollback is possible; null if it isn't.
     pub previous_kept_until: Option<Timestamp>,
-    /// Why it failed; null otherwise.
+    /// Why the restore failed; null otherwise.
     pub failure: Option<FailureView>,
 }
 
 impl RestoreView {
-    /// The object of a record, as of now.
-    pub fn of(restore: &Restore, now: Time) -> Self {
+    /// Makes the object from a record, as of now.
+    pub fn new(restore: &Restore, now: Time) -> Self {
         let mut view = Self {
             restore_id: restore.id.to_string(),
             instance_id: restore.instance_id.to_string(),
@@ -99,7 +99,7 @@ impl RestoreView {
             RestoreState::Pending => {}
             RestoreState::Running(run) => {
                 view.phase = Some(run.phase.name().to_owned());
-                view.progress = Some(ProgressView::of(&run.progress, run.started_at, now));
+                view.progress = Some(ProgressView::new(&run.progress, run.started_at, now));
             }
             RestoreState::Completed { completed_at, .. } | RestoreState::RolledBack { completed_at, .. } => {
                 view.completed_at = Some((*completed_at).into());
@@ -116,7 +116,7 @@ impl RestoreView {
     }
 }
 
-/// Until when the collections that were replaced can be brought back by a rollback.
+/// Returns the time until which a rollback can put the replaced collections back.
 pub(super) fn previous_kept_until(restore: &Restore) -> Option<Time> {
     match &restore.state {
         RestoreState::Completed { previous: Previous::Kept { until }, .. } => Some(*until),
@@ -128,17 +128,17 @@ pub(super) fn previous_kept_until(restore: &Restore) -> Option<Time> {
     }
 }
 
-/// What becomes unavailable, and for how long, in sentences for people.
+/// Describes, for people, what becomes unavailable and for how long.
 fn unavailability(restore: &Restore) -> Vec<&'static str> {
     let during = match &restore.state {
         RestoreState::Failed { .. } | RestoreState::Cancelled { .. } => {
-            return vec!["Nothing became unavailable for good: the live collections are what they were."];
+            return vec!["Nothing became unavailable permanently: the live collections are as they were before."];
         }
         RestoreState::RolledBack { .. } => {
             return vec!["The collections that were live before the restore are live again."];
         }
         RestoreState::Completed { .. } => {
-            "During the swap each collection's name answered nothing for the milliseconds in 'unavailableMs'."
+            "During the swap, each collection's name answered nothing for the milliseconds in 'unavailableMs'."
         }
         RestoreState::Pending | RestoreState::Running(_) => match restore.mode {
             RestoreMode::Replace => {
@@ -151,11 +151,11 @@ fn unavailability(restore: &Restore) -> Vec<&'static str> {
     let replaced = match restore.mode {
         RestoreMode::Create => None,
         RestoreMode::Replace if restore.keep_previous_hours == 0 => {
-            Some("What was written to a replaced collection after the backup is gone once the restore is completed.")
+            Some("Data written to a replaced collection after the backup is gone once the restore is completed.")
         }
         RestoreMode::Replace => Some(
-            "What was written to a replaced collection after the backup is only in its previous collection, which is \
-             kept for a rollback and then dropped.",
+            "Data written to a replaced collection after the backup is only in its previous collection, which is kept for \
+             a rollback and then dropped.",
         ),
     };
     let load = match restore.reload {

@@ -51,7 +51,7 @@ async fn usage_is_written_once_and_listed_by_hour_and_instance_in_pages(on: &Cat
     let mut instances = [on.instance(), on.instance()];
     instances.sort();
     // The last hour of a year and the first of the next one.
-    let last = Hour::of("2100-12-31T23:59:59Z".parse().unwrap());
+    let last = Hour::containing("2100-12-31T23:59:59Z".parse().unwrap());
     let mut records = Vec::new();
     for hour in [last, last.next()] {
         for instance in &instances {

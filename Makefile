@@ -1,41 +1,41 @@
-# The one-machine stack and its checks. `make help` lists what there is.
+# The one-machine stack and its checks. `make help` lists the targets.
 
-# The first Python that the pinned packages run on; make PYTHON=... chooses another.
+# The first Python that the pinned packages run on. `make PYTHON=...` chooses another one.
 PYTHON ?= $(firstword $(shell for p in python3 python3.12 python3.11 python3.10 python3.13; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p; done; true) python3)
 VENV := target/local/venv
-# -B: no bytecode beside the sources. PYTHONPATH: the package infra/local/stack, for the demo and the tests.
+# -B writes no bytecode beside the sources. PYTHONPATH finds infra/local/stack, for the demo and the tests.
 RUN := PYTHONPATH=infra/local $(VENV)/bin/python -B
-# sam would tell what it is used for, and ask whether it is the newest: no proxy is there.
+# sam sends usage data and looks for newer versions. The proxy, which doesn't exist, prevents both.
 SAM := SAM_CLI_TELEMETRY=0 HTTPS_PROXY=http://127.0.0.1:9 AWS_DEFAULT_REGION=eu-west-1 target/local/sam/bin/sam
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down logs test scale lint bench client cargo-lambda bootstrap clean
 
-help: ## this list
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
 		|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1   \2/p' $(MAKEFILE_LIST)
 
-demo: bootstrap ## the product in one run: back up, lose data, restore, compare every row
+demo: bootstrap ## run the demo: back up, lose data, restore, compare every row
 	@$(RUN) infra/local/demo.py
 
 up: bootstrap ## start the stack and leave it running (target/stack.json, target/stack.env)
 	@$(RUN) -m stack up
 
-down: ## stop what `make up` started
+down: ## stop the stack that `make up` started
 	@if [ -x $(VENV)/bin/python ]; then $(RUN) -m stack down; else echo "Nothing is up."; fi
 
-logs: bootstrap ## what the functions of the running stack logged
+logs: bootstrap ## show the logs of the running stack's functions
 	@$(RUN) -m stack logs
 
-test: bootstrap ## every test, the end-to-end ones against a stack of their own too
+test: bootstrap ## run all tests, including the end-to-end tests on a separate stack
 	cargo test --workspace
 	$(RUN) -m pytest -n 2 --dist loadfile tests/e2e
 
-scale: bootstrap ## 200 collections through one restore, and 100,000 backups through the meter: time and memory
+scale: bootstrap ## measure time and memory of a restore of 200 collections, and of metering 100,000 backups
 	$(RUN) -m pytest -s tests/e2e/scale_restores.py tests/e2e/scale_usage.py
 
-lint: ## formatting, clippy with warnings denied, the structure, dependencies, the templates
+lint: ## check formatting, clippy with warnings denied, the structure, dependencies, the templates
 	@$(MAKE) --no-print-directory bootstrap WITH=lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -46,7 +46,7 @@ lint: ## formatting, clippy with warnings denied, the structure, dependencies, t
 	target/local/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation \
 		-f infra/template.yaml -f infra/snapshot-bucket.yaml
 
-bench: ## backups on a model of S3, beside rclone and s5cmd; restores of many partitions (16 minutes), and on the real server beside its own imports (15 minutes); size and start of each function
+bench: ## measure backups on a model of S3, beside rclone and s5cmd; restores of many partitions (16 minutes), and on the real server beside its own imports (15 minutes); size and start of each function
 	@$(MAKE) --no-print-directory bootstrap WITH=bench
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo bench -q -p milvault-bench --bench backup
 	@cargo bench --profile dev -q -p milvault-fake-milvus --bench restores
@@ -62,5 +62,5 @@ cargo-lambda: ## install cargo-lambda, to invoke functions by hand (PATH=$PWD/ta
 bootstrap:
 	@$(PYTHON) -B infra/local/bootstrap.py $(WITH)
 
-clean: down ## stop the stack and remove everything that was built
+clean: down ## stop the stack and remove all build output
 	rm -rf target

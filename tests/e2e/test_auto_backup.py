@@ -156,7 +156,7 @@ def test_switching_off_warns_and_nothing_is_made_of_an_event_that_comes_late(pro
     run = due_since_a_minute(product)
     assert schedules(product)[product.instance]["ScheduleExpression"] == f"cron({run.minute} {run.hour} * * ? *)"
     answer = put(product, enabled=False)
-    assert "can't be brought back" in answer["warnings"][0] and answer["nextRunAt"] is None
+    assert "can't be restored" in answer["warnings"][0] and answer["nextRunAt"] is None
     assert not schedules(product)
     assert deliver(product, run) == {"run": "NONE", "reason": "automatic backup is switched off"}
     assert automatic(product) == []

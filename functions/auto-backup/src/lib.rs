@@ -22,11 +22,11 @@ const ROUTES: [Route<Action>; 2] = [
     Route { http: Some("PUT /instances/{instanceId}/auto-backup"), name: "put", action: Action::Put },
 ];
 
-/// The service-level promise of PRODUCT ends here, so the caller is told.
-const SWITCHED_OFF: &str = "Automatic backup is switched off: the service-level promise no longer holds, and data that is \
-     lost from now on can't be brought back.";
+/// The warning to a caller who switches automatic backup off.
+const SWITCHED_OFF: &str = "Automatic backup is switched off: the service makes no more backups of the instance by \
+     itself, and data that is lost from now on can't be restored.";
 
-/// The change is stored, and the next sweep passes it to the scheduler.
+/// The warning if the change is stored, but only the next sweep passes it to the scheduler.
 const UNCONFIRMED: &str = "The scheduler may not have the change yet: the sweep will repeat it within twenty minutes.";
 
 /// Answers one event.

@@ -62,7 +62,7 @@ async fn delete_backup(jobs: &Jobs, call: Call<Action>, invocation: &Invocation)
     };
     let view = BackupView::new(&backup, jobs.now());
     let answer = Answer::new(status, DeletedBackupView { backup: view, warning: warning.to_owned() });
-    // For a lock to end, nobody waits.
+    // No caller waits for a lock to end.
     let is_under_way =
         matches!(backup.state.status(), BackupStatus::Pending | BackupStatus::Running | BackupStatus::Deleting);
     Ok(if is_under_way { answer.with_retry_after(2) } else { answer })

@@ -35,7 +35,7 @@ async fn describe_backup(jobs: &Jobs, call: Call<Action>) -> Result<Answer, Erro
         call.filters(&["limit", "cursor"])?.paging::<usize>(PageSize::COLLECTIONS, &jobs.settings.cursor_key)?;
     let backup = jobs.backup(&instance, &id).await?.value;
     match show::backup(jobs, &backup, &paging).await {
-        // Only the first page may be left out. Without a later one, its reader would take the listing for complete.
+        // Only the first page may be omitted. If a later page were, its reader would take the listing for complete.
         Err(error @ Error::Document { .. }) if paging.after.is_none() => {
             // The backup may have been deleted between the reads of the record and of the manifest. Then only the
             // record remains.

@@ -1,4 +1,4 @@
-//! The backups of an instance, which keep its record.
+//! The check for backups, which prevent changes to an instance's record.
 
 use std::pin::pin;
 

@@ -265,7 +265,7 @@ fn no_answer() -> String {
     format!("no answer within {} seconds", PATIENCE.as_secs())
 }
 
-/// Stores the reported version, unless the instance was changed meanwhile and the version may be another server's.
+/// Stores the reported version, unless the instance was changed meanwhile: the version may be another server's then.
 async fn remember(jobs: &Jobs, found: Versioned<Instance>, version: String) -> Result<(), Error> {
     if found.value.reported_engine_version.as_ref() == Some(&version) {
         return Ok(());

@@ -81,7 +81,7 @@ fn moves(before: &Instance, after: &Instance) -> bool {
     (&before.endpoint, &before.region, &before.storage) != (&after.endpoint, &after.region, &after.storage)
 }
 
-/// The template's parameter AllowedEndpoints lists the allowed ones.
+/// The refusal of an endpoint that the template's parameter AllowedEndpoints doesn't allow.
 const NOT_ALLOWED: &str = "is a server that the deployment doesn't connect to";
 
 /// The record of a registration.

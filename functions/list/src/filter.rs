@@ -34,7 +34,7 @@ pub(crate) struct RestoreFilter {
     period: Period,
 }
 
-/// The period in which a record was created: from `from` on and before `to`.
+/// The period in which a record was created: at or after `from`, and before `to`.
 #[derive(Debug)]
 struct Period {
     from: Option<Time>,
@@ -144,7 +144,7 @@ impl<T> Sifted<T> {
     }
 }
 
-/// Filters the next page of a listing; `next` is where the listing goes on after it.
+/// Filters the next page of a listing; `next` is the position after the page.
 pub(crate) fn sift<T>(
     sifted: &mut Sifted<T>,
     records: impl IntoIterator<Item = T>,

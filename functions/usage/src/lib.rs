@@ -131,7 +131,7 @@ async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invo
         return Ok(match (caller, next_cursor) {
             (Caller::Http, Some(cursor)) => Answer::text("text/csv; charset=utf-8", csv).with_next_cursor(cursor),
             (Caller::Http, None) => Answer::text("text/csv; charset=utf-8", csv),
-            // Who gets no headers.
+            // Direct callers get no headers.
             (_, next_cursor) => Answer::ok(UsageFile { csv, next_cursor }),
         });
     }
@@ -144,7 +144,7 @@ async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invo
     Ok(Answer::ok(UsageView { items: page.lines.iter().map(line_view).collect(), next_cursor, complete_until }))
 }
 
-/// The object of a line.
+/// The API's object for a usage line.
 fn line_view(line: &Line) -> UsageLineView {
     let charge = line.charge.as_ref();
     UsageLineView {
@@ -167,7 +167,7 @@ fn line_view(line: &Line) -> UsageLineView {
     }
 }
 
-/// A request for a correction. It is only made by a direct call with `"action": "correct"`.
+/// A request for a correction. Only a direct call with `"action": "correct"` can make it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Correct {

@@ -32,7 +32,7 @@ pub(crate) struct UsageQuery {
 }
 
 /// The position at which the next page begins, with the period of the query. The period is kept because the default
-/// period moves on with time.
+/// period changes with time.
 #[derive(Debug, Clone)]
 struct Resume {
     from: Hour,

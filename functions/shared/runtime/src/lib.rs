@@ -25,7 +25,7 @@ use tracing::Instrument;
 
 use environment::Environment;
 pub use invocation::Invocation;
-pub use work::{slice, take_up};
+pub use work::{begin_job, slice};
 
 /// Used by every function, because a function that copies would spend a fifth of its time in the system's allocator.
 #[global_allocator]
@@ -59,7 +59,7 @@ where
         let event = Event::read(event.payload);
         let (caller, span) = (Caller::from_event(&event), logging::span_of(&invocation, &event));
         let replied = async { invocation.reply(caller, handle(jobs, event, &invocation).await) };
-        logging::of(&invocation, replied.instrument(span)).await
+        logging::with_request_id(&invocation, replied.instrument(span)).await
     }))
     .await
 }

@@ -13,8 +13,8 @@ use std::{
 use chrono::TimeDelta;
 use futures::TryStreamExt;
 use milvault_model::{
-    CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, SegmentCapture, SegmentLevel,
-    StorageVersion, TIME_TO_LIVE, Time, Troubled, Written,
+    CaptureTrouble, CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, SegmentCapture,
+    SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Written,
 };
 use milvault_ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment, objects};
 
@@ -69,13 +69,13 @@ pub(super) struct Capturing<'a> {
     bucket: Bucket,
     root: String,
     /// Collections that can't be captured for now, by id.
-    troubled: Mutex<BTreeMap<i64, Troubled>>,
+    troubled: Mutex<BTreeMap<i64, CaptureTrouble>>,
     /// When a flush that is waited for got further, if one did.
     moved_at: Mutex<Option<Time>>,
 }
 
 impl<'a> Capturing<'a> {
-    pub(super) fn new(work: &Work<'a>, milvus: &'a dyn Milvus, troubled: &[Troubled]) -> Result<Self, Error> {
+    pub(super) fn new(work: &Work<'a>, milvus: &'a dyn Milvus, troubled: &[CaptureTrouble]) -> Result<Self, Error> {
         let (bucket, source) = work.source()?;
         Ok(Self {
             jobs: work.jobs,
@@ -93,18 +93,18 @@ impl<'a> Capturing<'a> {
     }
 
     /// The collections that can't be captured for now: the next slice goes on waiting from there.
-    pub(super) fn troubled(&self) -> Vec<Troubled> {
+    pub(super) fn troubled(&self) -> Vec<CaptureTrouble> {
         self.troubles().values().cloned().collect()
     }
 
-    fn troubles(&self) -> MutexGuard<'_, BTreeMap<i64, Troubled>> {
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<i64, CaptureTrouble>> {
         self.troubled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Since when a collection that can't be captured now couldn't be.
     fn troubled_since(&self, id: i64, now: Time) -> Time {
         let mut troubles = self.troubles();
-        let trouble = troubles.entry(id).or_insert(Troubled { collection: id, since: now, tried: now });
+        let trouble = troubles.entry(id).or_insert(CaptureTrouble { collection: id, since: now, tried: now });
         if now - trouble.tried > FORGIVEN {
             trouble.since = now;
         }

@@ -29,7 +29,7 @@ pub(super) struct Changes {
     pub(super) again: BTreeSet<i64>,
     /// Collections whose names others have, again and again.
     pub(super) homeless: Vec<Unexplained>,
-    /// See [`Again::superseded`].
+    /// See [`Pass::superseded`].
     pub(super) superseded: BTreeSet<i64>,
     /// What was made again and again.
     pub(super) left_out: Vec<LeftOut>,

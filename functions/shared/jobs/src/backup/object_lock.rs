@@ -134,7 +134,7 @@ impl Locks {
             Origin::Own => Some(self.own),
             Origin::Earlier => self.earlier,
             // Whose it is, isn't known.
-            Origin::Found => None,
+            Origin::AlreadyStored => None,
         };
         let data = work.data_prefix();
         let short = entries.iter().filter(|entry| self.lock.is_short(known(entry)));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use milvault_model::{Again, CollectionCapture, Failure, FailureCode};
+use milvault_model::{CollectionCapture, Failure, FailureCode, Pass};
 
 use super::{
     capture::{Captured, Capturing, FLUSHES_IN_FLIGHT},
@@ -37,7 +37,7 @@ pub(super) async fn recapture(
     work: &Work<'_>,
     capturing: &Capturing<'_>,
     lines: &mut Vec<Found>,
-    again: &Again,
+    again: &Pass,
     range: &Range,
 ) -> Step {
     let mut kept = Vec::new();
@@ -122,7 +122,7 @@ enum Before {
 }
 
 /// The names of some of the collections that are captured again, for people.
-pub(super) async fn names(folder: &Folder<'_>, again: &Again) -> Result<Vec<String>, Error> {
+pub(super) async fn names(folder: &Folder<'_>, again: &Pass) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for number in 0..again.capture.count {
         for line in folder.read(&PageKind::Capture.key(&again.capture, number)).await? {

@@ -2,7 +2,7 @@
 //! long.
 
 use chrono::TimeDelta;
-use milvault_model::{Again, BackupPhase, FailureCode, Flushing, Planning, Unexplained};
+use milvault_model::{BackupPhase, FailureCode, Flushing, Pass, Planning, Unexplained};
 
 use super::{
     changes,
@@ -21,7 +21,7 @@ const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(2);
 
 impl Work<'_> {
     /// Captures, plans and copies some collections again, because their source isn't what was planned.
-    pub(crate) async fn begin_again(&mut self, mut again: Again) -> Step {
+    pub(crate) async fn begin_again(&mut self, mut again: Pass) -> Step {
         let names = recapture::names(&self.folder(), &again).await?;
         let reason = format!("files of {} were gone before they were copied", names.join(", "));
         let (now, patience) = (self.jobs.now(), self.patience());
@@ -45,7 +45,7 @@ impl Work<'_> {
     pub(crate) async fn plan_again(&mut self, planning: Planning, reason: String) -> Step {
         let (now, patience) = (self.jobs.now(), self.patience());
         let lasted = now - *self.run.unsettled_since.get_or_insert(now);
-        if self.run.replans >= patience.rounds && lasted > patience.lasts {
+        if self.run.repeated_plans >= patience.rounds && lasted > patience.lasts {
             let message = format!("again and again for {} seconds, {reason}", lasted.num_seconds());
             return Err(fatal(FailureCode::SourceChanged, message));
         }
@@ -62,7 +62,7 @@ impl Work<'_> {
     /// # Errors
     /// [`Halt::OutOfTime`] at the deadline.
     pub(crate) async fn pause_before_round(&self) -> Step {
-        let rounds = self.run.replans.saturating_sub(1).min(6);
+        let rounds = self.run.repeated_plans.saturating_sub(1).min(6);
         let until = match rounds {
             0 => return Ok(()),
             // No pause takes so much of the patience that it alone decides how long that lasts.
@@ -77,7 +77,7 @@ impl Work<'_> {
     /// Goes on with another round of this phase, in the next slice.
     pub(crate) async fn enter_round(&mut self, phase: BackupPhase, reason: String) -> Step {
         tracing::info!(reason, backup = %self.backup.id, "planning again");
-        self.run.replans += 1;
+        self.run.repeated_plans += 1;
         self.enter(phase).await?;
         // The pages of the new round need another fence than those of this one: the next slice goes on.
         Err(Halt::OutOfTime)

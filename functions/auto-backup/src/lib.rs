@@ -7,7 +7,7 @@ use milvault_jobs::{
     Error, FieldError, Jobs, Precondition, Tag,
     schedule::{self, SchedulerUpdate},
 };
-use milvault_model::{AutoBackup, InstanceId, KeepAtLeast, Plan, RetentionDays, RunTime, Wanted, Zone};
+use milvault_model::{AutoBackup, InstanceId, KeepAtLeast, Plan, RequestedSwitch, RetentionDays, RunTime, Zone};
 use milvault_runtime::Invocation;
 use milvault_wire::AutoBackupRequest;
 
@@ -65,7 +65,7 @@ async fn put(
     let (record, update) =
         schedule::change(jobs, instance, &|present| asked.plan(present), wanted, precondition).await?;
     let mut warnings = Vec::new();
-    if wanted == Wanted::Off {
+    if wanted == RequestedSwitch::Off {
         warnings.push(SWITCHED_OFF.to_owned());
     }
     if update == SchedulerUpdate::BySweep {
@@ -77,7 +77,7 @@ async fn put(
 /// A checked request.
 #[derive(Debug)]
 struct Asked {
-    wanted: Wanted,
+    wanted: RequestedSwitch,
     time: Option<RunTime>,
     timezone: Option<Zone>,
     retention_days: Option<RetentionDays>,
@@ -90,8 +90,8 @@ impl Asked {
     /// last backups that it keeps would expire.
     fn plan(&self, present: &Plan) -> Plan {
         let otherwise = match self.wanted {
-            Wanted::On => Plan::default(),
-            Wanted::Off => present.clone(),
+            RequestedSwitch::On => Plan::default(),
+            RequestedSwitch::Off => present.clone(),
         };
         Plan {
             time: self.time.unwrap_or(otherwise.time),
@@ -112,7 +112,7 @@ fn check(request: AutoBackupRequest) -> Result<Asked, Error> {
     let retention_days = findings.keep(field("/retentionDays", request.retention_days.map(TryInto::try_into)));
     let keep_at_least = findings.keep(field("/keepAtLeast", request.keep_at_least.map(TryInto::try_into)));
     findings.report()?;
-    let wanted = if request.enabled { Wanted::On } else { Wanted::Off };
+    let wanted = if request.enabled { RequestedSwitch::On } else { RequestedSwitch::Off };
     Ok(Asked { wanted, time, timezone, retention_days, keep_at_least })
 }
 
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    fn check(request: Value) -> Result<(Plan, Wanted), Vec<String>> {
+    fn check(request: Value) -> Result<(Plan, RequestedSwitch), Vec<String>> {
         let request: AutoBackupRequest = serde_json::from_value(request).unwrap();
         super::check(request).map(|asked| (asked.plan(&Plan::default()), asked.wanted)).map_err(|error| match error {
             Error::Invalid(found) => found.into_iter().map(|found| found.pointer).collect(),
@@ -135,8 +135,8 @@ mod tests {
         let (plan, wanted) = check(json!({ "enabled": true })).unwrap();
         assert_eq!((plan.time.to_string(), plan.timezone.to_string()), ("03:00:00".to_owned(), "UTC".to_owned()));
         assert_eq!((u32::from(plan.retention_days), plan.keep_at_least.count()), (3, 0));
-        assert_eq!(wanted, Wanted::On);
-        assert_eq!(check(json!({ "enabled": false })).unwrap().1, Wanted::Off);
+        assert_eq!(wanted, RequestedSwitch::On);
+        assert_eq!(check(json!({ "enabled": false })).unwrap().1, RequestedSwitch::Off);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use milvault_jobs::{
 };
 use milvault_model::{BackupId, BackupKind, InstanceId, JobRef};
 use milvault_ports::{BackgroundEvent, Scheduled, Verify};
-use milvault_runtime::{Invocation, slice, take_up};
+use milvault_runtime::{Invocation, begin_job, slice};
 use milvault_wire::{BackupRequest, BackupView, VerifiedBackupView};
 use serde_json::json;
 
@@ -80,7 +80,7 @@ async fn create(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Res
     let mut backup = backup::create(jobs, asked).await?;
     let job = JobRef::Backup { instance_id: backup.instance_id.clone(), backup_id: backup.id.clone() };
     let deadline = invocation.deadline_for(caller, jobs.now());
-    take_up(jobs, &job, caller, backup::run(jobs, &backup.instance_id, &backup.id, deadline)).await;
+    begin_job(jobs, &job, caller, backup::run(jobs, &backup.instance_id, &backup.id, deadline)).await;
     if caller == Caller::Direct {
         backup = jobs.backup(&backup.instance_id, &backup.id).await?.value;
     }

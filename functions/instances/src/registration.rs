@@ -105,8 +105,8 @@ fn record(registration: &Registration, id: InstanceId, created_at: Time) -> Inst
 
 fn check(registration: &Registration, snapshots: &SnapshotBuckets, allowed: &AllowedEndpoints) -> Result<(), Error> {
     let server = |endpoint: &str| {
-        let may_be = || if allowed.may_be(endpoint) { Ok(()) } else { Err(NOT_ALLOWED) };
-        endpoint::check(endpoint).and_then(|()| may_be()).err()
+        let is_allowed = || if allowed.may_allow(endpoint) { Ok(()) } else { Err(NOT_ALLOWED) };
+        endpoint::check(endpoint).and_then(|()| is_allowed()).err()
     };
     let mut findings = Findings::default();
     let mut wrong = |pointer: &str, reason: Option<&str>| {

@@ -8,7 +8,7 @@ use milvault_jobs::{
 };
 use milvault_model::{BackupName, InstanceId, JobRef, Restore};
 use milvault_ports::BackgroundEvent;
-use milvault_runtime::{Invocation, slice, take_up};
+use milvault_runtime::{Invocation, begin_job, slice};
 use milvault_wire::RestoreRequest;
 
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +110,7 @@ async fn roll_back(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> 
 async fn begin(jobs: &Jobs, mut restore: Restore, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
     let job = JobRef::Restore { instance_id: restore.instance_id.clone(), restore_id: restore.id.clone() };
     let deadline = invocation.deadline_for(caller, jobs.now());
-    take_up(jobs, &job, caller, restore::run(jobs, &restore.instance_id, &restore.id, deadline)).await;
+    begin_job(jobs, &job, caller, restore::run(jobs, &restore.instance_id, &restore.id, deadline)).await;
     if caller == Caller::Direct {
         restore = jobs.restore(&restore.instance_id, &restore.id).await?.value;
     }

@@ -31,7 +31,7 @@ pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Resul
     let began = jobs.now();
     let report = sweep(jobs, mode, invocation.deadline).await?;
     if mode == SweepMode::Act {
-        metrics::tell(jobs.now(), &About::deployment(), &of_sweep(&report, began));
+        metrics::emit(jobs.now(), &About::deployment(), &of_sweep(&report, began));
     }
     Ok(Answer::ok(report))
 }

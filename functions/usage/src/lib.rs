@@ -79,7 +79,7 @@ async fn meter_all(jobs: &Jobs, invocation: &Invocation) -> Result<Answer, Error
     }
     if let Some(since) = metered.regions.iter().map(|report| report.unmetered_since).min() {
         let now = jobs.now();
-        metrics::tell(now, &About::deployment(), &[("UsageLag", Unit::Seconds, (now - since).as_seconds_f64())]);
+        metrics::emit(now, &About::deployment(), &[("UsageLag", Unit::Seconds, (now - since).as_seconds_f64())]);
     }
     tell_of_age(jobs, invocation).await?;
     // Everything else is done. The error makes the failure visible in the function's metrics.
@@ -104,7 +104,7 @@ async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> 
         for Freshness { instance_id, newest, is_overdue } in &page.items {
             if let Some(newest) = newest {
                 let age = (now - *newest).as_seconds_f64();
-                metrics::tell(now, &About::instance(instance_id), &[("NewestBackupAge", Unit::Seconds, age)]);
+                metrics::emit(now, &About::instance(instance_id), &[("NewestBackupAge", Unit::Seconds, age)]);
             }
             if *is_overdue {
                 tracing::warn!(instance = %instance_id, ?newest, "automatic backups are on, but no backup is newer than two days");
@@ -116,7 +116,7 @@ async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> 
             break;
         }
     }
-    metrics::tell(now, &About::deployment(), &[("BackupsOverdue", Unit::Count, f64::from(overdue))]);
+    metrics::emit(now, &About::deployment(), &[("BackupsOverdue", Unit::Count, f64::from(overdue))]);
     Ok(())
 }
 

@@ -119,7 +119,7 @@ fn record_of(write: &Write) -> String {
         Write::AutoBackup(record, _) => format!("automatic backups {}", record.instance_id),
         Write::RemoveAutoBackup(id, _) => format!("automatic backups {id}"),
         Write::Notice(notice) => format!("notice {} {}", notice.instance_id, notice.id),
-        Write::Told(instance, id) => format!("notice {instance} {id}"),
+        Write::RemoveNotice(instance, id) => format!("notice {instance} {id}"),
         Write::Idempotency(record) => format!("idempotency {:?} {:?}", record.scope, record.key),
     }
 }
@@ -187,7 +187,7 @@ impl Records {
             Write::Idempotency(record) => !self.idempotency.contains_key(&(record.scope.clone(), record.key.clone())),
             Write::AutoBackup(record, expect) => meets(self.auto_backups.get(&record.instance_id), *expect),
             Write::RemoveAutoBackup(id, version) => meets(self.auto_backups.get(id), Expect::Version(*version)),
-            Write::LedgerLine(..) | Write::ReleaseName(..) | Write::Notice(_) | Write::Told(..) => true,
+            Write::LedgerLine(..) | Write::ReleaseName(..) | Write::Notice(_) | Write::RemoveNotice(..) => true,
         }
     }
 
@@ -253,7 +253,7 @@ impl Records {
             Write::Notice(notice) => {
                 self.notices.insert((notice.instance_id.clone(), notice.id.clone()), *notice);
             }
-            Write::Told(instance, id) => {
+            Write::RemoveNotice(instance, id) => {
                 self.notices.remove(&(instance, id));
             }
             Write::Idempotency(record) => {

@@ -23,7 +23,7 @@ fn ids(segments: &[Segment], level: SegmentLevel) -> BTreeSet<i64> {
 async fn the_capabilities_of_each_line_match_its_server() {
     for line in Line::ALL {
         let version = World::of(line).await.milvus().await.version().await.unwrap();
-        let capabilities = Capabilities::of_reported(&version);
+        let capabilities = Capabilities::for_reported_version(&version);
         for (capability, expected) in
             [(Capability::SegmentFiles, line.has_segment_files()), (Capability::StorageV2, line.storage_version() == 2)]
         {

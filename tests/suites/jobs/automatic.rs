@@ -9,8 +9,8 @@ use milvault_jobs::{
     sweep::{SweepMode, sweep},
 };
 use milvault_model::{
-    AutoBackup, AutoRunState, BackupKind, FailureCode, InstanceId, JobRef, NoticeKind, Plan, ScheduleState, Switch,
-    Time, Wanted,
+    AutoBackup, AutoRunState, BackupKind, FailureCode, InstanceId, JobRef, NoticeKind, Plan, RequestedSwitch,
+    ScheduleState, Switch, Time,
 };
 use milvault_ports::{Expect, Write};
 use milvault_tests::world::World;
@@ -128,7 +128,7 @@ async fn the_sweep_repeats_a_change_that_did_not_reach_the_scheduler() {
     let plan = plan_at(this_minute() + TimeDelta::hours(6));
     world.schedules.fail(1);
     let (changed, heard) =
-        schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
+        schedule::change(&jobs, instance, &|_| plan.clone(), RequestedSwitch::On, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (SchedulerUpdate::BySweep, None));
 
     // The change is old enough that no earlier request can still be in progress.
@@ -145,7 +145,7 @@ async fn the_sweep_repeats_a_change_that_did_not_reach_the_scheduler() {
     assert!(sweep(&jobs, SweepMode::Act, deadline).await.unwrap().automatic.is_empty());
 
     let (_, heard) =
-        schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::Off, &Precondition::None).await.unwrap();
+        schedule::change(&jobs, instance, &|_| plan.clone(), RequestedSwitch::Off, &Precondition::None).await.unwrap();
     assert_eq!((heard, world.schedules.plan(instance)), (SchedulerUpdate::Confirmed, None));
 }
 
@@ -158,8 +158,8 @@ async fn only_one_of_two_changes_with_the_same_precondition_is_accepted() {
     let unchanged = Precondition::Matches(vec![seen.as_str().to_owned()]);
     let first = plan_at(this_minute() + TimeDelta::hours(6));
     let second = plan_at(this_minute() + TimeDelta::hours(7));
-    schedule::change(&jobs, instance, &|_| first.clone(), Wanted::On, &unchanged).await.unwrap();
-    let refused = schedule::change(&jobs, instance, &|_| second.clone(), Wanted::On, &unchanged).await;
+    schedule::change(&jobs, instance, &|_| first.clone(), RequestedSwitch::On, &unchanged).await.unwrap();
+    let refused = schedule::change(&jobs, instance, &|_| second.clone(), RequestedSwitch::On, &unchanged).await;
     assert!(matches!(refused, Err(Error::PreconditionFailed)), "{:?}", refused.err());
     assert_eq!(schedule::find(&jobs, instance).await.unwrap().plan, first);
 }

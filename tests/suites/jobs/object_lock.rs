@@ -14,7 +14,7 @@ use milvault_jobs::{
     Jobs, Precondition, deletion, schedule, scrub,
     sweep::{SweepMode, sweep},
 };
-use milvault_model::{Backup, BackupId, BackupStatus, InstanceId, JobRef, Plan, Time, Wanted};
+use milvault_model::{Backup, BackupId, BackupStatus, InstanceId, JobRef, Plan, RequestedSwitch, Time};
 use milvault_ports::{Clock, Continuation, ContinuationError, Expect, LockMode, Locking, Write};
 use milvault_tests::world::{World, back_up_as, back_up_automatically, back_up_for};
 
@@ -147,7 +147,7 @@ async fn an_automatic_backup_that_is_kept_past_its_expiry_is_locked_again() {
     jobs.ports.continuation = requested.clone();
     let instance = &world.instance.id;
     let plan = Plan { keep_at_least: 1.try_into().unwrap(), ..Plan::default() };
-    schedule::change(&jobs, instance, &|_| plan.clone(), Wanted::On, &Precondition::None).await.unwrap();
+    schedule::change(&jobs, instance, &|_| plan.clone(), RequestedSwitch::On, &Precondition::None).await.unwrap();
     let made = back_up_automatically(&jobs, &world, "nightly", PERIOD).await;
     let verify = async || {
         let deadline = minutes_left(&jobs, 5);

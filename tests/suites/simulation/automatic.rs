@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use milvault_harness::{MemorySchedules, locked};
-use milvault_model::{AutoRunState, BackupId, InstanceId, Notice, Plan, Switch, Time, Wanted};
+use milvault_model::{AutoRunState, BackupId, InstanceId, Notice, Plan, RequestedSwitch, Switch, Time};
 use milvault_ports::{Catalog, Events, EventsError, Schedules, SchedulesError, Write};
 
 use crate::{
@@ -80,7 +80,7 @@ impl Audit {
                 }
             }
             Write::Notice(notice) => drop(seen.to_tell.insert(notice.id.clone())),
-            Write::Told(_, id) if !seen.told.contains(id) => {
+            Write::RemoveNotice(_, id) if !seen.told.contains(id) => {
                 self.world.violate(Rule::Told, format!("{id} is taken for told, but nobody was"));
             }
             _ => {}
@@ -113,7 +113,8 @@ impl History {
     pub(crate) fn ask_for_automatic_backups(&self, instance: InstanceId) {
         let soon = self.world.now() + TimeDelta::minutes(self.world.draw(|random| random.between(1, 20)).cast_signed());
         let plan = Plan { time: soon.format("%H:%M").to_string().parse().expect("a time"), ..Plan::default() };
-        let wanted = if self.world.draw(|random| random.permille(800)) { Wanted::On } else { Wanted::Off };
+        let wanted =
+            if self.world.draw(|random| random.permille(800)) { RequestedSwitch::On } else { RequestedSwitch::Off };
         self.world.invoke(Invocation::SetAutoBackup(instance, plan, wanted));
     }
 

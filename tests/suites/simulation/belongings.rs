@@ -9,7 +9,7 @@ use std::{
 use milvault_harness::locked;
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Grant, InstanceId, Restore, RestorePhase, RestoreState,
-    RestoreStatus, restore_owns,
+    RestoreStatus, is_restore_name,
 };
 
 use crate::{
@@ -96,7 +96,7 @@ pub(crate) struct Belongings {
 impl Belongings {
     /// The same without what belongs to collections that restores made for themselves.
     fn of_users(self) -> Self {
-        let rights = self.rights.into_iter().filter(|right| !restore_owns(&right.name)).collect();
+        let rights = self.rights.into_iter().filter(|right| !is_restore_name(&right.name)).collect();
         Self { rights, ..self }
     }
 }
@@ -128,7 +128,7 @@ enum Due {
 impl Due {
     fn admits(&self, found: Option<&CollectionName>) -> bool {
         match self {
-            _ if found.is_some_and(|name| restore_owns(&name.collection)) => false,
+            _ if found.is_some_and(|name| is_restore_name(&name.collection)) => false,
             Self::OneOf(due) => due.contains(&found.cloned()),
             Self::Open => true,
         }
@@ -307,7 +307,7 @@ impl Server {
             self.changes.of_alias(alias);
         }
         // A grant that it couldn't give back was judged here and named in a warning; no other restore can give it back.
-        let lost = before.rights.difference(&now.rights).filter(|right| !restore_owns(&right.name));
+        let lost = before.rights.difference(&now.rights).filter(|right| !is_restore_name(&right.name));
         lost.for_each(|right| self.changes.of_right(right.clone(), Wanted::Open));
         self.believe_belongings();
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use milvault_harness::locked;
 use milvault_model::{
     CollectionName, CollectionRestore, CollectionStage, Failure, FailureCode, InstanceId, JobRef, Previous, Restore,
-    RestoreId, RestorePhase, RestoreState, RestoreStatus, Swap, Time, restore_owns,
+    RestoreId, RestorePhase, RestoreState, RestoreStatus, Swap, Time, is_restore_name,
 };
 use milvault_ports::{Catalog, Objects, PageRequest};
 
@@ -259,7 +259,7 @@ impl Audit {
             let servers = locked(&self.servers);
             let Some(server) = servers.get(instance) else { continue };
             for name in server.names() {
-                if restore_owns(&name.collection) && !kept.contains(&name) {
+                if is_restore_name(&name.collection) && !kept.contains(&name) {
                     wrong.push((Rule::NoLeftovers, format!("{name} of {instance} is left")));
                 }
             }

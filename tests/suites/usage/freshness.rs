@@ -6,7 +6,9 @@ use milvault_billing::{
     meter::meter,
 };
 use milvault_harness::{MemoryWorld, account, available, bucket, instance, minutes_left, region, register};
-use milvault_model::{AutoBackup, Backup, BackupId, BackupState, Failure, FailureCode, InstanceId, Plan, Time, Wanted};
+use milvault_model::{
+    AutoBackup, Backup, BackupId, BackupState, Failure, FailureCode, InstanceId, Plan, RequestedSwitch, Time,
+};
 use milvault_ports::{Catalog, Expect, Write};
 
 /// Half past ten, on the first of February.
@@ -21,7 +23,7 @@ fn orders() -> InstanceId {
 async fn world(days: i64) -> MemoryWorld {
     let world = MemoryWorld::new(&[bucket("snapshots")], NOW);
     register(world.catalog.as_ref(), &instance(orders().as_str())).await;
-    let on = AutoBackup::off(orders()).changed(Plan::default(), Wanted::On, NOW - TimeDelta::days(days));
+    let on = AutoBackup::off(orders()).changed(Plan::default(), RequestedSwitch::On, NOW - TimeDelta::days(days));
     world.catalog.commit(vec![Write::AutoBackup(Box::new(on), Expect::Absent)]).await.unwrap();
     world
 }

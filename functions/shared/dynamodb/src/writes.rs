@@ -141,7 +141,7 @@ fn actions_of(table: &str, write: Write) -> Result<Vec<TransactWriteItem>, Catal
             let key = Key::notice(&notice.instance_id, &notice.id);
             one(put(table, record_item(key, &*notice, None, Some(notice.due()))?, None)?)
         }
-        Write::Told(instance, id) => one(delete(table, Key::notice(&instance, &id), None)?),
+        Write::RemoveNotice(instance, id) => one(delete(table, Key::notice(&instance, &id), None)?),
         Write::Account(account, expect) => {
             let key = Key::account(&account.region, &account.instance_id, &account.backup_id);
             one(put_record(table, key, expect, |key, version| record_item(key, &*account, version, None))?)

@@ -20,7 +20,7 @@ pub async fn publish(jobs: &Jobs, instance: &InstanceId) -> Result<(), Error> {
             return Ok(());
         }
         jobs.ports.events.publish(&page.items).await?;
-        let told = page.items.into_iter().map(|notice| Write::Told(notice.instance_id, notice.id)).collect();
+        let told = page.items.into_iter().map(|notice| Write::RemoveNotice(notice.instance_id, notice.id)).collect();
         jobs.ports.catalog.commit(told).await?;
         if page.next.is_none() {
             return Ok(());

@@ -69,7 +69,7 @@ impl Precondition {
 
 #[cfg(test)]
 mod tests {
-    use milvault_model::{Plan, Wanted};
+    use milvault_model::{Plan, RequestedSwitch};
 
     use super::*;
 
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_tag_changes_with_the_put_fields_and_not_with_the_time() {
         let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0).unwrap();
-        let on = |plan: Plan, seconds| Tag::for_auto_backup(&record().changed(plan, Wanted::On, at(seconds)));
+        let on = |plan: Plan, seconds| Tag::for_auto_backup(&record().changed(plan, RequestedSwitch::On, at(seconds)));
         let other = Plan { timezone: "Asia/Tokyo".parse().unwrap(), ..Plan::default() };
         assert_eq!(on(Plan::default(), 5), on(Plan::default(), 50_000));
         assert_ne!(on(Plan::default(), 5), on(other, 5));

@@ -1,8 +1,8 @@
 //! Automatic backups: changes to their settings, the schedule that follows them, and the runs.
 
 use milvault_model::{
-    AutoBackup, AutoRun, AutoRunState, Backup, BackupKind, Failure, InstanceId, MissedRuns, Notice, Plan, RunDecision,
-    ScheduleState, Switch, Time, Wanted,
+    AutoBackup, AutoRun, AutoRunState, Backup, BackupKind, Failure, InstanceId, MissedRuns, Notice, Plan,
+    RequestedSwitch, RunDecision, ScheduleState, Switch, Time,
 };
 use milvault_ports::{CatalogError, Expect, Versioned, Write};
 
@@ -60,7 +60,7 @@ pub async fn change(
     jobs: &Jobs,
     instance: &InstanceId,
     plan: &(dyn Fn(&Plan) -> Plan + Send + Sync),
-    wanted: Wanted,
+    wanted: RequestedSwitch,
     precondition: &Precondition,
 ) -> Result<(AutoBackup, SchedulerUpdate), Error> {
     let change = store(jobs, instance, plan, wanted, precondition).await?;
@@ -94,7 +94,7 @@ async fn store(
     jobs: &Jobs,
     instance: &InstanceId,
     plan: &(dyn Fn(&Plan) -> Plan + Send + Sync),
-    wanted: Wanted,
+    wanted: RequestedSwitch,
     precondition: &Precondition,
 ) -> Result<Change, Error> {
     let catalog = jobs.ports.catalog.as_ref();

@@ -245,7 +245,7 @@ async fn carry_out(
         Decision::Delete(reason) => {
             let cause = match reason {
                 Reason::Expired(_) => deletion::Cause::Expiry,
-                Reason::Asked(_) => deletion::Cause::Request,
+                Reason::Requested(_) => deletion::Cause::Request,
             };
             let deleted = deletion::delete_because(jobs, &backup.instance_id, &backup.id, cause, deadline).await?;
             Ok(deleted.state.status().to_string())
@@ -296,7 +296,7 @@ async fn sweep_auto_backup(jobs: &Jobs, mode: SweepMode, instance: &InstanceId) 
     let now = jobs.now();
     let record = schedule::find(jobs, instance).await?;
     let mut done = |outcome: String| swept.push(SweptSchedule { instance_id: instance.clone(), outcome });
-    if record.is_unsettled(now) {
+    if record.needs_schedule_update(now) {
         if mode == SweepMode::Act {
             schedule::reconcile(jobs, instance).await?;
             tracing::warn!(switch = ?record.switch, "the schedule was made to agree with the catalog");

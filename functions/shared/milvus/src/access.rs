@@ -1,7 +1,7 @@
 //! Access control: users, roles, privilege groups and grants.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use milvault_model::{Grant, restore_owns};
+use milvault_model::{Grant, is_restore_name};
 use milvault_ports::MilvusError;
 use milvus::proto::milvus as api;
 use prost::Message;
@@ -17,7 +17,7 @@ pub(crate) fn decode(captured: &str) -> Result<api::RbacMeta, MilvusError> {
     let damaged = |reason: String| MilvusError::Refused(format!("what the backup has of them: {reason}"));
     let captured = BASE64_STANDARD.decode(captured).map_err(|error| damaged(error.to_string()))?;
     let mut captured = api::RbacMeta::decode(captured.as_slice()).map_err(|error| damaged(error.to_string()))?;
-    captured.grants.retain(|grant| !restore_owns(&grant.object_name));
+    captured.grants.retain(|grant| !is_restore_name(&grant.object_name));
     Ok(captured)
 }
 

@@ -125,7 +125,7 @@ impl Connector for MilvusConnector {
     async fn connect(&self, instance: &Instance) -> Result<Arc<dyn Milvus>, MilvusError> {
         // Checked at each use, because the list may be narrower than when the instance was registered.
         for endpoint in [Some(&instance.endpoint), instance.management_endpoint.as_ref()].into_iter().flatten() {
-            if !self.allowed.may_be(endpoint) {
+            if !self.allowed.may_allow(endpoint) {
                 return Err(MilvusError::Refused(format!("the deployment doesn't connect to {endpoint}")));
             }
         }

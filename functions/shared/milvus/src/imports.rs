@@ -42,7 +42,7 @@ mod tests {
     fn import(version: &str, data: ImportData<'_>) -> Result<(Vec<String>, Pairs), MilvusError> {
         let collection = CollectionName::new("default", "items");
         let request = ImportRequest { collection: &collection, partition: "_default", data, end_timestamp: 5 << 18 };
-        let (files, options) = import_files(Capabilities::of_reported(version), &request)?;
+        let (files, options) = import_files(Capabilities::for_reported_version(version), &request)?;
         Ok((files, options.into_iter().map(|pair| (pair.key, pair.value)).collect()))
     }
 

@@ -25,7 +25,7 @@ impl Resolver {
 
     async fn resolve(self, host: String) -> io::Result<vec::IntoIter<SocketAddr>> {
         let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-        let allowed: Vec<SocketAddr> = found.iter().copied().filter(|found| self.0.has(&host, found.ip())).collect();
+        let allowed: Vec<SocketAddr> = found.iter().copied().filter(|found| self.0.allows(&host, found.ip())).collect();
         if allowed.is_empty() && !found.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,

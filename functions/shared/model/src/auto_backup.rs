@@ -219,7 +219,7 @@ pub enum Switch {
 
 /// The state of automatic backup that a caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum RequestedSwitch {
     /// Backups every day.
     On,
     /// No automatic backups.
@@ -418,21 +418,21 @@ impl AutoBackup {
     }
 
     /// Whether the schedule has to be sent to the scheduler again.
-    pub fn is_unsettled(&self, now: Time) -> bool {
+    pub fn needs_schedule_update(&self, now: Time) -> bool {
         matches!(self.schedule, ScheduleState::Unconfirmed { since } if since + SETTLED <= now)
     }
 
     /// The record with another plan and switch, from now on. A run that is due by the present plan stays due. A run
     /// that is waiting when automatic backup is switched off is missed.
     #[must_use]
-    pub fn changed(mut self, plan: Plan, wanted: Wanted, now: Time) -> Self {
+    pub fn changed(mut self, plan: Plan, wanted: RequestedSwitch, now: Time) -> Self {
         let is_due = self.expected().is_some_and(|expected| expected <= now);
-        if is_due && wanted == Wanted::On {
+        if is_due && wanted == RequestedSwitch::On {
             let failure = Failure::new(FailureCode::RunNotDelivered, "the scheduler has yet to deliver the run");
             let state = AutoRunState::Waiting { since: now, failure };
             self.last_run = Some(AutoRun { scheduled_for: self.plan.latest_run(now), state });
         }
-        if wanted == Wanted::Off
+        if wanted == RequestedSwitch::Off
             && let Some(AutoRun { state, .. }) = &mut self.last_run
             && matches!(state, AutoRunState::Waiting { .. })
         {
@@ -441,9 +441,9 @@ impl AutoBackup {
         }
         let stays = (plan.time, plan.timezone) == (self.plan.time, self.plan.timezone);
         self.switch = match (wanted, self.switch) {
-            (Wanted::Off, _) => Switch::Off,
-            (Wanted::On, Switch::On { since }) if stays => Switch::On { since },
-            (Wanted::On, _) => Switch::On { since: now },
+            (RequestedSwitch::Off, _) => Switch::Off,
+            (RequestedSwitch::On, Switch::On { since }) if stays => Switch::On { since },
+            (RequestedSwitch::On, _) => Switch::On { since: now },
         };
         self.plan = plan;
         self.schedule = ScheduleState::Unconfirmed { since: now };

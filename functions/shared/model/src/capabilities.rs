@@ -83,14 +83,14 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// The capabilities of a version.
-    pub fn of(version: &EngineVersion) -> Self {
+    pub fn for_version(version: &EngineVersion) -> Self {
         Self { milvus: version.milvus() }
     }
 
     /// The capabilities of a reported version. A build without a version number gets those of the newest version,
     /// because such a build is made from it (milvus-backup does the same: `internal/client/milvus/grpc.go`).
-    pub fn of_reported(reported: &str) -> Self {
-        EngineVersion::parse(reported).map_or(Self { milvus: [u32::MAX; 3] }, |version| Self::of(&version))
+    pub fn for_reported_version(reported: &str) -> Self {
+        EngineVersion::parse(reported).map_or(Self { milvus: [u32::MAX; 3] }, |version| Self::for_version(&version))
     }
 
     /// Whether the server has this capability.
@@ -130,7 +130,7 @@ mod tests {
     const ALL: [Capability; 6] = [DescribeDatabase, Rbac, HybridImportEnd, SegmentFiles, StorageV2, AddedFields];
 
     fn capabilities(version: &str) -> Vec<Capability> {
-        let capabilities = Capabilities::of_reported(version);
+        let capabilities = Capabilities::for_reported_version(version);
         ALL.into_iter().filter(|capability| capabilities.has(*capability)).collect()
     }
 
@@ -158,7 +158,7 @@ mod tests {
         for (version, has) in
             [("2.4.22", false), ("2.4.24", true), ("2.5.0", false), ("2.5.5", false), ("2.5.6", true), ("2.6.0", true)]
         {
-            assert_eq!(Capabilities::of_reported(version).has(HybridImportEnd), has, "{version}");
+            assert_eq!(Capabilities::for_reported_version(version).has(HybridImportEnd), has, "{version}");
         }
     }
 
@@ -186,8 +186,8 @@ mod tests {
     fn older_servers_take_the_end_of_an_import_in_milliseconds_and_exclude_it() {
         let hybrid = (1_700_000_000_000 << 18) | 5;
         for version in ["2.3.5", "2.4.22", "2.5.4-0.1.1_3.2"] {
-            assert_eq!(Capabilities::of_reported(version).import_end(hybrid), 1_700_000_000_001, "{version}");
+            assert_eq!(Capabilities::for_reported_version(version).import_end(hybrid), 1_700_000_000_001, "{version}");
         }
-        assert_eq!(Capabilities::of_reported("2.5.27").import_end(hybrid), hybrid);
+        assert_eq!(Capabilities::for_reported_version("2.5.27").import_end(hybrid), hybrid);
     }
 }

@@ -34,10 +34,10 @@ impl AllowedEndpoints {
 
     /// Whether an endpoint, `http://host:port`, may be allowed, as far as its text tells. If the list has networks, a
     /// name is checked again when it is resolved.
-    pub fn may_be(&self, endpoint: &str) -> bool {
+    pub fn may_allow(&self, endpoint: &str) -> bool {
         let host = host(endpoint);
         match (host.parse(), &self.0) {
-            (Ok(address), _) => self.has(host, address),
+            (Ok(address), _) => self.allows(host, address),
             (Err(_), _) if ends_in_a_number(host) => false,
             (Err(_), None) => true,
             (Err(_), Some(rules)) => rules.iter().any(|rule| rule.names(host) || matches!(rule, Rule::Network(_))),
@@ -45,7 +45,7 @@ impl AllowedEndpoints {
     }
 
     /// Whether a connection to this host at this address is allowed.
-    pub fn has(&self, host: &str, address: IpAddr) -> bool {
+    pub fn allows(&self, host: &str, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let is_never = address.is_unspecified()
             || address.is_multicast()
@@ -127,14 +127,14 @@ mod tests {
     }
 
     fn has(allowed: &AllowedEndpoints, host: &str, address: &str) -> bool {
-        allowed.has(host, address.parse().unwrap())
+        allowed.allows(host, address.parse().unwrap())
     }
 
     #[test]
     fn a_star_allows_everything_but_this_machine_and_what_is_one_hosts_own() {
         let all = allowed("*");
         for endpoint in ["http://10.0.3.17:19530", "https://milvus.example.com:443", "http://[2001:db8::1]:19530"] {
-            assert!(all.may_be(endpoint), "{endpoint}");
+            assert!(all.may_allow(endpoint), "{endpoint}");
         }
         for endpoint in [
             "http://127.0.0.1:9001",
@@ -157,7 +157,7 @@ mod tests {
             "http://127.0.0.1.:9001",
             "http://10.1:19530",
         ] {
-            assert!(!all.may_be(endpoint), "{endpoint}");
+            assert!(!all.may_allow(endpoint), "{endpoint}");
         }
         assert!(!has(&all, "evil.example.com", "169.254.169.254"), "whatever its name");
         assert!(!has(&all, "evil.example.com", "127.0.0.1"));
@@ -188,14 +188,14 @@ mod tests {
         ] {
             assert!(!has(&list, host, address), "{host} {address}");
         }
-        assert!(list.may_be("http://10.1.0.1:19530") && !list.may_be("http://10.2.0.1:19530"));
-        assert!(list.may_be("http://unknown.example.com:1"), "what it resolves to tells");
-        assert!(!list.may_be("http://2852039166:80") && !list.may_be("http://10.1:80"));
+        assert!(list.may_allow("http://10.1.0.1:19530") && !list.may_allow("http://10.2.0.1:19530"));
+        assert!(list.may_allow("http://unknown.example.com:1"), "what it resolves to tells");
+        assert!(!list.may_allow("http://2852039166:80") && !list.may_allow("http://10.1:80"));
         assert!(
             !has(&list, "a.svc.cluster.local", "127.0.0.1") && has(&allowed("localhost"), "localhost", "127.0.0.1")
         );
-        assert!(!allowed("milvus.internal").may_be("http://unknown.example.com:1"));
-        assert!(allowed("127.0.0.0/8").may_be("http://127.0.0.1:19530"), "when it is asked for");
+        assert!(!allowed("milvus.internal").may_allow("http://unknown.example.com:1"));
+        assert!(allowed("127.0.0.0/8").may_allow("http://127.0.0.1:19530"), "when it is asked for");
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl EngineVersion {
             Some((version, suffix)) => match between_releases(version, suffix) {
                 Some(head) => (head, Stage::Release, None),
                 None => {
-                    let (stage, build) = of_release(suffix)?;
+                    let (stage, build) = parse_suffix(suffix)?;
                     (numbers(version, &['.'])?, stage, build)
                 }
             },
@@ -136,7 +136,7 @@ fn is_described(suffix: &str) -> bool {
 }
 
 /// Parses what follows a release's version: a minor build, or a word.
-fn of_release(suffix: &str) -> Option<(Stage, Option<MinorBuild>)> {
+fn parse_suffix(suffix: &str) -> Option<(Stage, Option<MinorBuild>)> {
     if suffix.starts_with(|c: char| c.is_ascii_digit()) {
         let (minor, patch) = suffix.split_once('_')?;
         let [a, b, c] = numbers(minor, &['.'])?;

@@ -26,12 +26,12 @@ mod text;
 mod usage;
 
 pub use auto_backup::{
-    AutoBackup, AutoRun, AutoRunState, KeepAtLeast, MissedRuns, Plan, RetentionDays, RunDecision, RunTime,
-    ScheduleState, Switch, Wanted, Zone,
+    AutoBackup, AutoRun, AutoRunState, KeepAtLeast, MissedRuns, Plan, RequestedSwitch, RetentionDays, RunDecision,
+    RunTime, ScheduleState, Switch, Zone,
 };
 pub use backup::{
-    Again, Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, Copied, Copying, Flushing, PageSet,
-    Planning, Publishing, Reuse, Troubled, Unexplained, Unsettled, Verification, Verifying,
+    Backup, BackupKind, BackupPhase, BackupRun, BackupState, BackupStatus, CaptureTrouble, Copied, Copying, Flushing,
+    PageSet, Pass, Planning, Publishing, Reuse, Unexplained, Unsettled, Verification, Verifying,
 };
 pub use capabilities::{Capabilities, Capability};
 pub use decimal::Decimal;
@@ -46,8 +46,8 @@ pub use names::{BackupName, CollectionName, CollectionPattern};
 pub use notice::{Notice, NoticeKind};
 pub use restore::{
     CollectionRestore, CollectionStage, CollectionState, ImportJob, ImportState, Imports, OnError, Previous, Reload,
-    Restore, RestoreMode, RestorePhase, RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, previous_name,
-    rebuilt_name, restore_owns,
+    Restore, RestoreMode, RestorePhase, RestoreRun, RestoreState, RestoreStatus, RollbackStep, Swap, is_restore_name,
+    previous_name, rebuilt_name,
 };
 pub use root_path::RootPath;
 pub use snapshot::{

@@ -98,7 +98,7 @@ impl CollectionPattern {
     }
 
     /// Whether a selection can match any collection of a database. An empty selection matches all.
-    pub fn looks_into(selection: &[Self], database: &str) -> bool {
+    pub fn selects_in_database(selection: &[Self], database: &str) -> bool {
         let is_of = |pattern: &Self| match pattern {
             Self::One(one) => one.database == database,
             Self::Database(whole) => whole == database,

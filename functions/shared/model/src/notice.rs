@@ -88,7 +88,7 @@ impl Notice {
         Self { instance_id: instance_id.clone(), id, kind, at, detail: fields }
     }
 
-    fn of_backup(backup: &Backup, kind: NoticeKind, at: Time) -> Self {
+    fn for_backup(backup: &Backup, kind: NoticeKind, at: Time) -> Self {
         let snapshot = backup.state.snapshot();
         let totals = snapshot.map(|snapshot| snapshot.totals);
         let failure = match &backup.state {
@@ -131,12 +131,12 @@ impl Notice {
             | BackupState::Deleting { .. }
             | BackupState::Deleted { .. } => return None,
         };
-        Some(Self::of_backup(backup, kind, at))
+        Some(Self::for_backup(backup, kind, at))
     }
 
     /// A notice that a backup has expired.
     pub fn backup_expired(backup: &Backup, at: Time) -> Self {
-        Self::of_backup(backup, NoticeKind::BackupExpired, at)
+        Self::for_backup(backup, NoticeKind::BackupExpired, at)
     }
 
     /// A notice that a restore ended; `None` if it hasn't.
@@ -220,7 +220,7 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
     }
 
-    fn told(kind: BackupKind, completeness: Completeness) -> Notice {
+    fn ended(kind: BackupKind, completeness: Completeness) -> Notice {
         let snapshot = Snapshot {
             started_at: at(1),
             completed_at: at(9),
@@ -255,13 +255,13 @@ mod tests {
     #[test]
     fn an_incomplete_backup_is_told_apart_from_a_complete_one_whoever_asked_for_it() {
         for kind in [BackupKind::Manual, BackupKind::Auto] {
-            let complete = told(kind, Completeness::Complete);
+            let complete = ended(kind, Completeness::Complete);
             assert_eq!(complete.kind.detail_type(), "Backup Completed");
             assert_eq!(
                 (&complete.detail["complete"], &complete.detail["incompleteReasons"]),
                 (&json!(true), &Value::Null)
             );
-            let incomplete = told(kind, Completeness::Incomplete { reasons: vec!["some".to_owned()] });
+            let incomplete = ended(kind, Completeness::Incomplete { reasons: vec!["some".to_owned()] });
             assert_eq!(incomplete.kind.detail_type(), "Backup Incomplete");
             assert_eq!(incomplete.detail["complete"], false);
             assert_eq!(incomplete.detail["incompleteReasons"], json!(["some"]));

@@ -25,7 +25,7 @@ pub enum Reason {
     /// It expired at this time.
     Expired(Time),
     /// A caller asked to delete it at this time, while it was locked.
-    Asked(Time),
+    Requested(Time),
 }
 
 /// What the sweep does with a backup whose expiry is due.
@@ -60,7 +60,7 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Delete(Reason::Expired(at)) => write!(f, "it expired at {}", at.to_rfc3339()),
-            Self::Delete(Reason::Asked(at)) => write!(f, "its deletion was asked for at {}", at.to_rfc3339()),
+            Self::Delete(Reason::Requested(at)) => write!(f, "its deletion was asked for at {}", at.to_rfc3339()),
             Self::NotExpired { expires_at } => write!(f, "it expires at {}", expires_at.to_rfc3339()),
             Self::Unlimited => f.write_str("it has no expiry"),
             Self::KeptAtLeast { keep_at_least } => {
@@ -106,7 +106,7 @@ pub fn decide(backup: &Backup, standing: Standing, now: Time) -> Decision {
         return Decision::NotFinished;
     }
     let reason = match (backup.deletion_requested_at, backup.expires_at) {
-        (Some(at), _) => Reason::Asked(at),
+        (Some(at), _) => Reason::Requested(at),
         (None, None) => return Decision::Unlimited,
         (None, Some(expires_at)) if expires_at > now => return Decision::NotExpired { expires_at },
         (None, Some(at)) => Reason::Expired(at),

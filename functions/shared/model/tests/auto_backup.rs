@@ -5,8 +5,8 @@
 use chrono::{DateTime, NaiveDate, TimeDelta, TimeZone};
 use chrono_tz::Tz;
 use milvault_model::{
-    AutoBackup, AutoRun, AutoRunState, DueKind, Failure, FailureCode, Plan, RunDecision, ScheduleState, Switch, Time,
-    Wanted,
+    AutoBackup, AutoRun, AutoRunState, DueKind, Failure, FailureCode, Plan, RequestedSwitch, RunDecision,
+    ScheduleState, Switch, Time,
 };
 use proptest::prelude::*;
 
@@ -123,7 +123,7 @@ fn a_time_is_of_minutes_and_says_why_when_it_is_not() {
 
 fn switched_on(time: &str, since: &str) -> AutoBackup {
     let off = AutoBackup::off("orders".parse().unwrap());
-    let on = off.changed(plan(time, "UTC"), Wanted::On, at(since));
+    let on = off.changed(plan(time, "UTC"), RequestedSwitch::On, at(since));
     AutoBackup { schedule: ScheduleState::Confirmed, ..on }
 }
 
@@ -165,10 +165,10 @@ fn a_run_begins_once_however_often_it_is_delivered() {
 #[test]
 fn nothing_is_made_of_a_run_that_comes_when_it_is_switched_off_or_from_before_it_was_on() {
     let on = switched_on("03:00", "2026-11-23T02:59:00Z");
-    let off = on.clone().changed(on.plan.clone(), Wanted::Off, at("2026-11-23T02:59:30Z"));
+    let off = on.clone().changed(on.plan.clone(), RequestedSwitch::Off, at("2026-11-23T02:59:30Z"));
     assert!(matches!(off.decide(at(MONDAY), at(MONDAY)), RunDecision::Nothing(_)));
     assert!(off.pending(at(WEDNESDAY)).is_none());
-    let again = off.clone().changed(off.plan.clone(), Wanted::On, at("2026-11-23T03:00:20Z"));
+    let again = off.clone().changed(off.plan.clone(), RequestedSwitch::On, at("2026-11-23T03:00:20Z"));
     assert!(matches!(again.decide(at(MONDAY), at("2026-11-23T03:00:30Z")), RunDecision::Nothing(_)));
     assert!(is_begun(&again.decide(at(TUESDAY), at(TUESDAY))));
 }
@@ -206,7 +206,7 @@ fn a_run_that_waits_may_begin_until_the_next_one_is_due_and_is_missed_then() {
 fn a_change_of_the_time_loses_no_run_that_was_due_and_makes_none_of_the_past() {
     let record = begun(switched_on("03:00", "2026-11-22T10:00:00Z"), MONDAY);
     // The time is changed before the scheduler delivers the run.
-    let changed = record.clone().changed(plan("01:00", "UTC"), Wanted::On, at("2026-11-24T03:00:05Z"));
+    let changed = record.clone().changed(plan("01:00", "UTC"), RequestedSwitch::On, at("2026-11-24T03:00:05Z"));
     assert_eq!(changed.pending(at("2026-11-24T03:00:06Z")), Some(at(TUESDAY)));
     assert!(is_begun(&changed.decide(at(TUESDAY), at("2026-11-24T03:00:06Z"))));
     // 01:00 of that day was never a run.
@@ -216,7 +216,7 @@ fn a_change_of_the_time_loses_no_run_that_was_due_and_makes_none_of_the_past() {
     // If only the retention changes, the runs continue.
     let mut kept = record.plan.clone();
     kept.retention_days = 9_u32.try_into().unwrap();
-    let kept = record.clone().changed(kept, Wanted::On, at("2026-11-23T12:00:00Z"));
+    let kept = record.clone().changed(kept, RequestedSwitch::On, at("2026-11-23T12:00:00Z"));
     assert_eq!(kept.switch, record.switch);
     assert_eq!(kept.pending(at("2026-11-24T03:05:00Z")), Some(at(TUESDAY)));
 }
@@ -224,7 +224,7 @@ fn a_change_of_the_time_loses_no_run_that_was_due_and_makes_none_of_the_past() {
 #[test]
 fn a_run_that_waits_can_begin_although_the_time_was_set_to_one_between_it_and_now() {
     let record = waiting(switched_on("03:00", "2026-11-22T10:00:00Z"), MONDAY);
-    let changed = record.changed(plan("03:33", "UTC"), Wanted::On, at("2026-11-23T03:33:00.040Z"));
+    let changed = record.changed(plan("03:33", "UTC"), RequestedSwitch::On, at("2026-11-23T03:33:00.040Z"));
     // 03:33 of that day is over and was never a run, so it doesn't count as a later run.
     for now in ["2026-11-23T03:33:10Z", "2026-11-23T09:00:00Z", "2026-11-24T03:32:59Z"] {
         assert_eq!(changed.pending(at(now)), Some(at(MONDAY)), "{now}");
@@ -250,12 +250,14 @@ fn a_run_that_was_due_less_than_a_millisecond_before_it_was_switched_on_is_none(
 #[test]
 fn switching_off_ends_a_waiting_run_and_says_so() {
     let record = waiting(switched_on("03:00", "2026-11-22T10:00:00Z"), MONDAY);
-    let off = record.clone().changed(record.plan.clone(), Wanted::Off, at("2026-11-23T04:00:00Z"));
+    let off = record.clone().changed(record.plan.clone(), RequestedSwitch::Off, at("2026-11-23T04:00:00Z"));
     let Some(AutoRun { state: AutoRunState::Missed { failure, .. }, .. }) = &off.last_run else { panic!("{off:?}") };
     assert_eq!(failure.code, FailureCode::SwitchedOff);
     let confirmed = AutoBackup { schedule: ScheduleState::Confirmed, ..off.clone() };
     assert_eq!(confirmed.due(), None);
-    assert!(off.is_unsettled(at("2026-11-23T04:02:00Z")) && !off.is_unsettled(at("2026-11-23T04:01:59Z")));
+    assert!(
+        off.needs_schedule_update(at("2026-11-23T04:02:00Z")) && !off.needs_schedule_update(at("2026-11-23T04:01:59Z"))
+    );
 }
 
 proptest! {
@@ -289,9 +291,9 @@ proptest! {
                 // A time shortly before or after now.
                 0 | 1 => {
                     let time = now + TimeDelta::minutes(ahead - 45);
-                    record.changed(plan(&time.format("%H:%M").to_string(), "UTC"), Wanted::On, now)
+                    record.changed(plan(&time.format("%H:%M").to_string(), "UTC"), RequestedSwitch::On, now)
                 }
-                2 => record.clone().changed(record.plan.clone(), Wanted::Off, now),
+                2 => record.clone().changed(record.plan.clone(), RequestedSwitch::Off, now),
                 3 | 4 if can_begin(&record, latest) => waiting(record, &latest.to_rfc3339()),
                 5 if can_begin(&record, latest) => begun(record, &latest.to_rfc3339()),
                 _ => record,

@@ -68,7 +68,7 @@ pub enum Write {
     /// Stores, unconditionally, a notice of what this commit changes.
     Notice(Box<Notice>),
     /// Removes a published notice. Never fails.
-    Told(InstanceId, String),
+    RemoveNotice(InstanceId, String),
 }
 
 /// A worker's fenced lease on an instance.

@@ -2,33 +2,33 @@
 
 use crate::{Catalog, CatalogError, Lease, Write};
 
-/// What becomes of the lease with a commit.
+/// Whether the holder keeps the lease after a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tenure {
-    /// The holder keeps it.
+    /// The holder keeps the lease.
     Keep,
-    /// The job is over: the lease is given up with it.
+    /// The job has ended, and the lease with it.
     End,
 }
 
 /// Why a commit under a lease wasn't made.
 #[derive(Debug, thiserror::Error)]
 pub enum HeldError {
-    /// The lease is another worker's by now. Nothing was written.
+    /// Another worker holds the lease. Nothing was written.
     #[error("another worker took over")]
     LeaseLost,
-    /// The condition of the write at this place didn't hold. Nothing was written.
+    /// The condition of the write at this position didn't hold. Nothing was written.
     #[error("the condition of write {0} didn't hold")]
     Conflict(usize),
-    /// The catalog couldn't be asked, or its answer not be read. The commit may have taken effect.
+    /// The catalog couldn't be reached, or its answer couldn't be read. The commit may have taken effect.
     #[error("the catalog failed: {0}")]
     Unavailable(String),
 }
 
-/// Carries out all of the writes, or none: none without the lease.
+/// Makes all of the writes if the lease is held, or none of them.
 ///
 /// # Errors
-/// [`HeldError`]; the places of conflicts are those in `writes`.
+/// [`HeldError`]. The position of a conflict is the one in `writes`.
 pub async fn commit_held(
     catalog: &dyn Catalog,
     lease: &Lease,

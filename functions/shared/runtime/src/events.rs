@@ -25,7 +25,7 @@ impl Events for EventBridgeEvents {
             Some((code, message)) => Err(EventsError(format!("{code}: {message}"))),
             None if answer.failed_entry_count() > 0 => Err(EventsError("some weren't, without a reason".to_owned())),
             None => {
-                metrics::tell_of(notices, self.clock.now());
+                metrics::emit_for(notices, self.clock.now());
                 Ok(())
             }
         }

@@ -27,7 +27,7 @@ use environment::Environment;
 pub use invocation::Invocation;
 /// The allocator of every function: one that copies would spend a fifth of its time in the system's.
 pub use mimalloc::MiMalloc as Allocator;
-pub use work::{slice, take_up};
+pub use work::{begin_job, slice};
 
 /// Runs a function until Lambda ends it, and logs why it can't start.
 pub async fn run<H>(handle: H) -> ExitCode
@@ -57,7 +57,7 @@ where
         let event = Event::read(event.payload);
         let (caller, span) = (Caller::from_event(&event), logging::span_of(&invocation, &event));
         let replied = async { invocation.reply(caller, handle(jobs, event, &invocation).await) };
-        logging::of(&invocation, replied.instrument(span)).await
+        logging::with_request_id(&invocation, replied.instrument(span)).await
     }))
     .await
 }

@@ -40,7 +40,7 @@ pub(crate) fn request_id() -> Option<String> {
 }
 
 /// Runs an invocation's work so that every log line names the invocation.
-pub(crate) async fn of<T>(invocation: &Invocation, work: impl Future<Output = T>) -> T {
+pub(crate) async fn with_request_id<T>(invocation: &Invocation, work: impl Future<Output = T>) -> T {
     // The type is erased, because the compiler limits how deep futures may be nested.
     let work: Pin<Box<dyn Future<Output = T> + '_>> = Box::pin(work);
     REQUEST_ID.scope(invocation.request_id.clone(), work).await
@@ -55,9 +55,9 @@ pub(crate) fn span_of(invocation: &Invocation, event: &Event) -> tracing::Span {
 /// Starts the log, one JSON object per line. The spans add the invocation's request id, and the job's instance, id and
 /// phase.
 pub(crate) fn start() {
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let (asked_for, bad) = match wanted.parse::<Targets>() {
-        Ok(targets) if !wanted.is_empty() => (targets, None),
+    let setting = std::env::var("RUST_LOG").unwrap_or_default();
+    let (requested, bad) = match setting.parse::<Targets>() {
+        Ok(targets) if !setting.is_empty() => (targets, None),
         Ok(_) => (Targets::new().with_default(LevelFilter::INFO), None),
         Err(error) => (Targets::new().with_default(LevelFilter::INFO), Some(error)),
     };
@@ -66,16 +66,16 @@ pub(crate) fn start() {
         .with_targets(NEVER_FINER.into_iter().map(|target| (target, LevelFilter::WARN)));
     let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
     // Only a second call can fail, and then logging has already started.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(asked_for.and(never_finer))).try_init();
-    std::panic::set_hook(Box::new(tell_of_panic));
+    let _ = tracing_subscriber::registry().with(lines.with_filter(requested.and(never_finer))).try_init();
+    std::panic::set_hook(Box::new(log_panic));
     if let Some(error) = bad {
-        tracing::warn!(%error, wanted, "RUST_LOG isn't a valid log level; using info");
+        tracing::warn!(%error, wanted = setting, "RUST_LOG isn't a valid log level; using info");
     }
 }
 
 /// Logs a panic. The process ends with it, so this line is its only trace. The panic may come from the subscriber
 /// itself, so the line is written without it.
-fn tell_of_panic(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("of no text");
     let line = panic_line(Utc::now(), message, &location, request_id().as_deref());
@@ -106,17 +106,17 @@ mod tests {
 
     /// Run by the test below in its own process.
     #[tokio::test]
-    async fn panics_when_it_is_told_to() {
+    async fn panics_if_the_variable_is_set() {
         if std::env::var_os(PANICS).is_some() {
             start();
             let invocation = Invocation::new("request-7".to_owned(), 0, Utc::now());
-            of(&invocation, async { panic!("of\ntwo lines") }).await
+            with_request_id(&invocation, async { panic!("of\ntwo lines") }).await
         }
     }
 
     #[test]
     fn a_panic_is_a_line_that_says_where_and_of_which_invocation() {
-        let test = "logging::tests::panics_when_it_is_told_to";
+        let test = "logging::tests::panics_if_the_variable_is_set";
         let panicking = Command::new(std::env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture"])
             .env(PANICS, "1")

@@ -61,7 +61,7 @@ impl<'a> About<'a> {
 }
 
 /// Writes metrics to the log, if the deployment wants them (`METRICS_NAMESPACE`).
-pub fn tell(at: Time, about: &About<'_>, metrics: &[Metric]) {
+pub fn emit(at: Time, about: &About<'_>, metrics: &[Metric]) {
     let namespace = std::env::var("METRICS_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
     if let Some(namespace) = namespace
         && !metrics.is_empty()
@@ -72,9 +72,9 @@ pub fn tell(at: Time, about: &About<'_>, metrics: &[Metric]) {
 
 /// Writes the metrics of published notices, with the present time. If the event bus couldn't be reached for a while,
 /// alarms have already evaluated the time at which the events happened.
-pub(crate) fn tell_of(notices: &[Notice], now: Time) {
+pub(crate) fn emit_for(notices: &[Notice], now: Time) {
     for notice in notices {
-        tell(now, &About::notice(notice), &of_notice(notice));
+        emit(now, &About::notice(notice), &notice_metrics(notice));
     }
 }
 
@@ -100,7 +100,7 @@ fn line(namespace: &str, at: Time, about: &About<'_>, request_id: Option<&str>, 
     Value::Object(line)
 }
 
-fn of_notice(notice: &Notice) -> Vec<Metric> {
+fn notice_metrics(notice: &Notice) -> Vec<Metric> {
     let mut metrics = vec![(count(notice.kind), Unit::Count, 1.0)];
     let number = |name: &str| notice.detail.get(name).and_then(Value::as_f64);
     let began = notice.detail.get("startedAt").and_then(Value::as_str).and_then(|time| time.parse::<Time>().ok());
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_line_is_as_the_format_specifies() {
         let notice = completed();
-        let line = line("Milvault/x", notice.at, &About::notice(&notice), Some("request-7"), &of_notice(&notice));
+        let line = line("Milvault/x", notice.at, &About::notice(&notice), Some("request-7"), &notice_metrics(&notice));
         let expected = json!({
             "_aws": {
                 "Timestamp": 1_795_402_830_000_i64,
@@ -194,16 +194,16 @@ mod tests {
     fn a_restores_line_names_the_restore_and_not_the_backup_that_it_is_of() {
         let mut notice = completed();
         notice.detail.insert("restoreId".to_owned(), json!("rs-1"));
-        let line = line("Milvault/x", notice.at, &About::notice(&notice), None, &of_notice(&notice));
+        let line = line("Milvault/x", notice.at, &About::notice(&notice), None, &notice_metrics(&notice));
         assert_eq!((&line["restore"], line.get("backup"), line.get("requestId")), (&json!("rs-1"), None, None));
     }
 
     #[test]
     fn an_incomplete_backup_is_counted_apart_and_measured_like_a_complete_one() {
         let mut notice = completed();
-        let complete = of_notice(&notice);
+        let complete = notice_metrics(&notice);
         notice.kind = NoticeKind::BackupIncomplete;
-        let incomplete = of_notice(&notice);
+        let incomplete = notice_metrics(&notice);
         assert_eq!(incomplete[0], ("BackupsIncomplete", Unit::Count, 1.0));
         assert_eq!(incomplete[1..], complete[1..]);
     }
@@ -212,8 +212,8 @@ mod tests {
     fn a_notice_without_a_duration_is_counted_all_the_same() {
         let mut notice = completed();
         notice.detail.clear();
-        assert_eq!(of_notice(&notice), [("BackupsCompleted", Unit::Count, 1.0)]);
+        assert_eq!(notice_metrics(&notice), [("BackupsCompleted", Unit::Count, 1.0)]);
         notice.kind = NoticeKind::AutomaticBackupMissed;
-        assert_eq!(of_notice(&notice), [("AutomaticBackupsMissed", Unit::Count, 1.0)]);
+        assert_eq!(notice_metrics(&notice), [("AutomaticBackupsMissed", Unit::Count, 1.0)]);
     }
 }

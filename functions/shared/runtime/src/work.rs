@@ -18,7 +18,7 @@ pub async fn slice(work: impl Future<Output = Result<SliceEnd, Error>>) -> Resul
 ///
 /// The job is stored before this is called, so errors in here are only logged: the caller gets its answer, and the
 /// sweep finds the job.
-pub async fn take_up(jobs: &Jobs, job: &JobRef, caller: Caller, work: impl Future<Output = Result<SliceEnd, Error>>) {
+pub async fn begin_job(jobs: &Jobs, job: &JobRef, caller: Caller, work: impl Future<Output = Result<SliceEnd, Error>>) {
     match caller {
         Caller::Direct => match work.await {
             Ok(_) => {}

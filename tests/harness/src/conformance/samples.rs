@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta};
 use milvault_model::{
-    Account, Again, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupName, BackupPhase, BackupRun,
-    BackupState, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness, Copied, Copying, Correction,
-    CountKind, Ending, Failure, FailureCode, Flushing, Grant, Hour, ImportJob, ImportProgress, ImportState, Imports,
-    Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey, OnError, PageSet, Planning, Previous,
-    Principal, Progress, Publishing, Region, Reload, Restore, RestoreId, RestoreMode, RestorePhase, RestoreRun,
-    RestoreState, RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals, Troubled, Unexplained, Unsettled,
-    UsageRecord, Verification, Verifying, Visibility, Wanted,
+    Account, AutoBackup, AutoRun, AutoRunState, Backup, BackupId, BackupName, BackupPhase, BackupRun, BackupState,
+    CaptureTrouble, Charge, CollectionName, CollectionRestore, CollectionStage, Completeness, Copied, Copying,
+    Correction, CountKind, Ending, Failure, FailureCode, Flushing, Grant, Hour, ImportJob, ImportProgress, ImportState,
+    Imports, Instance, InstanceId, LeftOut, LeftOutCause, Loaded, Notice, ObjectKey, OnError, PageSet, Pass, Planning,
+    Previous, Principal, Progress, Publishing, Region, Reload, RequestedSwitch, Restore, RestoreId, RestoreMode,
+    RestorePhase, RestoreRun, RestoreState, RollbackStep, ScheduleState, Snapshot, Storage, Swap, Time, Totals,
+    Unexplained, Unsettled, UsageRecord, Verification, Verifying, Visibility,
 };
 
 use crate::pending;
@@ -87,7 +87,7 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
     let phases = [
         BackupPhase::Flush(Flushing {
             after: Some("45".to_owned()),
-            again: Some(Again {
+            again: Some(Pass {
                 capture: pages(),
                 plan: pages(),
                 collections: BTreeSet::from([i64::MIN, 0, i64::MAX]),
@@ -106,7 +106,7 @@ pub(super) fn backup_states(at: Time) -> Vec<BackupState> {
                 }],
             }),
             restless: vec![Unsettled { what: "default.items".parse().unwrap(), rounds: u32::MAX, since: odd(at) }],
-            troubled: vec![Troubled { collection: i64::MIN, since: odd(at), tried: odd(at) }],
+            troubled: vec![CaptureTrouble { collection: i64::MIN, since: odd(at), tried: odd(at) }],
             ..Flushing::default()
         }),
         BackupPhase::Plan(Planning {
@@ -217,7 +217,7 @@ pub(super) fn ledger_line(number: u32) -> CollectionRestore {
         capture_page: u32::MAX,
         loaded_before: Loaded::Partitions { replicas: 2, names: vec!["_default".to_owned(), String::new()] },
         rows_expected: u64::MAX,
-        rows_expected_is: CountKind::Exact,
+        rows_expected_kind: CountKind::Exact,
         rows_found: None,
         segments_per_job: 1,
         jobs: u32::MAX,
@@ -289,7 +289,7 @@ pub(super) fn auto_backups(instance: &InstanceId, backup: &BackupId, at: Time) -
     let mut plan = off.plan.clone();
     plan.timezone = "America/Argentina/ComodRivadavia".parse().unwrap();
     plan.keep_at_least = 365.try_into().unwrap();
-    let on = off.clone().changed(plan, Wanted::On, odd(at));
+    let on = off.clone().changed(plan, RequestedSwitch::On, odd(at));
     let with = |state| {
         let last_run = Some(AutoRun { scheduled_for: at, state });
         AutoBackup { schedule: ScheduleState::Confirmed, last_run, ..on.clone() }

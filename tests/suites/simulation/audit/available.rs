@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use milvault_harness::locked;
-use milvault_model::{Backup, CollectionName, CollectionPattern, restore_owns};
+use milvault_model::{Backup, CollectionName, CollectionPattern, is_restore_name};
 
 use super::{Audit, Breach, Living, Points};
 use crate::{
@@ -91,7 +91,7 @@ impl Audit {
         let server = servers.get(&backup.instance_id).ok_or_else(|| "it is of no instance".to_owned())?;
         let span = Span { from: backup.created_at, until: self.world.now() };
         let is_selected = |name: &CollectionName| {
-            !restore_owns(&name.collection) && CollectionPattern::selects(&backup.selection, name)
+            !is_restore_name(&name.collection) && CollectionPattern::selects(&backup.selection, name)
         };
         let troubled = || stored.left_out.iter().filter(|left_out| left_out.cause == Cause::Trouble);
         let is_left_out = |name: &CollectionName| troubled().any(|left_out| left_out.name == name.to_string());
@@ -138,7 +138,7 @@ impl Audit {
         for left_out in &stored.left_out {
             let name: CollectionName = left_out.name.parse().map_err(|_| format!("{} is no name", left_out.name))?;
             let is_right = match left_out.cause {
-                Cause::Restores => restore_owns(&name.collection),
+                Cause::Restores => is_restore_name(&name.collection),
                 Cause::Dropped => server.journal.was_dropped(&name, span),
                 Cause::Trouble => {
                     locked(&self.seen).troubles += 1;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::TimeDelta;
 use milvault_harness::locked;
 use milvault_model::{
-    Backup, BackupId, BackupState, BackupStatus, CollectionName, FailureCode, InstanceId, restore_owns,
+    Backup, BackupId, BackupState, BackupStatus, CollectionName, FailureCode, InstanceId, is_restore_name,
 };
 use milvault_ports::{Catalog, LeasePurpose};
 
@@ -99,7 +99,7 @@ impl Audit {
                 let is_troubled = locked(&self.servers).get(&backup.instance_id).is_some_and(has_trouble);
                 let span = Span { from: backup.created_at, until: *ended_at };
                 let has_all_the_while = |server: &Server| {
-                    let is_users = |name: &CollectionName| !restore_owns(&name.collection);
+                    let is_users = |name: &CollectionName| !is_restore_name(&name.collection);
                     let is_there = |(_, names): (i64, Vec<&CollectionName>)| names.into_iter().all(is_users);
                     server.journal.all_the_while(span).filter(|(id, _)| server.lists(*id)).any(is_there)
                 };

@@ -15,8 +15,8 @@ use chrono::TimeDelta;
 use milvault_harness::{MemoryCatalog, MemoryObjects, SeededIds, locked};
 use milvault_jobs::{Jobs, Ports, Settings, backup::CreateBackup, restore::CreateRestore};
 use milvault_model::{
-    Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, InstanceId, JobRef, Plan, RestoreId,
-    RestoreStatus, Time, Wanted,
+    Backup, BackupId, BackupKind, BackupStatus, CollectionName, DueKind, InstanceId, JobRef, Plan, RequestedSwitch,
+    RestoreId, RestoreStatus, Time,
 };
 use milvault_ports::{Catalog, CopyTask, Deadline, Objects, PageRequest};
 
@@ -266,7 +266,7 @@ pub(crate) enum Invocation {
     /// Of `delete`.
     Delete(InstanceId, BackupId),
     /// Of `auto-backup`.
-    SetAutoBackup(InstanceId, Plan, Wanted),
+    SetAutoBackup(InstanceId, Plan, RequestedSwitch),
     /// `create-backup`, by the scheduler.
     Scheduled(InstanceId, Option<Time>),
     /// Of `retention-sweep`.

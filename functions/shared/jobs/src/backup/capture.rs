@@ -13,8 +13,8 @@ use std::{
 use chrono::TimeDelta;
 use futures::TryStreamExt;
 use milvault_model::{
-    CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, SegmentCapture, SegmentLevel,
-    StorageVersion, TIME_TO_LIVE, Time, Troubled, Written,
+    CaptureTrouble, CollectionCapture, CollectionName, Failure, FailureCode, Loaded, ObjectKey, SegmentCapture,
+    SegmentLevel, StorageVersion, TIME_TO_LIVE, Time, Written,
 };
 use milvault_ports::{Bucket, CollectionDescription, FlushResult, Milvus, MilvusError, OnRateLimit, Segment, objects};
 
@@ -70,13 +70,13 @@ pub(super) struct Capturer<'a> {
     bucket: Bucket,
     root: String,
     /// Collections that can't be captured for now, by id.
-    troubled: Mutex<BTreeMap<i64, Troubled>>,
+    troubled: Mutex<BTreeMap<i64, CaptureTrouble>>,
     /// When a pending flush last made progress.
     progressed_at: Mutex<Option<Time>>,
 }
 
 impl<'a> Capturer<'a> {
-    pub(super) fn new(work: &Work<'a>, milvus: &'a dyn Milvus, troubled: &[Troubled]) -> Result<Self, Error> {
+    pub(super) fn new(work: &Work<'a>, milvus: &'a dyn Milvus, troubled: &[CaptureTrouble]) -> Result<Self, Error> {
         let (bucket, source) = work.source()?;
         Ok(Self {
             jobs: work.jobs,
@@ -94,18 +94,18 @@ impl<'a> Capturer<'a> {
     }
 
     /// The collections that can't be captured for now: the next slice continues their [`PATIENCE`].
-    pub(super) fn troubled(&self) -> Vec<Troubled> {
+    pub(super) fn troubled(&self) -> Vec<CaptureTrouble> {
         self.troubles().values().cloned().collect()
     }
 
-    fn troubles(&self) -> MutexGuard<'_, BTreeMap<i64, Troubled>> {
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<i64, CaptureTrouble>> {
         self.troubled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a failed capture; returns when the collection's captures began to fail.
     fn note_trouble(&self, id: i64, now: Time) -> Time {
         let mut troubles = self.troubles();
-        let trouble = troubles.entry(id).or_insert(Troubled { collection: id, since: now, tried: now });
+        let trouble = troubles.entry(id).or_insert(CaptureTrouble { collection: id, since: now, tried: now });
         if now - trouble.tried > PATIENCE_RESET {
             trouble.since = now;
         }

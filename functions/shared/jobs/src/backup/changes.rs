@@ -30,7 +30,7 @@ pub(super) struct Changes {
     pub(super) again: BTreeSet<i64>,
     /// Collections whose names repeatedly moved to other collections.
     pub(super) nameless: Vec<Unexplained>,
-    /// See [`Again::superseded`].
+    /// See [`Pass::superseded`].
     pub(super) superseded: BTreeSet<i64>,
     /// Collections that were repeatedly dropped and created again.
     pub(super) left_out: Vec<LeftOut>,

@@ -8,7 +8,7 @@ use futures::{
     future::{BoxFuture, Either, select},
     stream::FuturesUnordered,
 };
-use milvault_model::{Again, BackupPhase, Copying, PageSet, Time, Verifying};
+use milvault_model::{BackupPhase, Copying, PageSet, Pass, Time, Verifying};
 use milvault_ports::{CopyEnd, CopyReport, CopyTask};
 
 use super::{
@@ -51,7 +51,7 @@ pub(crate) async fn copy(work: &mut Work<'_>, mut copying: Copying) -> Step {
     if gone.is_empty() && unexplained.is_empty() {
         return Ok(work.enter(BackupPhase::Verify(Verifying { capture, plan, next: 0 })).await?);
     }
-    work.begin_again(Again { capture, plan, collections: gone, unexplained, ..Again::default() }).await
+    work.begin_again(Pass { capture, plan, collections: gone, unexplained, ..Pass::default() }).await
 }
 
 async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared) -> Step {

@@ -8,7 +8,7 @@ use std::pin::pin;
 
 use futures::{StreamExt, stream};
 use milvault_model::{
-    Again, BackupPhase, DatabaseCapture, FailureCode, Flushing, LeftOutCause, PageSet, Planning, Visibility,
+    BackupPhase, DatabaseCapture, FailureCode, Flushing, LeftOutCause, PageSet, Pass, Planning, Visibility,
 };
 use milvault_ports::{Milvus, MilvusError};
 
@@ -196,12 +196,12 @@ fn refusal(error: MilvusError) -> Step<String> {
 }
 
 /// Continues with PLAN, unless names moved to other or new collections during the captures.
-async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing, earlier: Option<Again>) -> Step {
+async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing, earlier: Option<Pass>) -> Step {
     let changes = Changes::find(work, milvus, &flushing).await?;
     flushing.reconciled += 1;
     if !changes.is_empty() {
         let earlier = earlier.unwrap_or_default();
-        let again = Again {
+        let again = Pass {
             capture: flushing.capture,
             plan: earlier.plan,
             collections: earlier.collections.into_iter().chain(changes.again).collect(),
@@ -222,7 +222,7 @@ async fn finish(work: &mut Work<'_>, milvus: &dyn Milvus, mut flushing: Flushing
 }
 
 /// Copies the next page of the earlier capture, captures the collections whose source changed, and adds new ones.
-async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Again) -> Step {
+async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Pass) -> Step {
     let milvus = work.milvus().await?;
     let number = flushing.capture.count;
     if number == 0 {

@@ -142,7 +142,7 @@ impl Locks {
             Origin::Own => Some(self.own),
             Origin::Earlier => self.earlier,
             // The backup that stored it isn't known.
-            Origin::Found => None,
+            Origin::AlreadyStored => None,
         };
         let data = work.data_prefix();
         let ending = entries.iter().filter(|entry| self.lock.needs_renewal(known(entry)));

@@ -158,7 +158,7 @@ impl<'a> PageCopy<'a> {
                 Ok(Some(CopyOutcome::Copied { etag })) => outcomes.push((place, etag, Origin::Own)),
                 Ok(Some(CopyOutcome::AlreadyThere { etag, stored_by })) => {
                     let is_own = stored_by.is_some_and(|id| id == task.backup_id.as_str());
-                    outcomes.push((place, etag, if is_own { Origin::Own } else { Origin::Found }));
+                    outcomes.push((place, etag, if is_own { Origin::Own } else { Origin::AlreadyStored }));
                 }
                 Ok(Some(CopyOutcome::SourceGone)) => {
                     tracing::info!(key = %entry.key, backup = %task.backup_id, "an object is gone from the source");
@@ -220,7 +220,7 @@ impl<'a> PageCopy<'a> {
 fn stored(entry: &ObjectEntry) -> Copied {
     match (&entry.etag, entry.origin) {
         (None, _) => Copied::default(),
-        (Some(_), Origin::Earlier | Origin::Found) => Copied { objects: 1, bytes: entry.size, added_bytes: 0 },
+        (Some(_), Origin::Earlier | Origin::AlreadyStored) => Copied { objects: 1, bytes: entry.size, added_bytes: 0 },
         (Some(_), Origin::Own) => Copied { objects: 1, bytes: entry.size, added_bytes: entry.size },
     }
 }

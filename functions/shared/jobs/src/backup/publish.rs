@@ -19,7 +19,7 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
     let objects = work.jobs.ports.objects.as_ref();
     let manifest = snapshot::manifest(objects, work.bucket, &work.instance.id, &work.backup.id).await?;
     // An earlier plan may have copied objects that the last plan doesn't have.
-    if work.run.replans > 0 {
+    if work.run.repeated_plans > 0 {
         let claims = Claims::read(work.jobs, &work.backup).await?;
         let claims = claims.with(work.backup.id.clone(), manifest.clone());
         remove_own(work, &claims, PageKind::Plan).await?;
@@ -40,7 +40,7 @@ pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> 
         completed_at: work.jobs.now(),
         point_in_time: manifest.point_in_time,
         totals: manifest.totals,
-        completeness: Completeness::of(&manifest.left_out, manifest.captured_as.as_ref()),
+        completeness: Completeness::for_snapshot(&manifest.left_out, manifest.captured_as.as_ref()),
         captured_as: manifest.captured_as.clone(),
     };
     let owned = match ownership_of(work, &manifest).await? {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use milvault_model::{Again, CollectionCapture, Failure, FailureCode};
+use milvault_model::{CollectionCapture, Failure, FailureCode, Pass};
 
 use super::{
     capture::{Captured, Capturer, FLUSHES_IN_FLIGHT},
@@ -38,7 +38,7 @@ pub(super) async fn recapture(
     work: &Work<'_>,
     capturer: &Capturer<'_>,
     lines: &mut Vec<CaptureLine>,
-    again: &Again,
+    again: &Pass,
     range: &Range,
 ) -> Step {
     let mut kept = Vec::new();
@@ -126,7 +126,7 @@ enum Before {
 }
 
 /// Returns the names of some of the collections that are captured again, for messages.
-pub(super) async fn names(folder: &Folder<'_>, again: &Again) -> Result<Vec<String>, Error> {
+pub(super) async fn names(folder: &Folder<'_>, again: &Pass) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for number in 0..again.capture.count {
         for line in folder.read(&PageKind::Capture.key(&again.capture, number)).await? {

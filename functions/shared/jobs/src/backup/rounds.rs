@@ -1,7 +1,7 @@
 //! Further rounds of a backup whose source changes while it runs, and the limits on them.
 
 use chrono::TimeDelta;
-use milvault_model::{Again, BackupPhase, FailureCode, Flushing, Planning, Unexplained};
+use milvault_model::{BackupPhase, FailureCode, Flushing, Pass, Planning, Unexplained};
 
 use super::{
     changes,
@@ -20,7 +20,7 @@ const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(2);
 
 impl Work<'_> {
     /// Captures, plans and copies some collections again, because their source differs from the plan.
-    pub(crate) async fn begin_again(&mut self, mut again: Again) -> Step {
+    pub(crate) async fn begin_again(&mut self, mut again: Pass) -> Step {
         let names = recapture::names(&self.folder(), &again).await?;
         let reason = format!("files of {} were gone before they were copied", names.join(", "));
         let (now, patience) = (self.jobs.now(), self.patience());
@@ -44,7 +44,7 @@ impl Work<'_> {
     pub(crate) async fn plan_again(&mut self, planning: Planning, reason: String) -> Step {
         let (now, patience) = (self.jobs.now(), self.patience());
         let lasted = now - *self.run.unsettled_since.get_or_insert(now);
-        if self.run.replans >= patience.rounds && lasted > patience.lasts {
+        if self.run.repeated_plans >= patience.rounds && lasted > patience.lasts {
             let message = format!("planned repeatedly for {} seconds: {reason}", lasted.num_seconds());
             return Err(fatal(FailureCode::SourceChanged, message));
         }
@@ -62,7 +62,7 @@ impl Work<'_> {
     /// # Errors
     /// [`Halt::OutOfTime`] at the deadline.
     pub(crate) async fn pause_before_round(&self) -> Step {
-        let rounds = self.run.replans.saturating_sub(1).min(6);
+        let rounds = self.run.repeated_plans.saturating_sub(1).min(6);
         let until = match rounds {
             0 => return Ok(()),
             // A pause takes at most a tenth of the patience, so that pauses alone don't exhaust it.
@@ -77,7 +77,7 @@ impl Work<'_> {
     /// Continues with another round, from this phase, in the next slice.
     pub(crate) async fn enter_round(&mut self, phase: BackupPhase, reason: String) -> Step {
         tracing::info!(reason, backup = %self.backup.id, "planning again");
-        self.run.replans += 1;
+        self.run.repeated_plans += 1;
         self.enter(phase).await?;
         // The new round's pages need another fence than this round's, so the next slice continues.
         Err(Halt::OutOfTime)

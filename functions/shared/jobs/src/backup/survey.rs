@@ -76,7 +76,7 @@ pub(super) async fn take(work: &Work<'_>, milvus: &dyn Milvus) -> Step<Survey> {
     let selection = &work.backup.selection;
     let suffixes = restore_suffixes(work).await?;
     let mut databases = milvus.databases().await?;
-    databases.retain(|database| CollectionPattern::looks_into(selection, database));
+    databases.retain(|database| CollectionPattern::selects_in_database(selection, database));
     let listings = databases.iter().map(|database| milvus.collections(database));
     let listings: Vec<_> = stream::iter(listings).buffered(LISTINGS_IN_FLIGHT).try_collect().await?;
     let (mut targets, mut restores) = (Vec::new(), Vec::new());

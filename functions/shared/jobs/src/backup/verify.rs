@@ -200,7 +200,7 @@ impl<'a> Sizes<'a> {
             manifest.totals.size_bytes += entry.size;
             match entry.origin {
                 Origin::Own => manifest.totals.added_bytes += entry.size,
-                Origin::Found => manifest.totals.found_bytes += entry.size,
+                Origin::AlreadyStored => manifest.totals.found_bytes += entry.size,
                 Origin::Earlier => {}
             }
         }

@@ -23,7 +23,8 @@ async fn make_empty_databases(work: &mut Work<'_>) -> Step {
     work.read_lines(|line| with_collections.extend([line.source.database])).await?;
     let shared = work.shared().await?;
     let selection = &work.restore.selection;
-    let is_empty = |name: &String| !with_collections.contains(name) && CollectionPattern::looks_into(selection, name);
+    let is_empty =
+        |name: &String| !with_collections.contains(name) && CollectionPattern::selects_in_database(selection, name);
     for database in shared.databases().await?.iter().filter(|database| is_empty(&database.name)) {
         match shared.milvus.ensure_database(&database.name, &database.properties).await {
             // Nobody has to go without the collections for it.

@@ -103,7 +103,7 @@ impl<'a> Work<'a> {
         .await?;
         let code = failed.first().map(|failure| failure.code);
         let reasons = failed.iter().map(|failure| failure.message.clone());
-        self.restore.completeness = Completeness::of_restore(reasons.clone());
+        self.restore.completeness = Completeness::for_restore(reasons.clone());
         match code {
             Some(code) if failed.len() == all => Err(together(code, reasons.collect())),
             _ => Ok(()),

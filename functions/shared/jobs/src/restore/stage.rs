@@ -37,7 +37,7 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
     let now = work.jobs.now();
     let reported = work.milvus().await?.version().await?;
     let at_once = u32::try_from(work.jobs.settings.imports_in_flight).unwrap_or(u32::MAX);
-    let segments_per_job = Capabilities::of_reported(&reported).segments_per_import().min(at_once);
+    let segments_per_job = Capabilities::for_reported_version(&reported).segments_per_import().min(at_once);
     let mut number = 0;
     for (capture_page, page) in (0..).zip(&manifest.collection_pages) {
         let captures: Vec<CollectionCapture> = folder.read_named(page).await?;
@@ -58,7 +58,7 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
                 capture_page,
                 loaded_before: capture.loaded.clone(),
                 rows_expected: capture.rows.rows(),
-                rows_expected_is: capture.rows.kind(),
+                rows_expected_kind: capture.rows.kind(),
                 rows_found: None,
                 segments_per_job,
                 jobs: u32::try_from(jobs).unwrap_or(u32::MAX),

@@ -8,7 +8,7 @@ use std::{
 use futures::TryStreamExt;
 use milvault_model::{
     CollectionName, CollectionPattern, CollectionRestore, CollectionStage, FailureCode, Grant, Loaded, RestoreMode,
-    RestorePhase, Swap, restore_owns,
+    RestorePhase, Swap, is_restore_name,
 };
 use milvault_ports::{CollectionDescription, MilvusError};
 
@@ -70,7 +70,9 @@ async fn name_others(work: &mut Work<'_>) -> Step {
         let collections = milvus.collections(&database).await?.into_iter();
         let names = collections.map(|(name, _)| CollectionName::new(&database, name));
         others.extend(names.filter(|name| {
-            CollectionPattern::selects(&selection, name) && !restore_owns(&name.collection) && !restored.contains(name)
+            CollectionPattern::selects(&selection, name)
+                && !is_restore_name(&name.collection)
+                && !restored.contains(name)
         }));
     }
     if !others.is_empty() {
@@ -191,7 +193,7 @@ async fn prepare(shared: &Shared<'_>, backup: &Backup, line: &CollectionRestore,
         }
         swap.aliases.push(alias.clone());
         if let Some(holder) = shared.milvus.alias_target(database, alias).await?
-            && !restore_owns(&holder)
+            && !is_restore_name(&holder)
         {
             swap.taken_aliases.push((alias.clone(), holder));
         }
@@ -323,7 +325,7 @@ pub(crate) async fn swap_back(shared: &Shared<'_>, line: &CollectionRestore, swa
         // What another collection has by now is that one's: its own line's, or the user's doing.
         let holder = milvus.alias_target(database, alias).await?;
         let is_a_name = milvus.collection_id(&CollectionName::new(database, alias)).await?.is_some();
-        let moved_to = holder.filter(|holder| !ours.contains(&holder) && !restore_owns(holder));
+        let moved_to = holder.filter(|holder| !ours.contains(&holder) && !is_restore_name(holder));
         if is_a_name || moved_to.is_some() {
             if let Some(holder) = moved_to
                 && gave_away(shared, alias, target, &holder).await?

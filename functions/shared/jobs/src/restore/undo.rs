@@ -173,7 +173,7 @@ pub(crate) async fn stop_rollback(
         (None, _) => {}
     })
     .await?;
-    work.restore.completeness = Completeness::of_restore(reasons.into_iter());
+    work.restore.completeness = Completeness::for_restore(reasons.into_iter());
     let started_at = work.run.started_at;
     let previous = Previous::Kept { until };
     let leftovers_since = Some(work.jobs.now());

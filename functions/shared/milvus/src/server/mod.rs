@@ -170,7 +170,7 @@ impl Server {
 
     /// The server's capabilities.
     async fn capabilities(&self) -> Result<Capabilities, MilvusError> {
-        Ok(Capabilities::of_reported(self.known_version().await?))
+        Ok(Capabilities::for_reported_version(self.known_version().await?))
     }
 
     /// The time that the root coordinator stamps rows with: milliseconds above 18 bits of a counter

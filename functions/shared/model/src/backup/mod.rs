@@ -6,6 +6,8 @@ mod record;
 mod run;
 
 pub use pages::PageSet;
-pub use phases::{Again, Copied, Copying, Flushing, Planning, Publishing, Troubled, Unexplained, Unsettled, Verifying};
+pub use phases::{
+    CaptureTrouble, Copied, Copying, Flushing, Pass, Planning, Publishing, Unexplained, Unsettled, Verifying,
+};
 pub use record::{Backup, BackupKind, BackupState, BackupStatus, Verification};
 pub use run::{BackupPhase, BackupRun, Reuse};

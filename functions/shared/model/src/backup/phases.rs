@@ -17,7 +17,7 @@ pub struct Flushing {
     pub after: Option<String>,
     /// Collections that can't be captured for now.
     #[serde(default)]
-    pub troubled: Vec<Troubled>,
+    pub troubled: Vec<CaptureTrouble>,
     /// The number of collections whose name at capture differed from their name in the survey.
     #[serde(default)]
     pub renamed: u32,
@@ -28,7 +28,7 @@ pub struct Flushing {
     #[serde(default)]
     pub restless: Vec<Unsettled<CollectionName>>,
     /// What has to be repeated, if this isn't the first pass.
-    pub again: Option<Again>,
+    pub again: Option<Pass>,
 }
 
 /// Something that has to be repeated because the source keeps changing.
@@ -46,7 +46,7 @@ pub struct Unsettled<T> {
 /// A further pass, in which some collections are captured and planned again, or left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Again {
+pub struct Pass {
     /// The captures of the pass before.
     pub capture: PageSet,
     /// The plan of the pass before; without pages if nothing was planned yet.
@@ -66,7 +66,7 @@ pub struct Again {
 
 /// A collection that can't be captured for now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Troubled {
+pub struct CaptureTrouble {
     /// The collection's id.
     pub collection: i64,
     /// When it first couldn't be captured.
@@ -108,7 +108,7 @@ pub struct Planning {
     #[serde(default)]
     pub unexplained: Vec<Unexplained>,
     /// What is planned again, if this isn't the first pass.
-    pub again: Option<Again>,
+    pub again: Option<Pass>,
 }
 
 /// The progress of the COPY phase.

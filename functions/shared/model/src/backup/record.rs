@@ -210,12 +210,6 @@ impl Backup {
         matches!(self.state, BackupState::Available(_) | BackupState::Damaged { .. })
     }
 
-    /// Whether the backup holds its name. A name is free again when its backup has ended without a result or was
-    /// deleted.
-    pub fn holds_name(&self) -> bool {
-        matches!(self.state.status(), BackupStatus::Pending | BackupStatus::Running) || self.is_living()
-    }
-
     /// When the sweep has to handle the backup, and what for; `None` if never.
     pub fn due(&self) -> Option<Due> {
         match &self.state {

@@ -14,7 +14,8 @@ pub struct BackupRun {
     /// The number of invocations that have worked on the backup.
     pub slices: u32,
     /// How often part of the backup was planned again because its source changed.
-    pub replans: u32,
+    #[serde(rename = "replans")]
+    pub repeated_plans: u32,
     /// When the whole backup was first planned again.
     #[serde(default)]
     pub unsettled_since: Option<Time>,
@@ -81,7 +82,7 @@ impl BackupRun {
         Self {
             started_at: now,
             slices: 0,
-            replans: 0,
+            repeated_plans: 0,
             unsettled_since: None,
             gone: Vec::new(),
             survey: None,

@@ -23,8 +23,8 @@ pub struct CollectionRestore {
     /// The number of rows in the backup.
     pub rows_expected: u64,
     /// The kind of count that `rows_expected` is.
-    #[serde(default)]
-    pub rows_expected_is: CountKind,
+    #[serde(default, rename = "rowsExpectedIs")]
+    pub rows_expected_kind: CountKind,
     /// The number of rows in the rebuilt collection, once counted.
     pub rows_found: Option<u64>,
     /// The maximum number of segments that one job imports.

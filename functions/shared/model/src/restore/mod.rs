@@ -8,6 +8,6 @@ mod run;
 
 pub use imports::{ImportJob, ImportState, Imports};
 pub use ledger::{CollectionRestore, CollectionStage, CollectionState, Swap};
-pub use names::{previous_name, rebuilt_name, restore_owns};
+pub use names::{is_restore_name, previous_name, rebuilt_name};
 pub use record::{OnError, Previous, Reload, Restore, RestoreMode, RestoreState, RestoreStatus};
 pub use run::{RestorePhase, RestoreRun, RollbackStep};

@@ -15,7 +15,7 @@ pub fn previous_name(target: &CollectionName, restore: &RestoreId) -> Collection
 }
 
 /// Whether a collection's name was made by a restore, rather than by a user.
-pub fn restore_owns(collection: &str) -> bool {
+pub fn is_restore_name(collection: &str) -> bool {
     let is_short_id = |id: &str| id.len() == 10 && id.chars().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase());
     ["__restore_", "__before_"]
         .iter()
@@ -48,11 +48,11 @@ mod tests {
         for target in [CollectionName::new("default", "items"), long] {
             for name in [rebuilt_name(&target, &restore), previous_name(&target, &restore)] {
                 assert!(name.collection.len() <= 255);
-                assert!(restore_owns(&name.collection), "{name}");
+                assert!(is_restore_name(&name.collection), "{name}");
             }
         }
         for users in ["items", "items__before_", "items__before_monday", "__restore_", "items_restore_0123456789"] {
-            assert!(!restore_owns(users), "{users}");
+            assert!(!is_restore_name(users), "{users}");
         }
     }
 

@@ -23,7 +23,7 @@ impl Completeness {
     const SHOWN: usize = 5;
 
     /// The completeness of a snapshot captured as this principal, with these collections left out.
-    pub fn of(left_out: &[LeftOut], principal: Option<&Principal>) -> Self {
+    pub fn for_snapshot(left_out: &[LeftOut], principal: Option<&Principal>) -> Self {
         let limited = principal.and_then(|principal| match &principal.visibility {
             Visibility::Everything => None,
             Visibility::Unsure { reason } => Some(reason.clone()),
@@ -34,7 +34,7 @@ impl Completeness {
     }
 
     /// The completeness of a restore that gave up collections for these reasons, one per collection.
-    pub fn of_restore(given_up: impl Iterator<Item = String>) -> Self {
+    pub fn for_restore(given_up: impl Iterator<Item = String>) -> Self {
         Self::lacking(None, given_up, "restore")
     }
 
@@ -138,13 +138,13 @@ mod tests {
     fn only_trouble_and_a_user_who_may_not_see_all_make_a_backup_incomplete() {
         let everything = Principal { user: None, visibility: Visibility::Everything };
         let harmless = [left_out(LeftOutCause::Restores, 0), left_out(LeftOutCause::Dropped, 1)];
-        assert!(Completeness::of(&harmless, Some(&everything)).is_complete());
+        assert!(Completeness::for_snapshot(&harmless, Some(&everything)).is_complete());
         let reason = "the user 'backup' may not see all".to_owned();
         let limited = Principal { user: None, visibility: Visibility::Unsure { reason: reason.clone() } };
-        let of_limited = Completeness::of(&harmless, Some(&limited));
+        let of_limited = Completeness::for_snapshot(&harmless, Some(&limited));
         assert_eq!(of_limited.reasons(), Some([reason].as_slice()));
         let troubled: Vec<LeftOut> = (0..7).map(|number| left_out(LeftOutCause::Trouble, number)).collect();
-        let of_troubled = Completeness::of(&troubled, Some(&everything));
+        let of_troubled = Completeness::for_snapshot(&troubled, Some(&everything));
         let reasons = of_troubled.reasons().unwrap();
         assert_eq!((reasons.len(), reasons[0].as_str()), (6, "default.c0: it is broken"));
         assert!(reasons[5].contains("2 more"), "{reasons:?}");

@@ -92,7 +92,8 @@ pub enum Origin {
     #[default]
     Earlier,
     /// A backup that isn't the base of this one: the object was already stored when it was to be copied.
-    Found,
+    #[serde(rename = "found")]
+    AlreadyStored,
     /// The backup that this snapshot belongs to.
     Own,
 }

@@ -75,7 +75,7 @@ impl CollectionRestoreView {
             since: line.since.map(Timestamp::from),
             waits_for: waits_for(line, restore),
             rows_expected: line.rows_expected,
-            rows_expected_is: line.rows_expected_is.into(),
+            rows_expected_is: line.rows_expected_kind.into(),
             rows_found: line.rows_found,
             load_required: restore.reload == Reload::None || line.loaded_before == Loaded::No,
             unavailable_ms: line.unavailable_ms,

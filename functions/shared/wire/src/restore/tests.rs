@@ -50,7 +50,7 @@ fn line(loaded_before: Loaded, stage: CollectionStage) -> CollectionRestore {
         capture_page: 0,
         loaded_before,
         rows_expected: 5,
-        rows_expected_is: CountKind::AtMost,
+        rows_expected_kind: CountKind::AtMost,
         rows_found: Some(5),
         segments_per_job: 16,
         jobs: 1,
@@ -147,7 +147,7 @@ fn a_collection_shows_what_it_waits_for_while_the_restore_runs() {
 fn a_restore_that_gave_a_collection_up_is_completed_but_not_complete() {
     let failure = Failure::new(FailureCode::ImportFailed, "default.copy: refused");
     let reasons = [failure.message.clone()].into_iter();
-    let lacking = Restore { completeness: Completeness::of_restore(reasons), ..completed(Previous::Gone) };
+    let lacking = Restore { completeness: Completeness::for_restore(reasons), ..completed(Previous::Gone) };
     let shown = json_of(&lacking);
     assert_eq!((&shown["status"], &shown["complete"]), (&json!("COMPLETED"), &json!(false)));
     assert_eq!(shown["incompleteReasons"], json!(["default.copy: refused"]));

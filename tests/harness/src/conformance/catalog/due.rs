@@ -93,7 +93,7 @@ async fn each_kind_of_due_work_is_listed_separately(on: &CatalogFixture) {
         Write::Backup(Box::new(deleting), Expect::Version(1)),
         Write::Restore(Box::new(restore), Expect::Version(1)),
         Write::RemoveAutoBackup(instance.clone(), 1),
-        Write::Told(instance.clone(), notice.id),
+        Write::RemoveNotice(instance.clone(), notice.id),
     ])
     .await;
     release_claimed_job(on, &instance).await;

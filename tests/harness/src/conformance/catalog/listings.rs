@@ -127,10 +127,11 @@ async fn notices_are_listed_until_they_are_delivered(on: &CatalogFixture) {
     assert!(listed.next.is_some() && listed.items == notices[..2]);
     let rest = on.catalog.notices(&instance, page(Some(&notices[1].id), 2)).await.unwrap();
     assert!(rest.next.is_none() && rest.items == notices[2..]);
-    on.commit([Write::Told(instance.clone(), notices[0].id.clone()), Write::Told(other, elsewhere.id)]).await;
-    on.commit([Write::Told(instance.clone(), notices[0].id.clone())]).await;
+    on.commit([Write::RemoveNotice(instance.clone(), notices[0].id.clone()), Write::RemoveNotice(other, elsewhere.id)])
+        .await;
+    on.commit([Write::RemoveNotice(instance.clone(), notices[0].id.clone())]).await;
     assert_eq!(on.catalog.notices(&instance, page(None, 100)).await.unwrap().items, notices[1..]);
-    let told = notices[1..].iter().map(|notice| Write::Told(instance.clone(), notice.id.clone())).collect();
+    let told = notices[1..].iter().map(|notice| Write::RemoveNotice(instance.clone(), notice.id.clone())).collect();
     on.catalog.commit(told).await.unwrap();
     on.expect_due(DueKind::Notice, NOON, &instance, &[]).await;
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
-    work.held.settle(work.deadline).await?;
+    work.held.drain(work.deadline).await?;
     let claims = Claims::read(work.jobs, &work.backup).await?;
     // The plan's pages are gone already if it was about to be published; then the manifest's pages say it.
     for kind in [PageKind::Plan, PageKind::Objects] {

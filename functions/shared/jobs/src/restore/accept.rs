@@ -142,7 +142,7 @@ async fn attempt(
     pinned.pins.insert(restore.id.clone());
     let job = JobRef::Restore { instance_id: instance_id.clone(), restore_id: restore.id.clone() };
     let mut writes = vec![
-        Write::ClaimJob(job, now + slice::HAND_OVER),
+        Write::ClaimJob(job, now + slice::HANDOVER_TIMEOUT),
         Write::Backup(Box::new(pinned), Expect::Version(version)),
         Write::Restore(Box::new(restore.clone()), Expect::Absent),
         // Also refuses a restore into an instance that is being removed or moved at this moment.

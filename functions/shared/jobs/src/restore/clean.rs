@@ -33,7 +33,7 @@ const ANY_DATABASE: &str = "*";
 pub(crate) async fn clean(work: &mut Work<'_>) -> Step {
     let own = work.own_bucket()?;
     let is_rid = work.is_rid_of_given_up().await?;
-    work.held.settle(work.deadline).await?;
+    work.held.drain(work.deadline).await?;
     // Imports of what was given up may still read it.
     if is_rid {
         remove_staged(work.jobs, &own, &work.restore).await?;

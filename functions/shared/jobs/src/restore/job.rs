@@ -87,7 +87,7 @@ impl Job for Work<'_> {
         self.is_stalled_for(now, self.jobs.settings.stall)
     }
 
-    async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
+    async fn abort(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
         let restore = self.restore.id.clone();
         let is_over = match self.run.phase.clone() {
             // The collections are in their places: what is left to tidy up is the sweep's.

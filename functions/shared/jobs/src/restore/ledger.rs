@@ -21,7 +21,7 @@ use crate::{
     Error, Jobs,
     engine::{
         halt::{Halt, Step, Verdict, fatal, verdict},
-        slice::SHOW_PROGRESS,
+        slice::PROGRESS_INTERVAL,
     },
 };
 
@@ -86,7 +86,7 @@ impl<'a> Work<'a> {
                 .buffer_unordered(at_once.collections());
             let mut halt = None;
             loop {
-                let pause = shared.jobs.ports.clock.sleep(SHOW_PROGRESS.to_std().unwrap_or_default());
+                let pause = shared.jobs.ports.clock.sleep(PROGRESS_INTERVAL.to_std().unwrap_or_default());
                 let next = match select(results.next(), pause).await {
                     Either::Left((Some(next), _)) => next,
                     Either::Left((None, _)) => break,
@@ -142,7 +142,7 @@ impl<'a> Work<'a> {
         let progress = Progress { imports, ..self.run.progress };
         let now = self.jobs.now();
         let is_shown = matches!(&self.restore.state, RestoreState::Running(run) if run.progress == progress);
-        if is_shown || now - *shown_at <= SHOW_PROGRESS {
+        if is_shown || now - *shown_at <= PROGRESS_INTERVAL {
             return Ok(());
         }
         *shown_at = now;

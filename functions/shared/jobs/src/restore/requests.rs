@@ -103,7 +103,7 @@ pub async fn rollback(
         record.state = RestoreState::Running(run);
         let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
         let mut writes = vec![
-            Write::ClaimJob(job.clone(), now + slice::HAND_OVER),
+            Write::ClaimJob(job.clone(), now + slice::HANDOVER_TIMEOUT),
             Write::Restore(Box::new(record.clone()), Expect::Version(version)),
             // Also refuses to work on an instance that is being removed or moved at this moment.
             Write::Instance(Box::new(registered.value), Expect::Version(registered.version)),

@@ -95,10 +95,10 @@ impl Shared<'_> {
     }
 
     /// The answer to a call that changes something at the server. One that got lost may take effect for a while yet:
-    /// nothing more is done before that is over, see [`Held::settle`].
+    /// nothing more is done before that is over, see [`Held::drain`].
     pub(crate) fn sure<T>(&self, result: Result<T, MilvusError>) -> Step<T> {
         if matches!(result, Err(MilvusError::Unreachable(_) | MilvusError::NotReady(_))) {
-            self.held.objects.note(self.jobs.now());
+            self.held.objects.record_failure(self.jobs.now());
         }
         Ok(result?)
     }

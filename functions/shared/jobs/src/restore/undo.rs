@@ -34,7 +34,7 @@ pub(crate) async fn undo(work: &mut Work<'_>, ending: Ending) -> Step {
     };
     work.each_line(AtOnce::Many, async |shared, line| remove_built(shared, line).await).await?;
     let own = work.own_bucket()?;
-    work.held.settle(work.deadline).await?;
+    work.held.drain(work.deadline).await?;
     remove_staged(work.jobs, &own, &work.restore).await?;
     let now = work.jobs.now();
     Ok(work.end(ended(ending, work.run.started_at, now, None)).await?)

@@ -24,7 +24,7 @@ use crate::{
     Error,
     backup::logs::{DELTA, INSERT, Log, log_of},
     binlog::{
-        LARGEST, TIMESTAMP,
+        MAX_LOG_BYTES, TIMESTAMP,
         rows::{Unreadable, each_delete, each_key, timestamps},
     },
     engine::halt::{Halt, Step},
@@ -324,7 +324,7 @@ impl<'s, 'a> Logs<'s, 'a> {
 
     /// An object of the snapshot.
     async fn read(&self, entry: &ObjectEntry) -> Look<Bytes> {
-        if entry.size > LARGEST {
+        if entry.size > MAX_LOG_BYTES {
             return Err(Stop::Unknown(format!("{} is too large to be read", entry.key)));
         }
         let key = format!("{}{}", self.data, entry.key.stored());

@@ -14,7 +14,7 @@ use crate::{
     engine::{
         halt::{Halt, Step, fatal, require_time},
         lease::Held,
-        record::{JobRecord, Run, Written},
+        record::{JobRecord, Run, WriteOutcome},
     },
     snapshot::{self, pages::Folder},
 };
@@ -84,9 +84,9 @@ impl<'a> Work<'a> {
             self.advanced(self.jobs.now());
             self.restore.state = RestoreState::Running(self.run.clone());
             match self.restore.write_if_unchanged().await? {
-                Written::Yes => return Ok(()),
+                WriteOutcome::Written => return Ok(()),
                 // A request to stop, perhaps: look again.
-                Written::Changed => self.run.phase = RestorePhase::Verify,
+                WriteOutcome::Conflict => self.run.phase = RestorePhase::Verify,
             }
         }
     }
@@ -127,8 +127,8 @@ impl<'a> Work<'a> {
         loop {
             let unpinned = unpin(self.jobs, &self.restore).await?.into_iter().collect();
             match self.restore.end(Restore::clone(&self.restore), unpinned).await? {
-                Written::Yes => return Ok(()),
-                Written::Changed => self.restore.reload().await?,
+                WriteOutcome::Written => return Ok(()),
+                WriteOutcome::Conflict => self.restore.reload().await?,
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Reads Milvus's insert logs and delta logs.
 //!
 //! In storage version 1, a log is a magic number, a descriptor event, and an event with the rows of one field, or with
-//! deletes, as Parquet (`internal/storage/binlog_writer.go`, `event_header.go` and `event_data.go` in `milvus-io/milvus`,
-//! branch 2.3, and the same in 2.4 to 2.6). All numbers are little-endian. In version 2, an insert log is a Parquet file
-//! with a group of fields. [`rows`] reads the Parquet.
+//! deletes, as Parquet (`internal/storage/binlog_writer.go`, `event_header.go` and `event_data.go` in
+//! `milvus-io/milvus`, branch 2.3, and the same in 2.4 to 2.6). All numbers are little-endian. In version 2, an insert
+//! log is a Parquet file with a group of fields. [`rows`] reads the Parquet.
 
 pub(crate) mod rows;
 
@@ -55,8 +55,8 @@ impl LogHeader {
         let descriptor = MAGIC.len();
         let next = usize::try_from(u32_at(log, descriptor + NEXT)?).ok()?;
         let ids = descriptor + EVENT_HEADER;
-        // The IDs of collection, partition, segment and field, two timestamps, the field's type, a byte for each type of
-        // event, and then the length and the JSON text of the extras.
+        // The IDs of collection, partition, segment and field, two timestamps, the field's type, a byte for each type
+        // of event, and then the length and the JSON text of the extras.
         let tail_at = ids + 4 * 8 + 2 * 8 + 4;
         let tail = log.get(tail_at..next)?;
         let begin = tail.iter().position(|byte| *byte == b'{')?;

@@ -68,8 +68,8 @@ impl Held {
         Ok(())
     }
 
-    /// Releases the lease and keeps the job, which the sweep resumes from `due` on. While a failed request may still take
-    /// effect, the lease is left to expire instead.
+    /// Releases the lease and keeps the job, which the sweep resumes from `due` on. While a failed request may still
+    /// take effect, the lease is left to expire instead.
     pub(super) async fn release(&self, due: Time) -> Result<(), Error> {
         let now = self.jobs.now();
         if self.drained_at().is_some_and(|drained| now < drained) {

@@ -115,7 +115,7 @@ pub(crate) trait Job {
     /// Returns whether the job has made no progress for too long.
     fn is_stalled(&self, now: Time) -> bool;
 
-    /// Starts the clean-up of a job that won't complete; returns `Some` if the clean-up itself can't continue.
+    /// Starts the cleanup of a job that won't complete; returns `Some` if the cleanup itself can't continue.
     async fn abort(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error>;
 }
 

@@ -24,8 +24,8 @@ const SLOW_AFTER: Duration = Duration::from_secs(3);
 /// In bytes per second.
 const SLOW_RATE: u64 = 4_000_000;
 
-/// A limit on copies in flight that adapts to object storage: it grows by one per good response until the first bad one,
-/// then by one per round of good responses, and halves on a bad one.
+/// A limit on copies in flight that adapts to object storage: it grows by one per good response until the first bad
+/// one, then by one per round of good responses, and halves on a bad one.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     permits: Semaphore,

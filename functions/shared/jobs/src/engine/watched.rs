@@ -30,7 +30,8 @@ impl Watched {
         (Jobs { ports, settings: jobs.settings.clone() }, watched)
     }
 
-    /// Returns when a request last failed. The time is in the future if another invocation's requests may fail until then.
+    /// Returns when a request last failed. The time is in the future if another invocation's requests may fail until
+    /// then.
     pub(crate) fn failed_at(&self) -> Option<Time> {
         *self.last()
     }

@@ -27,8 +27,7 @@ const KIND: usize = 8;
 const LENGTH: usize = KIND + 1;
 const NEXT: usize = LENGTH + 4;
 
-/// The size of what is between the header and the payload of an event with rows or deletes: the first and the last
-/// timestamp.
+/// The size of the first and the last timestamp, between the header and the payload of an event with rows or deletes.
 const RANGE: usize = 8 + 8;
 
 /// The types of the events with rows or deletes.

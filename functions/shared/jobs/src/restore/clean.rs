@@ -240,7 +240,10 @@ async fn clear(milvus: &dyn Milvus, restore: &Restore, line: &CollectionRestore,
         return Ok(Cleared::Done);
     }
     if milvus.collection_id(&line.target).await?.is_none() {
-        tracing::warn!(collection = %line.target, %previous, "kept longer, because no collection has its name");
+        tracing::warn!(
+            collection = %line.target, %previous,
+            "the previous collection is kept longer, because no collection has its name"
+        );
         return Ok(Cleared::Extended);
     }
     discard(milvus, &previous, &line.target).await?;

@@ -140,7 +140,10 @@ impl Shared<'_> {
 
 async fn give_up(shared: &Shared<'_>, number: u32, failure: Failure) -> Step {
     let mut line = shared.line(number).await?;
-    tracing::warn!(code = ?failure.code, collection = %line.target, "given up: the others continue");
+    tracing::warn!(
+        code = ?failure.code, collection = %line.target,
+        "the collection is given up, and the others continue"
+    );
     shared.give_up(&mut line, failure).await?;
     undo_given_up(shared, line).await
 }

@@ -101,7 +101,10 @@ async fn import_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
                 }
                 // The collection is built from the beginning, so that no row is imported twice. The server's reason may
                 // quote rows: it is not logged, and only the restore's caller sees it, if the last attempt fails.
-                tracing::warn!(attempts = line.attempts, collection = %line.target, "an import failed: rebuilding it");
+                tracing::warn!(
+                    attempts = line.attempts, collection = %line.target,
+                    "an import failed: rebuilding the collection"
+                );
                 build_collection(shared, &mut line, &capture).await?;
             }
         }

@@ -155,7 +155,10 @@ async fn load(shared: &Shared<'_>, line: &CollectionRestore, capture: &Collectio
         // A collection that lacks an index can't be loaded. One that wasn't loaded before may be too large for the
         // server, which refuses at once or while it loads.
         Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) if may_fail => {
-            tracing::info!(reason, collection = %name, "counted by its imports: it cannot be loaded");
+            tracing::info!(
+                reason, collection = %name,
+                "the collection cannot be loaded: its rows are counted by the imports"
+            );
             shared.watch(shared.milvus.release(name).await)?;
             Ok(Countable::No)
         }
@@ -200,7 +203,10 @@ async fn load_as_requested(shared: &Shared<'_>, line: &CollectionRestore) -> Ste
     }
     match shared.load(&name, requested, &line.target).await {
         Err(Halt::Error(Error::Milvus(MilvusError::Refused(reason)))) if !line.lost_indexes.is_empty() => {
-            tracing::info!(reason, collection = %line.target, "stays released, because it lacks an index");
+            tracing::info!(
+                reason, collection = %line.target,
+                "the collection stays released, because it lacks an index"
+            );
             shared.watch(shared.milvus.release(&name).await)
         }
         loaded => loaded,

@@ -91,7 +91,7 @@ def test_aliases_that_move_during_a_restore_and_a_rollback_have_their_place(prod
         assert labels_of(RESTORED) == {alias: SAVED[name] for alias, name in RESTORED.items()}
         assert labels_of(LIVE) == LIVE | SAVED
         taken = {alias: (BEFORE_THE_SWAP[alias], RESTORED[alias]) for alias in ("a_to_b", "b_to_a", "a_to_other")}
-        told = {f"alias {here}.{alias} stood for {here}.{old}, and now for {here}.{new}" for alias, (old, new) in taken.items()}
+        told = {f"alias {here}.{alias} pointed to {here}.{old} and now points to {here}.{new}" for alias, (old, new) in taken.items()}
         assert told <= set(restore["warnings"]), restore["warnings"]
 
         product.call("POST", f"/restores/{restore['restoreId']}/rollback").expect(202)
@@ -161,7 +161,7 @@ def test_keys_and_names_that_no_expression_can_have_lose_no_restore(product: Pro
         Collection(name).insert([[7 if kind is number else "7"], [[0.5] * 8], [7]])
         assert len(keys_of(name)) == len(keys) + 1
     restore = product.restore(backupName="odd")
-    told = "its rows were counted, and its primary keys can't be asked for"
+    told = "its rows were counted, but its primary keys cannot be queried"
     assert sorted(restore["warnings"]) == sorted(f"{product.database}.key_{word}: {told}" for word in WORDS)
     assert {name: keys_of(name) for name in kinds} == {name: sorted(keys) for name, (*_, keys) in kinds.items()}
 
@@ -176,4 +176,4 @@ def test_a_database_without_collections_comes_back(product: Product) -> None:
     restore = product.restore(backupName="with-it", rename={f"{here}.items": f"{here}.items_then"})
     assert empty in db.list_database()
     # A collection that is restored under another name is still in the backup, and isn't reported as left alone.
-    assert [warning for warning in restore["warnings"] if "left alone" in warning] == []
+    assert [warning for warning in restore["warnings"] if "left unchanged" in warning] == []

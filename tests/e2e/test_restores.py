@@ -110,8 +110,8 @@ def test_collections_of_every_kind_come_back_as_they_were(product: Product, data
     assert differences(before, data.capture(places)) == []
     assert data.definition("bare", here) == bare
     assert differences(since, data.capture([(here, "since")])) == []
-    [alone] = [warning for warning in restore["warnings"] if "left alone" in warning]
-    assert alone == f"not in the backup, and left alone: {here}.since"
+    [alone] = [warning for warning in restore["warnings"] if "left unchanged" in warning]
+    assert alone == f"not in the backup and left unchanged: {here}.since"
     assert product.staged() == []
 
     found = {c["name"]: (c["state"], c["rowsFound"]) for c in restore["collections"]}

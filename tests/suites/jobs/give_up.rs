@@ -20,11 +20,12 @@ async fn lines(jobs: &Jobs, restore: &Restore) -> BTreeMap<String, CollectionRes
     page.items.into_iter().map(|line| (line.target.collection.clone(), line)).collect()
 }
 
-fn going_on(backup: &Backup, into: &Instance) -> CreateRestore {
+/// Returns a request that continues with the other collections if one fails.
+fn request_to_continue(backup: &Backup, into: &Instance) -> CreateRestore {
     CreateRestore { on_error: OnError::Continue, ..request(backup, into) }
 }
 
-/// Two collections, each with an alias of its own.
+/// Creates two collections, each with an alias.
 async fn fill(fake: &FakeMilvus) {
     for (collection, rows) in [("items", 40), ("users", 9)] {
         fake.add_collection(collection, &[], Loading::Loaded).await;
@@ -41,7 +42,7 @@ async fn rows(fake: &FakeMilvus) -> [Rows; 2] {
     [fake.rows("items").await.unwrap(), fake.rows("users").await.unwrap()]
 }
 
-/// A world with a backup of two collections, and the rows of each.
+/// Returns a world with a backup of two collections, and the rows of each.
 async fn backed_up() -> (World, Jobs, Backup, [Rows; 2]) {
     let world = World::of(Line::V2_5_27).await;
     fill(&world.fake).await;
@@ -71,19 +72,19 @@ async fn a_collection_that_cannot_be_built_fails_alone_if_the_caller_continues_o
     assert!(matches!(stopped.state, RestoreState::Failed { .. }), "{:?}", stopped.state);
     assert_eq!(rows(fake).await, live);
 
-    let restored = restore_as(&jobs, going_on(&backup, &world.instance), &world.instance).await;
+    let restored = restore_as(&jobs, request_to_continue(&backup, &world.instance), &world.instance).await;
     assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
     assert_eq!(restored.is_complete(), Some(false));
     let reasons = restored.completeness.reasons().unwrap();
     assert!(reasons.len() == 1 && reasons[0].starts_with("default.items: "), "{reasons:?}");
     assert_eq!(rows(fake).await, [live[0].clone(), users]);
     assert_eq!(fake.alias("the_items").await.as_deref(), Some("users"), "it stays where it was");
-    assert_eq!(fake.collections().await.len(), 3, "two, and what one was: {:?}", fake.collections().await);
+    assert_eq!(fake.collections().await.len(), 3, "two, and one previous collection: {:?}", fake.collections().await);
     let lines = lines(&jobs, &restored).await;
     assert_eq!((lines["items"].state(), lines["users"].state()), (CollectionState::Failed, CollectionState::Restored));
-    assert!(lines["items"].failure.as_ref().unwrap().message.contains("kept has id"));
-    let told: Vec<Notice> = world.events.published();
-    assert_eq!(told.last().unwrap().kind, NoticeKind::RestoreIncomplete);
+    assert!(lines["items"].failure.as_ref().unwrap().message.contains("kept has ID"));
+    let published: Vec<Notice> = world.events.published();
+    assert_eq!(published.last().unwrap().kind, NoticeKind::RestoreIncomplete);
 
     restore::rollback(&jobs, &world.instance.id, &restored.id, None).await.unwrap();
     let back = drive(&jobs, &world.instance.id, &restored.id).await;
@@ -105,17 +106,17 @@ async fn data_missing_from_a_backup_fails_only_its_own_collection() {
     let of_users = stored.map(|object| object.key).find(|key| key.contains(&format!("/{id}/"))).unwrap();
     world.objects.delete(&world.snapshots, &[of_users]).await.unwrap();
 
-    let restored = restore_as(&jobs, going_on(&backup, &world.instance), &world.instance).await;
+    let restored = restore_as(&jobs, request_to_continue(&backup, &world.instance), &world.instance).await;
     assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
     assert_eq!(rows(fake).await, [then[0].clone(), live[1].clone()]);
     let failure = lines(&jobs, &restored).await.remove("users").unwrap().failure.unwrap();
     assert_eq!(failure.code, FailureCode::SnapshotDamaged);
-    let told = failure.message.strip_prefix("default.users: the backup's object ");
-    assert!(told.is_some_and(|told| told.ends_with(" is missing or changed")), "{}", failure.message);
+    let reason = failure.message.strip_prefix("default.users: the backup's object ");
+    assert!(reason.is_some_and(|reason| reason.ends_with(" is missing or changed")), "{}", failure.message);
 
     // A restore with nothing left to restore isn't completed.
     let selection = vec!["default.users".parse().unwrap()];
-    let only = CreateRestore { selection, ..going_on(&backup, &world.instance) };
+    let only = CreateRestore { selection, ..request_to_continue(&backup, &world.instance) };
     let failed = restore_as(&jobs, only, &world.instance).await;
     let RestoreState::Failed { failure, .. } = &failed.state else { panic!("{:?}", failed.state) };
     assert_eq!(failure.code, FailureCode::SnapshotDamaged);
@@ -127,9 +128,9 @@ async fn a_collection_that_cannot_be_swapped_in_fails_alone() {
     let fake = &world.fake;
     let rename = [("items", "items_then"), ("users", "users_then")].map(|(of, to)| (name(of), name(to)));
     let mode = RestoreMode::Create;
-    let beside = CreateRestore { rename: rename.into(), mode, ..going_on(&backup, &world.instance) };
+    let beside = CreateRestore { rename: rename.into(), mode, ..request_to_continue(&backup, &world.instance) };
     let accepted = restore::create(&jobs, beside).await.unwrap();
-    // Another client makes a collection of that name right before the rename.
+    // Another client creates a collection of that name right before the rename.
     let rebuilt = rebuilt_name(&name("items_then"), &accepted.id);
     let taken = Change::Recreate("items_then".to_owned(), 1);
     fake.set(|faults| faults.before_rename = Some((rebuilt.collection, taken))).await;
@@ -139,7 +140,7 @@ async fn a_collection_that_cannot_be_swapped_in_fails_alone() {
     let lines = lines(&jobs, &restored).await;
     assert_eq!(lines["items_then"].state(), CollectionState::Failed);
     assert_eq!(lines["items_then"].failure.as_ref().unwrap().code, FailureCode::CollectionExists);
-    assert_eq!(fake.rows("items_then").await.unwrap()["_default"].len(), 1, "what somebody made");
+    assert_eq!(fake.rows("items_then").await.unwrap()["_default"].len(), 1, "the other client's collection");
     assert_eq!(fake.rows("users_then").await.unwrap(), then[1]);
     assert_eq!(rows(fake).await, then);
     assert_eq!(fake.collections().await.len(), 4, "{:?}", fake.collections().await);
@@ -171,8 +172,8 @@ async fn an_alias_that_does_not_move_causes_no_warning() {
     let fake = &world.fake;
     fake.change(&Change::Drop("items".to_owned())).await;
     fake.point_alias("the_items", "users").await;
-    let accepted = restore::create(&jobs, going_on(&backup, &world.instance)).await.unwrap();
-    // Another client makes a collection of that name right before the rename.
+    let accepted = restore::create(&jobs, request_to_continue(&backup, &world.instance)).await.unwrap();
+    // Another client creates a collection of that name right before the rename.
     let rebuilt = rebuilt_name(&name("items"), &accepted.id);
     let taken = Change::Recreate("items".to_owned(), 1);
     fake.set(|faults| faults.before_rename = Some((rebuilt.collection, taken))).await;
@@ -181,9 +182,9 @@ async fn an_alias_that_does_not_move_causes_no_warning() {
     assert!(matches!(restored.state, RestoreState::Completed { .. }), "{:?}", restored.state);
     let lines = lines(&jobs, &restored).await;
     assert_eq!((lines["items"].state(), lines["users"].state()), (CollectionState::Failed, CollectionState::Restored));
-    assert_eq!(fake.rows("items").await.unwrap()["_default"].len(), 1, "what somebody made");
+    assert_eq!(fake.rows("items").await.unwrap()["_default"].len(), 1, "the other client's collection");
     assert_eq!(fake.rows("users").await.unwrap(), then[1]);
     assert_eq!(fake.alias("the_items").await.as_deref(), Some("users"), "it stays where it was");
-    let told: Vec<&String> = restored.warnings.iter().filter(|warning| warning.contains("the_items")).collect();
-    assert!(told.is_empty(), "{told:?}");
+    let warnings: Vec<&String> = restored.warnings.iter().filter(|warning| warning.contains("the_items")).collect();
+    assert!(warnings.is_empty(), "{warnings:?}");
 }

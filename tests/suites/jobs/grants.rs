@@ -1,4 +1,4 @@
-//! Grants on restored collections: newer servers move grants when a collection is renamed, and drop them with it.
+//! Grants on restored collections: newer servers move a collection's grants when it is renamed, and drop them with it.
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
@@ -35,7 +35,7 @@ fn grants() -> Vec<Grant> {
     ]
 }
 
-/// A server with two collections, where ann is a reader.
+/// Returns a world with two collections, where ann is a reader.
 async fn world(line: Line) -> World {
     let users = vec![User::root(), User::with_role("ann", "reader", grants())];
     filled(World::with(line, Access::Users(users), Some(ROOT)).await).await
@@ -62,7 +62,7 @@ async fn granted(world: &World) -> Vec<Grant> {
     sorted(grants)
 }
 
-/// A request for `items` alone: a restore of everything would also bring roles back.
+/// Returns a request for `items` alone: a restore of everything would also restore roles.
 fn only_items(backup: &Backup, world: &World) -> CreateRestore {
     CreateRestore { selection: vec!["default.items".parse().unwrap()], ..request(backup, &world.instance) }
 }
@@ -154,8 +154,8 @@ async fn a_restore_of_everything_gives_a_role_its_grants_back() {
         world.fake.revoke_all("reader").await;
         let restored = completed(restore(&jobs, &backup, &world.instance).await);
         assert_eq!(granted(&world).await, sorted(grants()), "{line:?}");
-        let told = "brought back, as in the backup: grants of Query on default.items to role reader, ";
-        assert!(restored.warnings.iter().any(|warning| warning.starts_with(told)), "{:?}", restored.warnings);
+        let expected = "restored from the backup: grants of Query on default.items to role reader, ";
+        assert!(restored.warnings.iter().any(|warning| warning.starts_with(expected)), "{:?}", restored.warnings);
     }
 }
 
@@ -165,7 +165,7 @@ async fn grants_that_moved_to_a_previous_collection_do_not_return_to_its_old_nam
     let jobs = world.jobs().await;
     let backup = back_up(&jobs, &world).await;
     restore_items(&jobs, &backup, &world).await;
-    assert_ne!(sorted(world.fake.grants("reader").await), granted(&world).await, "what is kept has them");
+    assert_ne!(sorted(world.fake.grants("reader").await), granted(&world).await, "the previous collection has them");
     let backup = back_up_as(&jobs, &world, "later").await;
     world.fake.revoke_all("reader").await;
     completed(restore(&jobs, &backup, &world.instance).await);
@@ -185,9 +185,9 @@ async fn a_user_who_may_not_read_grants_restores_without_them_and_gets_one_warni
     let jobs = world.jobs().await;
     let backup = back_up(&jobs, &world).await;
     let restored = completed(restore(&jobs, &backup, &world.instance).await);
-    let told =
-        |warning: &&String| warning.contains("can't be asked for") && warning.contains("PrivilegeSelectOwnership");
-    assert_eq!(restored.warnings.iter().filter(told).count(), 1, "{:?}", restored.warnings);
+    let is_about_grants =
+        |warning: &&String| warning.contains("cannot be read") && warning.contains("PrivilegeSelectOwnership");
+    assert_eq!(restored.warnings.iter().filter(is_about_grants).count(), 1, "{:?}", restored.warnings);
     roll_back(&jobs, &world, &restored).await;
     assert_eq!(world.fake.grants("reader").await, [on("items", "Query")], "it came back with its collection");
 }
@@ -202,8 +202,8 @@ async fn a_refused_grant_is_named_in_a_warning_and_the_others_are_given() {
     let mut given = grants();
     given.retain(|grant| grant.privilege != "Search");
     assert_eq!(granted(&world).await, sorted(given));
-    let told = "grants that couldn't be given back: Search on default.items to role reader (";
-    assert!(restored.warnings.iter().any(|warning| warning.starts_with(told)), "{:?}", restored.warnings);
+    let expected = "grants that could not be given back: Search on default.items to role reader (";
+    assert!(restored.warnings.iter().any(|warning| warning.starts_with(expected)), "{:?}", restored.warnings);
 }
 
 #[tokio::test]
@@ -233,13 +233,13 @@ async fn a_warning_is_kept_when_its_worker_ends_before_writing_it_to_the_restore
     });
     assert!(worked.await.is_none(), "the worker died before its end");
     drop(works);
-    let told = "grants that couldn't be given back: Search on default.items to role reader (";
-    let is_told = |restore: &Restore| restore.warnings.iter().any(|warning| warning.starts_with(told));
+    let expected = "grants that could not be given back: Search on default.items to role reader (";
+    let has_warning = |restore: &Restore| restore.warnings.iter().any(|warning| warning.starts_with(expected));
     let left = jobs.ports.catalog.restore(&world.instance.id, &id).await.unwrap().unwrap().value;
-    assert!(!is_told(&left), "the worker died too late");
+    assert!(!has_warning(&left), "the worker died too late");
     world.fake.set(|faults| faults.grant_refused = None).await;
     let restored = completed(drive(&jobs, &world.instance.id, &id).await);
-    assert!(is_told(&restored), "{:?}", restored.warnings);
+    assert!(has_warning(&restored), "{:?}", restored.warnings);
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn a_grant_whose_answer_is_lost_is_repeated() {
     let mut jobs = world.jobs().await;
     jobs.settings.lease = TimeDelta::seconds(6);
     let backup = back_up(&jobs, &world).await;
-    // These answers are those of both renames and the first grant.
+    // The lost answers are those of both renames and of the first grant.
     world.fake.set(|faults| faults.unanswered = 3).await;
     let restored = restore_items(&jobs, &backup, &world).await;
     assert_eq!(granted(&world).await, sorted(grants()));

@@ -1,4 +1,4 @@
-//! Restores of every line, from a backup to COMPLETED and back, through the real adapter.
+//! Restores on every line of Milvus, from a backup to COMPLETED and rolled back, through the real adapter.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ fn completed(line: Line, restore: &Restore) {
     assert!(matches!(restore.state, RestoreState::Completed { .. }), "{line:?}: {:?}", restore.state);
 }
 
-/// Two collections with deletes of a partition and of all, one after the point in time among them.
+/// Creates two collections with rows, and with deletes of a partition and of all partitions.
 async fn fill(fake: &FakeMilvus) {
     fake.add_collection("items", &["new"], Loading::Loaded).await;
     fake.insert("items", "_default", 100).await;
@@ -37,8 +37,8 @@ async fn fill(fake: &FakeMilvus) {
     fake.point_alias("current", "items").await;
 }
 
-/// Rows, deletes, aliases and roles after a backup.
-async fn go_on(fake: &FakeMilvus) {
+/// Changes rows, aliases and roles after a backup.
+async fn change_after_backup(fake: &FakeMilvus) {
     fake.insert("items", "_default", 11).await;
     fake.delete("items", DeleteFrom::All, 40).await;
     fake.insert("cold", "_default", 1).await;
@@ -59,7 +59,7 @@ async fn a_restore_of_every_line_brings_back_exactly_the_rows_and_a_rollback_und
         let then = [fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()];
         let backup = back_up(&jobs, &world).await;
         assert!(matches!(backup.state, BackupState::Available(_)), "{line:?}: {:?}", backup.state);
-        go_on(fake).await;
+        change_after_backup(fake).await;
         let before = [fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()];
         assert_ne!(before, then);
 
@@ -69,7 +69,7 @@ async fn a_restore_of_every_line_brings_back_exactly_the_rows_and_a_rollback_und
         assert_eq!(fake.alias("current").await.as_deref(), Some("items"), "{line:?}");
         let collections = fake.collections().await;
         assert_eq!((collections["items"], collections["cold"]), (Loading::Loaded, Loading::Released), "{line:?}");
-        assert_eq!(collections.len(), 4, "{line:?}: two, and what they were: {collections:?}");
+        assert_eq!(collections.len(), 4, "{line:?}: two, and their previous collections: {collections:?}");
         let roles = fake.roles().await;
         let back = if line == Line::V2_3 { vec!["theirs"] } else { vec!["theirs", "ours"] };
         assert_eq!(roles, back, "{line:?}: {:?}", restored.warnings);
@@ -108,7 +108,7 @@ async fn an_alias_that_a_cached_description_lacks_is_moved_too() {
         let backup = back_up(&jobs, &world).await;
         world.fake.point_alias("production", "items").await;
         world.fake.point_alias("in_the_backup", "cold").await;
-        // This grant is made on the live collection after the restore has read everything about it.
+        // The live collection gets this alias after the restore has read everything about it.
         let late = Change::Alias("late".to_owned(), "items".to_owned());
         world.fake.set(|faults| faults.before_rename = Some(("items".to_owned(), late))).await;
         assert_eq!(milvus.alias_target("default", "production").await.unwrap().as_deref(), Some("items"), "{line:?}");
@@ -147,7 +147,7 @@ async fn an_alias_of_a_dropped_collection_does_not_hide_a_restored_one() {
     let then = [fake.rows("items").await.unwrap(), fake.rows("cold").await.unwrap()];
     let jobs = world.jobs().await;
     let backup = back_up(&jobs, &world).await;
-    // One name has no collection, the other one a collection that can't be found.
+    // One name has no collection. The other one has a collection that can't be found.
     for gone in ["items", "cold"] {
         fake.change(&Change::Drop(gone.to_owned())).await;
         fake.add_collection("old", &[], Loading::Released).await;
@@ -163,8 +163,8 @@ async fn an_alias_of_a_dropped_collection_does_not_hide_a_restored_one() {
     for (collection, then) in ["items", "cold"].into_iter().zip(then) {
         assert!(milvus.collection_id(&name(collection)).await.unwrap().is_some(), "{collection}");
         assert_eq!(fake.rows(collection).await.unwrap(), then, "{collection}");
-        let told = format!("default.{collection} couldn't be found: an alias of that name");
-        assert!(restored.warnings.iter().any(|warning| warning.contains(&told)), "{:?}", restored.warnings);
+        let expected = format!("default.{collection} could not be found: an alias of that name");
+        assert!(restored.warnings.iter().any(|warning| warning.contains(&expected)), "{:?}", restored.warnings);
     }
 }
 
@@ -200,7 +200,11 @@ async fn a_collection_whose_field_ids_cannot_be_recreated_is_not_restored() {
     let live = fake.rows("items").await.unwrap();
     let restored = restore(&jobs, &backup, &world.instance).await;
     let RestoreState::Failed { failure, .. } = &restored.state else { panic!("{:?}", restored.state) };
-    assert!(failure.message.contains("kept has id 103 in the backup, and 102 here"), "{}", failure.message);
+    assert!(
+        failure.message.contains("kept has ID 103 in the backup and 102 in the new collection"),
+        "{}",
+        failure.message
+    );
     assert_eq!(fake.rows("items").await.unwrap(), live);
     assert_eq!(fake.collections().await.len(), 2);
 }
@@ -212,7 +216,7 @@ async fn deletes_after_the_point_in_time_are_not_restored_on_any_line() {
         let world = World::of(line).await;
         fill(&world.fake).await;
         let jobs = world.jobs().await;
-        // This server deletes between the flush and the listing of segments, so that these logs are captured too.
+        // The server deletes rows between the flush and the listing of segments, so that these logs are captured too.
         world.fake.set(|faults| faults.delete_before_listing = u32::MAX).await;
         let backup = back_up(&jobs, &world).await;
         assert!(matches!(backup.state, BackupState::Available(_)), "{line:?}: {:?}", backup.state);
@@ -294,8 +298,8 @@ async fn another_instance_accepts_backups_of_its_own_line_and_of_older_lines_onl
         let restored = restore(&jobs, &backup, &other.instance).await;
         completed(line, &restored);
         assert_eq!(other.fake.rows("items").await, then, "{line:?} into {into:?}");
-        let tells = |warning: &String| warning.contains("database default has other properties");
-        assert_eq!(restored.warnings.iter().any(tells), line != Line::V2_3, "{line:?}: {:?}", restored.warnings);
+        let is_about_it = |warning: &String| warning.contains("database default has other properties");
+        assert_eq!(restored.warnings.iter().any(is_about_it), line != Line::V2_3, "{line:?}: {:?}", restored.warnings);
     });
     join_all(pairs).await;
 }
@@ -339,7 +343,7 @@ async fn the_reason_of_a_failed_import_is_in_the_restore_and_not_in_the_log() {
     assert!(!logged.contains("ann@example.com"), "{logged}");
 }
 
-/// The lines that were logged.
+/// A writer that keeps the log in memory.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -379,7 +383,7 @@ async fn restore_in_slices(jobs: &Jobs, backup: &Backup, into: &Instance) -> (Re
 }
 
 #[tokio::test]
-async fn partitions_are_imported_side_by_side_as_many_as_the_server_takes() {
+async fn as_many_partitions_are_imported_concurrently_as_the_server_takes() {
     const PARTITIONS: usize = 64;
     let world = World::of(Line::V2_5_27).await;
     let fake = &world.fake;
@@ -402,9 +406,9 @@ async fn partitions_are_imported_side_by_side_as_many_as_the_server_takes() {
     assert_eq!(fake.rows("items").await.unwrap(), then);
     let (taken, refused) = fake.imports().await;
     assert_eq!(taken, PARTITIONS, "each partition once");
-    assert!(refused > 0, "it was asked for more than it takes");
-    assert!(seen.iter().any(|done| (1..PARTITIONS as u64).contains(done)), "no progress was told: {seen:?}");
-    // One after another the jobs would take 64 s; the server alone needs 4.
+    assert!(refused > 0, "the server was asked for more jobs than it takes");
+    assert!(seen.iter().any(|done| (1..PARTITIONS as u64).contains(done)), "no progress was reported: {seen:?}");
+    // One after another, the jobs would take 64 s; with 16 at a time, the server needs 4 s.
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
@@ -432,8 +436,8 @@ async fn an_index_that_cannot_be_recreated_is_a_warning_and_a_default_name_is_le
     completed(Line::V2_5_27, &restored);
     assert_eq!([fake.rows("items").await, fake.rows("users").await], then);
     for collection in ["items", "users"] {
-        let told = format!("default.{collection}: index vector on vector isn't made again: ");
-        assert!(restored.warnings.iter().any(|warning| warning.starts_with(&told)), "{:?}", restored.warnings);
+        let expected = format!("default.{collection}: index vector on vector is not recreated: ");
+        assert!(restored.warnings.iter().any(|warning| warning.starts_with(&expected)), "{:?}", restored.warnings);
         assert_eq!(fake.collections().await[collection], Loading::Released);
     }
     assert_eq!(fake.indexes("items").await, ["meta/a/b"]);
@@ -463,5 +467,5 @@ async fn an_import_that_failed_before_its_worker_ended_is_seen_by_the_next_worke
     let (restored, _) = restore_in_slices(&jobs, &backup, &world.instance).await;
     completed(Line::V2_5_27, &restored);
     assert_eq!(fake.rows("items").await.unwrap(), then);
-    assert_eq!(fake.imports().await.0, 4, "both once more");
+    assert_eq!(fake.imports().await.0, 4, "both partitions are imported again");
 }

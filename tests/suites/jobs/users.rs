@@ -1,4 +1,4 @@
-//! Backups as users who may not see or do everything.
+//! Backups by users without all privileges.
 
 use milvault_fake_milvus::{Access, Grant, Line, Loading, User};
 use milvault_model::{Completeness, Principal, Visibility};
@@ -15,7 +15,7 @@ fn grants(database: &str, collection: &str) -> Vec<Grant> {
     PRIVILEGES.iter().map(|privilege| Grant::of(database, "Collection", collection, privilege)).collect()
 }
 
-/// A server with two collections, to which `secret` connects, and where ann has a role with these grants.
+/// Returns a world with two collections, to which `secret` connects, and where ann has a role with these grants.
 async fn world(line: Line, secret: &str, grants: Vec<Grant>) -> World {
     let users = vec![User::root(), User::with_role("ann", "reader", grants)];
     let world = World::with(line, Access::Users(users), Some(secret)).await;

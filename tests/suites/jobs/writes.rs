@@ -1,4 +1,4 @@
-//! Backups while rows are written and the server sorts and compacts segments.
+//! Backups while a client writes rows and the server sorts and compacts segments.
 
 use std::{
     collections::VecDeque,
@@ -18,10 +18,10 @@ const FAST: Pace = Pace {
 
 const BACKUPS: u32 = 10;
 
-/// The most flushes of a backup: one is repeated only if a compaction removed rows before segments could be listed.
+/// The most flushes of a backup: a flush is repeated only if a compaction removed rows before segments were listed.
 const MOST_FLUSHES: u32 = 4;
 
-/// Inserts 3,000 rows a second, deletes 200, and has everything stored twice a second, for ever.
+/// Inserts 3,000 rows a second, deletes 200, and has everything stored twice a second, forever.
 async fn write(fake: &FakeMilvus) {
     let mut turn = tokio::time::interval(Duration::from_millis(20));
     let mut written: VecDeque<i64> = VecDeque::new();
@@ -38,7 +38,8 @@ async fn write(fake: &FakeMilvus) {
     }
 }
 
-async fn back_up_again_and_again(world: &World) {
+/// Takes [`BACKUPS`] backups in a row, and compares each with the rows at its point in time.
+async fn back_up_repeatedly(world: &World) {
     let jobs = world.jobs().await;
     let mut slowest = Duration::ZERO;
     for number in 0..BACKUPS {
@@ -68,7 +69,7 @@ async fn backups_under_writes_are_exact(line: Line) {
     world.fake.set(|faults| faults.pace = Some(FAST)).await;
     tokio::select! {
         () = write(&world.fake) => {}
-        () = back_up_again_and_again(&world) => {}
+        () = back_up_repeatedly(&world) => {}
     }
 }
 

@@ -226,12 +226,12 @@ impl Audit {
             let found = now.aliases.get(alias);
             let is_about = |warning: &&String| warning.contains(&format!("alias {DATABASE}.{alias} "));
             let mut told = restore.warnings.iter().filter(is_about);
-            if is_left(before) && told.clone().any(|warning| warning.contains("was moved meanwhile")) {
+            if is_left(before) && told.clone().any(|warning| warning.contains("was moved by another client")) {
                 return Some(format!("alias {alias} is said to have been moved"));
             }
             // A user who reads the warning that it was moved can rely on it.
             let is_so = |warning: &String| {
-                let (_, to) = warning.split_once(", and now for ").unwrap_or_default();
+                let (_, to) = warning.split_once(" and now points to ").unwrap_or_default();
                 to.is_empty() || found.is_some_and(|found| found.to_string() == to)
             };
             let is_over = rolled_back.is_none() && restore.state.status() == RestoreStatus::Completed;
@@ -268,7 +268,7 @@ impl Audit {
         let may_go = |right: &Right| !before.rights.contains(right) && !is_there(right);
         let is_told = |right: &Right| {
             let is_named =
-                |warning: &String| warning.contains(&right.to_string()) || warning.contains("can't be asked for");
+                |warning: &String| warning.contains(&right.to_string()) || warning.contains("cannot be read");
             restore.warnings.iter().any(is_named)
         };
         let lost = wanted.into_iter().find(|right| !now.rights.contains(right) && !may_go(right) && !is_told(right))?;

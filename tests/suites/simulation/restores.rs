@@ -278,7 +278,7 @@ impl Audit {
 
 /// Whether a failure says that a user put a collection in a swapped one's place.
 pub(crate) fn names_what_is_in_the_way(message: &str) -> bool {
-    message.contains("another collection was made") || message.contains("couldn't be put back")
+    message.contains("another collection was created") || message.contains("could not be put back")
 }
 
 /// All collections of a restore are swapped in, or none is.

@@ -108,7 +108,7 @@ async fn attempt(
     let job = JobRef::Backup { instance_id: instance_id.clone(), backup_id: backup.id.clone() };
     let seen = Instance { reported_engine_version: Some(engine_version), ..instance.value };
     let mut writes = vec![
-        Write::ClaimJob(job, now + slice::HAND_OVER),
+        Write::ClaimJob(job, now + slice::HANDOVER_TIMEOUT),
         Write::ClaimName(instance_id.clone(), request.name.clone(), backup.id.clone()),
         Write::Backup(Box::new(backup.clone()), Expect::Absent),
         // Also conflicts with a concurrent removal or move of the instance.

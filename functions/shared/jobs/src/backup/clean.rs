@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {
-    work.held.settle(work.deadline).await?;
+    work.held.drain(work.deadline).await?;
     let claims = Claims::read(work.jobs, &work.backup).await?;
     // PUBLISH may have removed the plan's pages already; then the manifest's pages name the objects.
     for kind in [PageKind::Plan, PageKind::Objects] {

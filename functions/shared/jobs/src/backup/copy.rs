@@ -19,7 +19,7 @@ use crate::{
     Error,
     engine::{
         halt::{Halt, Step},
-        slice::SHOW_PROGRESS,
+        slice::PROGRESS_INTERVAL,
     },
 };
 
@@ -71,12 +71,12 @@ async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared)
             let copied = copy_one(work, &copying.plan, page, lane, shared)?;
             flying.push(async move { (lane, page, copied.await) });
         }
-        let tick = work.jobs.ports.clock.sleep(SHOW_PROGRESS.to_std().unwrap_or_default());
+        let tick = work.jobs.ports.clock.sleep(PROGRESS_INTERVAL.to_std().unwrap_or_default());
         match select(flying.next(), pin!(tick)).await {
             Either::Left((None, _)) => break,
             Either::Left((Some((lane, page, Ok(report))), _)) => {
                 idle.push(lane);
-                report.failed_at.into_iter().for_each(|failed_at| work.held.objects.note(failed_at));
+                report.failed_at.into_iter().for_each(|failed_at| work.held.objects.record_failure(failed_at));
                 shared.pages().remove(&page);
                 copying.gone.extend(report.gone);
                 match report.end {
@@ -88,7 +88,7 @@ async fn copy_pages(work: &mut Work<'_>, copying: &mut Copying, shared: &Shared)
             // This lane isn't used again; the page goes to another one.
             Either::Left((Some((Lane::Elsewhere, page, Err(error))), _)) => {
                 // The other invocation may still be copying, until its time is over.
-                work.held.objects.note(task_end(work));
+                work.held.objects.record_failure(task_end(work));
                 tracing::warn!(%error, page, backup = %work.backup.id, "another invocation failed to copy a page");
                 pages.push_front(page);
             }

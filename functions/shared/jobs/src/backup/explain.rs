@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Error,
-    binlog::{BEGINNING, Beginning, LARGEST, TIMESTAMP},
+    binlog::{HEADER_BYTES, LogHeader, MAX_LOG_BYTES, TIMESTAMP},
 };
 
 /// The id of the field of row ids.
@@ -192,8 +192,8 @@ impl Resolver<'_> {
         Ok(Ok(chosen.into_iter().map(|log| log.place).collect()))
     }
 
-    async fn beginning(&self, segment: &SegmentCapture, log: &Listed) -> Result<Result<Beginning, String>, Error> {
-        let end = log.object.size.min(BEGINNING);
+    async fn beginning(&self, segment: &SegmentCapture, log: &Listed) -> Result<Result<LogHeader, String>, Error> {
+        let end = log.object.size.min(HEADER_BYTES);
         let Some(bytes) = self.objects.get_range(self.bucket, &log.object.key, 0..end).await? else {
             return Ok(Err(format!("its log {} is gone", log.object.key)));
         };
@@ -202,7 +202,7 @@ impl Resolver<'_> {
 
     /// Returns a hash of a log's rows: copies differ only in their headers.
     async fn payload(&self, segment: &SegmentCapture, log: &Listed) -> Result<Result<[u8; 32], String>, Error> {
-        if log.object.size > LARGEST {
+        if log.object.size > MAX_LOG_BYTES {
             return Ok(Err(format!("its log {} is too large to compare with others", log.object.key)));
         }
         let Some(bytes) = self.objects.get_range(self.bucket, &log.object.key, 0..log.object.size).await? else {
@@ -213,9 +213,9 @@ impl Resolver<'_> {
     }
 }
 
-fn beginning(segment: &SegmentCapture, log: &Listed, bytes: &[u8]) -> Result<Beginning, String> {
+fn beginning(segment: &SegmentCapture, log: &Listed, bytes: &[u8]) -> Result<LogHeader, String> {
     let key = &log.object.key;
-    let beginning = Beginning::read(bytes).ok_or_else(|| format!("its log {key} cannot be read"))?;
+    let beginning = LogHeader::parse(bytes).ok_or_else(|| format!("its log {key} cannot be read"))?;
     match (beginning.segment, beginning.field) == (segment.id, log.place.folder) {
         true => Ok(beginning),
         false => Err(format!("its log {key} is of segment {} and field {}", beginning.segment, beginning.field)),

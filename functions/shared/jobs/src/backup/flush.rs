@@ -24,7 +24,7 @@ use crate::{
     Error,
     engine::{
         halt::{Halt, Step, fatal},
-        lease::before,
+        lease::run_until,
     },
     snapshot::{
         layout::PageKind,
@@ -64,7 +64,7 @@ async fn flush_next(work: &mut Work<'_>, mut flushing: Flushing) -> Step {
     });
     let mut captures = pin!(captures.buffered(FLUSHES_IN_FLIGHT));
     loop {
-        let Some(next) = before(jobs, deadline, captures.next()).await else {
+        let Some(next) = run_until(jobs, deadline, captures.next()).await else {
             flushing.troubled = capturer.troubled();
             page.write(work, &mut flushing).await?;
             work.note(BackupPhase::Flush(flushing)).await?;
@@ -242,7 +242,7 @@ async fn flush_again(work: &mut Work<'_>, mut flushing: Flushing, again: Pass) -
         },
     };
     let recaptured = recapture(work, &capturer, &mut lines, &again, &range);
-    match before(work.jobs, work.deadline, recaptured).await {
+    match run_until(work.jobs, work.deadline, recaptured).await {
         Some(done) => done?,
         None => {
             flushing.troubled = capturer.troubled();

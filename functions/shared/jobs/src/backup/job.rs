@@ -66,7 +66,7 @@ impl Job for Work<'_> {
         self.run.is_stalled(now, self.jobs.settings.stall)
     }
 
-    async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
+    async fn abort(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
         let phase = self.run.phase.name();
         // CLEAN always has to complete: objects that can't be removed now are removed later.
         if matches!(self.run.phase, BackupPhase::Clean(_)) {

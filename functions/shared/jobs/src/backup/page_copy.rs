@@ -21,7 +21,7 @@ use milvault_ports::{Bucket, CopyEnd, CopyOutcome, CopyReport, CopyRequest, Copy
 use super::source::registered_source;
 use crate::{
     Error, Jobs,
-    engine::{lease::before, throttle::Throttle, watched::Watched},
+    engine::{lease::run_until, throttle::Throttle, watched::Watched},
     snapshot::{
         self,
         layout::{self, PageKind},
@@ -35,7 +35,7 @@ use crate::{
 pub async fn copy_page(jobs: &Jobs, task: CopyTask, deadline: Deadline) -> Result<CopyReport, Error> {
     let instance = jobs.instance(&task.instance_id).await?.value;
     let deadline = Deadline::at(task.until.min(deadline.time()));
-    let (jobs, watched) = &Watched::over(jobs);
+    let (jobs, watched) = &Watched::wrap(jobs);
     let shared = Shared::new(jobs, deadline);
     let lease = Lease { instance_id: instance.id.clone(), fence: task.fence };
     let (backup, page) = (task.backup_id.clone(), task.page);
@@ -57,7 +57,7 @@ async fn watch(jobs: &Jobs, lease: &Lease, backup: &BackupId, shared: &Shared) {
     let margin = jobs.settings.lease / 3;
     let mut safe_until = jobs.now() + margin;
     loop {
-        match before(jobs, Deadline::at(safe_until), catalog.held_until(lease)).await {
+        match run_until(jobs, Deadline::at(safe_until), catalog.held_until(lease)).await {
             Some(Ok(Some(held))) => safe_until = held - margin,
             Some(Err(error)) => tracing::warn!(%error, %backup, "the lease cannot be checked"),
             Some(Ok(None)) | None => return,

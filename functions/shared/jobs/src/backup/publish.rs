@@ -15,7 +15,7 @@ use crate::{
 
 /// Publishes a backup whose manifest is written.
 pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> Step {
-    work.held.settle(work.deadline).await?;
+    work.held.drain(work.deadline).await?;
     let objects = work.jobs.ports.objects.as_ref();
     let manifest = snapshot::manifest(objects, work.bucket, &work.instance.id, &work.backup.id).await?;
     // An earlier plan may have copied objects that the last plan doesn't have.

@@ -13,7 +13,7 @@ use crate::{
     engine::{
         halt::{Halt, Step},
         lease::Held,
-        record::{JobRecord, Run, Written},
+        record::{JobRecord, Run, WriteOutcome},
     },
     snapshot::{self, layout, pages::Folder},
 };
@@ -109,8 +109,8 @@ impl<'a> Work<'a> {
             }
             let ended = Backup { state: state.clone(), ..Backup::clone(&self.backup) };
             match self.backup.end(ended, extra_writes.clone()).await? {
-                Written::Yes => return Ok(()),
-                Written::Changed => self.backup.reload().await?,
+                WriteOutcome::Written => return Ok(()),
+                WriteOutcome::Conflict => self.backup.reload().await?,
             }
         }
     }

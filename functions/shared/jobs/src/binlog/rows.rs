@@ -1,4 +1,4 @@
-//! The primary keys and timestamps of a log's rows, and the deletes of a log.
+//! Reads the primary keys and timestamps of an insert log's rows, and the deletes of a delta log.
 
 use bytes::Bytes;
 use milvault_model::PrimaryKey;
@@ -13,19 +13,19 @@ use serde::Deserialize;
 
 use super::payloads;
 
-/// Values in memory at once, beside a page of them.
+/// The number of values in memory at once, in addition to a page of the file.
 const BATCH: usize = 8192;
 
 /// Why a log can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
-    #[error("it is no log")]
+    #[error("not a log")]
     Log,
-    #[error("it has no field {0}")]
+    #[error("the log has no field {0}")]
     Field(i64),
-    #[error("its column {0} has values of another type")]
+    #[error("column {0} of the log has an unexpected type")]
     Type(usize),
-    #[error("a delete can't be understood")]
+    #[error("the log has a malformed delete")]
     Delete,
     #[error("{0}")]
     Parquet(String),
@@ -37,7 +37,7 @@ impl From<ParquetError> for Unreadable {
     }
 }
 
-/// A delete: it takes the rows with this primary key that were written before it.
+/// A delete, which removes the rows with this primary key that were written before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delete {
     pub(crate) key: PrimaryKey,
@@ -45,7 +45,7 @@ pub(crate) struct Delete {
     pub(crate) timestamp: u64,
 }
 
-/// Calls `each` with the values of this field, which has primary keys, in the order of the rows.
+/// Calls `each` with the values of the primary key's field, in the order of the rows.
 pub(crate) fn each_key(log: &Bytes, field: i64, mut each: impl FnMut(PrimaryKey)) -> Result<(), Unreadable> {
     each_table(log, |table| {
         let column = column_of(table.schema(), field)?;
@@ -53,7 +53,7 @@ pub(crate) fn each_key(log: &Bytes, field: i64, mut each: impl FnMut(PrimaryKey)
     })
 }
 
-/// The values of this field, which has timestamps, in the order of the rows.
+/// Returns the values of the timestamps' field, in the order of the rows.
 pub(crate) fn timestamps(log: &Bytes, field: i64) -> Result<Vec<u64>, Unreadable> {
     let mut found = Vec::new();
     each_table(log, |table| {
@@ -66,30 +66,30 @@ pub(crate) fn timestamps(log: &Bytes, field: i64) -> Result<Vec<u64>, Unreadable
     Ok(found)
 }
 
-/// Calls `each` with the deletes of a log.
+/// Calls `each` with the deletes of a delta log.
 ///
-/// A delete is a text in a single column, or a key and a timestamp in a column each
+/// A delete is a text in a single column, or a key and a timestamp in two columns
 /// (`internal/storage/serde_delta.go` in `milvus-io/milvus`, branch 2.6).
 pub(crate) fn each_delete(log: &Bytes, mut each: impl FnMut(Delete)) -> Result<(), Unreadable> {
     each_table(log, |table| (0..table.groups()).try_for_each(|group| table.each_delete(group, &mut each)))
 }
 
-/// JSON, or, from before keys could be texts, a key and a timestamp with a comma between them (`DeleteLog.Parse` in
-/// `internal/storage/delta_data.go`, branch 2.5).
-fn delete(text: &[u8]) -> Option<Delete> {
+/// Parses a delete's text: JSON, or, from before keys could be texts, a key and a timestamp with a comma between them
+/// (`DeleteLog.Parse` in `internal/storage/delta_data.go`, branch 2.5).
+fn parse_delete(text: &[u8]) -> Option<Delete> {
     #[derive(Deserialize)]
-    struct Told {
+    struct Json {
         pk: PrimaryKey,
         ts: u64,
     }
-    if let Ok(Told { pk, ts }) = serde_json::from_slice(text) {
+    if let Ok(Json { pk, ts }) = serde_json::from_slice(text) {
         return Some(Delete { key: pk, timestamp: ts });
     }
     let (key, timestamp) = std::str::from_utf8(text).ok()?.split_once(',')?;
     Some(Delete { key: PrimaryKey::Int(key.parse().ok()?), timestamp: timestamp.parse().ok()? })
 }
 
-/// The column of a field. A log of one field has a column without an id.
+/// Returns the index of a field's column. The column of a log with a single field has no ID.
 fn column_of(schema: &SchemaDescriptor, field: i64) -> Result<usize, Unreadable> {
     let id_of = |column: usize| {
         let info = schema.column(column).self_type().get_basic_info().clone();
@@ -117,7 +117,7 @@ impl Table {
         self.0.metadata().file_metadata().schema_descr()
     }
 
-    /// How many groups of rows it has.
+    /// Returns the number of row groups.
     fn groups(&self) -> usize {
         self.0.num_row_groups()
     }
@@ -163,13 +163,13 @@ impl Table {
             return Err(Unreadable::Type(0));
         };
         each_value(reader, |text| {
-            each(delete(text.data()).ok_or(Unreadable::Delete)?);
+            each(parse_delete(text.data()).ok_or(Unreadable::Delete)?);
             Ok(())
         })
     }
 }
 
-/// Calls `each` with all values of a column in a group of rows. None of those that are read here may be null.
+/// Calls `each` with all values of a column in a row group. The columns that this module reads have no nulls.
 fn each_value<T: DataType>(
     mut reader: ColumnReaderImpl<T>,
     mut each: impl FnMut(T::T) -> Result<(), Unreadable>,
@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// Milvus 2.3.5 wrote these: five rows, and deletes of the second and the third.
+    /// Logs that Milvus 2.3.5 wrote: five rows, and deletes of the second and the third.
     const NUMBERS: [&[u8]; 3] = [
         include_bytes!("logs/numbers.keys"),
         include_bytes!("logs/numbers.timestamps"),
@@ -223,7 +223,7 @@ mod tests {
         keys.iter().map(|key| PrimaryKey::Text((*key).to_owned())).collect()
     }
 
-    /// A file with a column of these numbers for each of these fields.
+    /// Returns a Parquet file with a column of numbers for each field.
     fn table(columns: &[(Option<i32>, &[i64])]) -> Bytes {
         let field = |id| Type::primitive_type_builder("val", Physical::INT64).with_id(id).build().unwrap();
         let fields: Vec<TypePtr> = columns.iter().map(|(id, _)| Arc::new(field(*id))).collect();
@@ -240,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn what_milvus_wrote_is_read() {
+    fn logs_written_by_milvus_are_read() {
         let [keys_log, timestamps_log, deletes_log] = NUMBERS.map(Bytes::from_static);
         assert_eq!(keys(&keys_log, 100).unwrap(), numbers(&[5, -3, 7, i64::MAX, 11]));
         let written = timestamps(&timestamps_log, 1).unwrap();
         assert!(written.len() == 5 && written.iter().all(|timestamp| *timestamp == written[0]));
         let found = deletes(&deletes_log).unwrap();
         assert_eq!(found.iter().map(|delete| delete.key.clone()).collect::<Vec<_>>(), numbers(&[-3, 7]));
-        // Seconds later, in a hybrid timestamp.
+        // The deletes were made seconds later; timestamps are hybrid.
         assert!(found.iter().all(|delete| (1..60_000).contains(&((delete.timestamp - written[0]) >> 18))));
 
         let [keys_log, deletes_log] = TEXTS.map(Bytes::from_static);
@@ -268,18 +268,18 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_is_json_or_as_before_keys_could_be_texts() {
+    fn a_delete_is_json_or_a_key_and_a_timestamp_separated_by_a_comma() {
         let number = |key, timestamp| Some(Delete { key: PrimaryKey::Int(key), timestamp });
-        assert_eq!(delete(br#"{"pk":-5,"ts":449,"pkType":5}"#), number(-5, 449));
-        assert_eq!(delete(b"-5,449"), number(-5, 449));
+        assert_eq!(parse_delete(br#"{"pk":-5,"ts":449,"pkType":5}"#), number(-5, 449));
+        assert_eq!(parse_delete(b"-5,449"), number(-5, 449));
         let text = Delete { key: PrimaryKey::Text("5".to_owned()), timestamp: 449 };
-        assert_eq!(delete(br#"{"pk":"5","ts":449,"pkType":21}"#), Some(text));
-        for odd in [&b"5"[..], b"", b"a,5", b"5,a", b"{}"] {
-            assert_eq!(delete(odd), None);
+        assert_eq!(parse_delete(br#"{"pk":"5","ts":449,"pkType":21}"#), Some(text));
+        for malformed in [&b"5"[..], b"", b"a,5", b"5,a", b"{}"] {
+            assert_eq!(parse_delete(malformed), None);
         }
     }
 
-    /// The same log with nothing where the second event says where the next one begins.
+    /// Returns the log without the position of the event after the second one.
     fn without_next(log: &[u8]) -> Bytes {
         let mut log = log.to_vec();
         let descriptor = u32::from_le_bytes(log[13..17].try_into().unwrap()) as usize;
@@ -289,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_ends_where_its_length_says() {
+    fn the_end_of_an_event_is_computed_from_its_length() {
         assert_eq!(keys(&without_next(NUMBERS[0]), 100).unwrap(), numbers(&[5, -3, 7, i64::MAX, 11]));
         assert_eq!(deletes(&without_next(NUMBERS[2])).unwrap().len(), 2);
     }
 
     #[test]
-    fn what_is_cut_off_is_unreadable() {
+    fn a_truncated_log_is_unreadable() {
         for log in NUMBERS.into_iter().chain(TEXTS).map(Bytes::from_static) {
             for end in 0..log.len() {
                 assert!(keys(&log.slice(..end), 100).is_err(), "{end} bytes");

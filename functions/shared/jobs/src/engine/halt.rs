@@ -1,4 +1,4 @@
-//! Why a step of a job stops short, and what an error means for the job.
+//! Why a step of a job stops early, and what an error means for the job.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use milvault_ports::Deadline;
 
 use crate::{Class, Error};
 
-/// Why a step of a job's work stops short.
+/// Why a step of a job stops early.
 #[derive(Debug)]
 pub(crate) enum Halt {
-    /// The slice's time is over; another one goes on.
+    /// The slice's time is over. The next slice continues.
     OutOfTime,
-    /// The caller asked to stop.
+    /// The caller cancelled the job.
     CancelRequested,
     /// The job can't succeed.
     Fatal(Failure),
-    /// Something that may pass, or that isn't the job's fault.
+    /// A fault that may be temporary, or that the job didn't cause.
     Error(Error),
 }
 
@@ -29,20 +29,22 @@ impl<E: Into<Error>> From<E> for Halt {
 /// The result of a step.
 pub(crate) type Step<T = ()> = Result<T, Halt>;
 
+/// Returns the halt of a job that can't succeed.
 pub(crate) fn fatal(code: FailureCode, message: impl Into<String>) -> Halt {
     Halt::Fatal(Failure::new(code, message))
 }
 
-/// What an error means for a job.
+/// What a job does about an error.
 pub(crate) enum Verdict {
-    /// It may pass: try again, and fail with this once the job is stalled.
+    /// The fault may be temporary: try again, and fail with this once the job is stalled.
     Retry(Failure),
-    /// It won't pass.
+    /// The fault is permanent: fail.
     Fail(Failure),
-    /// It says nothing about the job: this worker stops, another one goes on.
+    /// The error says nothing about the job: this worker stops, and another one continues.
     Stop,
 }
 
+/// Returns what a job does about an error.
 pub(crate) fn verdict(error: &Error) -> Verdict {
     match (error.class(), error.failure()) {
         (Class::Unavailable, Some(failure)) => Verdict::Retry(failure),
@@ -51,12 +53,12 @@ pub(crate) fn verdict(error: &Error) -> Verdict {
     }
 }
 
-/// How long to wait before trying again, for the `attempt`th time in a row (from 0).
+/// Returns how long to wait before the retry with this number in a row, counted from 0.
 pub(crate) fn backoff(attempt: u32) -> Duration {
     Duration::from_millis(250 << attempt.min(5))
 }
 
-/// Sees that the slice's time isn't over.
+/// Checks that the slice has time left.
 ///
 /// # Errors
 /// [`Halt::OutOfTime`] from the deadline on.

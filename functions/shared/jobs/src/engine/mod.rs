@@ -1,6 +1,6 @@
-//! The engine of all jobs: slices of work under an instance's lease, whatever the job is.
+//! The engine of all jobs: runs slices of any job's work under an instance's lease.
 //!
-//! It knows nothing of backups and restores, which call it.
+//! Backups and restores call the engine. It doesn't call them.
 
 pub(crate) mod halt;
 pub(crate) mod lease;

@@ -1,6 +1,6 @@
-//! A job's record in the catalog, as the worker that has the lease writes it.
+//! A job's record in the catalog, as the worker that holds the lease writes it.
 //!
-//! While a worker has the lease, only one thing changes the record beside it: a caller asks the job to stop.
+//! While a worker holds the lease, only one other write changes the record: a caller's request to cancel the job.
 
 use std::ops::{Deref, DerefMut};
 
@@ -13,31 +13,31 @@ use milvault_ports::{Expect, HeldError, Tenure, Versioned, Write};
 use super::lease::Held;
 use crate::{Error, Jobs};
 
-/// The most invocations that one job may take, whatever progress it makes.
+/// The most invocations that a job may take, even if it makes progress.
 const MAX_SLICES: u32 = 20_000;
 
-/// After so many invocations without progress, and ten times the stall limit, a job fails: whatever keeps ending its
-/// workers will go on to.
+/// The invocations without progress after which a job fails, if ten times the stall limit has passed too: the fault
+/// that ends its workers is then taken to be permanent.
 const MAX_IDLE_SLICES: u32 = 50;
 
-/// A record of a kind of job.
+/// The record of a kind of job.
 pub(crate) trait Record: Clone {
-    /// The kind's ids.
+    /// The type of the record's ID.
     type Id: Clone;
 
-    /// The record's id.
+    /// Returns the record's ID.
     fn id(&self) -> &Self::Id;
 
     /// Reads the record.
     async fn find(jobs: &Jobs, instance: &InstanceId, id: &Self::Id) -> Result<Versioned<Self>, Error>;
 
-    /// The write that puts it.
+    /// Returns the write that stores the record.
     fn put(self, expect: Expect) -> Write;
 
-    /// When a caller asked the job to stop.
+    /// Returns when a caller asked to cancel the job.
     fn cancel_requested_at(&mut self) -> &mut Option<Time>;
 
-    /// The event that tells users how the job ended.
+    /// Returns the event that reports to users how the job ended.
     fn end_notice(&self, now: Time) -> Option<Notice>;
 }
 
@@ -89,16 +89,16 @@ impl Record for Restore {
     }
 }
 
-/// What came of a write.
+/// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Written {
-    /// It is durable.
-    Yes,
+pub(crate) enum WriteOutcome {
+    /// The write is durable.
+    Written,
     /// The record changed since it was read, or another condition didn't hold: nothing was written.
-    Changed,
+    Conflict,
 }
 
-/// The record of the job that a worker works on.
+/// The record of the job that a worker runs.
 pub(crate) struct JobRecord<'a, R> {
     held: &'a Held,
     value: R,
@@ -126,7 +126,7 @@ impl<'a, R: Record> JobRecord<'a, R> {
         Ok(Self { held, value, version })
     }
 
-    /// Takes over whether a caller has asked the job to stop.
+    /// Reads from the catalog whether a caller has asked to cancel the job.
     pub(crate) async fn reload(&mut self) -> Result<(), Error> {
         let mut stored = R::find(&self.held.jobs, &self.held.lease.instance_id, self.value.id()).await?;
         self.version = stored.version;
@@ -134,59 +134,59 @@ impl<'a, R: Record> JobRecord<'a, R> {
         Ok(())
     }
 
-    /// Writes the record as it is now; a caller's request to stop is taken over.
+    /// Writes the record as it is now, and keeps a caller's request to cancel.
     pub(crate) async fn write(&mut self) -> Result<(), Error> {
-        while self.write_if_unchanged().await? == Written::Changed {
+        while self.write_if_unchanged().await? == WriteOutcome::Conflict {
             self.reload().await?;
         }
         Ok(())
     }
 
     /// Writes the record, unless it changed since it was read.
-    pub(crate) async fn write_if_unchanged(&mut self) -> Result<Written, Error> {
-        let written = self.commit(Tenure::Keep, self.value.clone(), Vec::new()).await?;
-        self.version += u64::from(written == Written::Yes);
-        Ok(written)
+    pub(crate) async fn write_if_unchanged(&mut self) -> Result<WriteOutcome, Error> {
+        let outcome = self.commit(Tenure::Keep, self.value.clone(), Vec::new()).await?;
+        self.version += u64::from(outcome == WriteOutcome::Written);
+        Ok(outcome)
     }
 
-    /// Ends the job: writes the record in its last state with `more` that belongs to it, and gives up the lease.
-    pub(crate) async fn end(&mut self, ended: R, more: Vec<Write>) -> Result<Written, Error> {
+    /// Ends the job: commits the record in its final state together with the writes in `more`, and releases the lease.
+    pub(crate) async fn end(&mut self, ended: R, more: Vec<Write>) -> Result<WriteOutcome, Error> {
         let notice = ended.end_notice(self.held.jobs.now());
         let more = notice.map(|notice| Write::Notice(Box::new(notice))).into_iter().chain(more).collect();
         self.commit(Tenure::End, ended, more).await
     }
 
-    async fn commit(&self, tenure: Tenure, value: R, more: Vec<Write>) -> Result<Written, Error> {
+    async fn commit(&self, tenure: Tenure, value: R, more: Vec<Write>) -> Result<WriteOutcome, Error> {
         let writes = std::iter::once(value.put(Expect::Version(self.version))).chain(more);
         match self.held.commit(tenure, writes).await {
-            Ok(()) => Ok(Written::Yes),
-            Err(HeldError::Conflict(_)) => Ok(Written::Changed),
+            Ok(()) => Ok(WriteOutcome::Written),
+            Err(HeldError::Conflict(_)) => Ok(WriteOutcome::Conflict),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// How a job's run has gone, whatever the kind of job.
+/// The progress of a job's run, for any kind of job.
 pub(crate) trait Run {
-    /// How many invocations have worked on it.
+    /// Returns how many invocations have worked on the job.
     fn slices(&self) -> u32;
 
-    /// In which of them it got further last.
+    /// Returns the number of the last invocation that made progress.
     fn advanced_in(&self) -> u32;
 
-    /// Whether it got no further for longer than `limit`.
+    /// Returns whether the run has made no progress for longer than `limit`.
     fn is_stalled(&self, now: Time, limit: TimeDelta) -> bool;
 
-    /// Whether many invocations in a row got it no further.
+    /// Returns whether many invocations in a row made no progress.
     fn is_idle(&self, now: Time, stall: TimeDelta) -> bool {
         self.slices() - self.advanced_in() > MAX_IDLE_SLICES && self.is_stalled(now, stall * 10)
     }
 
-    /// Why it must not take another invocation.
+    /// Returns the failure of a job that must not take another invocation.
     fn exhausted(&self, now: Time, stall: TimeDelta) -> Option<Failure> {
         let message = match () {
-            () if self.slices() > MAX_SLICES => format!("the job isn't over after {MAX_SLICES} invocations"),
-            () if self.is_idle(now, stall) => format!("the job got no further in {MAX_IDLE_SLICES} invocations"),
+            () if self.slices() > MAX_SLICES => format!("the job is not over after {MAX_SLICES} invocations"),
+            () if self.is_idle(now, stall) => format!("the job made no progress in {MAX_IDLE_SLICES} invocations"),
             () => return None,
         };
         Some(Failure::new(FailureCode::Stalled, message))

@@ -1,4 +1,4 @@
-//! A slice of a job's work: it takes the lease, works, and hands over or waits out what will pass.
+//! A slice of a job's work: takes the lease, works, waits out temporary faults, and hands over to the next invocation.
 
 use chrono::TimeDelta;
 use milvault_model::{Ending, InstanceId, JobRef, Time};
@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{Error, Jobs};
 
-/// The sweep drives on a job whose hand-over got lost from so long after it.
-pub(crate) const HAND_OVER: TimeDelta = TimeDelta::seconds(30);
+/// How long after a handover the sweep treats it as lost and resumes the job.
+pub(crate) const HANDOVER_TIMEOUT: TimeDelta = TimeDelta::seconds(30);
 
-/// How often a step that takes long writes down how far it is.
-pub(crate) const SHOW_PROGRESS: TimeDelta = TimeDelta::seconds(1);
+/// How often a long step records its progress.
+pub(crate) const PROGRESS_INTERVAL: TimeDelta = TimeDelta::seconds(1);
 
 /// How a slice of a job's work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
@@ -22,33 +22,33 @@ pub(crate) const SHOW_PROGRESS: TimeDelta = TimeDelta::seconds(1);
 pub enum SliceEnd {
     /// The job is over, or there was nothing to do.
     Ended,
-    /// The time was over; the next invocation is on its way.
+    /// The slice's time was over; the next invocation has been requested.
     Continued,
-    /// It can't go on for now; the next sweep drives it on.
+    /// The job can't continue for now; the next sweep resumes it.
     Waiting,
-    /// Another worker has the lease.
+    /// Another worker holds the lease.
     Busy,
 }
 
 impl SliceEnd {
-    /// Its name in answers and in the log.
+    /// Returns the name in responses and in the log.
     pub fn name(self) -> &'static str {
         self.into()
     }
 }
 
-/// How work under a lease came to its end.
+/// How work under a lease ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WorkEnd {
-    /// The job is over; its last commit gave the lease up.
+    /// The job is over; its last commit released the lease.
     Over,
     /// The slice's time is over.
     OutOfTime,
-    /// It can't go on for now, and trying at once again would be of no use: the next sweep does.
+    /// The job can't continue for now, and an immediate retry would fail too: the next sweep resumes it.
     LeaveToSweep,
 }
 
-/// Runs `work` under the instance's lease for this job, renewing it all the while; then hands over if need be.
+/// Runs `work` under the instance's lease for this job, and hands over to the next invocation if time ran out.
 pub(crate) async fn run<W>(jobs: &Jobs, job: &JobRef, work: W) -> Result<SliceEnd, Error>
 where
     W: AsyncFnOnce(&Held) -> Result<WorkEnd, Error>,
@@ -59,10 +59,10 @@ where
         Some(held) => match keep(held, work(held)).await {
             Ok(WorkEnd::Over) => SliceEnd::Ended,
             Ok(WorkEnd::OutOfTime) => {
-                held.release(jobs.now() + HAND_OVER).await?;
-                // A lost hand-over only costs time: the sweep finds the job.
+                held.release(jobs.now() + HANDOVER_TIMEOUT).await?;
+                // A lost handover only costs time: the sweep finds the job.
                 if let Err(error) = jobs.ports.continuation.resume(job).await {
-                    tracing::warn!(%error, "the sweep will drive the job on");
+                    tracing::warn!(%error, "the sweep will resume the job");
                 }
                 SliceEnd::Continued
             }
@@ -72,17 +72,17 @@ where
             }
             Err(Error::LeaseLost) => return Err(Error::LeaseLost),
             Err(error) => {
-                held.release(jobs.now() + HAND_OVER).await?;
+                held.release(jobs.now() + HANDOVER_TIMEOUT).await?;
                 return Err(error);
             }
         },
     };
-    // The job's span has its ids and its phase.
+    // The job's span has its IDs and its phase.
     tracing::info!(end = end.name(), "the slice is over");
     Ok(end)
 }
 
-/// Runs `work` under the instance's lease while it has no job; `None` if that can't be had.
+/// Runs `work` under the instance's lease while it has no job; returns `None` if the lease isn't free.
 pub(crate) async fn run_without_job<W>(jobs: &Jobs, instance: &InstanceId, work: W) -> Result<Option<()>, Error>
 where
     W: AsyncFnOnce(&Held) -> Result<(), Error>,
@@ -90,32 +90,32 @@ where
     let Some(held) = Held::take(jobs, instance, &LeasePurpose::Garbage).await? else { return Ok(None) };
     let done = keep(&held, work(&held)).await;
     if matches!(done, Err(Error::LeaseLost)) {
-        // What was on its way when it was lost may still arrive: the lease runs out.
+        // A request that was in flight when the lease was lost may still arrive: the lease is left to expire.
         return done.map(Some);
     }
     held.release(jobs.now()).await?;
-    // A job that was accepted meanwhile found the lease taken.
+    // A job that was accepted during the work found the lease taken.
     if let Some(job) = jobs.ports.catalog.job(instance).await?
         && let Err(error) = jobs.ports.continuation.resume(&job).await
     {
-        tracing::warn!(%error, %instance, "the sweep will drive the job on");
+        tracing::warn!(%error, %instance, "the sweep will resume the job");
     }
     done.map(Some)
 }
 
-/// A job under way, step by step.
+/// A running job that advances step by step.
 pub(crate) trait Job {
-    /// Does the next step; `Some` when the slice is over.
+    /// Does the next step; returns `Some` when the slice is over.
     async fn advance(&mut self) -> Step<Option<WorkEnd>>;
 
-    /// Whether it has got no further for too long.
+    /// Returns whether the job has made no progress for too long.
     fn is_stalled(&self, now: Time) -> bool;
 
-    /// Turns to the clean-up of a job that won't complete; `Some` if that is what can't go on.
-    async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error>;
+    /// Starts the cleanup of a job that won't complete; returns `Some` if the cleanup itself can't continue.
+    async fn abort(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error>;
 }
 
-/// Drives a job step by step until the slice is over, and waits out what will pass.
+/// Runs a job step by step until the slice is over, and waits out temporary faults.
 pub(crate) async fn drive(held: &Held, deadline: Deadline, job: &mut impl Job) -> Result<WorkEnd, Error> {
     let jobs = &held.jobs;
     let mut attempt = 0;
@@ -137,18 +137,18 @@ pub(crate) async fn drive(held: &Held, deadline: Deadline, job: &mut impl Job) -
                 Verdict::Stop => return Err(error),
                 Verdict::Fail(failure) => Ending::Failed(failure),
                 Verdict::Retry(failure) if job.is_stalled(now) => {
-                    // What is undone must not be overtaken by what was done before.
-                    if held.settle(deadline).await.is_err() {
+                    // A failed request must not take effect after the undoing.
+                    if held.drain(deadline).await.is_err() {
                         return Ok(WorkEnd::OutOfTime);
                     }
                     Ending::Failed(failure)
                 }
                 Verdict::Retry(_) if deadline.is_over(now) => return Ok(WorkEnd::OutOfTime),
                 Verdict::Retry(_) => {
-                    tracing::warn!(%error, attempt, "waiting before another try");
+                    tracing::warn!(%error, attempt, "waiting before a retry");
                     jobs.ports.clock.sleep(backoff(attempt).min(deadline.left(now))).await;
-                    // What is done again must not be overtaken by what was done before.
-                    if held.settle(deadline).await.is_err() {
+                    // A failed request must not take effect after the retry.
+                    if held.drain(deadline).await.is_err() {
                         return Ok(WorkEnd::OutOfTime);
                     }
                     attempt += 1;
@@ -156,7 +156,7 @@ pub(crate) async fn drive(held: &Held, deadline: Deadline, job: &mut impl Job) -
                 }
             },
         };
-        if let Some(end) = job.turn_back(ending).await? {
+        if let Some(end) = job.abort(ending).await? {
             return Ok(end);
         }
     }

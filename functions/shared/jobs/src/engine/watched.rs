@@ -1,4 +1,4 @@
-//! Object storage whose failures are remembered: what failed may have been done, or be done in a moment.
+//! Object storage that records failed requests: such a request may have taken effect, or may still take effect.
 
 use std::{
     ops::Range,
@@ -14,7 +14,7 @@ use milvault_ports::{
 
 use crate::{Jobs, Ports};
 
-/// Passes everything on, and remembers when a request failed last that changes something.
+/// Forwards every request, and records when a request that changes something last failed.
 pub(crate) struct Watched {
     objects: Arc<dyn Objects>,
     clock: Arc<dyn Clock>,
@@ -22,21 +22,22 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// The same world, with its object storage watched.
-    pub(crate) fn over(jobs: &Jobs) -> (Jobs, Arc<Self>) {
+    /// Returns `jobs` with watched object storage.
+    pub(crate) fn wrap(jobs: &Jobs) -> (Jobs, Arc<Self>) {
         let (objects, clock) = (jobs.ports.objects.clone(), jobs.ports.clock.clone());
         let watched = Arc::new(Self { objects, clock, failed_at: Mutex::default() });
         let ports = Ports { objects: watched.clone(), ..jobs.ports.clone() };
         (Jobs { ports, settings: jobs.settings.clone() }, watched)
     }
 
-    /// When a request failed last, or will have.
+    /// Returns when a request last failed. The time is in the future if another invocation's requests may fail until
+    /// then.
     pub(crate) fn failed_at(&self) -> Option<Time> {
         *self.last()
     }
 
-    /// A request failed then that didn't pass through here.
-    pub(crate) fn note(&self, failed_at: Time) {
+    /// Records the failure of a request that was made elsewhere.
+    pub(crate) fn record_failure(&self, failed_at: Time) {
         let mut last = self.last();
         *last = (*last).max(Some(failed_at));
     }
@@ -47,7 +48,7 @@ impl Watched {
 
     fn watch<T>(&self, result: Result<T, ObjectsError>) -> Result<T, ObjectsError> {
         if let Err(ObjectsError::Unavailable(_)) = result {
-            self.note(self.clock.now());
+            self.record_failure(self.clock.now());
         }
         result
     }

@@ -1,4 +1,4 @@
-//! Accepting a restore.
+//! Accepts a restore: checks the request and records it as the instance's job.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,49 +15,49 @@ use crate::{Error, FieldError, IdempotencyKey, Jobs, backup, conflict::create_on
 /// Which backup to restore from.
 #[derive(Debug, Clone)]
 pub enum BackupSelector {
-    /// This one.
+    /// The backup with this ID.
     Id(BackupId),
-    /// The one that has this name.
+    /// The backup with this name.
     Name(BackupName),
 }
 
-/// A restore that a caller asks for.
+/// A caller's request for a restore.
 #[derive(Debug, Clone)]
 pub struct CreateRestore {
-    /// Into which instance.
+    /// The instance to restore into.
     pub instance_id: InstanceId,
-    /// Whose backup.
+    /// The instance whose backup is restored.
     pub source_instance_id: InstanceId,
-    /// Which of them.
+    /// The backup to restore from.
     pub backup: BackupSelector,
-    /// Which of its collections; empty for all.
+    /// The backup's collections to restore; empty for all.
     pub selection: Vec<CollectionPattern>,
-    /// Other names for some of them.
+    /// New names for some of the collections, by their names in the backup.
     pub rename: BTreeMap<CollectionName, CollectionName>,
-    /// What to do about a backup that is damaged.
+    /// What to do if the backup is damaged.
     pub damaged: DamagedBackup,
     /// What to do about collections that exist.
     pub mode: RestoreMode,
-    /// What to do about loading.
+    /// Whether to load the restored collections.
     pub reload: Reload,
-    /// What to do about the others once a collection can't be restored.
+    /// What to do about the other collections if one can't be restored.
     pub on_error: OnError,
-    /// How long to keep the collections that are replaced.
+    /// How many hours to keep the collections that are replaced.
     pub keep_previous_hours: u32,
-    /// The caller's key for this request.
+    /// The caller's idempotency key.
     pub idempotency: Option<IdempotencyKey>,
 }
 
-/// What to do about a backup of which something is missing or changed.
+/// What to do about a backup of which objects are missing or changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DamagedBackup {
-    /// Don't restore from it.
+    /// Refuse the restore.
     Refuse,
-    /// Restore what is whole: a restore that needs what is missing fails, and changes nothing.
+    /// Restore from the intact objects: a restore that needs a missing object fails and changes nothing.
     Use,
 }
 
-/// What a restore will bring back: the backup's name of each collection and the name that it gets, by the former.
+/// Returns the collections to restore: each one's name in the backup, and the name that it gets.
 pub(crate) fn targets<'n>(
     names: impl Iterator<Item = &'n CollectionName>,
     selection: &[CollectionPattern],
@@ -69,16 +69,16 @@ pub(crate) fn targets<'n>(
         .collect()
 }
 
-/// Of so many names it is seen beforehand whether they are aliases; of all of them before the swap.
-const LOOKED_UP: usize = 100;
-/// Calls at once: Milvus answers each within milliseconds, or is busy enough.
-const LOOKED_UP_AT_ONCE: usize = 10;
+/// The most names that are checked for aliases before a restore is accepted. All names are checked before the swap.
+const MAX_ALIAS_LOOKUPS: usize = 100;
+/// Concurrent alias lookups. Milvus answers each within milliseconds, unless it is busy.
+const CONCURRENT_LOOKUPS: usize = 10;
 
 /// Accepts a restore: checks the backup, the server and the names, then writes the record, makes it the instance's job
 /// and pins the backup. Does not start it.
 ///
 /// # Errors
-/// Whatever stands in its way; then nothing is written.
+/// The reason why the restore can't be accepted; then nothing is written.
 pub async fn create(jobs: &Jobs, request: CreateRestore) -> Result<Restore, Error> {
     let scope = format!("create-restore#{}", request.instance_id);
     let mut checked = None;
@@ -89,14 +89,14 @@ pub async fn create(jobs: &Jobs, request: CreateRestore) -> Result<Restore, Erro
     .await
 }
 
-/// A server that was found fit for a restore from this backup.
+/// A server that passed the checks for a restore from this backup.
 struct Checked {
     instance: Instance,
     backup: BackupId,
 }
 
-/// One attempt; `None` if a record that it read was changed by someone else meanwhile, and nothing is in the way. What
-/// it found out about the server is kept for the next one.
+/// Makes one attempt; returns `None` if another writer changed a record that it read. Keeps the outcome of the server's
+/// checks for the next attempt.
 async fn attempt(
     jobs: &Jobs,
     request: &CreateRestore,
@@ -142,10 +142,10 @@ async fn attempt(
     pinned.pins.insert(restore.id.clone());
     let job = JobRef::Restore { instance_id: instance_id.clone(), restore_id: restore.id.clone() };
     let mut writes = vec![
-        Write::ClaimJob(job, now + slice::HAND_OVER),
+        Write::ClaimJob(job, now + slice::HANDOVER_TIMEOUT),
         Write::Backup(Box::new(pinned), Expect::Version(version)),
         Write::Restore(Box::new(restore.clone()), Expect::Absent),
-        // Also refuses a restore into an instance that is being removed or moved at this moment.
+        // Conflicts if the instance is being removed or moved at this moment.
         Write::Instance(Box::new(instance.value), Expect::Version(instance.version)),
     ];
     if let Some(key) = &request.idempotency {
@@ -153,12 +153,13 @@ async fn attempt(
     }
     match catalog.commit(writes).await {
         Ok(()) => Ok(Some(restore)),
-        // Someone else was faster: the next attempt says who, or what has changed.
+        // Another writer was faster: the next attempt reports what is in the way.
         Err(CatalogError::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
+/// Returns the restore that an earlier request with the same idempotency key created.
 async fn earlier(jobs: &Jobs, request: &CreateRestore, scope: &str) -> Result<Option<Restore>, Error> {
     let Some(key) = &request.idempotency else { return Ok(None) };
     let Some(id) = key.earlier(jobs.ports.catalog.as_ref(), scope).await? else { return Ok(None) };
@@ -167,6 +168,7 @@ async fn earlier(jobs: &Jobs, request: &CreateRestore, scope: &str) -> Result<Op
     Ok(Some(jobs.restore(&request.instance_id, &id).await?.value))
 }
 
+/// Returns the requested backup, if it can be restored from.
 async fn select(jobs: &Jobs, request: &CreateRestore) -> Result<Versioned<Backup>, Error> {
     let catalog = jobs.ports.catalog.as_ref();
     let source = &request.source_instance_id;
@@ -185,7 +187,7 @@ async fn select(jobs: &Jobs, request: &CreateRestore) -> Result<Versioned<Backup
     }
 }
 
-/// Whether the server can take the backup, and its names mean something there.
+/// Checks that the server can take the backup, and that the requested names are valid.
 async fn check(jobs: &Jobs, request: &CreateRestore, backup: &Backup, instance: &Instance) -> Result<(), Error> {
     let reported = backup::supported_version(jobs, instance).await?;
     if let (Some(target), Some(source)) =
@@ -193,19 +195,20 @@ async fn check(jobs: &Jobs, request: &CreateRestore, backup: &Backup, instance: 
         && !target.can_import_from(&source)
     {
         return Err(Error::EngineUnsupported(format!(
-            "the backup was taken from engine version {source}, which can't be restored into the older {target}: \
+            "the backup was taken from engine version {source}, which cannot be restored into the older {target}: \
              upgrade the instance to {source} or later first"
         )));
     }
     backup::check_source(jobs, instance).await?;
     match check_names(jobs, request, backup, instance).await {
-        // Deleted since it was looked at? Then that is the answer.
+        // If the backup has been deleted since it was read, that is the error.
         Err(error @ Error::Document { .. }) => select(jobs, request).await.and(Err(error)),
         checked => checked,
     }
 }
 
-/// Whether every pattern and rename means something, no two collections get one name, and none is in the way.
+/// Checks that every pattern and rename matches, that no two collections get the same name, and that no name is an
+/// alias or, in mode CREATE, an existing collection.
 async fn check_names(jobs: &Jobs, request: &CreateRestore, backup: &Backup, instance: &Instance) -> Result<(), Error> {
     let objects = jobs.ports.objects.as_ref();
     let bucket = jobs.settings.snapshots.in_region(&backup.region)?;
@@ -215,9 +218,9 @@ async fn check_names(jobs: &Jobs, request: &CreateRestore, backup: &Backup, inst
         let collections = snapshot::collections(objects, bucket, &backup.instance_id, &backup.id, page).await?;
         names.extend(collections.into_iter().map(|collection| collection.name));
     }
-    let mut wrong = Vec::new();
-    // A database without collections is a part of a backup too, but not one whose collections couldn't be captured.
-    let is_a_database = |pattern: &CollectionPattern| match pattern {
+    let mut invalid = Vec::new();
+    // A pattern may match a database without collections, but not one whose collections could not be captured.
+    let is_empty_database = |pattern: &CollectionPattern| match pattern {
         CollectionPattern::One(_) => false,
         CollectionPattern::Database(name) => {
             let is_lacking = |out: &LeftOut| out.cause == LeftOutCause::Trouble && pattern.matches(&out.collection);
@@ -226,17 +229,17 @@ async fn check_names(jobs: &Jobs, request: &CreateRestore, backup: &Backup, inst
         }
     };
     for (index, pattern) in request.selection.iter().enumerate() {
-        if !names.iter().any(|name| pattern.matches(name)) && !is_a_database(pattern) {
-            wrong.push(FieldError::new(
+        if !names.iter().any(|name| pattern.matches(name)) && !is_empty_database(pattern) {
+            invalid.push(FieldError::new(
                 format!("/collections/{index}"),
-                format!("the backup has nothing like '{pattern}'"),
+                format!("the backup has no collection that matches '{pattern}'"),
             ));
         }
     }
     let targets = targets(names.iter(), &request.selection, &request.rename);
     for source in request.rename.keys() {
         if !targets.iter().any(|(name, _)| name == source) {
-            wrong.push(FieldError::new(
+            invalid.push(FieldError::new(
                 format!("/rename/{source}"),
                 format!("'{source}' is not among the collections to restore"),
             ));
@@ -245,25 +248,25 @@ async fn check_names(jobs: &Jobs, request: &CreateRestore, backup: &Backup, inst
     let mut seen = BTreeSet::new();
     for (source, target) in &targets {
         if !seen.insert(target) {
-            wrong.push(FieldError::new(
+            invalid.push(FieldError::new(
                 format!("/rename/{source}"),
                 format!("more than one collection would be restored as '{target}'"),
             ));
         }
     }
-    if !wrong.is_empty() {
-        return Err(Error::Invalid(wrong));
+    if !invalid.is_empty() {
+        return Err(Error::Invalid(invalid));
     }
     let milvus = jobs.ports.milvus.connect(instance).await?;
     let databases: BTreeSet<String> = milvus.databases().await?.into_iter().collect();
-    let in_reach = seen.iter().filter(|target| databases.contains(&target.database)).take(LOOKED_UP);
-    let looked_up = in_reach.map(async |target| {
+    let existing = seen.iter().filter(|target| databases.contains(&target.database)).take(MAX_ALIAS_LOOKUPS);
+    let lookups = existing.map(async |target| {
         let of = milvus.alias_target(&target.database, &target.collection).await?;
         Ok::<_, Error>(of.map(|of| format!("'{target}' is an alias of {of}: no collection can have that name")))
     });
-    // The caller waits for it.
-    let looked_up: Vec<Option<String>> = stream::iter(looked_up).buffered(LOOKED_UP_AT_ONCE).try_collect().await?;
-    if let Some(message) = looked_up.into_iter().flatten().next() {
+    // Concurrently, because the caller waits.
+    let aliases: Vec<Option<String>> = stream::iter(lookups).buffered(CONCURRENT_LOOKUPS).try_collect().await?;
+    if let Some(message) = aliases.into_iter().flatten().next() {
         return Err(Error::Invalid(vec![FieldError::new("/collections", message)]));
     }
     if request.mode == RestoreMode::Create {

@@ -1,4 +1,4 @@
-//! BUILD: the new collections beside the live ones, under names of the restore's own.
+//! BUILD: creates the new collections beside the live ones, under the restore's own names.
 
 use std::collections::HashSet;
 
@@ -8,17 +8,18 @@ use milvault_model::{
 };
 use milvault_ports::MilvusError;
 
-use super::{clean::discard, ledger::AtOnce, shared::Shared, work::Work};
+use super::{clean::discard, ledger::Concurrency, shared::Shared, work::Work};
 use crate::engine::halt::{Step, fatal};
 
+/// Runs the phase BUILD.
 pub(crate) async fn build(work: &mut Work<'_>) -> Step {
-    make_empty_databases(work).await?;
-    work.each_wanted(AtOnce::Many, async |shared, line| build_line(shared, line).await).await?;
+    create_empty_databases(work).await?;
+    work.for_each_active_line(Concurrency::Many, async |shared, line| build_line(shared, line).await).await?;
     Ok(work.enter(RestorePhase::Import).await?)
 }
 
-/// A database without collections is a part of the backup too.
-async fn make_empty_databases(work: &mut Work<'_>) -> Step {
+/// Creates the backup's databases that have no collections.
+async fn create_empty_databases(work: &mut Work<'_>) -> Step {
     let mut with_collections = HashSet::new();
     work.read_lines(|line| with_collections.extend([line.source.database])).await?;
     let shared = work.shared().await?;
@@ -27,12 +28,11 @@ async fn make_empty_databases(work: &mut Work<'_>) -> Step {
         |name: &String| !with_collections.contains(name) && CollectionPattern::selects_in_database(selection, name);
     for database in shared.databases().await?.iter().filter(|database| is_empty(&database.name)) {
         match shared.milvus.ensure_database(&database.name, &database.properties).await {
-            // Nobody has to go without the collections for it.
+            // The collections are restored even so.
             Err(error) if error.is_refusal() => {
-                shared
-                    .warn(format!("database {}, which has no collections, isn't brought back: {error}", database.name));
+                shared.warn(format!("database {}, which has no collections, is not restored: {error}", database.name));
             }
-            made => shared.sure(made)?,
+            created => shared.watch(created)?,
         }
     }
     work.take_warnings(&shared);
@@ -43,15 +43,19 @@ async fn build_line(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
     match line.stage {
         CollectionStage::Waiting | CollectionStage::Built { id: None, .. } => {
             let capture = shared.capture(&line).await?;
-            make(shared, &mut line, &capture).await
+            build_collection(shared, &mut line, &capture).await
         }
         _ => Ok(()),
     }
 }
 
-/// Makes a line's collection from the beginning. The ledger says so before: what is found under the name later is
-/// ours, whether or not it is whole.
-pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capture: &CollectionCapture) -> Step {
+/// Builds a line's collection from the beginning. The ledger records this first: a collection that is later found under
+/// the name is the restore's, complete or not.
+pub(crate) async fn build_collection(
+    shared: &Shared<'_>,
+    line: &mut CollectionRestore,
+    capture: &CollectionCapture,
+) -> Step {
     let name = shared.rebuilt(line);
     line.attempts += 1;
     line.lost_indexes.clear();
@@ -60,24 +64,24 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     let milvus = &shared.milvus;
     let database = shared.databases().await?.iter().find(|database| database.name == name.database);
     let properties = database.map(|database| database.properties.as_slice()).unwrap_or_default();
-    shared.sure(milvus.ensure_database(&name.database, properties).await)?;
-    shared.sure(discard(milvus.as_ref(), &name, &line.target).await)?;
-    // Rows that are past their time to live come back with the others, and are counted: it is set once that is done.
-    let lasting = CollectionCapture {
+    shared.watch(milvus.ensure_database(&name.database, properties).await)?;
+    shared.watch(discard(milvus.as_ref(), &name, &line.target).await)?;
+    // Rows that are past their time to live are restored and counted with the others: VERIFY sets it after the count.
+    let without_ttl = CollectionCapture {
         properties: capture.properties.iter().filter(|(key, _)| key != TIME_TO_LIVE).cloned().collect(),
         ..capture.clone()
     };
-    shared.sure(milvus.create(&name, &lasting).await)?;
-    // Before the data: then an import is completed only when its rows are indexed.
+    shared.watch(milvus.create(&name, &without_ttl).await)?;
+    // Indexes are created before the data: then an import is completed only when its rows are indexed.
     for index in &capture.indexes {
         match milvus.ensure_index(&name, index).await {
-            // An index can be made later; without the rows there is nothing to make it of.
+            // The user can create an index later, so that the restore continues without it.
             Err(MilvusError::Refused(reason)) => {
                 let IndexCapture { name, field, .. } = index;
-                shared.warn(format!("{}: index {name} on {field} isn't made again: {reason}", line.target));
+                shared.warn(format!("{}: index {name} on {field} is not recreated: {reason}", line.target));
                 line.lost_indexes.push(name.clone());
             }
-            made => shared.sure(made)?,
+            created => shared.watch(created)?,
         }
     }
     let described = milvus.describe(&name).await?;
@@ -85,23 +89,23 @@ pub(crate) async fn make(shared: &Shared<'_>, line: &mut CollectionRestore, capt
     Ok(shared.enter(line, CollectionStage::Built { id: Some(described.id), imports: Imports::default() }).await?)
 }
 
-/// Whether every field has the id that it has in the backup: an import puts columns into fields by their ids.
-fn require_field_ids(line: &CollectionRestore, captured: &[FieldCapture], made: &[FieldCapture]) -> Step {
-    let differs = |field: &&FieldCapture| !made.iter().any(|other| (&other.name, other.id) == (&field.name, field.id));
+/// Checks that every field has the same ID as in the backup: an import puts columns into fields by their IDs.
+fn require_field_ids(line: &CollectionRestore, captured: &[FieldCapture], built: &[FieldCapture]) -> Step {
+    let differs = |field: &&FieldCapture| !built.iter().any(|other| (&other.name, other.id) == (&field.name, field.id));
     let differing: Vec<String> = captured
         .iter()
         .filter(differs)
         .map(|field| {
-            let made = made.iter().find(|other| other.name == field.name);
-            let now = made.map_or_else(|| "none".to_owned(), |made| made.id.to_string());
-            format!("{} has id {} in the backup, and {now} here", field.name, field.id)
+            let built = built.iter().find(|other| other.name == field.name);
+            let id = built.map_or_else(|| "none".to_owned(), |built| built.id.to_string());
+            format!("{} has ID {} in the backup and {id} in the new collection", field.name, field.id)
         })
         .collect();
     if differing.is_empty() {
         return Ok(());
     }
     let message = format!(
-        "{}: the server gives other ids to its fields, and an import would mix up their columns: {}",
+        "{}: the server gives its fields other IDs, so that an import would mix up their columns: {}",
         line.target,
         differing.join(", ")
     );

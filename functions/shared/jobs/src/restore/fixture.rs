@@ -1,9 +1,9 @@
-//! A capture, for unit tests.
+//! A collection's capture for unit tests.
 
 use chrono::DateTime;
 use milvault_model::{CollectionCapture, CollectionName, Loaded, RowCount};
 
-/// Of an empty collection.
+/// Returns the capture of an empty collection.
 pub(crate) fn capture() -> CollectionCapture {
     CollectionCapture {
         name: CollectionName::new("default", "items"),

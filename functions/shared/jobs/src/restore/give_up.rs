@@ -1,5 +1,5 @@
-//! A collection that can't be restored, where the caller wants the others all the same ([`OnError::Continue`]): it is
-//! given up, what was built for it is removed, and what was live under its name is what it was.
+//! Gives up a collection that can't be restored while the others continue ([`OnError::Continue`]): removes what was
+//! built for it, and puts the live collection of its name back.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +10,8 @@ use milvault_model::{CollectionRestore, CollectionStage, Completeness, Failure, 
 use milvault_ports::PageRequest;
 
 use super::{
-    ledger::{AtOnce, is_undone, key_of, of_line},
-    reasons::together,
+    ledger::{Concurrency, is_undone, line_key, refusal_as_failure},
+    reasons::combined_failure,
     shared::Shared,
     undo::undo_line,
     work::Work,
@@ -22,23 +22,23 @@ use crate::{
 };
 
 impl<'a> Work<'a> {
-    /// Does `step` to every line that is to come back, see [`Work::each_line`]. Where the caller wants that, one that
-    /// fails is given up, and the others go on; if none is left, the restore fails.
-    pub(super) async fn each_wanted<F>(&mut self, at_once: AtOnce, step: F) -> Step
+    /// Runs `step` for every line that isn't given up, as [`Work::for_each_line`] does. With [`OnError::Continue`], a
+    /// line that fails is given up and the others continue; if none is left, the restore fails.
+    pub(super) async fn for_each_active_line<F>(&mut self, concurrency: Concurrency, step: F) -> Step
     where
         F: AsyncFn(&Shared<'a>, CollectionRestore) -> Step,
     {
         if self.restore.on_error == OnError::Stop {
-            return self.each_line(at_once, step).await;
+            return self.for_each_line(concurrency, step).await;
         }
         let stuck: Mutex<Vec<(u32, Failure)>> = Mutex::default();
         let done = self
-            .each_line(at_once, async |shared, line| {
+            .for_each_line(concurrency, async |shared, line| {
                 let (number, target) = (line.number, line.target.clone());
                 if line.failure.is_some() {
-                    return abandon(shared, line).await;
+                    return undo_given_up(shared, line).await;
                 }
-                match step(shared, line).await.map_err(|halt| of_line(halt, AtOnce::Many, &target)) {
+                match step(shared, line).await.map_err(|halt| refusal_as_failure(halt, Concurrency::Many, &target)) {
                     Err(Halt::Fatal(failure)) => give_up(shared, number, failure).await,
                     Err(Halt::Error(error)) => {
                         if let Verdict::Retry(failure) = verdict(&error) {
@@ -52,10 +52,11 @@ impl<'a> Work<'a> {
             .await;
         self.stuck = stuck.into_inner().unwrap_or_else(PoisonError::into_inner);
         done?;
-        self.require_some().await
+        self.require_any_left().await
     }
 
-    /// Gives up the collections that have got no further for too long, if it is they that don't. Whether there were any.
+    /// Gives up the collections that only wait for a temporary fault, once the job is stalled. Returns whether there
+    /// were any.
     pub(super) async fn give_up_stuck(&mut self) -> Result<bool, Error> {
         let (stuck, mut is_any) = (std::mem::take(&mut self.stuck), false);
         if stuck.is_empty() {
@@ -70,13 +71,13 @@ impl<'a> Work<'a> {
             }
         }
         if is_any {
-            self.advanced(shared.advanced_at());
+            self.mark_advanced(shared.advanced_at());
         }
         Ok(is_any)
     }
 
-    /// Gives up collections of which nothing is made yet, each by its source's id and with its reason.
-    pub(super) async fn give_up_before(&self, reasons: &BTreeMap<String, Failure>) -> Result<(), Error> {
+    /// Gives up collections of which nothing is built yet, by source ID and with a reason each.
+    pub(super) async fn give_up_unbuilt(&self, reasons: &BTreeMap<String, Failure>) -> Result<(), Error> {
         let shared = self.shared().await?;
         let mut lines = Vec::new();
         self.read_lines(|line| {
@@ -90,11 +91,11 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Writes down what is given up with the next write.
+    /// Adds the given-up collections to the restore's completeness, which the next write saves.
     ///
     /// # Errors
-    /// [`Halt::Fatal`] if nothing is left to come back.
-    async fn require_some(&mut self) -> Step {
+    /// [`Halt::Fatal`] if every collection was given up.
+    async fn require_any_left(&mut self) -> Step {
         let (mut all, mut failed) = (0, Vec::new());
         self.read_lines(|line| {
             all += 1;
@@ -105,20 +106,20 @@ impl<'a> Work<'a> {
         let reasons = failed.iter().map(|failure| failure.message.clone());
         self.restore.completeness = Completeness::for_restore(reasons.clone());
         match code {
-            Some(code) if failed.len() == all => Err(together(code, reasons.collect())),
+            Some(code) if failed.len() == all => Err(combined_failure(code, reasons.collect())),
             _ => Ok(()),
         }
     }
 
-    /// Removes what is left of the collections that were given up. Whether nothing is.
-    pub(super) async fn is_rid_of_given_up(&mut self) -> Step<bool> {
+    /// Removes what is left of the collections that were given up. Returns whether everything is removed.
+    pub(super) async fn remove_given_up(&mut self) -> Step<bool> {
         if self.restore.on_error == OnError::Stop {
             return Ok(true);
         }
-        self.each_wanted(AtOnce::One, async |_, _| Ok(())).await?;
-        let mut is_rid = true;
-        self.read_lines(|line| is_rid &= line.failure.is_none() || is_undone(&line)).await?;
-        Ok(is_rid)
+        self.for_each_active_line(Concurrency::One, async |_, _| Ok(())).await?;
+        let mut is_removed = true;
+        self.read_lines(|line| is_removed &= line.failure.is_none() || is_undone(&line)).await?;
+        Ok(is_removed)
     }
 }
 
@@ -128,9 +129,9 @@ impl Shared<'_> {
         self.save(line).await
     }
 
-    /// A line of the ledger, as it was written down last.
+    /// Reads a line of the ledger as it was last saved.
     async fn line(&self, number: u32) -> Result<CollectionRestore, Error> {
-        let request = PageRequest { after: number.checked_sub(1).map(key_of), limit: 1 };
+        let request = PageRequest { after: number.checked_sub(1).map(line_key), limit: 1 };
         let page = self.jobs.ports.catalog.ledger(&self.restore.id, request).await?;
         let line = page.items.into_iter().find(|line| line.number == number);
         line.ok_or_else(|| Error::RestoreNotFound(self.restore.instance_id.clone(), self.restore.id.to_string()))
@@ -139,21 +140,24 @@ impl Shared<'_> {
 
 async fn give_up(shared: &Shared<'_>, number: u32, failure: Failure) -> Step {
     let mut line = shared.line(number).await?;
-    tracing::warn!(code = ?failure.code, collection = %line.target, "given up: the others go on");
+    tracing::warn!(
+        code = ?failure.code, collection = %line.target,
+        "the collection is given up, and the others continue"
+    );
     shared.give_up(&mut line, failure).await?;
-    abandon(shared, line).await
+    undo_given_up(shared, line).await
 }
 
-/// Puts back and removes what there is of a collection that was given up. Whether or not that can be done, the others go
-/// on: what is left is removed at the end, or by the sweep. Only what was live must be in its place first.
-async fn abandon(shared: &Shared<'_>, line: CollectionRestore) -> Step {
+/// Undoes a collection that was given up. The others continue even if that fails: what is left is removed at the end,
+/// or by the sweep. Only a live collection that was moved must be back in its place first.
+async fn undo_given_up(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     if is_undone(&line) {
         return Ok(());
     }
     let has_moved = matches!(line.stage, CollectionStage::Swapping(_) | CollectionStage::Swapped(_));
     let number = line.number;
     match undo_line(shared, line).await {
-        // Someone put another collection in its place: say which is where, and touch neither.
+        // Another collection was put in its place: the failure names both, and neither is touched.
         Err(Halt::Fatal(stuck)) if has_moved => {
             let mut line = shared.line(number).await?;
             if let Some(failure) = &mut line.failure
@@ -165,11 +169,11 @@ async fn abandon(shared: &Shared<'_>, line: CollectionRestore) -> Step {
             Ok(())
         }
         Err(Halt::Fatal(failure)) => {
-            tracing::warn!(code = ?failure.code, number, "what was given up isn't removed yet");
+            tracing::warn!(code = ?failure.code, number, "a collection that was given up is not removed yet");
             Ok(())
         }
         Err(Halt::Error(error)) if !has_moved && !matches!(verdict(&error), Verdict::Stop) => {
-            tracing::warn!(%error, number, "what was given up isn't removed yet");
+            tracing::warn!(%error, number, "a collection that was given up is not removed yet");
             Ok(())
         }
         undone => undone,

@@ -1,46 +1,47 @@
-//! What roles may do with the collections that a restore renames and drops.
+//! The roles' grants on the collections that a restore renames and drops.
 //!
-//! From 2.6.12 on, grants on a collection follow it when it is renamed, and go with it when it is dropped
+//! From Milvus 2.6.12 on, a collection's grants move with it when it is renamed, and are dropped with it
 //! (`AlterCollection` → `MigrateGrantCollectionName`, and `DropCollection` → `DeleteGrantByCollectionName`, in
-//! `internal/rootcoord/meta_table.go`); before, they stay with the name through both. Groups of privileges stay in either.
+//! `internal/rootcoord/meta_table.go`); in earlier versions, they stay with the name. Grants of privilege groups stay
+//! with the name in all versions.
 
 use milvault_model::{CollectionName, CollectionRestore, CollectionStage, Grant, Swap};
 
-use super::{names::id_of, reasons::named, shared::Shared, work::Work};
+use super::{names::id_of, reasons::list_names, shared::Shared, work::Work};
 use crate::engine::halt::Step;
 
-/// What could be found out.
+/// The grants that could be read from the server.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    /// The roles whose grants are known.
+pub(super) struct KnownGrants {
+    /// The roles whose grants could be read.
     pub(super) roles: Vec<String>,
     pub(super) grants: Vec<Grant>,
 }
 
-impl Known {
-    /// The grants on this very collection.
+impl KnownGrants {
+    /// Returns the grants on exactly this collection.
     pub(super) fn on(&self, name: &CollectionName) -> impl Iterator<Item = &Grant> {
         self.grants.iter().filter(|grant| grant.is_on(name))
     }
 }
 
-/// Every role's grants in a database, or in any (`*`). What can't be asked for is told.
-pub(super) async fn known(shared: &Shared<'_>, database: &str) -> Step<Known> {
+/// Reads every role's grants in a database, or in any database (`*`). Warns of those that the server refuses to show.
+pub(super) async fn read_grants(shared: &Shared<'_>, database: &str) -> Step<KnownGrants> {
     let roles = match shared.milvus.roles().await {
         Err(error) if error.is_refusal() => {
             shared.warn(format!(
-                "what roles are granted can't be asked for, and isn't given back where the server takes it from a \
-                 collection that is renamed (Milvus 2.6.12 and newer): {error}"
+                "the grants of roles cannot be read, and are not given back where the server moves them with a renamed \
+                 collection (Milvus 2.6.12 and later): {error}"
             ));
-            return Ok(Known::default());
+            return Ok(KnownGrants::default());
         }
         roles => roles?,
     };
-    let mut known = Known::default();
+    let mut known = KnownGrants::default();
     for role in roles {
         match shared.milvus.grants(&role, database).await {
             Err(error) if error.is_refusal() => {
-                shared.warn(format!("what role {role} is granted can't be asked for: {error}"));
+                shared.warn(format!("the grants of role {role} cannot be read: {error}"));
             }
             grants => {
                 known.grants.extend(grants?);
@@ -51,19 +52,19 @@ pub(super) async fn known(shared: &Shared<'_>, database: &str) -> Step<Known> {
     Ok(known)
 }
 
-/// The backup's grants.
+/// Returns the backup's grants.
 pub(super) async fn captured(work: &mut Work<'_>) -> Step<Vec<Grant>> {
     let Some(captured) = work.manifest().await?.access_control else { return Ok(Vec::new()) };
     match work.milvus().await?.captured_grants(&captured) {
         Err(error) if error.is_refusal() => {
-            work.warn(format!("grants of the backup are not brought back: {error}"));
+            work.warn(format!("the backup's grants are not restored: {error}"));
             Ok(Vec::new())
         }
         grants => Ok(grants?),
     }
 }
 
-/// Adds those that aren't there. Whether any was added.
+/// Adds the grants that the list doesn't have. Returns whether any was added.
 pub(super) fn merge(into: &mut Vec<Grant>, others: impl IntoIterator<Item = Grant>) -> bool {
     let before = into.len();
     for other in others {
@@ -74,11 +75,11 @@ pub(super) fn merge(into: &mut Vec<Grant>, others: impl IntoIterator<Item = Gran
     into.len() > before
 }
 
-/// Gives those of these grants that are lacking, and returns them. What the server refuses, or doesn't have afterwards,
-/// is told with its name, and undoes no restore.
-pub(super) async fn give<'a>(
+/// Makes the wanted grants that are missing, and returns them. A grant that the server refuses, or doesn't have
+/// afterwards, is named in a warning and doesn't fail the restore.
+pub(super) async fn grant_missing<'a>(
     shared: &Shared<'_>,
-    known: &Known,
+    known: &KnownGrants,
     wanted: impl Iterator<Item = &'a Grant>,
     database: &str,
 ) -> Step<Vec<&'a Grant>> {
@@ -88,57 +89,61 @@ pub(super) async fn give<'a>(
         match shared.milvus.grant(grant).await {
             Err(error) if error.is_refusal() => failed.push(format!("{grant} ({error})")),
             result => {
-                shared.sure(result)?;
+                shared.watch(result)?;
                 given.push(grant);
             }
         }
     }
     if !given.is_empty() {
-        let now = self::known(shared, database).await?.grants;
+        let now = read_grants(shared, database).await?.grants;
         let lost = given.extract_if(.., |grant| !now.contains(grant));
-        failed.extend(lost.map(|grant| format!("{grant} (Milvus took it, and doesn't have it)")));
+        failed.extend(lost.map(|grant| format!("{grant} (Milvus accepted it, but does not have it)")));
     }
     if !failed.is_empty() {
-        shared.warn(format!("grants that couldn't be given back: {}", named(failed)));
+        shared.warn(format!("grants that could not be given back: {}", list_names(failed)));
     }
     Ok(given)
 }
 
-/// Gives the name what it had, and what was granted on the live collection between the look at it and its renaming.
-pub(super) async fn give_after_swap(shared: &Shared<'_>, line: &CollectionRestore, swap: &mut Swap) -> Step {
+/// Gives the name the grants that it had, and those made on the live collection between its reading and its renaming.
+pub(super) async fn grant_after_swap(shared: &Shared<'_>, line: &CollectionRestore, swap: &mut Swap) -> Step {
     let (target, previous) = (&line.target, shared.previous(line));
-    let known = known(shared, &target.database).await?;
+    let known = read_grants(shared, &target.database).await?;
     merge(&mut swap.live_grants, renamed(&known, &previous, target));
-    give(shared, &known, swap.live_grants.iter().chain(&swap.grants), &target.database).await?;
+    grant_missing(shared, &known, swap.live_grants.iter().chain(&swap.grants), &target.database).await?;
     Ok(())
 }
 
-/// Writes down what the name was granted since the swap: the restored collection may take it along when it goes.
-pub(super) async fn keep_for_swap_back(shared: &Shared<'_>, line: &mut CollectionRestore) -> Step {
+/// Saves the grants that were made on the name since the swap: the server may move them with the restored collection.
+pub(super) async fn save_before_swap_back(shared: &Shared<'_>, line: &mut CollectionRestore) -> Step {
     let (CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap)) = &mut line.stage else { return Ok(()) };
-    // Without a collection to put back, the name is left with what it had.
+    // If there is no collection to put back, the name isn't given any grants back.
     if swap.live_id.is_none() || id_of(shared, &line.target).await? != Some(swap.new_id) {
         return Ok(());
     }
-    let known = known(shared, &line.target.database).await?;
+    let known = read_grants(shared, &line.target.database).await?;
     match merge(&mut swap.live_grants, known.on(&line.target).cloned()) {
         true => Ok(shared.save(line).await?),
         false => Ok(()),
     }
 }
 
-/// Gives the name what it had before the swap, and since: also what was granted between the look at the restored
-/// collection and its renaming, which went along with it.
-pub(super) async fn give_after_swap_back(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
+/// Gives the name the grants that it had before the swap and those made since, including those made between the reading
+/// of the restored collection and its renaming, which moved with it.
+pub(super) async fn grant_after_swap_back(shared: &Shared<'_>, line: &CollectionRestore, swap: &Swap) -> Step {
     let (target, rebuilt) = (&line.target, shared.rebuilt(line));
-    let known = known(shared, &target.database).await?;
+    let known = read_grants(shared, &target.database).await?;
     let mut wanted = swap.live_grants.clone();
     merge(&mut wanted, renamed(&known, &rebuilt, target));
-    give(shared, &known, wanted.iter(), &target.database).await?;
+    grant_missing(shared, &known, wanted.iter(), &target.database).await?;
     Ok(())
 }
 
-/// What is granted on one name, as grants on another.
-fn renamed<'a>(known: &'a Known, from: &'a CollectionName, to: &'a CollectionName) -> impl Iterator<Item = Grant> + 'a {
+/// Returns the grants on one name as grants on another.
+fn renamed<'a>(
+    known: &'a KnownGrants,
+    from: &'a CollectionName,
+    to: &'a CollectionName,
+) -> impl Iterator<Item = Grant> + 'a {
     known.on(from).map(|grant| Grant { name: to.collection.clone(), ..grant.clone() })
 }

@@ -1,16 +1,16 @@
-//! Which segments are imported together, and where their logs are staged for that.
+//! Groups the segments that are imported together, and assigns their logs to staging keys.
 //!
-//! An import job reads everything below two prefixes, so each group of segments has prefixes of its own:
+//! An import job reads everything below two prefixes, so that each group of segments has its own prefixes:
 //!
 //! ```text
 //! {staging}{group}/insert_log/{collection}/{partition}/{segment}/…
 //! {staging}{group}/delta_log/{collection}/{partition}/{segment}/…
 //! ```
 //!
-//! From 2.4 on, a segment's rows meet only the deletes below the segment's own id
-//! (`ListBinlogsAndGroupBySegment` in `internal/datacoord/import_util.go`), each cut off at the job's end
-//! (`internal/util/importutilv2/binlog/reader.go`): so the deletes of an L0 segment are staged for every segment whose
-//! rows they may be of. An import of L0 segments by themselves the newest servers refuse.
+//! From 2.4 on, an import applies to a segment's rows only the deletes below the segment's own ID
+//! (`ListBinlogsAndGroupBySegment` in `internal/datacoord/import_util.go`), up to the job's end timestamp
+//! (`internal/util/importutilv2/binlog/reader.go`). So the deletes of an L0 segment are staged for every segment whose
+//! rows they may delete. The newest servers refuse an import of L0 segments alone.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,38 +26,38 @@ use crate::{
 pub(super) struct Group {
     /// The partition's name.
     pub(super) partition: String,
-    /// Its id in the source.
+    /// The partition's ID in the source.
     pub(super) partition_id: i64,
-    /// How the logs are laid out.
+    /// The storage version of the logs.
     pub(super) storage: StorageVersion,
-    /// The segments, by id.
+    /// The IDs of the segments, sorted.
     pub(super) segments: Vec<i64>,
 }
 
 impl Group {
-    /// The prefixes of its staged insert and delta logs.
+    /// Returns the prefixes of the group's staged insert and delta logs.
     pub(super) fn prefixes(&self, staging: &str, number: u32, collection: i64) -> [String; 2] {
         [INSERT, DELTA].map(|kind| format!("{staging}{number}/{kind}/{collection}/{}/", self.partition_id))
     }
 }
 
-/// The groups of a collection, of so many segments at most: always the same, in the same order.
+/// Returns a collection's groups, of at most `max` segments each: always the same, in the same order.
 ///
 /// # Errors
-/// [`Halt::Fatal`] if a segment is of a partition that the capture doesn't have.
-pub(super) fn groups(capture: &CollectionCapture, most: u32) -> Step<Vec<Group>> {
-    let mut together: BTreeMap<(&str, i64, StorageVersion), Vec<i64>> = BTreeMap::new();
+/// [`Halt::Fatal`] if a segment belongs to a partition that the capture doesn't have.
+pub(super) fn groups(capture: &CollectionCapture, max: u32) -> Step<Vec<Group>> {
+    let mut segments_by: BTreeMap<(&str, i64, StorageVersion), Vec<i64>> = BTreeMap::new();
     for segment in capture.segments.iter().filter(|segment| segment.level == SegmentLevel::Data && segment.rows > 0) {
         let Some(partition) = capture.partitions.iter().find(|partition| partition.id == segment.partition_id) else {
-            let message = format!("{}: segment {} is of an unknown partition", capture.name, segment.id);
+            let message = format!("{}: segment {} belongs to an unknown partition", capture.name, segment.id);
             return Err(fatal(FailureCode::SnapshotDamaged, message));
         };
-        together.entry((&partition.name, partition.id, segment.storage)).or_default().push(segment.id);
+        segments_by.entry((&partition.name, partition.id, segment.storage)).or_default().push(segment.id);
     }
     let mut groups = Vec::new();
-    for ((partition, partition_id, storage), mut segments) in together {
+    for ((partition, partition_id, storage), mut segments) in segments_by {
         segments.sort_unstable();
-        groups.extend(segments.chunks((most as usize).max(1)).map(|segments| Group {
+        groups.extend(segments.chunks((max as usize).max(1)).map(|segments| Group {
             partition: partition.to_owned(),
             partition_id,
             storage,
@@ -67,21 +67,21 @@ pub(super) fn groups(capture: &CollectionCapture, most: u32) -> Step<Vec<Group>>
     Ok(groups)
 }
 
-/// Where the logs of many collections' segments are staged.
+/// The staging keys of the logs of many collections' segments.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    /// The group of a segment with rows.
+pub(super) struct StagingKeys {
+    /// The group of each data segment.
     rows: HashMap<i64, usize>,
-    /// Which rows a segment with deletes is for: the partition, or all.
+    /// The partition to which each L0 segment's deletes apply; `None` for all partitions.
     deletes: HashMap<i64, Option<i64>>,
-    /// The groups of the collections that have such segments.
+    /// The groups of each collection with L0 segments.
     deleted_from: HashMap<i64, Vec<Group>>,
 }
 
-impl Places {
-    /// Adds a collection's, whose groups have so many segments at most.
-    pub(super) fn add(&mut self, capture: &CollectionCapture, most: u32) -> Step {
-        let groups = groups(capture, most)?;
+impl StagingKeys {
+    /// Adds the segments of a collection, whose groups have at most `max` segments each.
+    pub(super) fn add(&mut self, capture: &CollectionCapture, max: u32) -> Step {
+        let groups = groups(capture, max)?;
         for (number, group) in groups.iter().enumerate() {
             self.rows.extend(group.segments.iter().map(|segment| (*segment, number)));
         }
@@ -94,8 +94,8 @@ impl Places {
         Ok(())
     }
 
-    /// The keys below the staging prefix that an object of the snapshot is staged at.
-    pub(super) fn of(&self, key: &ObjectKey) -> Vec<String> {
+    /// Returns the keys, below the staging prefix, to which an object of the snapshot is copied.
+    pub(super) fn keys_of(&self, key: &ObjectKey) -> Vec<String> {
         let mut parts = key.below(INSERT).or(key.below(DELTA)).unwrap_or_default().splitn(3, '/').skip(1);
         let (segment, log) = (parts.next().and_then(|id| id.parse().ok()).unwrap_or_default(), parts.next());
         if let Some(group) = self.rows.get(&segment) {
@@ -125,24 +125,24 @@ mod tests {
         SegmentCapture { id, partition_id, rows, level, storage, written: Written::Before, delta_logs: Vec::new() }
     }
 
-    fn of(segments: Vec<SegmentCapture>) -> CollectionCapture {
+    fn with_segments(segments: Vec<SegmentCapture>) -> CollectionCapture {
         let partition = |(name, id): (&str, i64)| PartitionCapture { name: name.to_owned(), id };
         let partitions = [("b", 2), ("a", 3)].map(partition).to_vec();
         CollectionCapture { segments, partitions, ..capture() }
     }
 
-    fn staged(places: &Places, source: &str) -> Vec<String> {
-        places.of(&ObjectKey::from_source(source).unwrap())
+    fn staged(keys: &StagingKeys, source: &str) -> Vec<String> {
+        keys.keys_of(&ObjectKey::from_source(source).unwrap())
     }
 
     #[test]
-    fn segments_of_a_partition_and_a_storage_version_go_together_but_not_too_many() {
+    fn segments_of_a_partition_and_a_storage_version_are_grouped_up_to_a_maximum() {
         let data = |id, partition, storage| segment(id, partition, SegmentLevel::Data, storage);
         let mut segments: Vec<_> = (0..20).rev().map(|id| data(100 + id, 2, StorageVersion::V1)).collect();
         segments.push(data(50, 2, StorageVersion::V2));
         segments.push(data(60, 3, StorageVersion::V1));
         segments.push(segment(70, 2, SegmentLevel::L0, StorageVersion::V1));
-        let found: Vec<_> = groups(&of(segments), 16)
+        let found: Vec<_> = groups(&with_segments(segments), 16)
             .unwrap()
             .into_iter()
             .map(|g| (g.partition, g.storage, g.segments.len()))
@@ -160,26 +160,25 @@ mod tests {
     }
 
     #[test]
-    fn deletes_are_staged_for_every_segment_whose_rows_they_may_be_of() {
+    fn deletes_are_staged_for_every_segment_whose_rows_they_may_delete() {
         let v1 = StorageVersion::V1;
-        let mut places = Places::default();
-        places
-            .add(
-                &of(vec![
-                    segment(10, 3, SegmentLevel::Data, v1),
-                    segment(11, 2, SegmentLevel::Data, v1),
-                    segment(12, 2, SegmentLevel::Data, v1),
-                    segment(20, 2, SegmentLevel::L0, v1),
-                    segment(21, -1, SegmentLevel::L0, v1),
-                ]),
-                16,
-            )
-            .unwrap();
-        assert_eq!(staged(&places, "insert_log/1/2/11/100/5"), ["1/insert_log/1/2/11/100/5"]);
-        assert_eq!(staged(&places, "delta_log/1/3/10/5"), ["0/delta_log/1/3/10/5"]);
+        let mut keys = StagingKeys::default();
+        keys.add(
+            &with_segments(vec![
+                segment(10, 3, SegmentLevel::Data, v1),
+                segment(11, 2, SegmentLevel::Data, v1),
+                segment(12, 2, SegmentLevel::Data, v1),
+                segment(20, 2, SegmentLevel::L0, v1),
+                segment(21, -1, SegmentLevel::L0, v1),
+            ]),
+            16,
+        )
+        .unwrap();
+        assert_eq!(staged(&keys, "insert_log/1/2/11/100/5"), ["1/insert_log/1/2/11/100/5"]);
+        assert_eq!(staged(&keys, "delta_log/1/3/10/5"), ["0/delta_log/1/3/10/5"]);
         let of_two = ["1/delta_log/1/2/11/5", "1/delta_log/1/2/12/5"];
-        assert_eq!(staged(&places, "delta_log/1/2/20/5"), of_two);
-        assert_eq!(staged(&places, "delta_log/1/-1/21/5"), ["0/delta_log/1/3/10/5", of_two[0], of_two[1]]);
-        assert!(staged(&places, "insert_log/9/2/99/100/5").is_empty());
+        assert_eq!(staged(&keys, "delta_log/1/2/20/5"), of_two);
+        assert_eq!(staged(&keys, "delta_log/1/-1/21/5"), ["0/delta_log/1/3/10/5", of_two[0], of_two[1]]);
+        assert!(staged(&keys, "insert_log/9/2/99/100/5").is_empty());
     }
 }

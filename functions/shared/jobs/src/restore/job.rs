@@ -1,4 +1,4 @@
-//! The restore job: its phases, one after the other, and the ways back.
+//! Runs the restore job: its phases in order, and its undoing.
 
 use milvault_model::{
     Ending, Failure, FailureCode, InstanceId, JobRef, RestoreId, RestorePhase, RestoreState, RollbackStep, Time,
@@ -17,10 +17,10 @@ use crate::{
     turns,
 };
 
-/// Works on a restore until it is over or the time is; removes what a finished one no longer needs.
+/// Runs a restore until it is over or the slice's time is. For a finished restore, removes what is no longer needed.
 ///
 /// # Errors
-/// [`Error::RestoreNotFound`]; what isn't the job's fault, such as a catalog that fails. The job goes on later.
+/// [`Error::RestoreNotFound`]; faults that the job didn't cause, such as a failing catalog. The job continues later.
 pub async fn run(
     jobs: &Jobs,
     instance: &InstanceId,
@@ -29,14 +29,14 @@ pub async fn run(
 ) -> Result<SliceEnd, Error> {
     let record = jobs.restore(instance, restore).await?.value;
     if !matches!(record.state, RestoreState::Pending | RestoreState::Running(_)) {
-        return clean::leftovers(jobs, record).await;
+        return clean::remove_leftovers(jobs, record).await;
     }
     let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
     let work = async |held: &Held| {
         let mut work = Work::begin(held, restore, deadline).await?;
         slice::drive(held, deadline, &mut work).await
     };
-    // What is logged from here on has it all, errors too.
+    // Every event from here on has the span's fields, errors too.
     let span = tracing::error_span!("restore", %instance, %restore, phase = tracing::field::Empty);
     let end = slice::run(jobs, &job, work).instrument(span).await?;
     turns::after_slice(jobs, instance, end).await;
@@ -87,25 +87,26 @@ impl Job for Work<'_> {
         self.is_stalled_for(now, self.jobs.settings.stall)
     }
 
-    async fn turn_back(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
+    async fn abort(&mut self, ending: Ending) -> Result<Option<WorkEnd>, Error> {
         let restore = self.restore.id.clone();
         let is_over = match self.run.phase.clone() {
-            // The collections are in their places: what is left to tidy up is the sweep's.
+            // The collections are in place: the sweep finishes the cleanup.
             RestorePhase::Clean => {
-                tracing::error!(why = why(&ending), %restore, "completed, but not tidied up");
+                tracing::error!(why = logged_reason(&ending), %restore, "completed, but not cleaned up");
                 if let Ending::Failed(failure) = &ending {
-                    self.warn(format!("the collections are in place, but not all is tidied up: {}", failure.message));
+                    self.warn(format!("the collections are in place, but the cleanup failed: {}", failure.message));
                 }
                 clean::complete(self, Some(self.jobs.now())).await?;
                 true
             }
             RestorePhase::Rollback { completed_at, until, step } => {
-                tracing::error!(why = why(&ending), %restore, "the rollback stops");
+                tracing::error!(why = logged_reason(&ending), %restore, "the rollback stops");
                 let stuck = match ending {
                     Ending::Failed(failure) => failure,
-                    Ending::Cancelled => Failure::new(FailureCode::Stalled, "it was to stop"),
+                    Ending::Cancelled => Failure::new(FailureCode::Stalled, "it was cancelled"),
                 };
-                // A name may have no collection at this moment: that isn't left so before many tries.
+                // A name may have no collection at this moment: the rollback isn't ended before ten times the stall
+                // limit.
                 let (now, stall) = (self.jobs.now(), self.jobs.settings.stall);
                 let is_over = step == RollbackStep::Prepare || self.is_stalled_for(now, stall * 10);
                 if is_over {
@@ -114,12 +115,12 @@ impl Job for Work<'_> {
                 is_over
             }
             RestorePhase::Undo(first) => {
-                tracing::error!(why = why(&ending), %restore, "the undoing waits for the next sweep");
-                undo::give_up(self, first, ending).await?
+                tracing::error!(why = logged_reason(&ending), %restore, "the undoing waits for the next sweep");
+                undo::end_stalled_undo(self, first, ending).await?
             }
             _ if ending != Ending::Cancelled && self.give_up_stuck().await? => return Ok(None),
             phase => {
-                tracing::warn!(why = why(&ending), %restore, phase = phase.name(), "the restore is undone");
+                tracing::warn!(why = logged_reason(&ending), %restore, phase = phase.name(), "undoing the restore");
                 self.enter(RestorePhase::Undo(ending)).await?;
                 return Ok(None);
             }
@@ -128,9 +129,9 @@ impl Job for Work<'_> {
     }
 }
 
-/// What is logged of why a restore ends: its message is in the record, for its caller, because what the server says of an
-/// import may quote rows.
-fn why(ending: &Ending) -> String {
+/// Returns the reason for a restore's end as it is logged, without the failure's message: the server's message about an
+/// import may quote rows, and is only for the caller, in the record.
+fn logged_reason(ending: &Ending) -> String {
     match ending {
         Ending::Cancelled => "CANCELLED".to_owned(),
         Ending::Failed(failure) => failure.code.to_string(),

@@ -1,4 +1,4 @@
-//! A restore's ledger: a line for each of its collections, and the work on many of them at once.
+//! A restore's ledger, with a line for each collection, and the concurrent work on its lines.
 
 use std::pin::pin;
 
@@ -13,7 +13,7 @@ use milvault_model::{
 use milvault_ports::{CatalogError, PageRequest, items};
 
 use super::{
-    reasons::together,
+    reasons::combined_failure,
     shared::Shared,
     work::{Work, add_warnings},
 };
@@ -21,22 +21,22 @@ use crate::{
     Error, Jobs,
     engine::{
         halt::{Halt, Step, Verdict, fatal, verdict},
-        slice::SHOW_PROGRESS,
+        slice::PROGRESS_INTERVAL,
     },
 };
 
-/// Collections worked on at once.
+/// How many collections are worked on concurrently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AtOnce {
-    /// Most of the time they wait for the server.
+pub(crate) enum Concurrency {
+    /// Many, because most of the time they wait for the server.
     Many,
-    /// The server renames one at a time: others would come between the two renames of each.
+    /// One, because the server renames one at a time: with more, other renames would come between a collection's two.
     One,
-    /// The same, and none after one that fails, or that has to be tried again: its name may be vacant meanwhile.
+    /// One, and none after one that fails or has to be tried again, because its name may have no collection.
     OneUntilFailure,
 }
 
-impl AtOnce {
+impl Concurrency {
     fn collections(self) -> usize {
         match self {
             Self::Many => 16,
@@ -45,20 +45,20 @@ impl AtOnce {
     }
 }
 
-/// Lines of the ledger in memory at once.
-const LINES: usize = 100;
+/// How many lines of the ledger are in memory at once.
+const PAGE_LINES: usize = 100;
 
 impl<'a> Work<'a> {
-    /// Reads the whole ledger, see [`read_lines`].
+    /// Calls `each` with every line of the ledger.
     pub(crate) async fn read_lines(&self, each: impl FnMut(CollectionRestore)) -> Result<(), Error> {
         read_lines(self.jobs, &self.restore.id, each).await
     }
 
-    /// Does `step` to every line of the ledger, several at once; progress counts lines.
+    /// Runs `step` for every line of the ledger, concurrently; the job's progress counts lines.
     ///
-    /// A line that fails doesn't keep the others from going on, unless it is meant to; afterwards the job fails with
-    /// every line's reason.
-    pub(crate) async fn each_line<F>(&mut self, at_once: AtOnce, step: F) -> Step
+    /// If a line fails, the others continue, except with [`Concurrency::OneUntilFailure`]. Afterwards the job fails
+    /// with the reasons of all failed lines.
+    pub(crate) async fn for_each_line<F>(&mut self, concurrency: Concurrency, step: F) -> Step
     where
         F: AsyncFn(&Shared<'a>, CollectionRestore) -> Step,
     {
@@ -67,13 +67,13 @@ impl<'a> Work<'a> {
         let mut failed: Vec<Failure> = Vec::new();
         let (objects_total, imports) = (u64::from(self.restore.collections), self.run.progress.imports.take());
         self.run.progress = Progress { objects_total, imports, ..Progress::default() };
-        let mut shown_at = Time::MIN_UTC;
+        let mut saved_at = Time::MIN_UTC;
         let mut after = None;
         loop {
-            let page = PageRequest { after, limit: LINES };
+            let page = PageRequest { after, limit: PAGE_LINES };
             let page = self.jobs.ports.catalog.ledger(&self.restore.id, page).await?;
             after = page.next;
-            // Those of a worker that died before it wrote the restore's record.
+            // Warnings from a worker that died before it wrote the restore's record.
             for line in &page.items {
                 add_warnings(&mut self.restore.warnings, line.warnings.iter().cloned());
             }
@@ -81,36 +81,36 @@ impl<'a> Work<'a> {
                 .map(async |line| {
                     shared.require_time()?;
                     let target = line.target.clone();
-                    step(&shared, line).await.map_err(|halt| of_line(halt, at_once, &target))
+                    step(&shared, line).await.map_err(|halt| refusal_as_failure(halt, concurrency, &target))
                 })
-                .buffer_unordered(at_once.collections());
+                .buffer_unordered(concurrency.collections());
             let mut halt = None;
             loop {
-                let pause = shared.jobs.ports.clock.sleep(SHOW_PROGRESS.to_std().unwrap_or_default());
+                let pause = shared.jobs.ports.clock.sleep(PROGRESS_INTERVAL.to_std().unwrap_or_default());
                 let next = match select(results.next(), pause).await {
                     Either::Left((Some(next), _)) => next,
                     Either::Left((None, _)) => break,
-                    // Jobs of imports end meanwhile.
+                    // No line has ended, but import jobs may have.
                     Either::Right(_) => {
-                        self.show_progress(&shared, &mut shown_at).await?;
+                        self.save_progress(&shared, &mut saved_at).await?;
                         continue;
                     }
                 };
                 match next {
                     Ok(()) => {
                         self.run.progress.objects_done += 1;
-                        self.show_progress(&shared, &mut shown_at).await?;
+                        self.save_progress(&shared, &mut saved_at).await?;
                     }
                     Err(Halt::Fatal(failure)) => {
                         failed.push(failure);
-                        if at_once == AtOnce::OneUntilFailure {
+                        if concurrency == Concurrency::OneUntilFailure {
                             break;
                         }
                     }
-                    // The others come to their own ends before this one is acted on.
+                    // The other lines end before this halt is handled.
                     Err(other) => {
-                        halt = Some(graver(halt, other));
-                        if at_once == AtOnce::OneUntilFailure {
+                        halt = Some(more_severe(halt, other));
+                        if concurrency == Concurrency::OneUntilFailure {
                             break;
                         }
                     }
@@ -118,50 +118,51 @@ impl<'a> Work<'a> {
             }
             drop(results);
             self.take_warnings(&shared);
-            // That a slice begins gets nothing further.
+            // The beginning of a slice doesn't count as progress.
             if shared.advanced_at() > begun_at {
-                self.advanced(shared.advanced_at());
+                self.mark_advanced(shared.advanced_at());
             }
             self.save().await?;
             if let Some(halt) = halt {
                 return Err(halt);
             }
-            if after.is_none() || (at_once == AtOnce::OneUntilFailure && !failed.is_empty()) {
+            if after.is_none() || (concurrency == Concurrency::OneUntilFailure && !failed.is_empty()) {
                 break;
             }
         }
         match failed.first().map(|failure| failure.code) {
             None => Ok(()),
-            Some(code) => Err(together(code, failed.into_iter().map(|failure| failure.message).collect())),
+            Some(code) => Err(combined_failure(code, failed.into_iter().map(|failure| failure.message).collect())),
         }
     }
 
-    /// Writes down how far it is, if that is something new and was last done a while ago.
-    async fn show_progress(&mut self, shared: &Shared<'_>, shown_at: &mut Time) -> Result<(), Error> {
+    /// Saves the progress if it has changed and was last saved more than [`PROGRESS_INTERVAL`] ago.
+    async fn save_progress(&mut self, shared: &Shared<'_>, saved_at: &mut Time) -> Result<(), Error> {
         let imports = self.run.progress.imports.map(|_| *shared.imported());
         let progress = Progress { imports, ..self.run.progress };
         let now = self.jobs.now();
-        let is_shown = matches!(&self.restore.state, RestoreState::Running(run) if run.progress == progress);
-        if is_shown || now - *shown_at <= SHOW_PROGRESS {
+        let is_saved = matches!(&self.restore.state, RestoreState::Running(run) if run.progress == progress);
+        if is_saved || now - *saved_at <= PROGRESS_INTERVAL {
             return Ok(());
         }
-        *shown_at = now;
+        *saved_at = now;
         self.run.progress = progress;
         self.save().await
     }
 }
 
-/// Of what stops two lines, that which this worker has to act on. A line whose commit failed may still be written: were the
-/// worker to go on because another line can be tried again, the late commit would put the line back to where it was.
-fn graver(before: Option<Halt>, halt: Halt) -> Halt {
+/// Returns the halt that this worker has to act on when two lines halt: the one that stops the worker, if there is one.
+/// A failed commit of a line may still take effect: if the worker retried another line instead of stopping, the late
+/// commit would set its line back.
+fn more_severe(before: Option<Halt>, halt: Halt) -> Halt {
     let ends_worker = |halt: &Halt| matches!(halt, Halt::Error(error) if matches!(verdict(error), Verdict::Stop));
     before.filter(ends_worker).unwrap_or(halt)
 }
 
-/// What the server refuses to one of many collections is told of that one, and doesn't keep the others from going on.
-pub(super) fn of_line(halt: Halt, at_once: AtOnce, target: &CollectionName) -> Halt {
+/// Turns a server's refusal into the failure of this one collection, if many are worked on: the others continue.
+pub(super) fn refusal_as_failure(halt: Halt, concurrency: Concurrency, target: &CollectionName) -> Halt {
     match halt {
-        Halt::Error(error) if at_once == AtOnce::Many => match verdict(&error) {
+        Halt::Error(error) if concurrency == Concurrency::Many => match verdict(&error) {
             Verdict::Fail(failure) => fatal(failure.code, format!("{target}: {}", failure.message)),
             Verdict::Retry(_) | Verdict::Stop => Halt::Error(error),
         },
@@ -169,15 +170,15 @@ pub(super) fn of_line(halt: Halt, at_once: AtOnce, target: &CollectionName) -> H
     }
 }
 
-/// The lines of a ledger.
+/// Streams the lines of a ledger.
 pub(super) fn lines<'a>(
     jobs: &'a Jobs,
     restore: &'a RestoreId,
 ) -> impl Stream<Item = Result<CollectionRestore, CatalogError>> + 'a {
-    items(LINES, |page| jobs.ports.catalog.ledger(restore, page))
+    items(PAGE_LINES, |page| jobs.ports.catalog.ledger(restore, page))
 }
 
-/// Reads a whole ledger, a page of it in memory at a time.
+/// Calls `each` with every line of a ledger, with one page of lines in memory at a time.
 pub(super) async fn read_lines(
     jobs: &Jobs,
     restore: &RestoreId,
@@ -190,11 +191,12 @@ pub(super) async fn read_lines(
     Ok(())
 }
 
-pub(super) fn key_of(number: u32) -> String {
+/// Returns the catalog's key of a line.
+pub(super) fn line_key(number: u32) -> String {
     format!("{number:010}")
 }
 
-/// Whether nothing of a line is left at the server, or nothing was made yet.
+/// Returns whether the server has nothing that was made for a line: it was removed, or never made.
 pub(super) fn is_undone(line: &CollectionRestore) -> bool {
     matches!(line.stage, CollectionStage::Waiting | CollectionStage::Undone)
 }
@@ -206,14 +208,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_whose_commit_failed_stops_whatever_another_line_waits_for() {
+    fn a_worker_stops_after_a_failed_commit_even_if_another_line_can_be_retried() {
         let commit = || Halt::from(CatalogError::Unavailable("no answer in time".to_owned()));
         let server = || Halt::from(MilvusError::Unreachable("it is starting".to_owned()));
         let is_commit = |halt| matches!(halt, Halt::Error(Error::Catalog(_)));
         for halt in [server(), Halt::OutOfTime, Halt::CancelRequested] {
-            assert!(is_commit(graver(Some(commit()), halt)));
+            assert!(is_commit(more_severe(Some(commit()), halt)));
         }
-        assert!(is_commit(graver(Some(server()), commit())));
-        assert!(is_commit(graver(None, commit())));
+        assert!(is_commit(more_severe(Some(server()), commit())));
+        assert!(is_commit(more_severe(None, commit())));
     }
 }

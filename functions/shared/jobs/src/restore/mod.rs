@@ -1,11 +1,13 @@
-//! The restore job: STAGE, BUILD, IMPORT, VERIFY, SWAP, CLEAN, each in a module of its own, and the ways back.
+//! The restore job: its phases STAGE, BUILD, IMPORT, VERIFY, SWAP and CLEAN, a module for each, and its undoing.
 //!
-//! Until SWAP no live collection is touched. From SWAP on, what each collection's renames are about to do is in the
-//! ledger before they are done, with the ids of what they move: whoever comes next sees from the ids what was done.
+//! No live collection is touched before SWAP. In SWAP, each collection's renames are written to the ledger before they
+//! are done, with the IDs of the collections that they move. From the IDs, the next worker sees which renames were
+//! done.
 
 mod accept;
 mod build;
 mod clean;
+mod evidence;
 #[cfg(test)]
 mod fixture;
 mod give_up;
@@ -23,7 +25,6 @@ mod stage;
 mod swap;
 mod undo;
 mod verify;
-mod witnesses;
 mod work;
 
 pub use accept::{BackupSelector, CreateRestore, DamagedBackup, create};

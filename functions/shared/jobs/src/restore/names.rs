@@ -1,4 +1,4 @@
-//! Which collection has a name, as far as the server can be believed.
+//! Looks up which collection has a name, despite stale aliases.
 
 use milvault_model::CollectionName;
 use milvault_ports::{Milvus, MilvusError};
@@ -6,24 +6,26 @@ use milvault_ports::{Milvus, MilvusError};
 use super::shared::Shared;
 use crate::engine::halt::Step;
 
-/// The id of the collection that has this name.
+/// Returns the ID of the collection with this name.
 ///
-/// 2.3.5 keeps the aliases of a dropped collection. A collection with the name of such an alias is listed, and not found.
+/// Milvus 2.3.5 keeps the aliases of a dropped collection. A collection with the name of such an alias is listed, but
+/// isn't found: the alias is dropped.
 pub(super) async fn id_of(shared: &Shared<'_>, name: &CollectionName) -> Step<Option<i64>> {
     match shared.milvus.collection_id(name).await {
         Err(MilvusError::NotReady(_)) => {}
         found => return Ok(found?),
     }
-    shared.sure(shared.milvus.drop_alias(&name.database, &name.collection).await)?;
+    shared.watch(shared.milvus.drop_alias(&name.database, &name.collection).await)?;
     let found = shared.milvus.collection_id(name).await?;
     if found.is_some() {
-        shared
-            .warn(format!("{name} couldn't be found: an alias of that name, left of a dropped collection, is dropped"));
+        shared.warn(format!(
+            "{name} could not be found: an alias of that name, left by a dropped collection, was dropped"
+        ));
     }
     Ok(found)
 }
 
-/// Whether the collection with this id has this name.
-pub(super) async fn is_there(milvus: &dyn Milvus, name: &CollectionName, id: i64) -> Result<bool, MilvusError> {
+/// Returns whether the collection with this name has this ID.
+pub(super) async fn has_id(milvus: &dyn Milvus, name: &CollectionName, id: i64) -> Result<bool, MilvusError> {
     Ok(milvus.collection_id(name).await? == Some(id))
 }

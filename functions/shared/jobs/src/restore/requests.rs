@@ -1,4 +1,4 @@
-//! What a caller can ask of a restore that exists: to stop it, or to put the previous collections back.
+//! The requests about an existing restore: to cancel it, or to roll it back.
 
 use milvault_model::{
     InstanceId, JobRef, Previous, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState, RollbackStep,
@@ -7,10 +7,10 @@ use milvault_ports::{CatalogError, Expect, Versioned, Write};
 
 use crate::{Error, IdempotencyKey, Jobs, engine::slice};
 
-/// Asks a restore to stop, and starts a worker that sees to it. Once its swap has begun, it is too late.
+/// Cancels a restore: records the request and starts a worker. A restore that has begun its swap can't be cancelled.
 ///
 /// # Errors
-/// [`Error::RestoreState`] if it is over or swapping.
+/// [`Error::RestoreState`] if the restore is over or swapping.
 pub async fn cancel(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> Result<Restore, Error> {
     loop {
         let Versioned { value: mut record, version } = jobs.restore(instance, restore).await?;
@@ -26,10 +26,10 @@ pub async fn cancel(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> 
             if !stoppable {
                 return Err(Error::RestoreState(match &record.state {
                     RestoreState::Running(_) => {
-                        "the restore has begun to swap its collections in, and will be over in a moment; roll it back \
-                         then"
+                        "the restore has begun to swap its collections in and will be over in a moment; then it can be \
+                         rolled back"
                     }
-                    _ => "the restore is over; one that is completed can be rolled back",
+                    _ => "the restore is over; a completed restore can be rolled back",
                 }
                 .to_owned()));
             }
@@ -44,18 +44,18 @@ pub async fn cancel(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> 
         let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
         // If its worker is alive, this invocation finds the lease taken and ends at once.
         if let Err(error) = jobs.ports.continuation.resume(&job).await {
-            tracing::warn!(%error, %restore, "the sweep will drive the cancelled job on");
+            tracing::warn!(%error, %restore, "the sweep will resume the cancelled job");
         }
         return Ok(record);
     }
 }
 
-/// Makes a completed restore the instance's job again, to put the previous collections back. Does not start it. The same
-/// request again answers the restore as it is by then, also if it couldn't be rolled back.
+/// Makes a completed restore the instance's job again, to put the previous collections back. Does not start it. A
+/// repeated request returns the restore's current record, even if the restore couldn't be rolled back.
 ///
 /// # Errors
 /// [`Error::RestoreState`] if there is nothing to roll back to; the in-progress errors while a job runs;
-/// [`Error::InstanceNotFound`] if the instance was removed since.
+/// [`Error::InstanceNotFound`] if the instance has been removed.
 pub async fn rollback(
     jobs: &Jobs,
     instance: &InstanceId,
@@ -74,7 +74,7 @@ pub async fn rollback(
         let registered = jobs.instance(instance).await?;
         let now = jobs.now();
         let (started_at, completed_at, until) = match &record.state {
-            // Asked for twice.
+            // The rollback was requested before.
             RestoreState::Running(RestoreRun { phase: RestorePhase::Rollback { .. }, .. })
             | RestoreState::RolledBack { .. } => {
                 if let Some(key) = idempotency {
@@ -93,7 +93,7 @@ pub async fn rollback(
             }
             RestoreState::Failed { .. } | RestoreState::Cancelled { .. } => {
                 return Err(Error::RestoreState(
-                    "the restore didn't complete: the live collections are what they were".to_owned(),
+                    "the restore did not complete: the live collections are unchanged".to_owned(),
                 ));
             }
         };
@@ -103,9 +103,9 @@ pub async fn rollback(
         record.state = RestoreState::Running(run);
         let job = JobRef::Restore { instance_id: instance.clone(), restore_id: restore.clone() };
         let mut writes = vec![
-            Write::ClaimJob(job.clone(), now + slice::HAND_OVER),
+            Write::ClaimJob(job.clone(), now + slice::HANDOVER_TIMEOUT),
             Write::Restore(Box::new(record.clone()), Expect::Version(version)),
-            // Also refuses to work on an instance that is being removed or moved at this moment.
+            // Conflicts if the instance is being removed or moved at this moment.
             Write::Instance(Box::new(registered.value), Expect::Version(registered.version)),
         ];
         if let Some(key) = idempotency {
@@ -114,7 +114,7 @@ pub async fn rollback(
         match catalog.commit(writes).await {
             Ok(()) => return Ok(record),
             Err(CatalogError::Conflict(_)) => match catalog.job(instance).await? {
-                // The same was asked for at the same moment.
+                // If the job is this restore, a concurrent request was faster: the next turn returns its record.
                 Some(other) if other != job => return Err(Error::occupied(other)),
                 _ => {}
             },

@@ -1,4 +1,4 @@
-//! What the work on several collections at once shares.
+//! The state that concurrent work on several collections shares.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,31 +20,32 @@ use crate::{
     snapshot::pages::Folder,
 };
 
-/// Collections whose logs are read at once.
-const LOGS_READ: usize = 3;
+/// How many collections' logs are read at once.
+const LOG_READERS: usize = 3;
 
-/// What the work on several collections at once shares.
+/// The state that concurrent work on several collections shares.
 pub(crate) struct Shared<'a> {
     pub(crate) held: &'a Held,
     pub(crate) jobs: &'a Jobs,
     pub(crate) deadline: Deadline,
-    /// How long the slice may take from its beginning to its deadline.
+    /// The time from the slice's beginning to its deadline.
     pub(super) slice: TimeDelta,
     pub(crate) restore: Restore,
     pub(crate) milvus: Arc<dyn Milvus>,
     advanced_at: Mutex<Time>,
     imports: Semaphore,
-    /// How far the imports are.
+    /// The progress of the imports.
     imported: Mutex<ImportProgress>,
     warnings: Mutex<Vec<String>>,
-    /// The page of the manifest's collections that was read last: lines are in its order.
+    /// The page of the manifest's collections that was read last. Lines are in the manifest's order.
     captures: tokio::sync::Mutex<Option<(u32, Vec<CollectionCapture>)>>,
     manifest: OnceCell<Manifest>,
-    /// The logs of so many collections are in memory at once.
-    pub(super) reading_logs: Semaphore,
+    /// Limits how many collections' logs are in memory at once.
+    pub(super) log_readers: Semaphore,
 }
 
 impl<'a> Work<'a> {
+    /// Creates the state for work on several collections.
     pub(crate) async fn shared(&self) -> Result<Shared<'a>, Error> {
         Ok(Shared {
             held: self.held,
@@ -59,46 +60,48 @@ impl<'a> Work<'a> {
             warnings: Mutex::default(),
             captures: tokio::sync::Mutex::default(),
             manifest: OnceCell::new(),
-            reading_logs: Semaphore::new(LOGS_READ),
+            log_readers: Semaphore::new(LOG_READERS),
         })
     }
 
-    /// Takes over what the user should know.
+    /// Moves the warnings of the work on collections to the restore's record.
     pub(crate) fn take_warnings(&mut self, shared: &Shared<'_>) {
         add_warnings(&mut self.restore.warnings, shared.take_warnings());
     }
 }
 
 impl Shared<'_> {
-    /// Goes on with this stage of a line, durably.
+    /// Enters a stage of a line, durably.
     pub(super) async fn enter(&self, line: &mut CollectionRestore, stage: CollectionStage) -> Result<(), Error> {
         line.enter(stage, self.now());
         self.save(line).await
     }
 
-    /// Writes a line of the ledger down, with the warnings that the restore's record doesn't have yet.
+    /// Saves a line of the ledger, with the warnings that the restore's record doesn't have yet.
     pub(crate) async fn save(&self, line: &CollectionRestore) -> Result<(), Error> {
         let mut line = line.clone();
         add_warnings(&mut line.warnings, self.warnings().iter().cloned());
         let put = Write::LedgerLine(self.restore.id.clone(), Box::new(line));
         self.held.commit(Tenure::Keep, [put]).await?;
-        self.advanced();
+        self.mark_advanced();
         Ok(())
     }
 
-    pub(super) fn advanced(&self) {
+    /// Records that the job made progress now.
+    pub(super) fn mark_advanced(&self) {
         *self.advanced_at.lock().unwrap_or_else(PoisonError::into_inner) = self.jobs.now();
     }
 
+    /// Returns when the job last made progress.
     pub(super) fn advanced_at(&self) -> Time {
         *self.advanced_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer to a call that changes something at the server. One that got lost may take effect for a while yet:
-    /// nothing more is done before that is over, see [`Held::settle`].
-    pub(crate) fn sure<T>(&self, result: Result<T, MilvusError>) -> Step<T> {
+    /// Returns the result of a call that changes something at the server. Records a failure after which the call may
+    /// still take effect, for [`Held::drain`].
+    pub(crate) fn watch<T>(&self, result: Result<T, MilvusError>) -> Step<T> {
         if matches!(result, Err(MilvusError::Unreachable(_) | MilvusError::NotReady(_))) {
-            self.held.objects.note(self.jobs.now());
+            self.held.objects.record_failure(self.jobs.now());
         }
         Ok(result?)
     }
@@ -107,12 +110,12 @@ impl Shared<'_> {
         self.jobs.now()
     }
 
-    /// Sees that the slice's time isn't over.
+    /// Checks that the slice has time left.
     pub(super) fn require_time(&self) -> Step {
         require_time(self.deadline, self.now())
     }
 
-    /// Tells the user, with the next write of the restore.
+    /// Adds a warning, which the next write of the restore or of a line saves.
     pub(crate) fn warn(&self, warning: String) {
         self.warnings().push(warning);
     }
@@ -121,49 +124,51 @@ impl Shared<'_> {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the user is to be told.
+    /// Takes the warnings.
     pub(crate) fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings())
     }
 
-    /// Waits until so many segments may be imported beside the others'; they may until this is dropped.
-    pub(crate) async fn import_turn(&self, segments: usize) -> Option<SemaphorePermit<'_>> {
-        let segments = self.turn_of(segments);
-        // An error would mean that it was closed, which it never is.
+    /// Waits for a permit to import this many segments beside the other imports.
+    pub(crate) async fn import_permit(&self, segments: usize) -> Option<SemaphorePermit<'_>> {
+        let segments = self.permits_for(segments);
+        // The semaphore is never closed, so there is no error.
         self.imports.acquire_many(segments).await.ok()
     }
 
-    /// The same, if they may at once.
-    pub(crate) fn import_turn_now(&self, segments: usize) -> Option<SemaphorePermit<'_>> {
-        let segments = self.turn_of(segments);
+    /// Returns a permit to import this many segments, if it is available now.
+    pub(crate) fn try_import_permit(&self, segments: usize) -> Option<SemaphorePermit<'_>> {
+        let segments = self.permits_for(segments);
         self.imports.try_acquire_many(segments).ok()
     }
 
-    /// More than may be imported at once are imported alone.
-    fn turn_of(&self, segments: usize) -> u32 {
+    /// Returns the permits that this many segments take. More segments than the limit take all: they are imported
+    /// alone.
+    fn permits_for(&self, segments: usize) -> u32 {
         u32::try_from(segments.min(self.jobs.settings.imports_in_flight)).unwrap_or_default()
     }
 
-    /// How far the imports are.
+    /// Returns the progress of the imports.
     pub(crate) fn imported(&self) -> MutexGuard<'_, ImportProgress> {
         self.imported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The source backup's documents.
+    /// Returns the folder of the source backup's documents.
     pub(super) fn snapshot(&self) -> Result<Folder<'_>, Error> {
         snapshot_of(self.jobs, &self.restore)
     }
 
+    /// Returns the source backup's manifest, which is read once.
     pub(super) async fn manifest(&self) -> Result<&Manifest, Error> {
         self.manifest.get_or_try_init(async || manifest_of(self.jobs, &self.restore).await).await
     }
 
-    /// The backup's databases.
+    /// Returns the backup's databases.
     pub(crate) async fn databases(&self) -> Result<&[DatabaseCapture], Error> {
         Ok(&self.manifest().await?.databases)
     }
 
-    /// What the backup says of the line's collection.
+    /// Returns the backup's capture of a line's collection.
     pub(crate) async fn capture(&self, line: &CollectionRestore) -> Result<CollectionCapture, Error> {
         let folder = self.snapshot()?;
         let missing = || folder.bad("collections/", format!("has no {}", line.source));
@@ -180,12 +185,12 @@ impl Shared<'_> {
         captures.iter().find(|capture| capture.name == line.source).cloned().ok_or_else(missing)
     }
 
-    /// The name of the collection being rebuilt for a line.
+    /// Returns the name of the collection that is rebuilt for a line.
     pub(crate) fn rebuilt(&self, line: &CollectionRestore) -> CollectionName {
         rebuilt_name(&line.target, &self.restore.id)
     }
 
-    /// The name under which what was live is kept.
+    /// Returns the name under which a line's previous collection is kept.
     pub(crate) fn previous(&self, line: &CollectionRestore) -> CollectionName {
         previous_name(&line.target, &self.restore.id)
     }

@@ -1,4 +1,4 @@
-//! STAGE: the ledger, then the snapshot's objects into the instance's own bucket, by server-side copies.
+//! STAGE: writes the ledger, then copies the snapshot's objects into the instance's own bucket, server-side.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use milvault_ports::{Bucket, CopyOutcome, CopyRequest, Deadline, MilvusError, Te
 
 use super::{
     accept::targets,
-    groups::{Places, groups},
+    groups::{StagingKeys, groups},
     work::Work,
 };
 use crate::{
@@ -27,10 +27,10 @@ use crate::{
     snapshot::layout,
 };
 
-/// Lines per commit; a commit has room for a hundred writes.
+/// The lines per commit. A commit has room for a hundred writes.
 const LINES_PER_COMMIT: usize = 50;
 
-/// Writes one line per collection to restore. Repeating it writes the same lines.
+/// Writes one line per collection to restore. Repeated calls write the same lines.
 pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
     let manifest = work.manifest().await?;
     let folder = work.snapshot()?;
@@ -81,21 +81,21 @@ pub(crate) async fn write_ledger(work: &mut Work<'_>) -> Step {
         }
     }
     work.restore.collections = number;
-    warn_of_databases(work, &manifest).await?;
+    warn_of_database_properties(work, &manifest).await?;
     Ok(work.enter(RestorePhase::Stage { next: Some(0) }).await?)
 }
 
-/// A database that exists keeps its properties.
-async fn warn_of_databases(work: &mut Work<'_>, manifest: &Manifest) -> Step {
+/// Warns of existing databases whose properties differ from the backup's: a database that exists keeps its properties.
+async fn warn_of_database_properties(work: &mut Work<'_>, manifest: &Manifest) -> Step {
     let milvus = work.milvus().await?;
     let existing = milvus.databases().await?;
     for database in manifest.databases.iter().filter(|database| existing.contains(&database.name)) {
         let mut present = match milvus.database_properties(&database.name).await {
             Ok(present) => present,
-            // Reading them takes a privilege that restoring doesn't.
+            // Reading them requires a privilege that a restore doesn't.
             Err(MilvusError::Forbidden(reason)) => {
                 work.warn(format!(
-                    "whether database {} has the backup's properties isn't known: {reason}",
+                    "the properties of database {} cannot be compared with the backup's: {reason}",
                     database.name
                 ));
                 continue;
@@ -106,25 +106,25 @@ async fn warn_of_databases(work: &mut Work<'_>, manifest: &Manifest) -> Step {
         present.sort();
         captured.sort();
         if present != captured {
-            work.warn(format!("database {} has other properties than in the backup, and keeps them", database.name));
+            work.warn(format!("database {} has other properties than in the backup and keeps them", database.name));
         }
     }
     Ok(())
 }
 
-/// What a slice needs for staging.
+/// The inputs of a slice's staging.
 struct Staging {
     manifest: Manifest,
     own: Bucket,
-    /// The source ids of the collections to restore that have objects.
-    wanted: BTreeSet<String>,
-    places: Places,
+    /// The source IDs of the collections to restore that have objects.
+    collections: BTreeSet<String>,
+    keys: StagingKeys,
     throttle: Throttle,
-    /// Bytes of all of them.
+    /// The total size of these collections, in bytes.
     bytes: u64,
 }
 
-/// Copies the wanted objects of the manifest's pages, from this one on.
+/// Copies the objects of the collections to restore, from the manifest's page `next` on.
 pub(crate) async fn stage(work: &mut Work<'_>, next: u32) -> Step {
     let mut staging = prepare(work).await?;
     for next in next.. {
@@ -132,10 +132,10 @@ pub(crate) async fn stage(work: &mut Work<'_>, next: u32) -> Step {
         let damaged = stage_page(work, &staging, page).await?;
         match damaged.first_key_value() {
             Some((_, failure)) if work.restore.on_error == OnError::Stop => return Err(Halt::Fatal(failure.clone())),
-            Some(_) => work.give_up_before(&damaged).await?,
+            Some(_) => work.give_up_unbuilt(&damaged).await?,
             None => {}
         }
-        staging.wanted.retain(|collection| !damaged.contains_key(collection));
+        staging.collections.retain(|collection| !damaged.contains_key(collection));
         work.run.phase = RestorePhase::Stage { next: Some(next + 1) };
         work.checkpoint().await?;
         work.require_time()?;
@@ -145,7 +145,7 @@ pub(crate) async fn stage(work: &mut Work<'_>, next: u32) -> Step {
 
 async fn prepare(work: &Work<'_>) -> Step<Staging> {
     let manifest = work.manifest().await?;
-    // By page of the manifest's collections.
+    // Segments per import job, by page of the manifest's collections and by source ID.
     let mut lines: BTreeMap<u32, BTreeMap<i64, u32>> = BTreeMap::new();
     work.read_lines(|line| {
         if line.failure.is_none() {
@@ -155,8 +155,8 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     .await?;
     let mut staging = Staging {
         own: work.own_bucket()?,
-        wanted: BTreeSet::new(),
-        places: Places::default(),
+        collections: BTreeSet::new(),
+        keys: StagingKeys::default(),
         throttle: Throttle::new(work.jobs.settings.copies_in_flight),
         bytes: 0,
         manifest,
@@ -168,8 +168,8 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
             if let Some(segments_per_job) = ids.get(&capture.id)
                 && !capture.segments.is_empty()
             {
-                staging.wanted.insert(capture.id.to_string());
-                staging.places.add(&capture, *segments_per_job)?;
+                staging.collections.insert(capture.id.to_string());
+                staging.keys.add(&capture, *segments_per_job)?;
                 staging.bytes += capture.size_bytes;
             }
         }
@@ -177,21 +177,22 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     Ok(staging)
 }
 
-/// Copies what is wanted of a page. Gives the collections, by source id, of which something is missing or changed.
+/// Copies a page's objects of the collections to restore. Returns the failures of the collections, by source ID, of
+/// which an object is missing or changed.
 async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> Step<BTreeMap<String, Failure>> {
     let mut damaged = BTreeMap::new();
-    let mut concerned = wanted_of(page, &staging.wanted).peekable();
-    if concerned.peek().is_none() {
+    let mut affected = staging.collections.range(collections_of(page)).peekable();
+    if affected.peek().is_none() {
         return Ok(damaged);
     }
     let entries = match work.snapshot()?.read_named::<ObjectEntry>(page).await {
         Err(error @ Error::Document { .. }) => {
             let failure = Failure::new(FailureCode::SnapshotDamaged, error.to_string());
-            return Ok(concerned.map(|collection| (collection.clone(), failure.clone())).collect());
+            return Ok(affected.map(|collection| (collection.clone(), failure.clone())).collect());
         }
         entries => entries?,
     };
-    let wanted: Vec<_> = entries.iter().filter(|entry| staging.wanted.contains(entry.key.collection())).collect();
+    let wanted: Vec<_> = entries.iter().filter(|entry| staging.collections.contains(entry.key.collection())).collect();
     let mut progress = Progress { bytes_total: staging.bytes, ..work.run.progress };
     progress.objects_total += wanted.len() as u64;
 
@@ -206,21 +207,21 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
         is_stopped: AtomicBool::new(false),
     };
     let copies = wanted.into_iter().flat_map(|entry| {
-        let places = staging.places.of(&entry.key).into_iter().enumerate();
-        places.map(move |(number, place)| (entry, number, place))
+        let keys = staging.keys.keys_of(&entry.key).into_iter().enumerate();
+        keys.map(move |(number, key)| (entry, number, key))
     });
-    let copies = copies.map(|(entry, number, place)| copying.copy(entry, number, place));
+    let copies = copies.map(|(entry, number, key)| copying.copy(entry, number, key));
     let mut copies = stream::iter(copies).buffer_unordered(work.jobs.settings.copies_in_flight);
     let mut halted = None;
-    // Those in flight come to their ends, whatever one of them finds: none may arrive after the staging is removed.
+    // Copies in flight are waited for even after a failure: none may arrive after the staged objects are removed.
     while let Some(result) = copies.next().await {
         match result {
-            Ok(Staged::New(entry)) if halted.is_none() => {
+            Ok(Staged::First(entry)) if halted.is_none() => {
                 progress.objects_done += 1;
                 progress.bytes_done += entry.size;
             }
-            Ok(Staged::New(_) | Staged::Again) => {}
-            Ok(Staged::Not(entry, failure)) => {
+            Ok(Staged::First(_) | Staged::Duplicate) => {}
+            Ok(Staged::Failed(entry, failure)) => {
                 damaged.entry(entry.key.collection().to_owned()).or_insert(failure);
                 if on_error == OnError::Stop {
                     copying.is_stopped.store(true, Ordering::Relaxed);
@@ -233,7 +234,7 @@ async fn stage_page(work: &mut Work<'_>, staging: &Staging, page: &PageRef) -> S
         }
     }
     drop(copies);
-    // What is copied is found to be there already by whoever does the page again.
+    // If the page is repeated, the copies that were made are found.
     match halted {
         Some(halt) if on_error == OnError::Continue || damaged.is_empty() => return Err(halt),
         _ => {}
@@ -255,9 +256,9 @@ struct Copying<'a> {
 }
 
 impl Copying<'_> {
-    /// Copies an object to the place of this number among its places.
-    async fn copy<'e>(&self, entry: &'e ObjectEntry, number: usize, place: String) -> Step<Staged<'e>> {
-        let to_key = format!("{}{place}", layout::staging(self.restore));
+    /// Copies an object to one of its keys below the staging prefix; `number` is the key's number among them.
+    async fn copy<'e>(&self, entry: &'e ObjectEntry, number: usize, key: String) -> Step<Staged<'e>> {
+        let to_key = format!("{}{key}", layout::staging(self.restore));
         let request = CopyRequest {
             from: self.snapshots,
             from_key: &format!("{}{}", self.data, entry.key.stored()),
@@ -271,34 +272,31 @@ impl Copying<'_> {
         match self.staging.throttle.copy(self.jobs, request, is_over).await? {
             None => Err(Halt::OutOfTime),
             Some(CopyOutcome::Copied { .. } | CopyOutcome::AlreadyThere { .. }) => {
-                Ok(if number == 0 { Staged::New(entry) } else { Staged::Again })
+                Ok(if number == 0 { Staged::First(entry) } else { Staged::Duplicate })
             }
             Some(CopyOutcome::SourceGone) => {
                 let message = format!("the backup's object {} is missing or changed", entry.key);
-                Ok(Staged::Not(entry, Failure::new(FailureCode::SnapshotDamaged, message)))
+                Ok(Staged::Failed(entry, Failure::new(FailureCode::SnapshotDamaged, message)))
             }
             Some(CopyOutcome::Occupied) => {
-                let message = format!("another object is in the way of {to_key}");
-                Ok(Staged::Not(entry, Failure::new(FailureCode::StorageUnreachable, message)))
+                let message = format!("another object exists at {to_key}");
+                Ok(Staged::Failed(entry, Failure::new(FailureCode::StorageUnreachable, message)))
             }
         }
     }
 }
 
-/// What became of an object that was to be staged.
+/// The outcome of an object's copy.
 enum Staged<'e> {
-    New(&'e ObjectEntry),
-    /// In another place.
-    Again,
-    Not(&'e ObjectEntry, Failure),
+    /// The object is at its first key, and counts as progress.
+    First(&'e ObjectEntry),
+    /// The object is at another of its keys.
+    Duplicate,
+    /// The copy failed.
+    Failed(&'e ObjectEntry, Failure),
 }
 
-/// Those of these collections of which a page may hold objects.
-fn wanted_of<'w>(page: &PageRef, wanted: &'w BTreeSet<String>) -> impl Iterator<Item = &'w String> + use<'w> {
-    wanted.range(collections_of(page))
-}
-
-/// From the first to the last collection, by id in the source, of which a page holds objects: it is sorted by that.
+/// Returns the range of the collections, by source ID, of which a page has objects: a page is sorted by them.
 pub(super) fn collections_of(page: &PageRef) -> RangeInclusive<String> {
     let collection = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
     collection(&page.first)..=collection(&page.last)

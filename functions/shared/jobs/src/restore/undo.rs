@@ -1,4 +1,4 @@
-//! The ways back: a restore that doesn't complete, and one that is rolled back.
+//! The undoing of a restore that doesn't complete, and the rollback of one that did.
 
 use milvault_model::{
     CollectionRestore, CollectionStage, Completeness, Ending, Failure, Loaded, Previous, RestorePhase, RestoreState,
@@ -9,40 +9,41 @@ use super::{
     clean::{discard, remove_staged},
     grants,
     import::Importing,
-    ledger::{AtOnce, is_undone},
-    names::is_there,
+    ledger::{Concurrency, is_undone},
+    names::has_id,
     shared::Shared,
-    swap::{another, require_previous, swap_back},
-    work::{Work, ended},
+    swap::{require_previous, swap_back, target_taken_since_swap},
+    work::{Work, ended_state},
 };
 use crate::{
     Error,
     engine::halt::{Halt, Step},
 };
 
-/// Leaves every live collection as it was, and nothing of the restore.
+/// Puts every live collection back, and removes everything that the restore made.
 pub(crate) async fn undo(work: &mut Work<'_>, ending: Ending) -> Step {
-    let put_back = work.each_line(AtOnce::One, async |shared, line| put_back(shared, line).await).await;
+    let put_back = work.for_each_line(Concurrency::One, async |shared, line| put_back(shared, line).await).await;
     let ending = match put_back {
         Ok(()) => ending,
-        // Someone put another collection in a swapped one's place: say which is where, and touch neither.
+        // Another collection was put in a swapped one's place: the failure names both, and neither is touched.
         Err(Halt::Fatal(stuck)) => Ending::Failed(match ending {
             Ending::Failed(failure) => Failure::new(failure.code, format!("{}; {}", failure.message, stuck.message)),
             Ending::Cancelled => stuck,
         }),
         Err(halt) => return Err(halt),
     };
-    work.each_line(AtOnce::Many, async |shared, line| remove_built(shared, line).await).await?;
+    work.for_each_line(Concurrency::Many, async |shared, line| remove_built(shared, line).await).await?;
     let own = work.own_bucket()?;
-    work.held.settle(work.deadline).await?;
+    work.held.drain(work.deadline).await?;
     remove_staged(work.jobs, &own, &work.restore).await?;
     let now = work.jobs.now();
-    Ok(work.end(ended(ending, work.run.started_at, now, None)).await?)
+    Ok(work.end(ended_state(ending, work.run.started_at, now, None)).await?)
 }
 
-/// Ends a restore whose undoing doesn't go on: at once if every live collection is in its place, and otherwise only
-/// after many tries, with the names of those that aren't. The sweep removes the rest later. Whether it ended.
-pub(crate) async fn give_up(work: &mut Work<'_>, first: Ending, last: Ending) -> Result<bool, Error> {
+/// Ends a restore whose undoing is stalled: at once if every live collection is in its place, and otherwise only after
+/// ten times the stall limit, with the names of those that aren't. The sweep removes the rest later. Returns whether
+/// the restore ended.
+pub(crate) async fn end_stalled_undo(work: &mut Work<'_>, first: Ending, last: Ending) -> Result<bool, Error> {
     let now = work.jobs.now();
     let stall = work.jobs.settings.stall;
     if !work.is_stalled_for(now, stall) {
@@ -61,20 +62,20 @@ pub(crate) async fn give_up(work: &mut Work<'_>, first: Ending, last: Ending) ->
             let names = moved.join(", ");
             let suffix = work.restore.id.short();
             let message = format!(
-                "{}; and what was live couldn't be put back for {names}, because {}: it is kept beside it, with \
-                 __before_{suffix} after its name",
+                "{}; and the previous collection could not be put back for {names}: {}. It is kept under the same name \
+                 with __before_{suffix} appended",
                 failure.message, stuck.message
             );
             Ending::Failed(Failure::new(failure.code, message))
         }
         (first, _) => first,
     };
-    let state = ended(ending, work.run.started_at, now, Some(now));
+    let state = ended_state(ending, work.run.started_at, now, Some(now));
     work.end(state).await?;
     Ok(true)
 }
 
-/// Leaves one live collection as it was, and nothing that was built for it.
+/// Puts one live collection back, and removes what was built for it.
 pub(super) async fn undo_line(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     match line.stage {
         CollectionStage::Swapping(_) | CollectionStage::Swapped(_) => put_back(shared, line).await,
@@ -82,13 +83,13 @@ pub(super) async fn undo_line(shared: &Shared<'_>, line: CollectionRestore) -> S
     }
 }
 
-/// Puts what was live back where it was, if it was moved.
+/// Puts the live collection back if it was moved.
 async fn put_back(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
-    grants::keep_for_swap_back(shared, &mut line).await?;
+    grants::save_before_swap_back(shared, &mut line).await?;
     match &line.stage {
         CollectionStage::Swapping(swap) | CollectionStage::Swapped(swap) => {
             swap_back(shared, &line, swap).await?;
-            remove(shared, line).await
+            discard_rebuilt(shared, line).await
         }
         _ => Ok(()),
     }
@@ -99,7 +100,7 @@ async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step 
     match &line.stage {
         CollectionStage::Built { id: Some(id), imports } if !imports.at_work.is_empty() => {
             let (id, imports) = (*id, imports.clone());
-            Importing::new(shared, &mut line, id, imports).end().await?;
+            Importing::new(shared, &mut line, id, imports).wait_until_ended().await?;
         }
         CollectionStage::Built { .. }
         | CollectionStage::Imported { .. }
@@ -110,18 +111,18 @@ async fn remove_built(shared: &Shared<'_>, mut line: CollectionRestore) -> Step 
         | CollectionStage::Swapping(_)
         | CollectionStage::Swapped(_) => return Ok(()),
     }
-    remove(shared, line).await
+    discard_rebuilt(shared, line).await
 }
 
-async fn remove(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
-    shared.sure(discard(shared.milvus.as_ref(), &shared.rebuilt(&line), &line.target).await)?;
+async fn discard_rebuilt(shared: &Shared<'_>, mut line: CollectionRestore) -> Step {
+    shared.watch(discard(shared.milvus.as_ref(), &shared.rebuilt(&line), &line.target).await)?;
     Ok(shared.enter(&mut line, CollectionStage::Undone).await?)
 }
 
-/// Sees that every previous collection of a completed restore can be put back, and loads it as it was. Whether all can:
-/// if not, the rollback is over, and nothing was moved.
+/// Checks that every previous collection of a completed restore can be put back, and loads each as it was loaded
+/// before. Returns whether all can: if not, the rollback is over, and nothing was moved.
 pub(crate) async fn prepare_rollback(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step<bool> {
-    match work.each_line(AtOnce::Many, async |shared, line| prepare_line(shared, line).await).await {
+    match work.for_each_line(Concurrency::Many, async |shared, line| prepare_line(shared, line).await).await {
         Ok(()) => {
             work.enter(RestorePhase::Rollback { completed_at, until, step: RollbackStep::PutBack }).await?;
             Ok(true)
@@ -134,17 +135,19 @@ pub(crate) async fn prepare_rollback(work: &mut Work<'_>, completed_at: Time, un
     }
 }
 
-/// Puts the previous collections back. One that can't be by now doesn't keep the others from it.
+/// Puts the previous collections back. If one can't be put back any more, the others still are.
 pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Time) -> Step {
-    match work.each_line(AtOnce::One, async |shared, line| put_back(shared, line).await).await {
+    match work.for_each_line(Concurrency::One, async |shared, line| put_back(shared, line).await).await {
         Ok(()) => {
-            // What is left of collections that were given up: nobody looks at it after this.
-            work.each_line(AtOnce::Many, async |shared, line| match is_undone(&line) || line.failure.is_none() {
-                true => Ok(()),
-                false => undo_line(shared, line).await,
+            // Remove what is left of collections that were given up: the sweep skips a restore that was rolled back.
+            work.for_each_line(Concurrency::Many, async |shared, line| {
+                match is_undone(&line) || line.failure.is_none() {
+                    true => Ok(()),
+                    false => undo_line(shared, line).await,
+                }
             })
             .await?;
-            // Whoever registered the instance anew without its storage gets their collections back all the same.
+            // An instance that was registered again without its storage still gets its collections back.
             if let Ok(own) = work.own_bucket() {
                 remove_staged(work.jobs, &own, &work.restore).await?;
             }
@@ -152,13 +155,14 @@ pub(crate) async fn roll_back(work: &mut Work<'_>, completed_at: Time, until: Ti
             let rolled_back_at = work.jobs.now();
             Ok(work.end(RestoreState::RolledBack { started_at, completed_at, rolled_back_at }).await?)
         }
-        // What is in the way has to be moved by the user; what is kept is kept on.
+        // The user has to move the collection that is in the way; the previous collections stay.
         Err(Halt::Fatal(stuck)) => Ok(stop_rollback(work, &stuck, completed_at, until).await?),
         Err(halt) => Err(halt),
     }
 }
 
-/// Leaves a rollback that can't go on as far as it is: it can be asked for again. What it loaded the sweep releases.
+/// Ends a rollback that can't continue, without undoing it: the user can request it again. The sweep releases the
+/// collections that it loaded.
 pub(crate) async fn stop_rollback(
     work: &mut Work<'_>,
     stuck: &Failure,
@@ -186,10 +190,10 @@ async fn prepare_line(shared: &Shared<'_>, line: CollectionRestore) -> Step {
     require_previous(shared, &line, swap).await?;
     let live = shared.milvus.collection_id(&line.target).await?;
     if live.is_some_and(|live| live != swap.new_id && Some(live) != swap.live_id) {
-        return Err(another(&line, &previous));
+        return Err(target_taken_since_swap(&line, &previous));
     }
     let (Some(live_id), false) = (swap.live_id, swap.live_loaded == Loaded::No) else { return Ok(()) };
-    if !is_there(shared.milvus.as_ref(), &previous, live_id).await? {
+    if !has_id(shared.milvus.as_ref(), &previous, live_id).await? {
         return Ok(());
     }
     shared.load(&previous, &swap.live_loaded, &previous).await

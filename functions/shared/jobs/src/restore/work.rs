@@ -1,4 +1,4 @@
-//! A worker's view of the restore that it works on: its record and its checkpoints.
+//! A worker's view of its restore: the record and its checkpoints.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     engine::{
         halt::{Halt, Step, fatal, require_time},
         lease::Held,
-        record::{JobRecord, Run, Written},
+        record::{JobRecord, Run, WriteOutcome},
     },
     snapshot::{self, pages::Folder},
 };
@@ -22,6 +22,7 @@ use crate::{
 /// The most warnings that a restore keeps.
 const WARNINGS: usize = 100;
 
+/// A restore, as the worker that holds the lease runs it.
 pub(crate) struct Work<'a> {
     pub(crate) held: &'a Held,
     pub(crate) jobs: &'a Jobs,
@@ -29,14 +30,14 @@ pub(crate) struct Work<'a> {
     pub(crate) instance: Instance,
     pub(crate) restore: JobRecord<'a, Restore>,
     pub(crate) run: RestoreRun,
-    /// The collections, by number, that only wait for what may pass, and for what.
+    /// The collections, by number, that met a temporary fault, and the fault.
     pub(super) stuck: Vec<(u32, Failure)>,
-    /// When this slice began: no worker's time counts as a stalled server's.
+    /// When this slice began: time in which no worker ran doesn't count as a stall.
     pub(super) began_at: Time,
 }
 
 impl<'a> Work<'a> {
-    /// Reads the records and writes down that this slice begins.
+    /// Reads the records, and records that this slice begins.
     pub(crate) async fn begin(held: &'a Held, restore: &RestoreId, deadline: Deadline) -> Result<Self, Error> {
         let Held { jobs, lease, .. } = held;
         let instance_id = &lease.instance_id;
@@ -45,7 +46,7 @@ impl<'a> Work<'a> {
         let now = jobs.now();
         let mut run = match &restore.state {
             RestoreState::Running(run) => run.clone(),
-            // The job is the instance's, so it isn't over: it is pending.
+            // The restore is the instance's job, so it isn't over: it is pending.
             _ => RestoreRun::begin(now),
         };
         run.slices += 1;
@@ -59,20 +60,20 @@ impl<'a> Work<'a> {
         Ok(work)
     }
 
-    /// Writes the run down as it is now.
+    /// Saves the run as it is now.
     pub(super) async fn save(&mut self) -> Result<(), Error> {
         self.restore.state = RestoreState::Running(self.run.clone());
         self.restore.write().await
     }
 
-    /// Goes on with this phase, durably.
+    /// Enters a phase, durably.
     pub(crate) async fn enter(&mut self, phase: RestorePhase) -> Result<(), Error> {
         self.run.phase = phase;
         self.run.progress = Progress::default();
         self.checkpoint().await
     }
 
-    /// Goes on with the swap, unless the caller has asked to stop: from there on it is too late for that.
+    /// Enters the phase SWAP, unless the caller has asked to cancel: from SWAP on, it is too late to cancel.
     pub(crate) async fn begin_swap(&mut self) -> Step {
         loop {
             self.restore.reload().await?;
@@ -81,29 +82,30 @@ impl<'a> Work<'a> {
             }
             self.run.phase = RestorePhase::Swap;
             self.run.progress = Progress::default();
-            self.advanced(self.jobs.now());
+            self.mark_advanced(self.jobs.now());
             self.restore.state = RestoreState::Running(self.run.clone());
             match self.restore.write_if_unchanged().await? {
-                Written::Yes => return Ok(()),
-                // A request to stop, perhaps: look again.
-                Written::Changed => self.run.phase = RestorePhase::Verify,
+                WriteOutcome::Written => return Ok(()),
+                // The caller may have asked to cancel: check again.
+                WriteOutcome::Conflict => self.run.phase = RestorePhase::Verify,
             }
         }
     }
 
-    pub(super) fn advanced(&mut self, at: Time) {
+    /// Records that the job made progress at this time.
+    pub(super) fn mark_advanced(&mut self, at: Time) {
         if at > self.run.advanced_at {
             self.run.advanced_at = at;
             self.run.advanced_in = self.run.slices;
         }
     }
 
-    /// Whether it got no further for longer than `limit`, though a worker was at it, or many.
+    /// Returns whether the job made no progress for longer than `limit`, although one or more workers ran.
     pub(crate) fn is_stalled_for(&self, now: Time, limit: TimeDelta) -> bool {
         now - self.run.advanced_at.max(self.began_at) > limit || self.run.is_idle(now, limit)
     }
 
-    /// Whether the caller, or the deadline, ends this slice here.
+    /// Checks that the caller hasn't asked to cancel, and that the slice has time left.
     pub(crate) fn require_time(&self) -> Step {
         if self.restore.cancel_requested_at.is_some() {
             return Err(Halt::CancelRequested);
@@ -111,9 +113,9 @@ impl<'a> Work<'a> {
         require_time(self.deadline, self.jobs.now())
     }
 
-    /// Writes down that the job got further.
+    /// Saves the run, and records that the job made progress.
     pub(crate) async fn checkpoint(&mut self) -> Result<(), Error> {
-        self.advanced(self.jobs.now());
+        self.mark_advanced(self.jobs.now());
         tracing::info!(
             instance = %self.instance.id, restore = %self.restore.id, phase = self.run.phase.name(),
             percent = self.run.progress.percent(), "checkpoint"
@@ -121,19 +123,19 @@ impl<'a> Work<'a> {
         self.save().await
     }
 
-    /// Ends the job: the record in its last state, and the backup free to be deleted.
+    /// Ends the job: writes the record in its final state, and unpins the backup so that it can be deleted.
     pub(crate) async fn end(&mut self, state: RestoreState) -> Result<(), Error> {
         self.restore.state = state;
         loop {
             let unpinned = unpin(self.jobs, &self.restore).await?.into_iter().collect();
             match self.restore.end(Restore::clone(&self.restore), unpinned).await? {
-                Written::Yes => return Ok(()),
-                Written::Changed => self.restore.reload().await?,
+                WriteOutcome::Written => return Ok(()),
+                WriteOutcome::Conflict => self.restore.reload().await?,
             }
         }
     }
 
-    /// Tells the user, with the next write of the restore.
+    /// Adds a warning to the record, which the next write saves.
     pub(crate) fn warn(&mut self, warning: String) {
         add_warnings(&mut self.restore.warnings, [warning]);
     }
@@ -142,7 +144,7 @@ impl<'a> Work<'a> {
         Ok(self.jobs.ports.milvus.connect(&self.instance).await?)
     }
 
-    /// The source backup's documents.
+    /// Returns the folder of the source backup's documents.
     pub(crate) fn snapshot(&self) -> Result<Folder<'a>, Error> {
         snapshot_of(self.jobs, &self.restore)
     }
@@ -151,19 +153,19 @@ impl<'a> Work<'a> {
         manifest_of(self.jobs, &self.restore).await
     }
 
-    /// The instance's own bucket, where data is staged: Milvus imports from nowhere else.
+    /// Returns the instance's own bucket, where data is staged: Milvus can't import from another bucket.
     pub(crate) fn own_bucket(&self) -> Step<Bucket> {
         match &self.instance.storage {
             Some(storage) => Ok(Bucket { region: self.instance.region.clone(), name: storage.bucket.clone() }),
             None => Err(fatal(
                 FailureCode::StorageUnreachable,
-                "the instance is registered without its object storage, which a restore stages its data in",
+                "the instance is registered without its object storage, in which a restore stages its data",
             )),
         }
     }
 }
 
-/// Adds warnings that aren't there yet, as far as there is room.
+/// Adds the warnings that aren't in the list yet, up to [`WARNINGS`].
 pub(super) fn add_warnings(to: &mut Vec<String>, warnings: impl IntoIterator<Item = String>) {
     for warning in warnings {
         if to.len() < WARNINGS && !to.contains(&warning) {
@@ -172,19 +174,20 @@ pub(super) fn add_warnings(to: &mut Vec<String>, warnings: impl IntoIterator<Ite
     }
 }
 
-/// A rollback can do without: the backup may be deleted by then.
+/// Reads the source backup's manifest. A rollback must not need it: the backup may have been deleted.
 pub(super) async fn manifest_of(jobs: &Jobs, restore: &Restore) -> Result<Manifest, Error> {
     let (source, backup) = (&restore.source_instance_id, &restore.backup_id);
     let bucket = jobs.settings.snapshots.in_region(&restore.backup_region)?;
     snapshot::manifest(jobs.ports.objects.as_ref(), bucket, source, backup).await
 }
 
+/// Returns the folder of the source backup's documents.
 pub(super) fn snapshot_of<'a>(jobs: &'a Jobs, restore: &Restore) -> Result<Folder<'a>, Error> {
     let bucket = jobs.settings.snapshots.in_region(&restore.backup_region)?;
     Ok(snapshot::folder(jobs.ports.objects.as_ref(), bucket, &restore.source_instance_id, &restore.backup_id))
 }
 
-/// The change that lets the source backup be deleted again, unless another restore's has.
+/// Returns the write that removes the restore's pin from the source backup, if the pin is still there.
 pub(crate) async fn unpin(jobs: &Jobs, restore: &Restore) -> Result<Option<Write>, Error> {
     let found = jobs.ports.catalog.backup(&restore.source_instance_id, &restore.backup_id).await?;
     Ok(found.and_then(|Versioned { mut value, version }| {
@@ -192,8 +195,13 @@ pub(crate) async fn unpin(jobs: &Jobs, restore: &Restore) -> Result<Option<Write
     }))
 }
 
-/// The state of a restore that ends without a result.
-pub(crate) fn ended(ending: Ending, started_at: Time, ended_at: Time, leftovers_since: Option<Time>) -> RestoreState {
+/// Returns the state of a restore that ends without a result.
+pub(crate) fn ended_state(
+    ending: Ending,
+    started_at: Time,
+    ended_at: Time,
+    leftovers_since: Option<Time>,
+) -> RestoreState {
     let started_at = Some(started_at);
     match ending {
         Ending::Failed(failure) => RestoreState::Failed { started_at, ended_at, failure, leftovers_since },

@@ -144,7 +144,12 @@ impl Audit {
                     locked(&self.seen).troubles += 1;
                     // A network that lets nothing through for long is a valid reason.
                     let is_of_the_weather = !self.is_calm && left_out.reason.contains("Milvus doesn't answer");
+                    // So is a server that starts again and again: one start hides a collection for ten seconds at most, and a
+                    // backup waits for thirty.
+                    let starts = server.starts.iter().filter(|at| (span.from..=span.until).contains(at)).count();
+                    let is_starting = starts > 2 && left_out.reason.contains("is listed, but isn't found");
                     !server.is_sound()
+                        || is_starting
                         || server.ghost.as_ref().is_some_and(|ghost| ghost.name == name)
                         || server.journal.was_dropped(&name, span)
                         || is_of_the_weather

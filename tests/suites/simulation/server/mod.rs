@@ -215,6 +215,8 @@ pub(crate) struct Server {
     down_until: Time,
     /// Collections that aren't found until these times: their server has just started.
     hidden: BTreeMap<i64, Time>,
+    /// When the server was restarted.
+    pub(crate) starts: Vec<Time>,
     /// The lie that the server tells, if it lies.
     pub(crate) lie: Option<Lie>,
     /// What a lying server remembers: the id that it first listed with each name, and the segments that flushes named.
@@ -246,6 +248,7 @@ impl Server {
             now: Time::default(),
             down_until: Time::default(),
             hidden: BTreeMap::new(),
+            starts: Vec::new(),
             lie: None,
             first_ids: BTreeMap::new(),
             named: BTreeSet::new(),

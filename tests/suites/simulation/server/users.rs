@@ -70,6 +70,7 @@ impl Server {
     /// one collection after the other.
     pub(crate) fn restart(&mut self, random: &mut Random, now: Time) {
         let mut later = |from: Time, most: u64| from + TimeDelta::milliseconds(random.below(most).cast_signed());
+        self.starts.push(now);
         self.down_until = later(now, 4_000);
         let ids = self.collections.values().filter(|_| self.habits.shows_all).map(|of| of.id);
         self.hidden = ids.map(|id| (id, later(self.down_until, 6_000))).collect();

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pymilvus import Collection, MilvusException, connections, utility
 
-from between import MilvusProxy, milvus_proxy, storage_proxy
-from by_hand import invoke_by_hand
+from interceptor import MilvusProxy, milvus_proxy, storage_proxy
+from standalone_function import invoke_by_hand
 from labels import SCHEMA, Labels, columns, create, create_with, labelled, labels_of
 from product import Product
 

@@ -7,7 +7,7 @@ from typing import Any
 from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, db, utility
 from pymilvus.grpc_gen import milvus_pb2
 
-from between import milvus_proxy
+from interceptor import milvus_proxy
 from labels import INDEX, columns, create_with, labelled, labels_of
 from product import Product
 from rows import fill, rows_of

@@ -14,7 +14,7 @@ from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connec
 from stack.dataset import Dataset, MilvusData, differences
 from stack.process import poll
 
-from between import milvus_proxy
+from interceptor import milvus_proxy
 from product import ENDED, Product
 from rows import count, delete, fill, fill_all, insert, rows_of, rows_of_all
 

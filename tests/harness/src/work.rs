@@ -2,9 +2,9 @@
 
 use chrono::TimeDelta;
 use milvault_jobs::{
-    Jobs,
+    Folder, Jobs,
     backup::{self, CreateBackup},
-    restore, snapshot,
+    restore,
 };
 use milvault_model::{
     Backup, BackupKind, BackupState, CollectionCapture, InstanceId, Restore, RestoreId, RestoreState,
@@ -54,11 +54,11 @@ pub async fn drive(jobs: &Jobs, instance: &InstanceId, id: &RestoreId) -> Restor
 
 /// The collections that a backup's documents have.
 pub async fn captured(objects: &dyn Objects, bucket: &Bucket, backup: &Backup) -> Vec<CollectionCapture> {
-    let (instance, id) = (&backup.instance_id, &backup.id);
-    let manifest = snapshot::manifest(objects, bucket, instance, id).await.unwrap();
+    let folder = Folder::new(objects, bucket, &backup.instance_id, &backup.id);
+    let manifest = folder.manifest().await.unwrap();
     let mut collections = Vec::new();
     for page in &manifest.collection_pages {
-        collections.extend(snapshot::collections(objects, bucket, instance, id, page).await.unwrap());
+        collections.extend(folder.collections(page).await.unwrap());
     }
     collections
 }

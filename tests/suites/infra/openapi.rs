@@ -61,7 +61,8 @@ fn served() -> BTreeSet<String> {
     let sources = functions.map(|entry| entry.unwrap().path().join("src/lib.rs")).filter(|path| path.exists());
     let mut routes = BTreeSet::new();
     for source in sources {
-        routes.extend(quoted_after(&fs::read_to_string(source).unwrap(), "http: Some(\"").into_iter().map(str::to_owned));
+        routes
+            .extend(quoted_after(&fs::read_to_string(source).unwrap(), "http: Some(\"").into_iter().map(str::to_owned));
     }
     routes
 }

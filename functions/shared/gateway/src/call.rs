@@ -7,7 +7,9 @@ use milvault_model::{BackupId, InstanceId, RestoreId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Caller, Event, Filters, Headers, HttpRequest, filters::place, idempotency, invalid, parse, precondition};
+use crate::{
+    Caller, Event, Filters, Headers, HttpRequest, filters::place, idempotency_key, invalid, parse, precondition_headers,
+};
 
 /// The field of a direct event that names the operation.
 const ACTION: &str = "action";
@@ -179,7 +181,7 @@ impl<A> Call<A> {
 
     /// Returns the call's idempotency key.
     pub fn key(&self) -> Key {
-        Key(self.headers.get(idempotency::HEADER).map(str::to_owned))
+        Key(self.headers.get(idempotency_key::HEADER).map(str::to_owned))
     }
 
     /// Returns the condition that the object to replace has to meet.
@@ -187,7 +189,7 @@ impl<A> Call<A> {
     /// # Errors
     /// [`Error::Invalid`] if the headers are invalid or contradict each other.
     pub fn precondition(&self) -> Result<Precondition, Error> {
-        precondition::read(&self.headers)
+        precondition_headers::read(&self.headers)
     }
 
     fn text(&self, name: &str) -> &str {
@@ -210,7 +212,7 @@ impl Key {
     /// # Errors
     /// [`Error::Invalid`] if the header isn't a valid key.
     pub fn for_request(&self, request: &impl Serialize) -> Result<Option<IdempotencyKey>, Error> {
-        idempotency::key(self.0.as_deref(), request)
+        idempotency_key::key(self.0.as_deref(), request)
     }
 }
 

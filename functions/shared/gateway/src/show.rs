@@ -1,6 +1,6 @@
 //! Descriptions of objects that consist of several records, with their collections in pages.
 
-use milvault_jobs::{Error, Jobs, schedule, snapshot};
+use milvault_jobs::{Error, Folder, Jobs, schedule};
 use milvault_model::{AutoBackup, AutoRun, AutoRunState, Backup, CollectionCapture, Instance, Manifest, Restore};
 use milvault_wire::{
     AutoBackupView, BackupDescription, BackupView, CollectionRestoreView, InstanceDescription, InstanceView,
@@ -29,11 +29,11 @@ pub async fn backup(jobs: &Jobs, backup: &Backup, paging: &Paging) -> Result<Bac
     if !backup.is_living() {
         return Ok(shown);
     }
-    let (objects, bucket) = (jobs.ports.objects.as_ref(), jobs.settings.snapshots.in_region(&backup.region)?);
-    let manifest = snapshot::manifest(objects, bucket, &backup.instance_id, &backup.id).await?;
+    let folder = jobs.snapshot_of(backup)?;
+    let manifest = folder.manifest().await?;
     // A manifest never changes, so a collection's position in it is a sort key.
     let skip = paging.after.as_ref().and_then(|after| after.parse().ok()).unwrap_or(0);
-    let mut captures = captures(jobs, backup, &manifest, skip, paging.limit).await?;
+    let mut captures = captures(&folder, &manifest, skip, paging.limit).await?;
     // The names of all databases and the left-out collections are on the first page only.
     let mut names = Vec::new();
     if skip == 0 {
@@ -50,13 +50,11 @@ pub async fn backup(jobs: &Jobs, backup: &Backup, paging: &Paging) -> Result<Bac
 
 /// Reads at most `limit` of a manifest's collections, after the first `skip`.
 async fn captures(
-    jobs: &Jobs,
-    backup: &Backup,
+    folder: &Folder<'_>,
     manifest: &Manifest,
     mut skip: usize,
     limit: usize,
 ) -> Result<Vec<CollectionCapture>, Error> {
-    let (objects, bucket) = (jobs.ports.objects.as_ref(), jobs.settings.snapshots.in_region(&backup.region)?);
     let mut captures: Vec<CollectionCapture> = Vec::new();
     for page in &manifest.collection_pages {
         if captures.len() == limit {
@@ -67,7 +65,7 @@ async fn captures(
             skip -= entries;
             continue;
         }
-        let page = snapshot::collections(objects, bucket, &backup.instance_id, &backup.id, page).await?;
+        let page = folder.collections(page).await?;
         let room = limit - captures.len();
         captures.extend(page.into_iter().skip(skip).take(room));
         skip = 0;

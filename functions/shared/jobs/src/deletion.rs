@@ -10,12 +10,10 @@ use crate::{
         slice::{self},
     },
     snapshot::{
-        self,
-        claims::Claims,
         layout::{self, PageKind},
-        manifest_if_exists,
         ownership::{self, Share},
         pages::Folder,
+        removable_objects::Claims,
     },
 };
 
@@ -145,10 +143,8 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
     let instance = &lease.instance_id;
     let Some(mut record) = jobs.ports.catalog.backup(instance, backup).await? else { return Ok(()) };
     let BackupState::Deleting { snapshot, .. } = record.value.state.clone() else { return Ok(()) };
-    let bucket = jobs.settings.snapshots.in_region(&record.value.region)?;
-    let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, backup);
-
-    let manifest = match manifest_if_exists(&folder).await {
+    let folder = jobs.snapshot_of(&record.value)?;
+    let manifest = match folder.manifest_if_exists().await {
         // Objects of a damaged backup that no document names can't be removed. The others are.
         Err(Error::Document { key, reason }) => {
             tracing::error!(key, reason, %backup, "objects stay behind");
@@ -168,7 +164,7 @@ async fn remove(held: &Held, backup: &BackupId, deadline: Deadline) -> Result<()
         for kind in [PageKind::Objects, PageKind::Collections] {
             folder.remove_all(kind.prefix()).await?;
         }
-        jobs.ports.objects.delete(bucket, &[folder.path(layout::MANIFEST)]).await?;
+        jobs.ports.objects.delete(folder.bucket, &[folder.path(layout::MANIFEST)]).await?;
     }
     // Working pages may be left.
     folder.remove_all("").await?;

@@ -23,7 +23,7 @@ pub mod scrub;
 mod settings;
 pub mod snapshot;
 pub mod sweep;
-mod turns;
+mod waiting_runs;
 
 pub use conflict::retry_on_conflict;
 pub use context::{Jobs, Ports};
@@ -34,5 +34,5 @@ pub use precondition::{Precondition, Tag};
 pub use settings::{CursorKey, Settings, SnapshotBuckets};
 pub use snapshot::{
     layout::{STAGING_PREFIX, probe_key},
-    pages::OBJECTS_PER_PAGE,
+    pages::{Folder, OBJECTS_PER_PAGE},
 };

@@ -10,7 +10,7 @@ use crate::{
     Class, Error, Jobs, Precondition, Tag,
     backup::{self, CreateBackup},
     conflict::retry_on_conflict,
-    events, turns,
+    events, waiting_runs,
 };
 
 /// The maximum number of attempts at a run whose record keeps changing; after that, the run is delivered again.
@@ -70,7 +70,7 @@ pub async fn change(
     }
     events::publish_or_leave_to_sweep(jobs, instance).await;
     if let Some(pending) = change.record.value.pending(jobs.now()) {
-        turns::begin_run(jobs, instance, pending).await;
+        waiting_runs::begin_run(jobs, instance, pending).await;
     }
     let changed = change.record.value.clone();
     // An earlier change's request that is still in progress may reach the scheduler after this one's.

@@ -14,7 +14,7 @@ use crate::{
     },
     conflict::retry_on_conflict,
     events, expiry,
-    snapshot::{self, layout},
+    snapshot::layout,
 };
 
 /// The maximum number of keys that a verification lists.
@@ -167,9 +167,9 @@ async fn compare(
     renew: Option<&ObjectLock>,
     deadline: Deadline,
 ) -> Result<(), Error> {
-    let (instance, bucket) = (&backup.instance_id, jobs.settings.snapshots.in_region(&backup.region)?);
-    let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, instance, &backup.id);
-    let manifest: Manifest = match snapshot::manifest(folder.objects, bucket, instance, &backup.id).await {
+    let folder = jobs.snapshot_of(backup)?;
+    let (instance, bucket) = (&backup.instance_id, folder.bucket);
+    let manifest: Manifest = match folder.manifest().await {
         Ok(manifest) => manifest,
         Err(Error::Document { key, .. }) => {
             list_key(&mut verification.missing, key);

@@ -16,7 +16,7 @@ use tracing::{
     field::{Empty, display},
 };
 
-use crate::{Error, Jobs, backup::object_lock, deletion, events, expiry, schedule, turns};
+use crate::{Error, Jobs, backup::object_lock, deletion, events, expiry, schedule, waiting_runs};
 
 /// The maximum number of verifications that one sweep starts, each as its own invocation. With a sweep every fifteen
 /// minutes, this suffices for more than ten thousand backups a week.
@@ -305,7 +305,7 @@ async fn sweep_auto_backup(jobs: &Jobs, mode: SweepMode, instance: &InstanceId) 
     }
     if let Some(pending) = record.pending(now) {
         if mode == SweepMode::Act {
-            turns::begin_run(jobs, instance, pending).await;
+            waiting_runs::begin_run(jobs, instance, pending).await;
         }
         done(format!("Begin {}", pending.to_rfc3339()));
     }

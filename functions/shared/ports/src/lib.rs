@@ -5,7 +5,7 @@
 mod background;
 mod catalog;
 mod copying;
-mod held;
+mod held_commit;
 mod milvus;
 mod objects;
 mod page;
@@ -16,7 +16,7 @@ pub use catalog::{
     Catalog, CatalogError, DueEntry, DueItem, Expect, Idempotency, Lease, LeasePurpose, Versioned, Write,
 };
 pub use copying::{CopyEnd, CopyReport, CopyTask, CopyWorkers};
-pub use held::{HeldError, Tenure, commit_held};
+pub use held_commit::{HeldError, Tenure, commit_held};
 pub use milvus::{
     CollectionDescription, Connector, FlushResult, GarbageHold, ImportData, ImportRequest, ImportStatus, ImportTasks,
     InsertLog, Milvus, MilvusError, OnRateLimit, Pace, Segment, SegmentFiles,

@@ -21,7 +21,7 @@ use crate::{
     continuation::{LambdaContinuation, LambdaCopyWorkers},
     environment::Environment,
     events::EventBridgeEvents,
-    schedules::SchedulerSchedules,
+    scheduler::SchedulerSchedules,
     secrets::SecretsManager,
     world::{RandomIds, SystemClock},
 };

@@ -5,7 +5,7 @@ use milvault_jobs::{CursorKey, OBJECTS_PER_PAGE, Settings, SnapshotBuckets};
 use milvault_model::{AllowedEndpoints, Prices, Region};
 use milvault_ports::Bucket;
 
-use crate::schedules::ScheduleTarget;
+use crate::scheduler::ScheduleTarget;
 
 /// The maximum number of server-side copies that an invocation has in progress. Each copy is one small request on its
 /// own connection, and Lambda gives an invocation 1,024 file descriptors.

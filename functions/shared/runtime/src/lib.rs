@@ -10,7 +10,7 @@ mod events;
 mod invocation;
 mod logging;
 pub mod metrics;
-mod schedules;
+mod scheduler;
 mod secrets;
 mod work;
 mod world;

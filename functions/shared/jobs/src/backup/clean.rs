@@ -9,7 +9,7 @@ use milvault_ports::Write;
 use super::work::Work;
 use crate::{
     engine::halt::{Step, require_time},
-    snapshot::{claims::Claims, layout::PageKind},
+    snapshot::{layout::PageKind, removable_objects::Claims},
 };
 
 pub(crate) async fn clean(work: &mut Work<'_>, ending: Ending) -> Step {

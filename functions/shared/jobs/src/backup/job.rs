@@ -12,7 +12,7 @@ use crate::{
         lease::Held,
         slice::{self, Job, SliceEnd, WorkEnd},
     },
-    turns,
+    waiting_runs,
 };
 
 /// Works on a backup until it has ended or the time is over.
@@ -32,7 +32,7 @@ pub async fn run(jobs: &Jobs, instance: &InstanceId, backup: &BackupId, deadline
     // At error level, so that the span's fields are in every log line.
     let span = tracing::error_span!("backup", %instance, %backup, phase = tracing::field::Empty);
     let end = slice::run(jobs, &job, work).instrument(span).await?;
-    turns::after_slice(jobs, instance, end).await;
+    waiting_runs::after_slice(jobs, instance, end).await;
     Ok(end)
 }
 

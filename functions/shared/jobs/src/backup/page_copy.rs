@@ -23,8 +23,8 @@ use crate::{
     Error, Jobs,
     engine::{lease::run_until, throttle::Throttle, watched::Watched},
     snapshot::{
-        self,
         layout::{self, PageKind},
+        pages::Folder,
     },
 };
 
@@ -136,7 +136,7 @@ impl<'a> PageCopy<'a> {
     /// Copies the objects that aren't stored yet, until all are stored or no further copy may begin.
     pub(super) async fn run(&self, shared: &Shared) -> Result<CopyReport, Error> {
         let (jobs, task) = (self.jobs, &self.task);
-        let folder = snapshot::folder(jobs.ports.objects.as_ref(), self.target, &task.instance_id, &task.backup_id);
+        let folder = Folder::new(jobs.ports.objects.as_ref(), self.target, &task.instance_id, &task.backup_id);
         let planned = PageKind::Plan.key_with_fence(task.plan, task.page);
         let mut entries: Vec<ObjectEntry> = folder.read(&planned).await?;
         let mut report =

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     Error, Jobs,
     engine::halt::{Halt, Step, fatal, require_time},
-    snapshot::{self, ObjectReader, layout::PageKind},
+    snapshot::{ObjectReader, layout::PageKind, pages::Folder},
 };
 
 /// The number of collections whose listings are requested in advance: most listings have less than one page.
@@ -77,9 +77,8 @@ impl<'w, 'a> Planner<'w, 'a> {
         let root = source.root_path.prefix();
         let base = match &work.run.reuse {
             Reuse::From(base) => {
-                let (objects, bucket) = (work.jobs.ports.objects.as_ref(), work.bucket);
-                let manifest = snapshot::manifest(objects, bucket, &work.instance.id, base).await?;
-                let folder = snapshot::folder(objects, bucket, &work.instance.id, base);
+                let folder = Folder::new(work.jobs.ports.objects.as_ref(), work.bucket, &work.instance.id, base);
+                let manifest = folder.manifest().await?;
                 Some(ObjectReader::for_manifest(folder, manifest))
             }
             Reuse::Newest | Reuse::Nothing => None,

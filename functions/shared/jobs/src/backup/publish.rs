@@ -10,14 +10,13 @@ use super::{clean::remove_own, object_lock::ObjectLock, work::Work};
 use crate::{
     Error,
     engine::halt::Step,
-    snapshot::{self, claims::Claims, layout::PageKind, ownership},
+    snapshot::{layout::PageKind, ownership, removable_objects::Claims},
 };
 
 /// Publishes a backup whose manifest is written.
 pub(crate) async fn publish(work: &mut Work<'_>, mut publishing: Publishing) -> Step {
     work.held.drain(work.deadline).await?;
-    let objects = work.jobs.ports.objects.as_ref();
-    let manifest = snapshot::manifest(objects, work.bucket, &work.instance.id, &work.backup.id).await?;
+    let manifest = work.folder().manifest().await?;
     // An earlier plan may have copied objects that the last plan doesn't have.
     if work.run.repeated_plans > 0 {
         let claims = Claims::read(work.jobs, &work.backup).await?;

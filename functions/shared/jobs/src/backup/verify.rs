@@ -28,10 +28,7 @@ use super::{
 use crate::{
     Error,
     engine::halt::{Halt, Step, fatal, require_time},
-    snapshot::{
-        self,
-        layout::{self, PageKind},
-    },
+    snapshot::layout::{self, PageKind},
 };
 
 /// The number of pages read at once; each takes some megabytes of memory.
@@ -152,7 +149,7 @@ async fn seal(work: &Work<'_>, verified: &Verifying) -> Step {
     let key = folder.path(layout::MANIFEST);
     let put = folder.objects.put(folder.bucket, &key, body, PutMode::IfAbsent).await?;
     // An interrupted worker may have written the manifest already.
-    if put == PutOutcome::Occupied && snapshot::manifest_if_exists(&folder).await?.as_ref() != Some(&manifest) {
+    if put == PutOutcome::Occupied && folder.manifest_if_exists().await?.as_ref() != Some(&manifest) {
         return Err(folder.bad(layout::MANIFEST, "another manifest is stored").into());
     }
     Ok(())

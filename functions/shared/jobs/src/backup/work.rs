@@ -15,7 +15,7 @@ use crate::{
         lease::Held,
         record::{JobRecord, Run, WriteOutcome},
     },
-    snapshot::{self, layout, pages::Folder},
+    snapshot::{layout, pages::Folder},
 };
 
 /// The longest time that a job waits for a worker: a sweep runs every fifteen minutes.
@@ -153,7 +153,7 @@ impl<'a> Work<'a> {
 
     /// The backup's documents.
     pub(crate) fn folder(&self) -> Folder<'a> {
-        snapshot::folder(self.jobs.ports.objects.as_ref(), self.bucket, &self.instance.id, &self.backup.id)
+        Folder::new(self.jobs.ports.objects.as_ref(), self.bucket, &self.instance.id, &self.backup.id)
     }
 
     /// The prefix of the instance's data objects in the snapshot bucket.

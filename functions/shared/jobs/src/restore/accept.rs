@@ -10,7 +10,7 @@ use milvault_model::{
 };
 use milvault_ports::{CatalogError, Expect, Versioned, Write};
 
-use crate::{Error, FieldError, IdempotencyKey, Jobs, backup, conflict::create_once, engine::slice, snapshot};
+use crate::{Error, FieldError, IdempotencyKey, Jobs, backup, conflict::create_once, engine::slice};
 
 /// Which backup to restore from.
 #[derive(Debug, Clone)]
@@ -210,12 +210,11 @@ async fn check(jobs: &Jobs, request: &CreateRestore, backup: &Backup, instance: 
 /// Checks that every pattern and rename matches, that no two collections get the same name, and that no name is an
 /// alias or, in mode CREATE, an existing collection.
 async fn check_names(jobs: &Jobs, request: &CreateRestore, backup: &Backup, instance: &Instance) -> Result<(), Error> {
-    let objects = jobs.ports.objects.as_ref();
-    let bucket = jobs.settings.snapshots.in_region(&backup.region)?;
-    let manifest = snapshot::manifest(objects, bucket, &backup.instance_id, &backup.id).await?;
+    let folder = jobs.snapshot_of(backup)?;
+    let manifest = folder.manifest().await?;
     let mut names = Vec::new();
     for page in &manifest.collection_pages {
-        let collections = snapshot::collections(objects, bucket, &backup.instance_id, &backup.id, page).await?;
+        let collections = folder.collections(page).await?;
         names.extend(collections.into_iter().map(|collection| collection.name));
     }
     let mut invalid = Vec::new();

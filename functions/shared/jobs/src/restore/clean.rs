@@ -10,7 +10,7 @@ use milvault_model::{
 };
 use milvault_ports::{Bucket, Expect, HeldError, Milvus, MilvusError, Tenure, Versioned, Write, pages};
 
-use super::{grants, ledger::Concurrency, names::has_id, reasons::list_names, shared::Shared, work::Work};
+use super::{grants, ledger::Concurrency, messages::list_names, names::has_id, shared::Shared, work::Work};
 use crate::{
     Error, Jobs,
     engine::{

@@ -11,7 +11,7 @@ use milvault_ports::PageRequest;
 
 use super::{
     ledger::{Concurrency, is_undone, line_key, refusal_as_failure},
-    reasons::combined_failure,
+    messages::combined_failure,
     shared::Shared,
     undo::undo_line,
     work::Work,

@@ -7,7 +7,7 @@
 
 use milvault_model::{CollectionName, CollectionRestore, CollectionStage, Grant, Swap};
 
-use super::{names::id_of, reasons::list_names, shared::Shared, work::Work};
+use super::{messages::list_names, names::id_of, shared::Shared, work::Work};
 use crate::engine::halt::Step;
 
 /// The grants that could be read from the server.

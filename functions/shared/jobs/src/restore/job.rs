@@ -14,7 +14,7 @@ use crate::{
         lease::Held,
         slice::{self, Job, SliceEnd, WorkEnd},
     },
-    turns,
+    waiting_runs,
 };
 
 /// Runs a restore until it is over or the slice's time is. For a finished restore, removes what is no longer needed.
@@ -39,7 +39,7 @@ pub async fn run(
     // Every event from here on has the span's fields, errors too.
     let span = tracing::error_span!("restore", %instance, %restore, phase = tracing::field::Empty);
     let end = slice::run(jobs, &job, work).instrument(span).await?;
-    turns::after_slice(jobs, instance, end).await;
+    waiting_runs::after_slice(jobs, instance, end).await;
     Ok(end)
 }
 

@@ -13,7 +13,7 @@ use milvault_model::{
 use milvault_ports::{CatalogError, PageRequest, items};
 
 use super::{
-    reasons::combined_failure,
+    messages::combined_failure,
     shared::Shared,
     work::{Work, add_warnings},
 };

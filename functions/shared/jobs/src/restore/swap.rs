@@ -16,8 +16,8 @@ use milvault_ports::{CollectionDescription, MilvusError};
 use super::{
     grants,
     ledger::{Concurrency, lines, read_lines},
+    messages::list_names,
     names::{has_id, id_of},
-    reasons::list_names,
     shared::Shared,
     work::Work,
 };

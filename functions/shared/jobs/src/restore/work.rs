@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use milvault_model::{
-    Ending, Failure, FailureCode, Instance, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun,
-    RestoreState, Time,
+    Ending, Failure, Instance, Manifest, Progress, Restore, RestoreId, RestorePhase, RestoreRun, RestoreState, Time,
 };
 use milvault_ports::{Bucket, Deadline, Expect, Milvus, Versioned, Write};
 
 use crate::{
     Error, Jobs,
     engine::{
-        halt::{Halt, Step, fatal, require_time},
+        halt::{Halt, Step, require_time},
         lease::Held,
         record::{JobRecord, Run, WriteOutcome},
     },
-    snapshot::{self, pages::Folder},
+    snapshot::pages::Folder,
 };
 
 /// The most warnings that a restore keeps.
@@ -155,13 +154,7 @@ impl<'a> Work<'a> {
 
     /// Returns the instance's own bucket, where data is staged: Milvus can't import from another bucket.
     pub(crate) fn own_bucket(&self) -> Step<Bucket> {
-        match &self.instance.storage {
-            Some(storage) => Ok(Bucket { region: self.instance.region.clone(), name: storage.bucket.clone() }),
-            None => Err(fatal(
-                FailureCode::StorageUnreachable,
-                "the instance is registered without its object storage, in which a restore stages its data",
-            )),
-        }
+        Ok(Bucket::of_data(&self.instance)?.0)
     }
 }
 
@@ -176,15 +169,13 @@ pub(super) fn add_warnings(to: &mut Vec<String>, warnings: impl IntoIterator<Ite
 
 /// Reads the source backup's manifest. A rollback must not need it: the backup may have been deleted.
 pub(super) async fn manifest_of(jobs: &Jobs, restore: &Restore) -> Result<Manifest, Error> {
-    let (source, backup) = (&restore.source_instance_id, &restore.backup_id);
-    let bucket = jobs.settings.snapshots.in_region(&restore.backup_region)?;
-    snapshot::manifest(jobs.ports.objects.as_ref(), bucket, source, backup).await
+    snapshot_of(jobs, restore)?.manifest().await
 }
 
 /// Returns the folder of the source backup's documents.
 pub(super) fn snapshot_of<'a>(jobs: &'a Jobs, restore: &Restore) -> Result<Folder<'a>, Error> {
     let bucket = jobs.settings.snapshots.in_region(&restore.backup_region)?;
-    Ok(snapshot::folder(jobs.ports.objects.as_ref(), bucket, &restore.source_instance_id, &restore.backup_id))
+    Ok(Folder::new(jobs.ports.objects.as_ref(), bucket, &restore.source_instance_id, &restore.backup_id))
 }
 
 /// Returns the write that removes the restore's pin from the source backup, if the pin is still there.

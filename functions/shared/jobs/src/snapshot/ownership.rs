@@ -8,14 +8,13 @@ use milvault_model::{
 };
 use milvault_ports::{Deadline, Expect, HeldError, Tenure, Versioned, Write};
 
-use super::claims::Claims;
+use super::removable_objects::Claims;
 use crate::{
     Error, Jobs,
     engine::{
         halt::{Step, require_time},
         lease::Held,
     },
-    snapshot,
 };
 
 /// Counts, page by page, the bytes that a backup owns once it is published: the objects that it names and that no other
@@ -36,8 +35,7 @@ pub(crate) async fn count(
         publishing.owned_bytes = manifest.totals.size_bytes;
         return Ok(());
     }
-    let bucket = jobs.settings.snapshots.in_region(&backup.region)?;
-    let folder = snapshot::folder(jobs.ports.objects.as_ref(), bucket, &backup.instance_id, &backup.id);
+    let folder = jobs.snapshot_of(backup)?;
     while let Some(page) = manifest.object_pages.get(publishing.next as usize) {
         require_time(deadline, jobs.now())?;
         let mut candidates = folder.read_named::<ObjectEntry>(page).await?;

@@ -36,7 +36,7 @@ impl Entry for CollectionCapture {
 
 /// The folder of a backup's documents.
 #[derive(Clone)]
-pub(crate) struct Folder<'a> {
+pub struct Folder<'a> {
     pub(crate) objects: &'a dyn Objects,
     pub(crate) bucket: &'a Bucket,
     pub(crate) prefix: String,

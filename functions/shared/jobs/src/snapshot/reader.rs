@@ -1,58 +1,56 @@
 //! Reading of snapshots.
 
-use milvault_model::{BackupId, CollectionCapture, InstanceId, Manifest, ObjectEntry, ObjectKey, PageRef, PageSet};
+use milvault_model::{
+    Backup, BackupId, CollectionCapture, InstanceId, Manifest, ObjectEntry, ObjectKey, PageRef, PageSet,
+};
 use milvault_ports::{Bucket, Objects};
 
 use super::{
     layout::{self, PageKind},
     pages::Folder,
 };
-use crate::Error;
+use crate::{Error, Jobs};
 
-/// Returns the folder of a backup's documents.
-pub(crate) fn folder<'a>(
-    objects: &'a dyn Objects,
-    bucket: &'a Bucket,
-    instance: &InstanceId,
-    backup: &BackupId,
-) -> Folder<'a> {
-    Folder { objects, bucket, prefix: layout::backup(instance, backup) }
+impl Jobs {
+    /// Returns the folder of a backup's documents.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshotBucket`] if the deployment has no bucket for snapshots in the backup's region.
+    pub fn snapshot_of(&self, backup: &Backup) -> Result<Folder<'_>, Error> {
+        let bucket = self.settings.snapshots.in_region(&backup.region)?;
+        Ok(Folder::new(self.ports.objects.as_ref(), bucket, &backup.instance_id, &backup.id))
+    }
 }
 
-/// Reads a backup's manifest.
-///
-/// # Errors
-/// [`Error::Document`] if the manifest is missing or can't be read.
-pub async fn manifest(
-    objects: &dyn Objects,
-    bucket: &Bucket,
-    instance: &InstanceId,
-    backup: &BackupId,
-) -> Result<Manifest, Error> {
-    let folder = folder(objects, bucket, instance, backup);
-    manifest_if_exists(&folder).await?.ok_or_else(|| folder.bad(layout::MANIFEST, "is missing"))
-}
+impl<'a> Folder<'a> {
+    /// Returns the folder of a backup's documents in a bucket.
+    pub fn new(objects: &'a dyn Objects, bucket: &'a Bucket, instance: &InstanceId, backup: &BackupId) -> Self {
+        Self { objects, bucket, prefix: layout::backup(instance, backup) }
+    }
 
-/// Reads a backup's manifest; `None` if it doesn't exist.
-pub(crate) async fn manifest_if_exists(folder: &Folder<'_>) -> Result<Option<Manifest>, Error> {
-    let Some(body) = folder.bytes(layout::MANIFEST).await? else { return Ok(None) };
-    serde_json::from_slice(&body)
-        .map(Some)
-        .map_err(|error| folder.bad(layout::MANIFEST, format!("cannot be read: {error}")))
-}
+    /// Reads the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Document`] if the manifest is missing or can't be read.
+    pub async fn manifest(&self) -> Result<Manifest, Error> {
+        self.manifest_if_exists().await?.ok_or_else(|| self.bad(layout::MANIFEST, "is missing"))
+    }
 
-/// Reads one of a manifest's pages of collections.
-///
-/// # Errors
-/// [`Error::Document`] if the page is missing, or its hash isn't the one in the manifest.
-pub async fn collections(
-    objects: &dyn Objects,
-    bucket: &Bucket,
-    instance: &InstanceId,
-    backup: &BackupId,
-    page: &PageRef,
-) -> Result<Vec<CollectionCapture>, Error> {
-    folder(objects, bucket, instance, backup).read_named(page).await
+    /// Reads the manifest; `None` if it doesn't exist.
+    pub(crate) async fn manifest_if_exists(&self) -> Result<Option<Manifest>, Error> {
+        let Some(body) = self.bytes(layout::MANIFEST).await? else { return Ok(None) };
+        serde_json::from_slice(&body)
+            .map(Some)
+            .map_err(|error| self.bad(layout::MANIFEST, format!("cannot be read: {error}")))
+    }
+
+    /// Reads one of the manifest's pages of collections.
+    ///
+    /// # Errors
+    /// [`Error::Document`] if the page is missing, or its hash isn't the one in the manifest.
+    pub async fn collections(&self, page: &PageRef) -> Result<Vec<CollectionCapture>, Error> {
+        self.read_named(page).await
+    }
 }
 
 /// Reads sorted objects, one page in memory at a time.

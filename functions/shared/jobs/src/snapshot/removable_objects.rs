@@ -6,8 +6,8 @@ use futures::TryStreamExt;
 use milvault_model::{Backup, BackupId, BackupState, InstanceId, Manifest, ObjectEntry, ObjectKey};
 use milvault_ports::{Bucket, Versioned, items};
 
-use super::layout;
-use crate::{Error, Jobs, snapshot};
+use super::{layout, pages::Folder};
+use crate::{Error, Jobs};
 
 /// The references of an instance's backups to objects in a bucket.
 pub(crate) struct Claims<'a> {
@@ -47,8 +47,8 @@ impl<'a> Claims<'a> {
                 BackupState::Deleting { after, .. } => after.clone(),
                 _ => continue,
             };
-            let folder = snapshot::folder(objects, bucket, instance, &backup.id);
-            match snapshot::manifest_if_exists(&folder).await {
+            let folder = Folder::new(objects, bucket, instance, &backup.id);
+            match folder.manifest_if_exists().await {
                 Ok(Some(manifest)) => claims.push(Claim { backup: backup.id, manifest, after }),
                 // A deletion removes the manifest after everything that it names.
                 Ok(None) | Err(Error::Document { .. }) if !backup.is_living() => {}
@@ -82,7 +82,7 @@ impl<'a> Claims<'a> {
         let (Some(first), Some(last)) = (candidates.first(), candidates.last()) else { return Ok(BTreeSet::new()) };
         let mut left: BTreeSet<&ObjectKey> = candidates.iter().map(|entry| &entry.key).collect();
         for Claim { backup, manifest, after } in &self.claims {
-            let folder = snapshot::folder(self.jobs.ports.objects.as_ref(), self.bucket, &self.instance, backup);
+            let folder = Folder::new(self.jobs.ports.objects.as_ref(), self.bucket, &self.instance, backup);
             let overlapping = manifest
                 .object_pages
                 .iter()

@@ -339,7 +339,7 @@ async fn the_reason_of_a_failed_import_is_in_the_restore_and_not_in_the_log() {
     assert_eq!(failure.code, FailureCode::ImportFailed);
     assert!(failure.message.contains(reason), "{}", failure.message);
     let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(logged.contains("an import failed") && logged.contains("ImportFailed"), "{logged}");
+    assert!(logged.contains("an import failed") && logged.contains("IMPORT_FAILED"), "{logged}");
     assert!(!logged.contains("ann@example.com"), "{logged}");
 }
 

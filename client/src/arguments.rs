@@ -246,7 +246,7 @@ pub(crate) struct Start {
     /// How many hours the replaced collections are kept for a rollback; 0 drops them immediately.
     #[arg(long, default_value_t = 24)]
     pub(crate) keep_previous_hours: u32,
-    /// Restore the intact collections of a damaged backup.
+    /// Restore from a backup even if it is damaged; a collection that needs a missing object cannot be restored.
     #[arg(long)]
     pub(crate) allow_damaged: bool,
     #[command(flatten)]

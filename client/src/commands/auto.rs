@@ -30,7 +30,9 @@ pub(super) async fn run(api: &Api, form: Form, command: AutoCommand) -> Result<(
             form.print(&api.put(&path, &request, tag.map(Condition::Unchanged)).await?, show)
         }
         AutoCommand::Off { instance, confirmation } => {
-            let what = format!("From now on, no automatic backup of {instance} is made: lost data cannot be restored.");
+            let what = format!(
+                "From now on, no automatic backup of {instance} is made: data written after the last backup cannot be restored."
+            );
             confirm(confirmation, &what)?;
             let request = AutoBackupRequest { enabled: false, ..AutoBackupRequest::default() };
             let answer: Answer<AutoBackupView> =

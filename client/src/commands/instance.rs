@@ -25,11 +25,7 @@ pub(super) async fn run(api: &Api, form: Form, command: InstanceCommand) -> Resu
         InstanceCommand::Check { instance } => {
             let found: Answer<PreflightView> = api.post_empty(&["instances", &instance, "preflight"]).await?;
             form.print(&found, checks)?;
-            if found.object.ok {
-                Ok(())
-            } else {
-                Err(Error::Ended("the instance cannot be backed up or restored".to_owned()))
-            }
+            if found.object.ok { Ok(()) } else { Err(Error::Ended("a check of the instance failed".to_owned())) }
         }
         InstanceCommand::Remove { instance, confirmation } => {
             confirm(confirmation, &format!("The registration of the instance {instance} will be removed."))?;

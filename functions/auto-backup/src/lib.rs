@@ -24,7 +24,7 @@ const ROUTES: [Route<Action>; 2] = [
 
 /// The warning to a caller who switches automatic backup off.
 const SWITCHED_OFF: &str = "Automatic backup is switched off: the service makes no more backups of the instance by \
-     itself, and data that is lost from now on can't be restored.";
+     itself, and data that is written after the last one can't be restored.";
 
 /// The warning if the change is stored, but only the next sweep passes it to the scheduler.
 const UNCONFIRMED: &str = "The scheduler may not have the change yet: the sweep will repeat it within twenty minutes.";

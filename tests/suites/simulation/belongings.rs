@@ -268,12 +268,13 @@ impl Audit {
         let may_go = |right: &Right| !before.rights.contains(right) && !is_there(right);
         let is_told = |right: &Right| {
             let is_named =
-                |warning: &String| warning.contains(&right.to_string()) || warning.contains("cannot be read");
+                |warning: &String| warning.contains(&right.to_string()) || warning.contains("the grants of role");
             restore.warnings.iter().any(is_named)
         };
-        // Another restore's own name ends with its rollback: a grant on it goes where its collection goes.
-        let is_own = |right: &Right| is_restore_name(&right.name);
-        let is_excused = |right: &Right| may_go(right) || is_told(right) || is_own(right);
+        // A name that another restore made ends with that restore's rollback or clean-up: a grant on it goes where its
+        // collection goes.
+        let is_others = |right: &Right| is_restore_name(&right.name) && !right.name.ends_with(&restore.id.short());
+        let is_excused = |right: &Right| may_go(right) || is_told(right) || is_others(right);
         let lost = wanted.into_iter().find(|right| !now.rights.contains(right) && !is_excused(right))?;
         Some(format!("{lost} is lost"))
     }

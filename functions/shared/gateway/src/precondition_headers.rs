@@ -27,7 +27,7 @@ pub(crate) fn read(headers: &Headers) -> Result<Precondition, Error> {
 }
 
 /// Parses tags separated by commas; a tag may contain a comma itself. A weak tag, `W/"..."`, is accepted but never
-/// matches.
+/// matches. The crate `headers` compares such a list with a tag, but doesn't return its tags.
 fn parse_tags(mut text: &str) -> Option<Vec<String>> {
     let mut tags = Vec::new();
     loop {

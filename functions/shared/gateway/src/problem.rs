@@ -57,11 +57,6 @@ fn detail(error: &Error) -> String {
             let sentences: Vec<String> = found.iter().map(sentence).collect();
             sentences.join("; ")
         }
-        Error::NotAvailable(id, status) => {
-            // The status as the API spells it.
-            let status = serde_json::to_value(status).unwrap_or_default();
-            format!("backup {id} is {}", status.as_str().unwrap_or("not available"))
-        }
         // The error's own message, including messages of Milvus and buckets: the caller registered these, and needs the
         // message to act on it.
         other => other.to_string(),

@@ -85,7 +85,7 @@ pub struct SweptBackup {
     pub instance_id: InstanceId,
     /// The backup's id.
     pub backup_id: BackupId,
-    /// What was done, or the backup's status after it.
+    /// What was done, such as `Locked`, or the backup's new status as the API spells it.
     pub outcome: String,
     /// The reason for the decision about an expired backup.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! The engine gate: the Milvus builds that can be backed up and restored (PRODUCT F9).
+//! The engine gate: the Milvus builds that can be backed up and restored.
 
 use std::fmt;
 

@@ -147,7 +147,7 @@ impl Audit {
                     // So is a server that starts again and again: one start hides a collection for ten seconds at most, and a
                     // backup waits for thirty.
                     let starts = server.starts.iter().filter(|at| (span.from..=span.until).contains(at)).count();
-                    let is_starting = starts > 2 && left_out.reason.contains("is listed, but isn't found");
+                    let is_starting = starts > 2 && left_out.reason.contains("is listed, but");
                     !server.is_sound()
                         || is_starting
                         || server.ghost.as_ref().is_some_and(|ghost| ghost.name == name)

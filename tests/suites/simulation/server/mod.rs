@@ -294,7 +294,7 @@ impl Server {
         let is_hidden = |collection: &Collection| hidden.get(&collection.id).is_some_and(|until| *until > now);
         match self.collections.get_mut(name) {
             Some(collection) if is_hidden(collection) => {
-                Err(MilvusError::NotReady(format!("{name} is listed, but isn't found")))
+                Err(MilvusError::NotReady(format!("{name} is listed, but can't be described")))
             }
             found => found.ok_or_else(|| MilvusError::NoCollection(name.clone())),
         }

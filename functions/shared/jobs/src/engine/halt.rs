@@ -53,7 +53,8 @@ pub(crate) fn verdict(error: &Error) -> Verdict {
     }
 }
 
-/// Returns how long to wait before the retry with this number in a row, counted from 0.
+/// Returns how long to wait before the retry with this number in a row, counted from 0. No crate makes the retries,
+/// because the clock is a port and the slice's deadline cuts each wait.
 pub(crate) fn backoff(attempt: u32) -> Duration {
     Duration::from_millis(250 << attempt.min(5))
 }

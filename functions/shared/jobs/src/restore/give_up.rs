@@ -141,7 +141,7 @@ impl Shared<'_> {
 async fn give_up(shared: &Shared<'_>, number: u32, failure: Failure) -> Step {
     let mut line = shared.line(number).await?;
     tracing::warn!(
-        code = ?failure.code, collection = %line.target,
+        code = %failure.code, collection = %line.target,
         "the collection is given up, and the others continue"
     );
     shared.give_up(&mut line, failure).await?;
@@ -169,7 +169,7 @@ async fn undo_given_up(shared: &Shared<'_>, line: CollectionRestore) -> Step {
             Ok(())
         }
         Err(Halt::Fatal(failure)) => {
-            tracing::warn!(code = ?failure.code, number, "a collection that was given up is not removed yet");
+            tracing::warn!(code = %failure.code, number, "a collection that was given up is not removed yet");
             Ok(())
         }
         Err(Halt::Error(error)) if !has_moved && !matches!(verdict(&error), Verdict::Stop) => {

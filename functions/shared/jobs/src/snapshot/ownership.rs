@@ -21,8 +21,8 @@ use crate::{
 /// backup claims.
 ///
 /// # Errors
-/// `Halt::OutOfTime` if the deadline comes first, with the progress in
-/// `publishing`; [`Error::Document`] if a manifest can't be read.
+/// `Halt::OutOfTime` if the deadline comes first, with the progress in `publishing`; [`Error::Document`] if a manifest
+/// can't be read.
 pub(crate) async fn count(
     jobs: &Jobs,
     backup: &Backup,

@@ -51,13 +51,12 @@ struct Metered {
 /// # Errors
 /// The reason why the event has no answer; [`Invocation::reply`] decides what the caller gets.
 pub async fn handle(jobs: &Jobs, event: Event, invocation: &Invocation) -> Result<Answer, Error> {
-    let caller = Caller::from_event(&event);
     if matches!(event, Event::Rule) {
         return meter_all(jobs, invocation).await;
     }
     let call = Call::read(event, &ROUTES)?;
     match call.action {
-        Action::List => list(jobs, call, caller, invocation).await,
+        Action::List => list(jobs, call, invocation).await,
         Action::Meter => {
             call.require_no_input()?;
             meter_all(jobs, invocation).await
@@ -120,8 +119,8 @@ async fn tell_of_age(jobs: &Jobs, invocation: &Invocation) -> Result<(), Error> 
     Ok(())
 }
 
-async fn list(jobs: &Jobs, call: Call<Action>, caller: Caller, invocation: &Invocation) -> Result<Answer, Error> {
-    let now = jobs.now();
+async fn list(jobs: &Jobs, call: Call<Action>, invocation: &Invocation) -> Result<Answer, Error> {
+    let (now, caller) = (jobs.now(), call.caller);
     let asked = UsageQuery::read(call, &jobs.settings, now)?;
     let deadline = invocation.deadline_for(caller, now);
     let page = lines(jobs, &asked.query, asked.from.clone(), asked.paging.limit, deadline).await?;

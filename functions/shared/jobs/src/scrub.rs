@@ -1,8 +1,7 @@
 //! Verification of finished backups against the stored objects, on request and once a week.
 
 use milvault_model::{
-    Backup, BackupId, BackupState, CollectionCapture, Failure, FailureCode, InstanceId, Manifest, Notice, ObjectEntry,
-    Time, Verification,
+    Backup, BackupId, BackupState, Failure, FailureCode, InstanceId, Manifest, Notice, ObjectEntry, Time, Verification,
 };
 use milvault_ports::{CatalogError, Deadline, Expect, Versioned, Write};
 
@@ -180,7 +179,7 @@ async fn compare(
     };
     if verification.next == 0 {
         for page in &manifest.collection_pages {
-            match folder.read_named::<CollectionCapture>(page).await {
+            match folder.collections(page).await {
                 Ok(_) => {}
                 Err(Error::Document { key, .. }) => list_key(&mut verification.changed, key),
                 Err(error) => return Err(error),

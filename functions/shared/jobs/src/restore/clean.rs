@@ -175,8 +175,7 @@ async fn remove_under_lease(held: &Held, restore: &Restore, now: Time) -> Result
         is_extended |= cleared.contains(&Cleared::Extended);
     }
     // After the collections, because an import into one may still read the staged objects.
-    if let Some(storage) = &instance.storage {
-        let own = Bucket { region: instance.region.clone(), name: storage.bucket.clone() };
+    if let Ok((own, _)) = Bucket::of_data(&instance) {
         remove_staged(jobs, &own, restore).await?;
     }
     match &mut record.state {

@@ -48,11 +48,7 @@ impl Job for Work<'_> {
         require_time(self.deadline, self.jobs.now())?;
         self.stuck.clear();
         let phase = self.run.phase.clone();
-        let stoppable = matches!(
-            phase,
-            RestorePhase::Stage { .. } | RestorePhase::Build | RestorePhase::Import | RestorePhase::Verify
-        );
-        if stoppable && self.restore.cancel_requested_at.is_some() {
+        if phase.can_be_cancelled() && self.restore.cancel_requested_at.is_some() {
             return Err(Halt::CancelRequested);
         }
         tracing::Span::current().record("phase", phase.name());

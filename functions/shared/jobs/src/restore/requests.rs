@@ -16,10 +16,7 @@ pub async fn cancel(jobs: &Jobs, instance: &InstanceId, restore: &RestoreId) -> 
         let Versioned { value: mut record, version } = jobs.restore(instance, restore).await?;
         let stoppable = match &record.state {
             RestoreState::Pending => true,
-            RestoreState::Running(run) => matches!(
-                run.phase,
-                RestorePhase::Stage { .. } | RestorePhase::Build | RestorePhase::Import | RestorePhase::Verify
-            ),
+            RestoreState::Running(run) => run.phase.can_be_cancelled(),
             _ => false,
         };
         if record.cancel_requested_at.is_none() {

@@ -10,7 +10,7 @@ use milvault_model::{
 use milvault_ports::{Deadline, Milvus, MilvusError, Tenure, Write};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use super::work::{Work, add_warnings, manifest_of, snapshot_of};
+use super::work::{Work, add_warnings, snapshot_of};
 use crate::{
     Error, Jobs,
     engine::{
@@ -160,7 +160,7 @@ impl Shared<'_> {
 
     /// Returns the source backup's manifest, which is read once.
     pub(super) async fn manifest(&self) -> Result<&Manifest, Error> {
-        self.manifest.get_or_try_init(async || manifest_of(self.jobs, &self.restore).await).await
+        self.manifest.get_or_try_init(async || self.snapshot()?.manifest().await).await
     }
 
     /// Returns the backup's databases.
@@ -178,7 +178,7 @@ impl Shared<'_> {
             _ => {
                 let manifest = self.manifest().await?;
                 let page = manifest.collection_pages.get(line.capture_page as usize).ok_or_else(missing)?;
-                folder.read_named(page).await?
+                folder.collections(page).await?
             }
         };
         let (_, captures) = read.insert((line.capture_page, captures));

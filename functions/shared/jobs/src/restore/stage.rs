@@ -164,7 +164,7 @@ async fn prepare(work: &Work<'_>) -> Step<Staging> {
     let folder = work.snapshot()?;
     for (number, ids) in lines {
         let Some(page) = staging.manifest.collection_pages.get(number as usize) else { continue };
-        for capture in folder.read_named::<CollectionCapture>(page).await? {
+        for capture in folder.collections(page).await? {
             if let Some(segments_per_job) = ids.get(&capture.id)
                 && !capture.segments.is_empty()
             {

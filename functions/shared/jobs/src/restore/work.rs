@@ -148,8 +148,9 @@ impl<'a> Work<'a> {
         snapshot_of(self.jobs, &self.restore)
     }
 
+    /// Reads the source backup's manifest. A rollback must not need it: the backup may have been deleted.
     pub(crate) async fn manifest(&self) -> Result<Manifest, Error> {
-        manifest_of(self.jobs, &self.restore).await
+        self.snapshot()?.manifest().await
     }
 
     /// Returns the instance's own bucket, where data is staged: Milvus can't import from another bucket.
@@ -165,11 +166,6 @@ pub(super) fn add_warnings(to: &mut Vec<String>, warnings: impl IntoIterator<Ite
             to.push(warning);
         }
     }
-}
-
-/// Reads the source backup's manifest. A rollback must not need it: the backup may have been deleted.
-pub(super) async fn manifest_of(jobs: &Jobs, restore: &Restore) -> Result<Manifest, Error> {
-    snapshot_of(jobs, restore)?.manifest().await
 }
 
 /// Returns the folder of the source backup's documents.

@@ -70,6 +70,11 @@ pub enum RollbackStep {
 }
 
 impl RestorePhase {
+    /// Whether a caller can still cancel the restore: no collection has been swapped.
+    pub fn can_be_cancelled(&self) -> bool {
+        matches!(self, Self::Stage { .. } | Self::Build | Self::Import | Self::Verify)
+    }
+
     /// The phase's name in the API. An undo is reported as CLEAN, a rollback as SWAP.
     pub fn name(&self) -> &'static str {
         self.into()
